@@ -1,0 +1,158 @@
+//! What an adapter understands of a runtime's state file: banks and where their bytes lie.
+//!
+//! An adapter only parses. It names every bank, says where its rows lie in the file
+//! ([`Placement`]), and the rest is shared: reading frames out of the file, putting them back, and
+//! the residue, which is every byte of the file that belongs to no bank.
+
+use std::{io, ops::Range};
+
+use kvcap::{Bank, Role};
+
+/// Random access to a file's bytes.
+pub trait ReadAt {
+    /// Length in bytes.
+    fn len(&self) -> u64;
+    /// Fills `buf` from `offset`; an end of file before that is an error.
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Whether there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Random access to an output file of known length.
+pub trait WriteAt {
+    /// Writes all of `buf` at `offset`.
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
+}
+
+/// A state file as its adapter understands it: every byte is a bank's, padding, or residue.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The runtime's own name: `mlx-lm`, `llama.cpp`, `transformers`, `raw`.
+    pub runtime: &'static str,
+    /// The format by this adapter's name for it: `mlx-lm-0.32`, `ggsq-3`.
+    pub format: &'static str,
+    /// Facts of layout that must agree wherever the state is restored, sorted by name.
+    pub facts: Vec<(String, String)>,
+    /// Banks in the order of the file.
+    pub banks: Vec<Placed>,
+    /// Layers of the model, as far as the file tells.
+    pub layers: u32,
+    /// Layers that hold no state in this file, ascending.
+    pub stateless: Vec<u32>,
+    /// Positions that the state covers.
+    pub positions: Range<u64>,
+    /// Token ids, where the file carries them.
+    pub tokens: Option<Vec<u32>>,
+    /// What a user should know, a sentence each.
+    pub notes: Vec<String>,
+    /// Length of the file.
+    pub file_len: u64,
+}
+
+/// A bank and the place of its bytes.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The bank in canonical form.
+    pub bank: Bank,
+    /// Its parts: one, or three for MLX's affine triplets (codes, scales, biases).
+    pub parts: Vec<Placement>,
+}
+
+/// Where one part of a bank lies in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// First byte of the part's region. The region belongs to the bank alone; bytes of it that no
+    /// row covers are padding: not sealed, zeros when written back.
+    pub offset: u64,
+    /// Length of the region.
+    pub len: u64,
+    /// How the rows lie in it.
+    pub order: Order,
+}
+
+/// How a bank's rows lie in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Bytes in order (a bank without a token axis); the region has no padding.
+    Contiguous,
+    /// Row (head h, token t) is `row_bytes` contiguous bytes at `h · head_stride + t · token_stride`.
+    Rows {
+        /// Bytes of one head of one token in this part.
+        row_bytes: u64,
+        /// Bytes from one head to the next.
+        head_stride: u64,
+        /// Bytes from one token to the next.
+        token_stride: u64,
+    },
+    /// Element (head h, token t, dim d) is `element` bytes at
+    /// `h · head_stride + d · dim_stride + t · element` (llama.cpp's transposed values).
+    Transposed {
+        /// Bytes of one element.
+        element: u64,
+        /// Bytes from one head to the next.
+        head_stride: u64,
+        /// Bytes from one element of a head to the next.
+        dim_stride: u64,
+    },
+}
+
+/// What is known of the state before its file is parsed, where the file alone does not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Hints<'a> {
+    /// Nothing: heads and layer numbers are as the file gives them.
+    #[default]
+    None,
+    /// The model's geometry, when sealing.
+    Model(&'a Geometry),
+    /// The banks of the manifest in file order, when writing a state back.
+    Banks(&'a [Bank]),
+}
+
+/// A model's shape, as far as its cache depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Geometry {
+    /// One entry a layer.
+    pub layers: Vec<LayerGeometry>,
+    /// Longest context the model is made for, 0 if unknown.
+    pub context_length: u64,
+}
+
+/// What one layer keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LayerGeometry {
+    /// Keys and values by head.
+    Attention {
+        /// Key and value heads.
+        kv_heads: u64,
+        /// Elements of a key head.
+        key_dim: u64,
+        /// Elements of a value head.
+        value_dim: u64,
+        /// Sliding window in tokens, 0 for none.
+        window: u64,
+    },
+    /// Multi-head latent attention.
+    Latent {
+        /// Rank of the latent.
+        rank: u64,
+        /// Elements of the rotated key part.
+        rope_dim: u64,
+    },
+    /// A recurrent layer (state-space model, gated delta net), whose sizes are the runtime's own.
+    Recurrent,
+    /// Attention that reads another layer's cache.
+    Shared,
+    /// A kind that this version does not know: its banks are not checked.
+    Unknown,
+}
+
+impl State {
+    /// The banks of a role, with their layers.
+    pub fn of_role(&self, role: Role) -> impl Iterator<Item = &Placed> {
+        self.banks
+            .iter()
+            .filter(move |placed| placed.bank.role == role)
+    }
+}
