@@ -1,1 +1,3 @@
+//! `kvcap`: seal, verify and open KV capsules.
+
 fn main() {}
