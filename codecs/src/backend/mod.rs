@@ -1,0 +1,75 @@
+//! Where the arithmetic is done. The normative results are those of [`crate::reference`]; every
+//! backend gives the same bits.
+
+pub(crate) mod cpu;
+
+use crate::{AffineParams, Dtype, rope::Pairing};
+
+/// Bytes of one group's or head's three sections.
+pub(crate) struct Sections<'a> {
+    pub(crate) codes: &'a [u8],
+    pub(crate) scales: &'a [u8],
+    pub(crate) biases: &'a [u8],
+}
+
+/// The same, to be written.
+pub(crate) struct SectionsMut<'a> {
+    pub(crate) codes: &'a mut [u8],
+    pub(crate) scales: &'a mut [u8],
+    pub(crate) biases: &'a mut [u8],
+}
+
+/// One head of a frame of keys, and how it is rotated.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyHead<'a> {
+    pub(crate) dtype: Dtype,
+    pub(crate) dim: usize,
+    pub(crate) pairing: Pairing,
+    /// For each row the cosines and then the sines of its pairs; empty for no rotation.
+    pub(crate) table: &'a [f32],
+    pub(crate) pairs: usize,
+}
+
+/// Sums over a frame from which its receipt is made (codecs-v1 §10.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Sums {
+    pub(crate) error2: f64,
+    pub(crate) original2: f64,
+    pub(crate) decoded2: f64,
+    pub(crate) product: f64,
+    pub(crate) max_error: f64,
+}
+
+/// Sum and sum of squares of each channel of one head.
+pub(crate) struct Moments<'a> {
+    pub(crate) sums: &'a mut [f64],
+    pub(crate) squares: &'a mut [f64],
+}
+
+/// One implementation of the inner loops. Slices have matching lengths: the callers cut them.
+///
+/// The functions that return `bool` return false where a value, scale or bias is not finite; what
+/// they wrote is then meaningless.
+pub(crate) struct Kernels {
+    pub(crate) name: &'static str,
+    /// Whole groups of plain elements to sections.
+    pub(crate) affine_encode: fn(AffineParams, &[u8], SectionsMut<'_>) -> bool,
+    /// Sections to whole groups of plain elements.
+    pub(crate) affine_decode: fn(AffineParams, Sections<'_>, &mut [u8]) -> bool,
+    /// Elements of 2 or 4 bytes, rotated left by one bit, to their low bytes (plane after plane)
+    /// and their top byte.
+    pub(crate) split: fn(usize, &[u8], &mut [u8], &mut [u8]),
+    /// The inverse of `split`.
+    pub(crate) merge: fn(usize, &[u8], &[u8], &mut [u8]),
+    /// Inverse frequencies and a position to cosines and sines.
+    pub(crate) turn: fn(&[f64], f64, &mut [f32]),
+    /// One head of keys to sections; the last argument is scratch of `(tokens + 2) · dim`.
+    pub(crate) keys_encode: fn(KeyHead<'_>, &[u8], SectionsMut<'_>, &mut [f32]) -> bool,
+    /// Sections to one head of keys; the last argument is scratch of `3 · dim`.
+    pub(crate) keys_decode: fn(KeyHead<'_>, Sections<'_>, &mut [u8], &mut [f32]) -> bool,
+    /// Original and decoded elements of a frame to its sums.
+    pub(crate) sums: fn(Dtype, &[u8], &[u8]) -> Sums,
+    /// Adds one head of original keys, un-rotated, to its moments; the last argument is scratch of
+    /// `dim`.
+    pub(crate) key_moments: fn(KeyHead<'_>, &[u8], Moments<'_>, &mut [f32]),
+}

@@ -1,0 +1,100 @@
+//! Exact and smaller: exponents apart and entropy-coded, the rest as it is (codecs-v1 §5).
+
+use crate::{Codec, CodecError, Dtype, ErrorKind, FrameContext, Scratch, codec::check_encoded};
+
+/// The frame's plain bytes follow.
+const MODE_RAW: u8 = 0;
+/// The low bytes of each rotated element follow, plane after plane, then the top bytes as a zstd
+/// frame.
+const MODE_PLANES: u8 = 1;
+
+/// Bytes of one element, where the codec serves the frame.
+fn width(codec: Codec, dtype: Dtype) -> Result<usize, CodecError> {
+    match (codec, dtype) {
+        (Codec::Planes16, Dtype::F16 | Dtype::Bf16) => Ok(2),
+        (Codec::Planes32, Dtype::F32) => Ok(4),
+        _ => Err(CodecError::new(
+            ErrorKind::Unknown,
+            "the planes codec does not serve this element type",
+        )),
+    }
+}
+
+pub(crate) fn encode(
+    codec: Codec,
+    ctx: &FrameContext<'_>,
+    plain: &[u8],
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+) -> Result<(), CodecError> {
+    let width = width(codec, ctx.dtype)?;
+    let elements = plain.len() / width;
+    let low_len = elements * (width - 1);
+    let bound = zstd_safe::compress_bound(elements);
+    if scratch.bytes.len() < elements + bound {
+        scratch.bytes.resize(elements + bound, 0);
+    }
+    let (top, rest) = scratch.bytes.split_at_mut(elements);
+    let packed = &mut rest[..bound];
+
+    out.resize(1 + low_len, 0);
+    out[0] = MODE_PLANES;
+    (scratch.kernels.split)(width, plain, &mut out[1..], top);
+    if let Some(len) = scratch.zstd.compress(top, packed)
+        && gains(1 + low_len + len, plain.len())
+    {
+        out.extend_from_slice(&packed[..len]);
+        return Ok(());
+    }
+    out.clear();
+    out.push(MODE_RAW);
+    out.extend_from_slice(plain);
+    Ok(())
+}
+
+/// Whether the encoded frame is at least 3 % shorter.
+fn gains(encoded: usize, plain: usize) -> bool {
+    encoded <= plain - plain.div_ceil(100) * 3
+}
+
+pub(crate) fn decode(
+    codec: Codec,
+    ctx: &FrameContext<'_>,
+    encoded: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), CodecError> {
+    let width = width(codec, ctx.dtype)?;
+    let malformed = |what| CodecError::new(ErrorKind::Malformed, what);
+    let (mode, body) = encoded
+        .split_first()
+        .ok_or(malformed("an encoded frame is empty"))?;
+    match *mode {
+        MODE_RAW => {
+            check_encoded(out.len() + 1, encoded)?;
+            out.copy_from_slice(body);
+            Ok(())
+        }
+        MODE_PLANES => {
+            if encoded.len() > out.len() {
+                return Err(CodecError::new(
+                    ErrorKind::Bounds,
+                    "a frame of planes is longer than its plain bytes",
+                )
+                .sides(u64::try_from(out.len()).unwrap_or(u64::MAX), encoded.len()));
+            }
+            let elements = out.len() / width;
+            let (low, frame) = body
+                .split_at_checked(elements * (width - 1))
+                .ok_or(malformed("a frame of planes is cut short"))?;
+            if scratch.bytes.len() < elements {
+                scratch.bytes.resize(elements, 0);
+            }
+            let top = &mut scratch.bytes[..elements];
+            scratch.zstd.decompress(frame, top)?;
+            (scratch.kernels.merge)(width, low, top, out);
+            Ok(())
+        }
+        _ => Err(malformed("the mode of a frame of planes is not 0 or 1")),
+    }
+}

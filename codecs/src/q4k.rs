@@ -1,0 +1,229 @@
+//! Keys un-rotated and quantized for each channel (codecs-v1 §7).
+//!
+//! An encoded frame is codes ‖ scales ‖ biases. Codes lie in `[head][token]` rows of 4 bits an
+//! element; scales and biases are binary16 in `[head][group][channel]` order, a group being 64
+//! tokens of the frame, the last one perhaps fewer.
+
+use crate::{
+    BLOCK_TOKENS, CodecError, ErrorKind, FrameContext, Pairing, ParamDtype, Rotation, Scratch,
+    affine::{is_finite, refused_value},
+    backend::{Kernels, KeyHead, Sections, SectionsMut},
+    codec::check_encoded,
+    rope,
+};
+
+/// Tokens that share a scale and a bias.
+pub(crate) const GROUP_TOKENS: usize = 64;
+
+const _: () = assert!(
+    BLOCK_TOKENS.is_multiple_of(64),
+    "groups do not cross frames"
+);
+
+/// Encoded bytes of a head of one frame.
+pub(crate) fn head_len(tokens: u64, dim: u64) -> Option<u64> {
+    let codes = tokens.checked_mul(dim.div_ceil(2))?;
+    let scales = tokens.div_ceil(64).checked_mul(dim)?.checked_mul(2)?;
+    codes.checked_add(scales.checked_mul(2)?)
+}
+
+/// Lengths of one head's parts, in bytes.
+struct Layout {
+    heads: usize,
+    codes: usize,
+    scales: usize,
+    plain: usize,
+}
+
+impl Layout {
+    fn new(ctx: &FrameContext<'_>) -> Result<Self, CodecError> {
+        let unknown = CodecError::new(
+            ErrorKind::Unknown,
+            "q4k does not serve this element type or shape",
+        );
+        let params = ParamDtype::from_dtype(ctx.dtype).ok_or(unknown)?;
+        ctx.row_count().ok_or(unknown)?;
+        let element = if params == ParamDtype::F32 { 4 } else { 2 };
+        let sizes = || {
+            let codes = ctx.tokens.checked_mul(ctx.dim.div_ceil(2))?;
+            let groups = ctx.tokens.div_ceil(GROUP_TOKENS);
+            let scales = groups.checked_mul(ctx.dim)?.checked_mul(2)?;
+            let plain = ctx.tokens.checked_mul(ctx.dim)?.checked_mul(element)?;
+            let head = codes.checked_add(scales.checked_mul(2)?)?;
+            ctx.heads.checked_mul(head)?;
+            Some(Self {
+                heads: ctx.heads,
+                codes,
+                scales,
+                plain,
+            })
+        };
+        sizes().ok_or(CodecError::new(
+            ErrorKind::Length,
+            "the frame's lengths overflow",
+        ))
+    }
+
+    const fn bounds(&self) -> (usize, usize) {
+        let scales = self.heads * self.codes;
+        (scales, scales + self.heads * self.scales)
+    }
+
+    const fn encoded_len(&self) -> usize {
+        self.heads * (self.codes + 2 * self.scales)
+    }
+}
+
+/// What is the same for all heads of a frame. The table of turns is made in `table`.
+pub(crate) fn key_head<'s>(
+    ctx: &FrameContext<'_>,
+    kernels: &Kernels,
+    positions: &mut Vec<f64>,
+    table: &'s mut Vec<f32>,
+) -> Result<KeyHead<'s>, CodecError> {
+    let none = Rotation {
+        pairing: Pairing::Half,
+        inv_freq: &[],
+    };
+    let (rotation, rows) = match ctx.rotation {
+        Some((rotation, rows)) if rotation.pairs() > 0 => (rotation, Some(rows)),
+        _ => (none, None),
+    };
+    let pairs = rotation.pairs();
+    if let Some(rows) = rows {
+        rope::positions(
+            &rotation,
+            &rows,
+            ctx.dim,
+            ctx.first_token,
+            ctx.tokens,
+            positions,
+        )?;
+        table.resize(ctx.tokens * pairs * 2, 0.0);
+        for (position, turns) in positions.iter().zip(table.chunks_exact_mut(pairs * 2)) {
+            (kernels.turn)(rotation.inv_freq, *position, turns);
+        }
+    }
+    Ok(KeyHead {
+        dtype: ctx.dtype,
+        dim: ctx.dim,
+        pairing: rotation.pairing,
+        table: if pairs == 0 { &[] } else { table },
+        pairs,
+    })
+}
+
+/// The rotation must be stated, be it an empty one: keys are never quantized in a basis by default.
+fn check_rotation(ctx: &FrameContext<'_>) -> Result<(), CodecError> {
+    ctx.rotation.map(|_| ()).ok_or(CodecError::new(
+        ErrorKind::Unknown,
+        "q4k needs the keys' rotation and positions",
+    ))
+}
+
+pub(crate) fn encode(
+    ctx: &FrameContext<'_>,
+    plain: &[u8],
+    out: &mut Vec<u8>,
+    scratch: &mut Scratch,
+) -> Result<(), CodecError> {
+    check_rotation(ctx)?;
+    let layout = Layout::new(ctx)?;
+    let kernels = scratch.kernels;
+    let head = key_head(ctx, kernels, &mut scratch.positions, &mut scratch.table)?;
+    out.resize(layout.encoded_len(), 0);
+    if layout.plain == 0 {
+        return Ok(());
+    }
+    let floats = (ctx.tokens + 2) * ctx.dim;
+    if scratch.floats.len() < floats {
+        scratch.floats.resize(floats, 0.0);
+    }
+    let (scales_at, biases_at) = layout.bounds();
+    let (codes, params) = out.split_at_mut(scales_at);
+    let (scales, biases) = params.split_at_mut(biases_at - scales_at);
+    let heads = plain
+        .chunks_exact(layout.plain)
+        .zip(codes.chunks_exact_mut(layout.codes))
+        .zip(scales.chunks_exact_mut(layout.scales))
+        .zip(biases.chunks_exact_mut(layout.scales));
+    for (((keys, codes), scales), biases) in heads {
+        let sections = SectionsMut {
+            codes,
+            scales,
+            biases,
+        };
+        if !(kernels.keys_encode)(head, keys, sections, &mut scratch.floats[..floats]) {
+            let range = CodecError::new(
+                ErrorKind::NonFinite,
+                "a channel's range cannot be expressed in binary16",
+            );
+            let params = ParamDtype::from_dtype(ctx.dtype).unwrap_or(ParamDtype::F32);
+            return Err(refused_value(ctx, params, plain).unwrap_or(range));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn decode(
+    ctx: &FrameContext<'_>,
+    encoded: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), CodecError> {
+    check_rotation(ctx)?;
+    let layout = Layout::new(ctx)?;
+    check_encoded(layout.encoded_len(), encoded)?;
+    let kernels = scratch.kernels;
+    let head = key_head(ctx, kernels, &mut scratch.positions, &mut scratch.table)?;
+    if layout.plain == 0 {
+        return Ok(());
+    }
+    let floats = 3 * ctx.dim;
+    if scratch.floats.len() < floats {
+        scratch.floats.resize(floats, 0.0);
+    }
+    let (scales_at, biases_at) = layout.bounds();
+    let (codes, params) = encoded.split_at(scales_at);
+    let (scales, biases) = params.split_at(biases_at - scales_at);
+    if ctx.dim % 2 == 1 && codes.chunks_exact(ctx.dim.div_ceil(2)).any(odd_padding) {
+        return Err(CodecError::new(
+            ErrorKind::Malformed,
+            "padding of a row's codes is not zero",
+        ));
+    }
+    let heads = out
+        .chunks_exact_mut(layout.plain)
+        .zip(codes.chunks_exact(layout.codes))
+        .zip(scales.chunks_exact(layout.scales))
+        .zip(biases.chunks_exact(layout.scales));
+    let mut finite = true;
+    for (((out, codes), scales), biases) in heads {
+        let sections = Sections {
+            codes,
+            scales,
+            biases,
+        };
+        finite &= (kernels.keys_decode)(head, sections, out, &mut scratch.floats[..floats]);
+    }
+    if finite {
+        return Ok(());
+    }
+    let groups = ctx.tokens.div_ceil(GROUP_TOKENS).max(1);
+    let bad = scales
+        .chunks_exact(2)
+        .zip(biases.chunks_exact(2))
+        .position(|(scale, bias)| {
+            !is_finite(ParamDtype::F16, scale) || !is_finite(ParamDtype::F16, bias)
+        });
+    let error = CodecError::new(ErrorKind::NonFinite, "a scale or bias is not finite");
+    Err(bad.map_or(error, |at| {
+        let (group, channel) = (at / ctx.dim, at % ctx.dim);
+        let token = group / groups * ctx.tokens + group % groups * GROUP_TOKENS;
+        error.at(ctx.place(token * ctx.dim + channel))
+    }))
+}
+
+fn odd_padding(row: &[u8]) -> bool {
+    row.last().is_some_and(|byte| byte & 0xf0 != 0)
+}

@@ -1,0 +1,72 @@
+//! Buffers that are reused from frame to frame.
+
+use std::fmt;
+
+use crate::{
+    backend::{Kernels, cpu},
+    zstd_frame::Zstd,
+};
+
+/// Buffers and contexts of one worker. Nothing of one frame is visible in the next; after the first
+/// frames of a size no call allocates.
+pub struct Scratch {
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) zstd: Zstd,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) floats: Vec<f32>,
+    pub(crate) table: Vec<f32>,
+    pub(crate) positions: Vec<f64>,
+}
+
+impl Scratch {
+    /// Buffers of a worker that uses the machine's best path, or the one that the environment
+    /// variable `KVCAP_CPU` names, if the machine has it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(cpu::selected())
+    }
+
+    /// Buffers of a worker that uses the path `name`: `reference`, `portable`, `avx2`, `avx512` or
+    /// `neon`; `None` where this machine does not have it. Every path gives the same bits.
+    #[must_use]
+    pub fn with_path(name: &str) -> Option<Self> {
+        cpu::paths().find(|path| path.name == name).map(Self::with)
+    }
+
+    /// The paths that this machine has, slowest first.
+    #[must_use]
+    pub fn paths() -> Vec<&'static str> {
+        cpu::paths().map(|path| path.name).collect()
+    }
+
+    /// The path in use.
+    #[must_use]
+    pub const fn path(&self) -> &'static str {
+        self.kernels.name
+    }
+
+    const fn with(kernels: &'static Kernels) -> Self {
+        Self {
+            kernels,
+            zstd: Zstd::new(),
+            bytes: Vec::new(),
+            floats: Vec::new(),
+            table: Vec::new(),
+            positions: Vec::new(),
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch")
+            .field("path", &self.path())
+            .finish_non_exhaustive()
+    }
+}
