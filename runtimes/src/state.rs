@@ -156,3 +156,22 @@ impl State {
             .filter(move |placed| placed.bank.role == role)
     }
 }
+
+/// Words in order, each with its number of repetitions: `KVCache*6`, `ArraysCache*3,KVCache`.
+pub(crate) fn runs(words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut runs: Vec<(String, usize)> = Vec::new();
+    for word in words {
+        match runs.last_mut() {
+            Some((last, count)) if last == word.as_ref() => *count += 1,
+            _ => runs.push((word.as_ref().to_owned(), 1)),
+        }
+    }
+    let texts: Vec<_> = runs
+        .into_iter()
+        .map(|(word, count)| match count {
+            1 => word,
+            count => format!("{word}*{count}"),
+        })
+        .collect();
+    texts.join(",")
+}
