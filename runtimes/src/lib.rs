@@ -1,8 +1,31 @@
 //! Adapters between runtimes' saved KV state and KV capsules.
+//!
+//! [`detect`] says which runtime wrote a file, [`parse`] names its banks and where their bytes lie
+//! ([`State`]). From there on all runtimes are alike: [`Placed::read_frame`] takes a bank's frames
+//! out of the file, [`residue()`] what is left of it, and on the way back [`Skeleton::state`] finds
+//! the same places in the residue for [`Placed::write_frame`]. The formats are in
+//! `spec/runtimes-v1.md`.
+
+#![forbid(unsafe_code)]
 
 mod check;
 mod file;
+mod geometry;
+mod hf;
+mod kind;
+mod llama_cpp;
+mod mlx_lm;
 mod placement;
+mod profile;
+mod raw;
+mod residue;
+mod safetensors;
 mod state;
 
+pub use kind::{RuntimeKind, detect, parse};
+pub use profile::{
+    HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,
+    hadamard_block, inverse_frequencies, model_id, weights_digest,
+};
+pub use residue::{Skeleton, residue};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};
