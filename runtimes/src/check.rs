@@ -15,6 +15,16 @@ const MAX_BANKS: usize = 4064;
 /// Bytes that are read at once where a file is only scanned.
 const SCAN_BYTES: usize = 1 << 20;
 
+/// A bank with bytes that are neither rows nor zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its place in [`State::banks`].
+    pub bank: usize,
+    /// Whether they may be rolled-back tokens. Otherwise they are constant scales, as a quantizer
+    /// leaves in empty rows.
+    pub tokens: bool,
+}
+
 impl State {
     /// Checks what every adapter's result must keep: at most 4,064 banks, no two of one identity,
     /// layers below `layers`, one position a row, rows inside regions, and regions that do not
@@ -83,18 +93,21 @@ impl State {
         regions
     }
 
-    /// The banks, by their place in `banks`, whose regions hold non-zero bytes that no row covers:
-    /// rolled-back tokens, or what a quantizer left in empty rows. They are not sealed and come back
-    /// as zeros.
+    /// The banks whose regions hold non-zero bytes that no row covers. Such bytes are not sealed and
+    /// come back as zeros; a file without any comes back byte for byte.
     ///
     /// # Errors
     /// As [`Placed::read_frame`].
-    pub fn padding_nonzero(&self, file: &dyn ReadAt) -> Result<Vec<usize>> {
+    pub fn padding_nonzero(&self, file: &dyn ReadAt) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        for (index, placed) in self.banks.iter().enumerate() {
-            for part in &placed.parts {
+        for (bank, placed) in self.banks.iter().enumerate() {
+            // The first part is the codes: a quantizer leaves scales in empty rows, but no codes.
+            for (number, part) in placed.parts.iter().enumerate() {
                 if placed.part_padding_nonzero(part, file)? {
-                    found.push(index);
+                    found.push(Leftover {
+                        bank,
+                        tokens: number == 0,
+                    });
                     break;
                 }
             }

@@ -97,7 +97,10 @@ fn shape(placed: &Placed, want_heads: u64, want_dim: u64) -> Result<()> {
     let BankShape::Tokens { heads, dim, .. } = placed.bank.shape else {
         return Err(contradiction("an attention bank has no token axis").at(placed.name()));
     };
-    if (heads, dim) != (want_heads, want_dim) {
+    // rows of a block type whose blocks run across heads are kept whole
+    let whole = placed.bank.dtype.row_bytes(want_dim).is_none()
+        && (heads, Some(dim)) == (1, want_heads.checked_mul(want_dim));
+    if (heads, dim) != (want_heads, want_dim) && !whole {
         return Err(contradiction("heads and head size are not the model's")
             .at(placed.name())
             .sides(

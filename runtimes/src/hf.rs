@@ -54,7 +54,7 @@ pub(crate) fn parse(file: &dyn ReadAt, _: Hints<'_>) -> Result<State> {
         .filter(|number| !filled.contains(number))
         .collect();
     let mut notes = Vec::new();
-    if rows.is_empty() {
+    if rows.is_empty() && length == 0 {
         notes.push("the file does not say how many tokens its recurrent state covers".to_owned());
     }
     Ok(State {

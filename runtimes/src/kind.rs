@@ -5,7 +5,7 @@ use std::str::FromStr;
 use kvcap::{Code, Error, Result};
 
 use crate::{
-    geometry, hf, mlx_lm, raw,
+    geometry, hf, llama_cpp, mlx_lm, raw,
     state::{Hints, ReadAt, State},
 };
 
@@ -68,7 +68,9 @@ impl FromStr for RuntimeKind {
 /// [`Code::StateUnrecognised`]; such a file may still be sealed with [`RuntimeKind::Raw`] if it is
 /// safetensors.
 pub fn detect(file: &dyn ReadAt) -> Result<RuntimeKind> {
-    if mlx_lm::recognise(file) {
+    if llama_cpp::recognise(file) {
+        Ok(RuntimeKind::LlamaCpp)
+    } else if mlx_lm::recognise(file) {
         Ok(RuntimeKind::MlxLm)
     } else if hf::recognise(file) {
         Ok(RuntimeKind::HuggingFace)
@@ -92,7 +94,7 @@ pub fn parse(kind: RuntimeKind, file: &dyn ReadAt, hints: Hints<'_>) -> Result<S
         RuntimeKind::MlxLm => mlx_lm::parse(file, hints),
         RuntimeKind::HuggingFace => hf::parse(file, hints),
         RuntimeKind::Raw => raw::parse(file, hints),
-        RuntimeKind::LlamaCpp => Err(Error::new(Code::StateUnsupported, "llama.cpp")),
+        RuntimeKind::LlamaCpp => llama_cpp::parse(file, hints),
     }?;
     state.check()?;
     if let (Hints::Model(geometry), false) = (hints, kind == RuntimeKind::Raw) {

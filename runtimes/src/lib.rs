@@ -22,6 +22,7 @@ mod residue;
 mod safetensors;
 mod state;
 
+pub use check::Leftover;
 pub use kind::{RuntimeKind, detect, parse};
 pub use profile::{
     HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,

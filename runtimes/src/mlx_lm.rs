@@ -52,7 +52,7 @@ pub(crate) fn parse(file: &dyn ReadAt, hints: Hints<'_>) -> Result<State> {
             classes.len()
         ));
     }
-    if banks.offset.is_none() {
+    if banks.offset.is_none() && !banks.placed.is_empty() {
         notes.push("the file does not say how many tokens its recurrent state covers".to_owned());
     }
     Ok(State {
