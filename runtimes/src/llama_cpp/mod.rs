@@ -68,17 +68,20 @@ pub(crate) fn parse(file: &dyn ReadAt, hints: Hints<'_>) -> Result<State> {
     match search.found.as_slice() {
         [] => Err(search.nothing_fits()),
         [only] => describe::state(&header, only, hints),
+        // the hints decide, if they leave one
         several => {
-            let mut fitting = several
+            let mut states: Vec<_> = several
                 .iter()
-                .filter_map(|parsed| describe::state(&header, parsed, hints).ok());
-            match (fitting.next(), fitting.next()) {
-                (Some(only), None) => Ok(only),
-                _ => Err(Error::new(
-                    Code::StateUnsupported,
-                    "more than one layout reads the file to its last byte",
-                )),
+                .map(|parsed| describe::state(&header, parsed, hints))
+                .collect();
+            if states.iter().any(Result::is_ok) {
+                states.retain(Result::is_ok);
+                if states.len() > 1 {
+                    let what = "more than one layout reads the file to its last byte";
+                    return Err(Error::new(Code::StateUnsupported, what));
+                }
             }
+            states.swap_remove(0)
         }
     }
 }

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use self::builder::{Cache, File};
 use super::{parse, recognise};
-use crate::state::{Geometry, Hints, LayerGeometry, Order, ReadAt, State, WriteAt};
+use crate::{
+    RuntimeKind, Skeleton,
+    state::{Geometry, Hints, LayerGeometry, Order, ReadAt, State, WriteAt},
+};
 
 mod builder;
 mod variants;
@@ -64,31 +67,27 @@ impl WriteAt for Output {
     }
 }
 
-/// Takes every frame out, parses what is left with the banks' descriptions, puts every frame back,
-/// and compares the file.
+/// Takes the residue and every frame out of the file, puts them back, and compares.
 fn round_trip(bytes: &[u8], hints: Hints<'_>) -> State {
     let file = bytes.to_vec();
-    assert!(recognise(&file));
-    let state = parse(&file, hints).unwrap();
-    state.check().unwrap();
+    assert_eq!(crate::detect(&file), Ok(RuntimeKind::LlamaCpp));
+    let state = crate::parse(RuntimeKind::LlamaCpp, &file, hints).unwrap();
     assert!(state.facts.is_sorted());
     assert_eq!(state.file_len, ReadAt::len(&file));
     assert!(state.padding_nonzero(&file).unwrap().is_empty());
 
-    let mut hollow = file.clone();
-    for (start, end) in state.regions() {
-        hollow[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()].fill(0);
-    }
-    let described = banks(&state);
-    let again = parse(&hollow, Hints::Banks(&described)).unwrap();
-    assert_eq!(banks(&again), described);
+    let residue = crate::residue(&state, &file).unwrap();
+    let skeleton = Skeleton::parse(&residue).unwrap();
+    let again = skeleton
+        .state(RuntimeKind::LlamaCpp, &banks(&state))
+        .unwrap();
     assert_eq!(again.facts, state.facts);
     assert_eq!(again.positions, state.positions);
 
-    let output = Output(RefCell::new(hollow));
+    let output = Output(RefCell::new(vec![0; file.len()]));
+    skeleton.write(&output).unwrap();
     let mut frame = Vec::new();
     for (from, to) in state.banks.iter().zip(&again.banks) {
-        assert_eq!(from.parts, to.parts);
         for index in 0..from.bank.shape.frames(from.bank.dtype).unwrap() {
             from.read_frame(&file, index, &mut frame).unwrap();
             to.write_frame(&output, index, &frame).unwrap();

@@ -449,7 +449,10 @@ fn an_ambiguous_file_needs_its_model() {
         value_dim: 8,
         window: 0,
     };
-    for (layer, sections) in [(layer, "attention"), (LayerGeometry::Recurrent, "recurrent")] {
+    for (layer, sections) in [
+        (layer, "attention"),
+        (LayerGeometry::Recurrent, "recurrent"),
+    ] {
         let model = geometry(vec![layer; 2]);
         let state = round_trip(&bytes, Hints::Model(&model));
         assert_eq!(fact(&state, "sections"), sections);
