@@ -216,6 +216,14 @@ impl Digest {
     }
 }
 
+impl F64Bits {
+    /// Whether it is neither infinite nor NaN: its exponent is not all ones.
+    #[must_use]
+    pub const fn is_finite(self) -> bool {
+        self.0 >> 52 & 0x7FF != 0x7FF
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -1,6 +1,95 @@
-//! The KV capsule (under construction; see `spec/capsule-v1.md`).
+//! The KV capsule: a language model's attention state, signed, encrypted and bound to the model,
+//! tokenizer, positions and time that it is valid for. The format is `spec/capsule-v1.md`.
+//!
+//! Trust is a type, and each step consumes the one before:
+//!
+//! ```text
+//! bytes ─read→ Untrusted ─verify(Policy)→ Verified ─open(WrappingKey)→ Opened
+//!              may show     may show           may read
+//!              Claims       its Manifest,      banks and sections
+//!                           check its body
+//! ```
+//!
+//! [`Sealer`] is the other direction. This crate knows bytes: encoding and decoding of banks is
+//! `kvcap-codecs`, runtimes' state files are `kvcap-runtimes`.
+//!
+//! ```
+//! use kvcap::{Expected, Limits, Policy, SigningKey, Trust, Untrusted};
+//!
+//! # fn main() -> kvcap::Result<()> {
+//! let trust = Trust::from(SigningKey::generate()?.public());
+//! let policy = Policy::new(&trust, 1_800_000_000, "local", Expected::danger_any_model());
+//! let refused = Untrusted::read(&mut &b"not a capsule"[..], &Limits::default())
+//!     .and_then(|capsule| capsule.verify(&policy));
+//! assert_eq!(refused.unwrap_err().code().number(), 101);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A capsule that is not verified has no manifest, and one that is not opened has no banks:
+//!
+//! ```compile_fail,E0599
+//! fn peek(capsule: kvcap::Untrusted) { capsule.manifest(); }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! fn peek(capsule: kvcap::Verified) { capsule.stream(0); }
+//! ```
+//!
+//! Verifying consumes, so that nothing is verified twice or against two policies:
+//!
+//! ```compile_fail,E0382
+//! fn twice(capsule: kvcap::Untrusted, policy: &kvcap::Policy<'_>) {
+//!     let _ = capsule.verify(policy);
+//!     let _ = capsule.verify(policy);
+//! }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod aead;
 mod bank;
 pub mod binding;
+mod cbor;
+mod envelope;
 mod error;
+pub mod hazmat;
+mod io;
+mod keys;
+mod limits;
+mod manifest;
+mod open;
+mod outline;
+mod policy;
+mod prefix;
+mod prologue;
+mod schedule;
+mod seal;
+mod table;
+mod verify;
+
+// what banks are
 pub use bank::{Bank, Role, Rows};
+// keys and trust
+pub use keys::{
+    CapsuleId, KeyId, PrefixKey, PublicKey, SigningKey, Trust, TrustedKey, WrappingKey,
+};
+// sealing
+pub use envelope::Terms;
+pub use seal::{Draft, Sealed, Sealer};
+// verifying and opening
+pub use envelope::Claims;
+pub use limits::{Limits, MAX_CHUNK, MIN_CHUNK};
+pub use open::{Opened, StreamReader};
+pub use outline::{Outline, OutlineStream};
+pub use policy::{Expected, MAX_LIFETIME, MAX_SKEW, Policy, RESTORE};
+pub use prefix::PrefixValue;
+pub use verify::{BodyChecked, Untrusted, Verified};
+// the manifest
+pub use manifest::{
+    BankEntry, CaptureFlags, Context, Fallback, Manifest, Measured, Parent, Prefix, RotationTable,
+    RowsEntry, Section, SectionKind, Stream, Suite,
+};
+// errors and access
 pub use error::{Code, Error, Outcome, Result};
+pub use io::{FileAt, ReadAt, WriteAt};

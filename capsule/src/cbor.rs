@@ -1,0 +1,499 @@
+//! The CBOR profile of headers and manifests (capsule-v1 §4.1).
+//!
+//! A strict scan runs over the raw bytes; only what passes is given to `ciborium`, whose encoding
+//! must then give the same bytes again. General decoders accept far more than one form.
+
+use std::ops::Range;
+
+use ciborium::Value;
+
+use crate::{
+    error::{Code, Error, Result},
+    limits::{CBOR_DEPTH, CBOR_ITEMS, TEXT},
+};
+
+/// A bounded cursor over raw CBOR.
+pub(crate) struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    items: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Major {
+    Unsigned,
+    Negative,
+    Bytes,
+    Text,
+    Array,
+    Map,
+    Simple,
+}
+
+fn fail(code: Code, what: &'static str, at: usize) -> Error {
+    Error::new(code, what).at(format_args!("byte {at}"))
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            items: 0,
+        }
+    }
+
+    /// The next byte, not taken.
+    pub(crate) fn peek(&self) -> Result<u8> {
+        self.bytes
+            .get(self.at)
+            .copied()
+            .ok_or_else(|| fail(Code::CborMalformed, "an item is missing", self.at))
+    }
+
+    pub(crate) fn take(&mut self, len: u64) -> Result<&'a [u8]> {
+        let end = usize::try_from(len)
+            .ok()
+            .and_then(|len| self.at.checked_add(len));
+        let part = end.and_then(|end| self.bytes.get(self.at..end));
+        let part =
+            part.ok_or_else(|| fail(Code::CborMalformed, "an item runs past the end", self.at))?;
+        self.at += part.len();
+        Ok(part)
+    }
+
+    /// One head in its shortest form: the major type and its argument.
+    pub(crate) fn head(&mut self) -> Result<(Major, u64)> {
+        let start = self.at;
+        let first = self.peek()?;
+        self.at += 1;
+        let (major, info) = (first >> 5, first & 31);
+        if (28..=30).contains(&info) || (info == 31 && matches!(major, 0 | 1 | 6 | 7)) {
+            return Err(fail(Code::CborMalformed, "a reserved head", start));
+        }
+        let major = match major {
+            0 => Major::Unsigned,
+            1 => Major::Negative,
+            2 => Major::Bytes,
+            3 => Major::Text,
+            4 => Major::Array,
+            5 => Major::Map,
+            7 if matches!(info, 20 | 21) => Major::Simple,
+            6 => return Err(fail(Code::CborForbidden, "a tag", start)),
+            _ => {
+                return Err(fail(
+                    Code::CborForbidden,
+                    "a float or a simple value other than true and false",
+                    start,
+                ));
+            }
+        };
+        if info == 31 {
+            return Err(fail(Code::CborNotCanonical, "an indefinite length", start));
+        }
+        let (argument, least) = match info {
+            24 => (u64::from(self.argument::<1>()?[0]), 24),
+            25 => (u64::from(u16::from_be_bytes(self.argument()?)), 1 << 8),
+            26 => (u64::from(u32::from_be_bytes(self.argument()?)), 1 << 16),
+            27 => (u64::from_be_bytes(self.argument()?), 1 << 32),
+            small => (u64::from(small), 0),
+        };
+        if argument < least {
+            return Err(fail(
+                Code::CborNotCanonical,
+                "a head that is not in its shortest form",
+                start,
+            ));
+        }
+        self.items += 1;
+        if self.items > CBOR_ITEMS {
+            return Err(fail(Code::CborLimit, "too many items", start));
+        }
+        Ok((major, argument))
+    }
+
+    fn argument<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let len = u64::try_from(N).unwrap_or(u64::MAX);
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(self.take(len)?);
+        Ok(bytes)
+    }
+
+    fn count(&self, count: u64, start: usize) -> Result<()> {
+        if count > CBOR_ITEMS.saturating_sub(self.items) {
+            return Err(fail(Code::CborLimit, "too many items", start));
+        }
+        Ok(())
+    }
+
+    /// One whole item, nested at `depth` containers.
+    pub(crate) fn item(&mut self, depth: u32) -> Result<Range<usize>> {
+        let start = self.at;
+        let (major, argument) = self.head()?;
+        match major {
+            Major::Unsigned | Major::Negative | Major::Simple => {}
+            Major::Bytes => {
+                self.take(argument)?;
+            }
+            Major::Text => {
+                let text = self.take(argument)?;
+                if std::str::from_utf8(text).is_err() {
+                    return Err(fail(Code::CborMalformed, "a text that is not UTF-8", start));
+                }
+            }
+            Major::Array => {
+                self.nest(depth, argument, start)?;
+                for _ in 0..argument {
+                    self.item(depth + 1)?;
+                }
+            }
+            Major::Map => {
+                self.nest(depth, argument.saturating_mul(2), start)?;
+                let mut keys = Keys::default();
+                for _ in 0..argument {
+                    self.key(&mut keys, depth + 1)?;
+                    self.item(depth + 1)?;
+                }
+            }
+        }
+        Ok(start..self.at)
+    }
+
+    fn nest(&self, depth: u32, count: u64, start: usize) -> Result<()> {
+        if depth >= CBOR_DEPTH {
+            return Err(fail(Code::CborLimit, "nested too deeply", start));
+        }
+        self.count(count, start)
+    }
+
+    /// One key of a map, greater than the one before.
+    pub(crate) fn key(&mut self, keys: &mut Keys<'a>, depth: u32) -> Result<&'a [u8]> {
+        let first = self.peek()?;
+        if !matches!(first >> 5, 0 | 1 | 3) {
+            // let the head's own rules speak first
+            self.item(depth)?;
+            return Err(fail(
+                Code::CborForbidden,
+                "a map key that is neither integer nor text",
+                self.at,
+            ));
+        }
+        let range = self.item(depth)?;
+        let start = range.start;
+        let key = self.bytes.get(range).unwrap_or_default();
+        keys.next(key, start)?;
+        Ok(key)
+    }
+
+    pub(crate) fn end(&self) -> Result<()> {
+        if self.at == self.bytes.len() {
+            return Ok(());
+        }
+        Err(fail(Code::CborTrailing, "bytes follow the item", self.at))
+    }
+}
+
+/// The order of a map's keys.
+#[derive(Default)]
+pub(crate) struct Keys<'a> {
+    last: Option<&'a [u8]>,
+}
+
+impl<'a> Keys<'a> {
+    fn next(&mut self, key: &'a [u8], at: usize) -> Result<()> {
+        match self.last.map(|last| last.cmp(key)) {
+            Some(std::cmp::Ordering::Equal) => {
+                return Err(fail(Code::CborDuplicateKey, "a key stands twice", at));
+            }
+            Some(std::cmp::Ordering::Greater) => {
+                return Err(fail(Code::CborNotCanonical, "keys are not in order", at));
+            }
+            _ => self.last = Some(key),
+        }
+        Ok(())
+    }
+}
+
+/// Scans `bytes` as exactly one item and decodes it.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Value> {
+    let mut scanner = Scanner::new(bytes);
+    scanner.item(0)?;
+    scanner.end()?;
+    decode_scanned(bytes)
+}
+
+/// Decodes bytes that a [`Scanner`] has passed.
+pub(crate) fn decode_scanned(bytes: &[u8]) -> Result<Value> {
+    let value: Value = ciborium::from_reader(bytes)
+        .map_err(|_| Error::new(Code::CborMalformed, "the decoder refuses the item"))?;
+    if encode(&value)? != bytes {
+        return Err(Error::new(
+            Code::CborNotCanonical,
+            "encoding the item again gives other bytes",
+        ));
+    }
+    Ok(value)
+}
+
+/// The raw value of unsigned key `key` of a map that a [`Scanner`] has passed.
+pub(crate) fn raw_value(bytes: &[u8], key: u64) -> Option<&[u8]> {
+    let mut scanner = Scanner::new(bytes);
+    let (Major::Map, count) = scanner.head().ok()? else {
+        return None;
+    };
+    for _ in 0..count {
+        let mut head = Scanner::new(bytes.get(scanner.item(1).ok()?)?);
+        let found = head.head().ok()? == (Major::Unsigned, key);
+        let value = scanner.item(1).ok()?;
+        if found {
+            return bytes.get(value);
+        }
+    }
+    None
+}
+
+pub(crate) fn encode(value: &Value) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes)
+        .map_err(|_| Error::new(Code::CborMalformed, "the item cannot be encoded"))?;
+    Ok(bytes)
+}
+
+pub(crate) fn uint(value: u64) -> Value {
+    Value::Integer(value.into())
+}
+
+pub(crate) fn bytes(value: impl Into<Vec<u8>>) -> Value {
+    Value::Bytes(value.into())
+}
+
+pub(crate) fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+pub(crate) fn array(items: impl IntoIterator<Item = Value>) -> Value {
+    Value::Array(items.into_iter().collect())
+}
+
+/// A map from ascending unsigned keys; `None` leaves a key out.
+pub(crate) fn map<const N: usize>(entries: [(u64, Option<Value>); N]) -> Value {
+    let some = entries
+        .into_iter()
+        .filter_map(|(key, value)| Some((uint(key), value?)));
+    Value::Map(some.collect())
+}
+
+/// Whether a text may stand in a claim or a manifest.
+pub(crate) fn is_plain(text: &str) -> bool {
+    text.len() <= TEXT && !text.chars().any(char::is_control)
+}
+
+/// Typed access to decoded values; every mistake is one code.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<'a> {
+    value: &'a Value,
+    name: &'static str,
+    code: Code,
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn new(value: &'a Value, name: &'static str, code: Code) -> Self {
+        Self { value, name, code }
+    }
+
+    /// The same value, its mistakes under another code.
+    pub(crate) fn with(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+
+    pub(crate) fn wrong(self, what: &'static str) -> Error {
+        Error::new(self.code, what).at(self.name)
+    }
+
+    pub(crate) fn uint(self) -> Result<u64> {
+        self.value
+            .as_integer()
+            .and_then(|i| u64::try_from(i).ok())
+            .ok_or_else(|| self.wrong("is not an unsigned integer"))
+    }
+
+    /// An unsigned integer of a narrower type.
+    pub(crate) fn small<T: TryFrom<u64>>(self) -> Result<T> {
+        T::try_from(self.uint()?).map_err(|_| self.wrong("is out of range"))
+    }
+
+    pub(crate) fn int(self) -> Result<i64> {
+        self.value
+            .as_integer()
+            .and_then(|i| i64::try_from(i).ok())
+            .ok_or_else(|| self.wrong("is not a 64-bit integer"))
+    }
+
+    pub(crate) fn bool(self) -> Result<bool> {
+        self.value
+            .as_bool()
+            .ok_or_else(|| self.wrong("is neither true nor false"))
+    }
+
+    pub(crate) fn bytes(self) -> Result<&'a [u8]> {
+        self.value
+            .as_bytes()
+            .map(Vec::as_slice)
+            .ok_or_else(|| self.wrong("is not a byte string"))
+    }
+
+    pub(crate) fn array_of<const N: usize>(self) -> Result<[u8; N]> {
+        self.bytes()?
+            .try_into()
+            .map_err(|_| self.wrong("is a byte string of another length"))
+    }
+
+    pub(crate) fn text(self) -> Result<&'a str> {
+        let text = self
+            .value
+            .as_text()
+            .ok_or_else(|| self.wrong("is not a text"))?;
+        if !is_plain(text) {
+            return Err(self.wrong("is too long or holds control characters"));
+        }
+        Ok(text)
+    }
+
+    pub(crate) fn list(self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a>> {
+        let items = self
+            .value
+            .as_array()
+            .ok_or_else(|| self.wrong("is not an array"))?;
+        Ok(items.iter().map(move |value| Self { value, ..self }))
+    }
+
+    /// An array of exactly `N` elements.
+    pub(crate) fn tuple<const N: usize>(self) -> Result<[Self; N]> {
+        let items: Vec<Self> = self.list()?.collect();
+        items
+            .try_into()
+            .map_err(|_| self.wrong("is an array of another length"))
+    }
+
+    /// The entries of a map.
+    pub(crate) fn entries(self) -> Result<&'a [(Value, Value)]> {
+        self.value
+            .as_map()
+            .map(Vec::as_slice)
+            .ok_or_else(|| self.wrong("is not a map"))
+    }
+
+    /// A map with integer keys, to be taken one by one and [`Fields::end`]ed.
+    pub(crate) fn fields(self) -> Result<Fields<'a>> {
+        Ok(Fields {
+            entries: self.entries()?,
+            map: self,
+        })
+    }
+}
+
+/// The entries of a map that are not taken yet; keys are taken in ascending order.
+pub(crate) struct Fields<'a> {
+    entries: &'a [(Value, Value)],
+    map: Field<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of `key`, if it is next.
+    pub(crate) fn optional(&mut self, key: i64, name: &'static str) -> Option<Field<'a>> {
+        let ((first, value), rest) = self.entries.split_first()?;
+        if first.as_integer() != Some(key.into()) {
+            return None;
+        }
+        self.entries = rest;
+        Some(Field {
+            value,
+            name,
+            ..self.map
+        })
+    }
+
+    pub(crate) fn required(&mut self, key: i64, name: &'static str) -> Result<Field<'a>> {
+        let map = self.map;
+        self.optional(key, name)
+            .ok_or_else(|| Error::new(map.code, "is missing").at(name).at(map.name))
+    }
+
+    pub(crate) fn end(self) -> Result<()> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        Err(self.map.wrong("holds a key that is not known"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(bytes: &[u8]) -> Option<u16> {
+        decode(bytes).err().map(|error| error.code().number())
+    }
+
+    #[test]
+    fn accepts_the_deterministic_form() {
+        for good in [
+            &[0x00][..],
+            &[0x18, 24],
+            &[0x20],
+            &[0x43, 1, 2, 3],
+            &[0x61, b'a'],
+            &[0x82, 1, 2],
+            &[0xA2, 1, 2, 3, 4],
+            &[0xF4],
+            &[0xF5],
+            &[0xA2, 0x18, 0x64, 1, 0x20, 2],
+        ] {
+            assert_eq!(code(good), None, "{good:02x?}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        let mut deep = vec![0x81; 8];
+        deep.push(0x81);
+        deep.push(0);
+        let deep_ok = [&[0x81; 8][..], &[0]].concat();
+        assert_eq!(code(&deep_ok), None);
+        for (bytes, want) in [
+            (&[][..], 201),
+            (&[0x18, 23], 202),
+            (&[0x19, 0, 255], 202),
+            (&[0x1A, 0, 0, 255, 255], 202),
+            (&[0x1B, 0, 0, 0, 0, 255, 255, 255, 255], 202),
+            (&[0x1C], 201),
+            (&[0x1F], 201),
+            (&[0x58, 1, 0], 202),
+            (&[0x42, 0], 201),
+            (&[0x62, 0xC3, 0x28], 201),
+            (&[0x5F, 0xFF], 202),
+            (&[0x7F, 0xFF], 202),
+            (&[0x9F, 0xFF], 202),
+            (&[0xBF, 0xFF], 202),
+            (&[0xFF], 201),
+            (&[0xF6], 205),
+            (&[0xF7], 205),
+            (&[0xF8, 32], 205),
+            (&[0xF9, 0x3C, 0], 205),
+            (&[0xF9, 0x7E, 0], 205),
+            (&[0xC2, 0x41, 1], 205),
+            (&[0xD8, 0x64, 1], 205),
+            (&[0xA1, 0x41, 0, 1], 205),
+            (&[0xA2, 1, 0, 1, 0], 203),
+            (&[0xA2, 2, 0, 1, 0], 202),
+            (&[0xA2, 0x20, 0, 0x18, 0x64, 0], 202),
+            (&[0x00, 0x00], 206),
+            (&[0x9B, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], 204),
+            (&[0xBB, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], 204),
+            (&[0x5B, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF], 201),
+            (&deep, 204),
+        ] {
+            assert_eq!(code(bytes), Some(want), "{bytes:02x?}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Random access to files and slices.
+
+use std::{fs::File, io};
+
+/// Random access to bytes of known length.
+pub trait ReadAt {
+    /// Length in bytes.
+    fn len(&self) -> u64;
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the bytes end before `buf` is full; otherwise as the source.
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// Whether there are no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Random access to an output of known length.
+pub trait WriteAt {
+    /// Writes all of `buf` at `offset`.
+    ///
+    /// # Errors
+    /// As the output.
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
+}
+
+impl ReadAt for [u8] {
+    fn len(&self) -> u64 {
+        u64::try_from(<[u8]>::len(self)).unwrap_or(u64::MAX)
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let source = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buf.len())?))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(source);
+        Ok(())
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn len(&self) -> u64 {
+        ReadAt::len(self.as_slice())
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.as_slice().read_exact_at(offset, buf)
+    }
+}
+
+impl<T: ReadAt + ?Sized> ReadAt for &T {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        (**self).read_exact_at(offset, buf)
+    }
+}
+
+/// A file whose length was taken when it was opened.
+#[derive(Debug)]
+pub struct FileAt {
+    file: File,
+    len: u64,
+}
+
+impl FileAt {
+    /// Random access to `file`.
+    ///
+    /// # Errors
+    /// As [`File::metadata`]; not a regular file.
+    pub fn new(file: File) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        Ok(Self {
+            len: meta.len(),
+            file,
+        })
+    }
+}
+
+impl ReadAt for FileAt {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset);
+        #[cfg(not(unix))]
+        {
+            use std::io::{Read, Seek, SeekFrom};
+            let mut file = &self.file;
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_exact(buf)
+        }
+    }
+}
+
+impl WriteAt for File {
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::write_all_at(self, buf, offset);
+        #[cfg(not(unix))]
+        {
+            use std::io::{Seek, SeekFrom, Write};
+            let mut file = self;
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(buf)
+        }
+    }
+}
+
+/// A sequential reader over random access, for the header of a capsule.
+pub(crate) struct Sequential<'a, S: ?Sized> {
+    pub(crate) source: &'a S,
+    pub(crate) offset: u64,
+}
+
+impl<S: ReadAt + ?Sized> io::Read for Sequential<'_, S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = self.source.len().saturating_sub(self.offset);
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        if let Some(part) = buf.get_mut(..take) {
+            self.source.read_exact_at(self.offset, part)?;
+        }
+        self.offset += u64::try_from(take).unwrap_or(0);
+        Ok(take)
+    }
+}

@@ -1,0 +1,507 @@
+//! Keys, their ids, their text form, and which of them are trusted (capsule-v1 §7).
+//!
+//! `ed25519-dalek` also offers a lenient verification under a shorter name; this is the only module
+//! that calls it, and it calls `verify_strict`.
+
+use std::{collections::BTreeMap, fmt};
+
+use ed25519_dalek::Signer;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::{
+    binding::Digest,
+    error::{Code, Error, Result},
+    hazmat::Entropy,
+};
+
+/// The 16-byte name of a key, computed from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 16]);
+
+/// The random 16-byte name of a capsule: its `cti`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CapsuleId(pub [u8; 16]);
+
+/// An Ed25519 public key that is canonical and not weak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey {
+    key: ed25519_dalek::VerifyingKey,
+}
+
+/// An Ed25519 signing key. Wiped when dropped; its `Debug` shows the key id alone.
+pub struct SigningKey {
+    key: ed25519_dalek::SigningKey,
+}
+
+/// A key that wraps content keys. Wiped when dropped; its `Debug` shows the key id alone.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct WrappingKey {
+    bytes: [u8; 32],
+}
+
+/// A tenant's key for prefix commitments (capsule-v1 §5.5). Wiped when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct PrefixKey {
+    bytes: [u8; 32],
+}
+
+const SIGN_TEXT: &str = "KVCAP-SECRET-SIGN-1";
+const WRAP_TEXT: &str = "KVCAP-SECRET-WRAP-1";
+const PUBLIC_TEXT: &str = "kvcap-pub-1";
+
+/// The field prime 2²⁵⁵ − 19 and the group order L, little-endian.
+const PRIME: [u8; 32] = {
+    let mut p = [0xFF; 32];
+    p[0] = 0xED;
+    p[31] = 0x7F;
+    p
+};
+const ORDER: [u8; 32] = [
+    0xED, 0xD3, 0xF5, 0x5C, 0x1A, 0x63, 0x12, 0x58, 0xD6, 0x9C, 0xF7, 0xA2, 0xDE, 0xF9, 0xDE, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
+
+fn less(a: &[u8], b: &[u8]) -> bool {
+    a.iter().rev().lt(b.iter().rev())
+}
+
+impl KeyId {
+    pub(crate) fn of(label: &str, key: &[u8; 32]) -> Self {
+        let [first, _] = halves(Digest::labelled(label, &[key]));
+        Self(first)
+    }
+}
+
+fn halves(digest: Digest) -> [[u8; 16]; 2] {
+    let mut out = [[0; 16]; 2];
+    for (half, part) in out.iter_mut().zip(digest.0.chunks_exact(16)) {
+        half.copy_from_slice(part);
+    }
+    out
+}
+
+impl PublicKey {
+    /// The key with these 32 bytes (RFC 8032).
+    ///
+    /// # Errors
+    /// KVC-305 where the encoding is not canonical or the point is of small order.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
+        let weak = || Error::new(Code::KeyWeak, "the public key is weak or not canonical");
+        let mut y = *bytes;
+        y[31] &= 0x7F;
+        if !less(&y, &PRIME) {
+            return Err(weak());
+        }
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| weak())?;
+        if key.is_weak() {
+            return Err(weak());
+        }
+        Ok(Self { key })
+    }
+
+    /// The 32 bytes of RFC 8032.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
+    /// The key's id, as `kid` in the header.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId::of("kvcap v1 sign key id", &self.to_bytes())
+    }
+
+    /// The public key in a key file's text.
+    ///
+    /// # Errors
+    /// KVC-942 for another form, KVC-305 for a weak key.
+    pub fn from_text(text: &str) -> Result<Self> {
+        Self::from_bytes(&*parse_text(text, PUBLIC_TEXT, "a public key")?)
+    }
+
+    /// The one line of a key file, in lower case.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        write_text(PUBLIC_TEXT, &self.to_bytes()).to_ascii_lowercase()
+    }
+
+    /// Verifies strictly (E-11).
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<()> {
+        let (_, s) = signature.split_at(32);
+        if !less(s, &ORDER) {
+            return Err(Error::new(
+                Code::SignatureMalformed,
+                "the signature's scalar is not reduced",
+            ));
+        }
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        self.key
+            .verify_strict(message, &signature)
+            .map_err(|_| Error::new(Code::SignatureInvalid, "the signature does not verify"))
+    }
+}
+
+impl SigningKey {
+    /// A fresh key from the system's generator.
+    ///
+    /// # Errors
+    /// KVC-940 where the system gives no randomness.
+    pub fn generate() -> Result<Self> {
+        Ok(Self::from_seed(&*Entropy::system().secret()?))
+    }
+
+    /// The key of a 32-byte seed (RFC 8032).
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self {
+            key: ed25519_dalek::SigningKey::from_bytes(seed),
+        }
+    }
+
+    /// Its public key.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey {
+            key: self.key.verifying_key(),
+        }
+    }
+
+    /// The signing key in a key file's text.
+    ///
+    /// # Errors
+    /// KVC-942 for another form.
+    pub fn from_text(text: &str) -> Result<Self> {
+        parse_text(text, SIGN_TEXT, "a secret signing key").map(|seed| Self::from_seed(&seed))
+    }
+
+    /// The one line of a key file. A secret.
+    #[must_use]
+    pub fn to_secret_text(&self) -> Zeroizing<String> {
+        write_text(SIGN_TEXT, &Zeroizing::new(self.key.to_bytes()))
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
+    }
+}
+
+impl WrappingKey {
+    /// A fresh key from the system's generator.
+    ///
+    /// # Errors
+    /// KVC-940 where the system gives no randomness.
+    pub fn generate() -> Result<Self> {
+        Ok(Self::from_bytes(*Entropy::system().secret()?))
+    }
+
+    /// The key of these bytes, which must be random.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self { bytes }
+    }
+
+    /// The key's id, as in a recipient entry.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId::of("kvcap v1 wrap key id", &self.bytes)
+    }
+
+    /// The wrapping key in a key file's text.
+    ///
+    /// # Errors
+    /// KVC-942 for another form.
+    pub fn from_text(text: &str) -> Result<Self> {
+        parse_text(text, WRAP_TEXT, "a secret wrapping key").map(|key| Self::from_bytes(*key))
+    }
+
+    /// The one line of a key file. A secret.
+    #[must_use]
+    pub fn to_secret_text(&self) -> Zeroizing<String> {
+        write_text(WRAP_TEXT, &self.bytes)
+    }
+
+    /// The prefix key that belongs to this wrapping key by default.
+    #[must_use]
+    pub fn prefix_key(&self) -> PrefixKey {
+        PrefixKey {
+            bytes: Digest::labelled("kvcap v1 prefix key", &[&self.bytes]).0,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+}
+
+impl PrefixKey {
+    /// The key of these bytes, which must be random.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self { bytes }
+    }
+
+    /// The key's id, as in the manifest.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId::of("kvcap v1 prefix key id", &self.bytes)
+    }
+
+    pub(crate) fn commit(&self, value: &Digest) -> Digest {
+        Digest(*blake3::keyed_hash(&self.bytes, &value.0).as_bytes())
+    }
+}
+
+fn checksum(tag: &str, key: &[u8; 32]) -> [u8; 4] {
+    let digest = Digest::labelled("kvcap v1 key file", &[tag.as_bytes(), key]);
+    let [a, b, c, d, ..] = digest.0;
+    [a, b, c, d]
+}
+
+fn write_text(tag: &str, key: &[u8; 32]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(tag.len() + 72));
+    text.push_str(tag);
+    for byte in key.iter().chain(&checksum(tag, key)) {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(
+                char::from_digit(digit.into(), 16)
+                    .unwrap_or('0')
+                    .to_ascii_uppercase(),
+            );
+        }
+    }
+    text
+}
+
+fn parse_text(text: &str, tag: &str, kind: &'static str) -> Result<Zeroizing<[u8; 32]>> {
+    let bad = |what: &'static str| Error::new(Code::LocalKeyMalformed, what).at(kind);
+    let mut lines = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return Err(bad(
+            "a key file holds exactly one line that is not a comment",
+        ));
+    };
+    let Some(hex) = line.strip_prefix(tag) else {
+        return Err(bad("the file holds another kind of key, or none"));
+    };
+    let lower = tag == PUBLIC_TEXT;
+    let mut bytes = Zeroizing::new([0_u8; 36]);
+    let digits = hex.as_bytes();
+    let cased = |digit: &u8| !digit.is_ascii_alphabetic() || digit.is_ascii_lowercase() == lower;
+    if digits.len() != 72 || !digits.iter().all(cased) {
+        return Err(bad("the key has another length or case"));
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair
+            .iter()
+            .try_fold(0_u8, |value, digit| {
+                let digit = u8::try_from(char::from(*digit).to_digit(16)?).ok()?;
+                Some(value << 4 | digit)
+            })
+            .ok_or_else(|| bad("the key is not hexadecimal"))?;
+    }
+    let (key, check) = bytes.split_at(32);
+    let mut out = Zeroizing::new([0; 32]);
+    out.copy_from_slice(key);
+    if !bool::from(checksum(tag, &out).ct_eq(check)) {
+        return Err(bad("the key's check digits are wrong"));
+    }
+    Ok(out)
+}
+
+/// What a trusted key may do, and when (K-1 … K-4).
+#[derive(Clone, Debug)]
+pub struct TrustedKey {
+    /// The key.
+    pub key: PublicKey,
+    /// The only issuer it signs for; any where `None`.
+    pub issuer: Option<String>,
+    /// Whether it signs capsules (rather than registries).
+    pub for_capsules: bool,
+    /// Suites it signs for.
+    pub suites: Vec<u64>,
+    /// Start of its window, in seconds.
+    pub not_before: u64,
+    /// End of signing: a capsule's `iat` is before it.
+    pub sign_until: u64,
+    /// End of verifying.
+    pub verify_until: u64,
+    /// Whether its secret is known to others.
+    pub compromised: bool,
+}
+
+impl TrustedKey {
+    /// A key trusted for every issuer, suite and time.
+    #[must_use]
+    pub fn new(key: PublicKey) -> Self {
+        Self {
+            key,
+            issuer: None,
+            for_capsules: true,
+            suites: vec![1, 2],
+            not_before: 0,
+            sign_until: u64::MAX,
+            verify_until: u64::MAX,
+            compromised: false,
+        }
+    }
+}
+
+/// The public keys that a verifier trusts.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    keys: BTreeMap<KeyId, TrustedKey>,
+}
+
+impl Trust {
+    /// Trusts nobody.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Trusts one more key.
+    ///
+    /// # Errors
+    /// KVC-311 where a key with this id is there already.
+    pub fn add(&mut self, key: TrustedKey) -> Result<()> {
+        let id = key.key.id();
+        if self.keys.contains_key(&id) {
+            return Err(
+                Error::new(Code::RegistryDuplicateKey, "two trusted keys have one id").at(id),
+            );
+        }
+        self.keys.insert(id, key);
+        Ok(())
+    }
+
+    /// The ids of the trusted keys.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.keys().copied()
+    }
+
+    pub(crate) fn find(&self, id: KeyId) -> Result<&TrustedKey> {
+        self.keys.get(&id).ok_or_else(|| {
+            let known = match self.keys.len() {
+                0 => "none".to_owned(),
+                _ => self
+                    .ids()
+                    .map(|id| id.to_string())
+                    .collect::<Vec<_>>()
+                    .join(" or "),
+            };
+            Error::new(Code::KeyUnknown, "no trusted key has the capsule's key id").sides(known, id)
+        })
+    }
+}
+
+impl From<PublicKey> for Trust {
+    fn from(key: PublicKey) -> Self {
+        Self {
+            keys: BTreeMap::from([(key.id(), TrustedKey::new(key))]),
+        }
+    }
+}
+
+macro_rules! show_id {
+    ($($name:ident)+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )+};
+}
+show_id!(KeyId CapsuleId);
+
+macro_rules! debug_as_id {
+    ($($name:ident |$key:ident| $id:expr;)+) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let $key = self;
+                write!(f, "{}({})", stringify!($name), $id)
+            }
+        }
+    )+};
+}
+debug_as_id! {
+    PublicKey |key| key.id();
+    SigningKey |key| key.public().id();
+    WrappingKey |key| key.id();
+    PrefixKey |key| key.id();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_forms_round_trip_and_catch_typos() {
+        let sign = SigningKey::from_seed(&[7; 32]);
+        let wrap = WrappingKey::from_bytes([9; 32]);
+        let text = format!("# a comment\n\n{}\n", *sign.to_secret_text());
+        assert_eq!(
+            SigningKey::from_text(&text).unwrap().public(),
+            sign.public()
+        );
+        assert_eq!(
+            WrappingKey::from_text(&wrap.to_secret_text()).unwrap().id(),
+            wrap.id()
+        );
+        let public = sign.public().to_text();
+        assert_eq!(PublicKey::from_text(&public).unwrap(), sign.public());
+        let code = |result: Result<PublicKey>| result.err().map(|e| e.code().number());
+        for at in PUBLIC_TEXT.len()..public.len() {
+            let mut wrong = public.clone().into_bytes();
+            wrong[at] = if wrong[at] == b'0' { b'1' } else { b'0' };
+            let wrong = String::from_utf8(wrong).unwrap();
+            assert_eq!(code(PublicKey::from_text(&wrong)), Some(942), "{at}");
+        }
+        assert_eq!(
+            code(PublicKey::from_text(&public.to_ascii_uppercase())),
+            Some(942)
+        );
+        assert_eq!(code(PublicKey::from_text(&text)), Some(942));
+        assert_eq!(
+            code(PublicKey::from_text(&format!("{public}\n{public}"))),
+            Some(942)
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let sign = SigningKey::from_seed(&[0xA5; 32]);
+        let wrap = WrappingKey::from_bytes([0xA5; 32]);
+        let shown = format!("{sign:?} {wrap:?} {:?}", wrap.prefix_key());
+        assert!(!shown.contains("a5a5") && !shown.contains("165"), "{shown}");
+    }
+
+    #[test]
+    fn small_order_and_non_canonical_keys_are_weak() {
+        // RFC 8032 points of order 1, 2, 4 and encodings with y >= p
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut minus_one = PRIME;
+        minus_one[0] = 0xEC;
+        let zero = [0; 32];
+        let mut prime_plus_one = PRIME;
+        prime_plus_one[0] = 0xEE;
+        for key in [one, minus_one, zero, PRIME, prime_plus_one] {
+            for sign in [0, 0x80] {
+                let mut key = key;
+                key[31] |= sign;
+                let error = PublicKey::from_bytes(&key).unwrap_err();
+                assert_eq!(error.code(), Code::KeyWeak, "{key:02x?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Reading banks: unwrap, compare the commitment, and release bytes whose leaf and tag have passed
+//! (capsule-v1 §11.3).
+
+use std::{
+    ops::Range,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    binding::Digest,
+    error::{Code, Error, Result},
+    io::ReadAt,
+    keys::{PrefixKey, WrappingKey},
+    manifest::{Manifest, SectionKind},
+    prefix::{self, PrefixValue},
+    schedule::{self, ContentKey, Root, StreamKey},
+    table::{Chunk, Extent, Table, place},
+    verify::{Verified, body_cut, check_zero, trailing, usize_of},
+};
+
+/// A capsule whose content key is unwrapped and the one committed to. Its banks and sections can be
+/// read, whole or in part; every byte it gives has passed its signed leaf and its tag.
+pub struct Opened<S> {
+    verified: Verified,
+    source: S,
+    root: Root,
+    prefix_key: PrefixKey,
+    extents: Vec<Extent>,
+    tables: Vec<OnceLock<Table>>,
+    read: AtomicU64,
+}
+
+impl Verified {
+    /// Unwraps the content key with `key` and makes ready to read from `source`, the same file.
+    /// No body byte is released by this; the sealed prefix value is compared with its commitment.
+    ///
+    /// # Errors
+    /// KVC-106, 107, 108, 807 for the file's length and padding; 701 for a capsule with a parent;
+    /// 809, 803, 804 for the key; 605 for the prefix; 801, 805, 806 for what was read.
+    pub fn open<S: ReadAt>(self, source: S, key: &WrappingKey) -> Result<Opened<S>> {
+        if let Some(parent) = &self.manifest.context.parent {
+            return Err(Error::new(
+                Code::LineageParentAbsent,
+                "the capsule opens only together with its parent",
+            )
+            .at(format_args!("parent {}", parent.digest)));
+        }
+        self.check_extent(&source)?;
+        let recipients = &self.manifest.keys.recipients;
+        let id = key.id();
+        let recipient = recipients.iter().find(|r| r.key == id).ok_or_else(|| {
+            let known: Vec<String> = recipients.iter().map(|r| r.key.to_string()).collect();
+            Error::new(Code::BodyNoKey, "the capsule is not wrapped for this key")
+                .sides(known.join(" or "), id)
+        })?;
+        let content = ContentKey::unwrap(recipient, key, self.manifest.claims.id)?;
+        let (commitment, root) = content.derive(&self.manifest.keys.salt, &self.ctx);
+        schedule::check_commitment(&commitment, &self.manifest.keys.commitment)?;
+        let extents = Extent::all(&self.manifest, self.prologue);
+        let opened = Opened {
+            tables: extents.iter().map(|_| OnceLock::new()).collect(),
+            extents,
+            verified: self,
+            source,
+            root,
+            prefix_key: key.prefix_key(),
+            read: AtomicU64::new(0),
+        };
+        opened.check_prefix()?;
+        Ok(opened)
+    }
+
+    /// F-4, F-5, F-6 for a source of known length.
+    fn check_extent(&self, source: &impl ReadAt) -> Result<()> {
+        let prologue = self.prologue;
+        let (found, want) = (source.len(), prologue.file_len());
+        if found < prologue.body_at() {
+            return Err(Error::new(
+                Code::FramingTruncated,
+                "the file ends inside its tables",
+            ));
+        }
+        if found < want {
+            return Err(Error::new(Code::BodyTruncated, "the body ends early").sides(want, found));
+        }
+        if found > want {
+            return Err(trailing().sides(want, found));
+        }
+        let extents = Extent::all(&self.manifest, prologue);
+        let mut at = extents.last().map_or(prologue.tables_at(), |last| {
+            last.table_at + last.table_len()
+        });
+        let mut piece = [0; 4096];
+        while at < prologue.body_at() {
+            let take = usize_of(prologue.body_at() - at).min(piece.len());
+            let part = piece.get_mut(..take).unwrap_or_default();
+            source
+                .read_exact_at(at, part)
+                .map_err(|error| Error::io(&error, "capsule"))?;
+            check_zero(part)?;
+            at += u64::try_from(take).unwrap_or(0);
+        }
+        Ok(())
+    }
+}
+
+impl<S: ReadAt> Opened<S> {
+    /// What the issuer has signed.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.verified.manifest
+    }
+
+    /// Bytes of tables and body read from the source so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// The encoded bytes of stream `index` (in the order of the manifest), to be read in any order.
+    ///
+    /// # Errors
+    /// KVC-810 where there is no such stream; 801 where its table is not the signed one.
+    pub fn stream(&self, index: usize) -> Result<StreamReader<'_, S>> {
+        let extent = *self
+            .extents
+            .get(index)
+            .ok_or_else(|| out_of_range("streams", self.extents.len(), index))?;
+        let suite = self.manifest().context.suite;
+        Ok(StreamReader {
+            opened: self,
+            stream: index,
+            extent,
+            table: self.table(index, extent)?,
+            key: self.root.stream(suite, index),
+            chunk: Zeroizing::new(Vec::new()),
+            held: None,
+        })
+    }
+
+    /// The bytes of a section, or `None` where the capsule has none of this kind.
+    ///
+    /// # Errors
+    /// As [`StreamReader::read`].
+    pub fn section(&self, kind: &SectionKind) -> Result<Option<Vec<u8>>> {
+        match self.manifest().context.section(kind) {
+            None => Ok(None),
+            Some((index, _)) => self.stream_bytes(index).map(Some),
+        }
+    }
+
+    /// All encoded bytes of a stream.
+    ///
+    /// # Errors
+    /// As [`StreamReader::read`].
+    pub fn stream_bytes(&self, index: usize) -> Result<Vec<u8>> {
+        let mut reader = self.stream(index)?;
+        let mut bytes = Vec::new();
+        reader.read(0..reader.len(), &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The sealed token ids, if there are any. They are those of the signed prefix.
+    ///
+    /// # Errors
+    /// As [`StreamReader::read`]; KVC-605 where they are not those of the prefix.
+    pub fn tokens(&self) -> Result<Option<Vec<u32>>> {
+        let Some(bytes) = self.section(&SectionKind::Tokens)? else {
+            return Ok(None);
+        };
+        let tokens = prefix::token_ids(&bytes)?;
+        if let Some(sealed) = self.prefix_value()?
+            && PrefixValue::of(&tokens).value != sealed
+        {
+            return Err(prefix::mismatch(
+                "the sealed token ids are of another prompt",
+            ));
+        }
+        Ok(Some(tokens))
+    }
+
+    /// Compares the capsule's prompt with `tokens`.
+    ///
+    /// # Errors
+    /// KVC-605 where it is another prompt, or the capsule does not name its prompt.
+    pub fn check_prompt(&self, tokens: &[u32]) -> Result<()> {
+        match self.prefix_value()? {
+            Some(sealed) if sealed == PrefixValue::of(tokens).value => Ok(()),
+            Some(_) => Err(prefix::mismatch("the capsule is of another prompt")),
+            None => Err(prefix::mismatch("the capsule does not name its prompt")),
+        }
+    }
+
+    fn prefix_value(&self) -> Result<Option<Digest>> {
+        let Some(bytes) = self.section(&SectionKind::Prefix)? else {
+            return Ok(None);
+        };
+        let value = bytes
+            .try_into()
+            .map_err(|_| prefix::mismatch("the sealed prefix value is not 32 bytes"))?;
+        Ok(Some(Digest(value)))
+    }
+
+    /// P-2.
+    fn check_prefix(&self) -> Result<()> {
+        let prefix = &self.manifest().context.prefix;
+        let wrong = match self.prefix_value()? {
+            Some(value) => prefix.names(&value, Some(&self.prefix_key)) == Some(false),
+            None => *prefix != crate::manifest::Prefix::None,
+        };
+        if wrong {
+            return Err(prefix::mismatch(
+                "the sealed prefix value is not the one committed to",
+            ));
+        }
+        Ok(())
+    }
+
+    fn table(&self, stream: usize, extent: Extent) -> Result<&Table> {
+        let slot = self
+            .tables
+            .get(stream)
+            .ok_or_else(|| out_of_range("streams", self.tables.len(), stream))?;
+        if let Some(table) = slot.get() {
+            return Ok(table);
+        }
+        let mut rows = vec![0; usize_of(extent.table_len())];
+        self.fetch(extent.table_at, &mut rows)?;
+        let table = self.verified.table(stream, rows)?;
+        Ok(slot.get_or_init(|| table))
+    }
+
+    fn fetch(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.source
+            .read_exact_at(offset, buf)
+            .map_err(|error| Error::io(&error, "capsule"))?;
+        let len = u64::try_from(buf.len()).unwrap_or(0);
+        self.read.fetch_add(len, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Reads one stream; keeps the last opened chunk, so that neighbours cost nothing.
+pub struct StreamReader<'a, S> {
+    opened: &'a Opened<S>,
+    stream: usize,
+    extent: Extent,
+    table: &'a Table,
+    key: StreamKey,
+    chunk: Zeroizing<Vec<u8>>,
+    held: Option<u64>,
+}
+
+impl<S: ReadAt> StreamReader<'_, S> {
+    /// Encoded bytes of the stream.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.extent.len
+    }
+
+    /// Whether the stream holds no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.extent.len == 0
+    }
+
+    /// Appends bytes `range` of the stream to `out`. Only the chunks that cover it are read.
+    ///
+    /// # Errors
+    /// KVC-810 for a range outside the stream; 805, 806, 807 for a chunk that does not pass; 940 where
+    /// reading fails. `out` then holds only bytes that have passed.
+    pub fn read(&mut self, range: Range<u64>, out: &mut Vec<u8>) -> Result<()> {
+        if range.start > range.end || range.end > self.extent.len {
+            return Err(out_of_range("bytes", self.extent.len, range.end));
+        }
+        out.reserve(usize_of(range.end - range.start));
+        let mut at = range.start;
+        while at < range.end {
+            let index = at / self.extent.chunk_len;
+            let start = index * self.extent.chunk_len;
+            self.load(index)?;
+            let end = (range.end - start).min(self.extent.chunk_len);
+            let part = self.chunk.get(usize_of(at - start)..usize_of(end));
+            out.extend_from_slice(part.unwrap_or_default());
+            at = start + end;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, index: u64) -> Result<()> {
+        if self.held == Some(index) {
+            return Ok(());
+        }
+        self.held = None;
+        let chunk = self.extent.chunk(index);
+        self.chunk.resize(chunk.len, 0);
+        self.open_chunk(chunk).inspect_err(|_| {
+            // a chunk that did not pass may hold plaintext that nobody vouched for
+            zeroize::Zeroize::zeroize(&mut *self.chunk);
+        })?;
+        self.held = Some(index);
+        Ok(())
+    }
+
+    fn open_chunk(&mut self, chunk: Chunk) -> Result<()> {
+        self.opened
+            .fetch(chunk.at, &mut self.chunk)
+            .map_err(|error| {
+                if chunk_is_past_end(self.opened, chunk) {
+                    body_cut(self.stream, chunk)
+                } else {
+                    error
+                }
+            })?;
+        let tag = self.table.check(self.stream, chunk, &self.chunk)?;
+        self.key
+            .open(chunk.index, chunk.last, &mut self.chunk, &tag)
+            .map_err(|error| error.at(place(self.stream, chunk)))
+    }
+}
+
+fn chunk_is_past_end<S: ReadAt>(opened: &Opened<S>, chunk: Chunk) -> bool {
+    chunk.at + u64::try_from(chunk.len).unwrap_or(0) > opened.source.len()
+}
+
+fn out_of_range(
+    what: &'static str,
+    have: impl std::fmt::Display,
+    asked: impl std::fmt::Display,
+) -> Error {
+    Error::new(Code::BodyRange, "the range lies outside the capsule")
+        .at(what)
+        .sides(format_args!("at most {have}"), asked)
+}

@@ -1,0 +1,257 @@
+//! The one path on which trust is made: untrusted bytes, a trusted signature, a verified capsule
+//! (capsule-v1 §11.2).
+
+use std::io::{ErrorKind, Read};
+
+use crate::{
+    binding::Digest,
+    cbor,
+    envelope::{Claims, Envelope},
+    error::{Code, Error, Result},
+    io::{ReadAt, Sequential},
+    limits::Limits,
+    manifest::{self, Manifest},
+    outline::Outline,
+    policy::{self, Policy},
+    prologue::{PROLOGUE, Prologue},
+    schedule,
+    table::{Chunk, Extent, Table, place},
+};
+
+/// A capsule's header that is well formed and within limits. Nobody has vouched for it: it can show
+/// its [`Claims`], and be verified.
+pub struct Untrusted {
+    prologue: Prologue,
+    envelope: Envelope,
+    limits: Limits,
+}
+
+/// A capsule whose header a trusted key has signed, that is of what the caller expects and within
+/// its validity. It has a [`Manifest`]; its body can be checked without a key, or opened with one.
+#[derive(Debug)]
+pub struct Verified {
+    pub(crate) manifest: Manifest,
+    pub(crate) prologue: Prologue,
+    pub(crate) ctx: Digest,
+    lineage: Digest,
+}
+
+/// What a check of the body has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyChecked {
+    /// Chunks whose hash is the signed one.
+    pub chunks: u64,
+    /// Bytes of the file after its header.
+    pub bytes: u64,
+}
+
+impl Untrusted {
+    /// Reads a header from a stream, which is left at the start of the chunk tables.
+    ///
+    /// # Errors
+    /// KVC-101 to 107, KVC-201 to 217, 301 (malformed key id), 306, 401 (malformed claims); 940 where
+    /// reading fails.
+    pub fn read(reader: &mut impl Read, limits: &Limits) -> Result<Self> {
+        let mut bytes = [0; PROLOGUE];
+        fill(reader, &mut bytes, || {
+            Error::new(
+                Code::FramingPrologueShort,
+                "the file ends inside its prologue",
+            )
+        })?;
+        let prologue = Prologue::parse(&bytes, limits)?;
+        let cut = || Error::new(Code::FramingTruncated, "the file ends inside its envelope");
+        let mut envelope = vec![0; usize_of(prologue.envelope_len.into())];
+        fill(reader, &mut envelope, cut)?;
+        let mut padding = vec![0; usize_of(prologue.tables_at() - prologue.envelope_end())];
+        fill(reader, &mut padding, cut)?;
+        check_zero(&padding)?;
+        Ok(Self {
+            prologue,
+            envelope: Envelope::parse(&envelope)?,
+            limits: limits.clone(),
+        })
+    }
+
+    /// Reads the header of a file or slice.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_at(source: &(impl ReadAt + ?Sized), limits: &Limits) -> Result<Self> {
+        Self::read(&mut Sequential { source, offset: 0 }, limits)
+    }
+
+    /// What the file says of itself.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.envelope.claims
+    }
+
+    /// What the file says of its banks, as text for people: for display, never for decisions.
+    ///
+    /// # Errors
+    /// As [`Self::verify`] for a malformed manifest (KVC-201 to 206, 501 to 507, 8xx, 9xx).
+    pub fn outline(&self) -> Result<Outline> {
+        let payload = self.envelope.unverified_payload();
+        let claims = self.claims().clone();
+        manifest::decode(payload, claims, self.prologue, &self.limits)
+            .map(|manifest| Outline::of(&manifest))
+    }
+
+    /// Length that the whole file must have.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.prologue.file_len()
+    }
+
+    /// Verifies signature, manifest, claims and binding, in the order of capsule-v1 §11.2.
+    ///
+    /// # Errors
+    /// KVC-301 to 312 for key and signature, 2xx and 5xx for the manifest, 402 to 408 for the claims,
+    /// 601 to 608 for the binding, 910 for the budget.
+    pub fn verify(self, policy: &Policy<'_>) -> Result<Verified> {
+        let claims = self.envelope.claims.clone();
+        let key = policy.trust.find(claims.key)?;
+        if key.compromised {
+            return Err(
+                Error::new(Code::KeyCompromised, "the key is marked compromised").at(claims.key),
+            );
+        }
+        let payload = self.envelope.verify(&key.key)?;
+        let manifest = manifest::decode(payload, claims, self.prologue, &policy.limits)?;
+        policy::check_key(policy, key, &manifest)?;
+        policy::check_claims(policy, &manifest.claims.terms)?;
+        policy::check_binding(policy, &manifest)?;
+        let raw = |key| cbor::raw_value(payload, key).unwrap_or_default();
+        let ctx = schedule::context_digest(&manifest.claims, raw(2));
+        let keys = &manifest.keys;
+        let lineage = Digest::labelled(
+            "kvcap v1 lineage",
+            &[&ctx.0, &keys.salt, &keys.commitment.0, raw(3)],
+        );
+        Ok(Verified {
+            manifest,
+            prologue: self.prologue,
+            ctx,
+            lineage,
+        })
+    }
+}
+
+impl Verified {
+    /// What the issuer has signed.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The digest by which a child names this capsule (capsule-v1 §9).
+    #[must_use]
+    pub fn lineage(&self) -> Digest {
+        self.lineage
+    }
+
+    /// Length that the whole file has.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.prologue.file_len()
+    }
+
+    /// Checks every byte after the header, without any secret and in bounded memory: the tables and
+    /// one chunk. `reader` stands where [`Untrusted::read`] left it; `progress` hears of bytes read.
+    ///
+    /// # Errors
+    /// KVC-106, 107, 801 for the tables; 805, 807, 108 for the body; 940 where reading fails.
+    pub fn check_body(
+        &self,
+        reader: &mut impl Read,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<BodyChecked> {
+        let extents = Extent::all(&self.manifest, self.prologue);
+        let tables = self.read_tables(reader, &extents)?;
+        let mut chunks = 0;
+        let mut buffer = Vec::new();
+        for (stream, (extent, table)) in extents.iter().zip(&tables).enumerate() {
+            for index in 0..extent.chunks() {
+                let chunk = extent.chunk(index);
+                buffer.resize(chunk.len, 0);
+                fill(reader, &mut buffer, || body_cut(stream, chunk))?;
+                table.check(stream, chunk, &buffer)?;
+                chunks += 1;
+                progress(u64::try_from(chunk.len).unwrap_or(0));
+            }
+        }
+        expect_end(reader)?;
+        Ok(BodyChecked {
+            chunks,
+            bytes: self.prologue.file_len() - self.prologue.tables_at(),
+        })
+    }
+
+    fn read_tables(&self, reader: &mut impl Read, extents: &[Extent]) -> Result<Vec<Table>> {
+        let cut = || Error::new(Code::FramingTruncated, "the file ends inside its tables");
+        let mut tables = Vec::with_capacity(extents.len());
+        let mut at = self.prologue.tables_at();
+        for (stream, extent) in extents.iter().enumerate() {
+            let mut rows = vec![0; usize_of(extent.table_len())];
+            fill(reader, &mut rows, cut)?;
+            tables.push(self.table(stream, rows)?);
+            at += extent.table_len();
+        }
+        // unused rows and padding, in pieces
+        let mut piece = [0; 4096];
+        while at < self.prologue.body_at() {
+            let take = usize_of(self.prologue.body_at() - at).min(piece.len());
+            let part = piece.get_mut(..take).unwrap_or_default();
+            fill(reader, part, cut)?;
+            check_zero(part)?;
+            at += u64::try_from(take).unwrap_or(0);
+        }
+        Ok(tables)
+    }
+
+    pub(crate) fn table(&self, stream: usize, rows: Vec<u8>) -> Result<Table> {
+        let signed = self.manifest.measured.get(stream).map(|m| m.table);
+        Table::verify(stream, rows, &signed.unwrap_or(Digest([0; 32])))
+    }
+}
+
+pub(crate) fn body_cut(stream: usize, chunk: Chunk) -> Error {
+    Error::new(Code::BodyTruncated, "the body ends early").at(place(stream, chunk))
+}
+
+pub(crate) fn check_zero(bytes: &[u8]) -> Result<()> {
+    if bytes.iter().fold(0, |all, byte| all | byte) == 0 {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::FramingPadding,
+        "a padding byte or unused table row is not zero",
+    ))
+}
+
+fn expect_end(reader: &mut impl Read) -> Result<()> {
+    let mut more = [0];
+    match reader.read_exact(&mut more) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) => Err(Error::io(&error, "capsule")),
+        Ok(()) => Err(trailing()),
+    }
+}
+
+pub(crate) fn trailing() -> Error {
+    Error::new(Code::FramingTrailing, "bytes follow the body")
+}
+
+/// `read_exact` goes on after short and interrupted reads; only a real end is `cut`.
+fn fill(reader: &mut impl Read, buf: &mut [u8], cut: impl Fn() -> Error) -> Result<()> {
+    reader.read_exact(buf).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => cut(),
+        _ => Error::io(&error, "capsule"),
+    })
+}
+
+/// A length that a limit has bounded.
+pub(crate) fn usize_of(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
+}
