@@ -161,7 +161,7 @@ pub struct BankEntry {
     pub window: u64,
     /// How the plain bytes are encoded.
     pub codec: Codec,
-    /// Which rotation table the codec uses, where it needs one.
+    /// Which rotation table un-rotates the keys of a lossy bank: its codec or its receipt needs it.
     pub rotation: Option<u32>,
     /// Bytes of a chunk.
     pub chunk_len: u64,

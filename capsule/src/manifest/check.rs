@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kvcap_codecs::{BankShape, Content};
+use kvcap_codecs::{BankShape, Codec, Content};
 
 use super::{
     BankEntry, Context, Manifest, RowsEntry, Section, SectionKind, Stream,
@@ -111,10 +111,16 @@ fn bank(context: &Context, bank: &BankEntry) -> Result<()> {
         }
         _ => return Err(contradiction("rows and shape")),
     }
-    if let Some(rotation) = bank.rotation
-        && usize::try_from(rotation).map_or(true, |index| index >= context.rotations.len())
-    {
-        return Err(contradiction("codec and rotation tables"));
+    let keys = matches!(bank.role, Role::Key | Role::RopeKey);
+    let table_fits = match bank.rotation {
+        None => bank.codec != Codec::Q4k,
+        Some(table) => {
+            let known = usize::try_from(table).is_ok_and(|at| at < context.rotations.len());
+            known && keys && !bank.codec.is_exact()
+        }
+    };
+    if !table_fits {
+        return Err(contradiction("codec and rotation table"));
     }
     let content = match bank.role {
         Role::Key | Role::RopeKey => Content::Keys,

@@ -482,10 +482,14 @@ fn stream(field: Field<'_>, limits: &Limits) -> Result<Stream> {
     let shape = shape(fields.required(6, "shape")?, limits)?;
     let rows = rows(fields.required(7, "rows")?)?;
     let window = fields.required(8, "window")?.uint()?;
-    let (codec, rotation) = codec(fields.required(9, "codec")?, true)?;
+    let codec = codec(fields.required(9, "codec")?)?;
     let plain_len = fields.required(10, "plain length")?.uint()?;
     let chunk_len = chunk_len(fields.required(11, "chunk length")?)?;
     let fallback = fields.optional(12, "fallback").map(fallback).transpose()?;
+    let rotation = fields
+        .optional(13, "rotation table")
+        .map(|table| table.small())
+        .transpose()?;
     fields.end()?;
     if shape.plain_len(dtype) != Some(plain_len) || plain_len == 0 {
         let from_shape = shape.plain_len(dtype).map_or_else(
@@ -596,8 +600,7 @@ fn rows(field: Field<'_>) -> Result<RowsEntry> {
     }
 }
 
-/// A codec; where `in_use`, with the rotation table that some need.
-fn codec(field: Field<'_>, in_use: bool) -> Result<(Codec, Option<u32>)> {
+fn codec(field: Field<'_>) -> Result<Codec> {
     let unknown = || {
         Error::new(
             Code::CodecUnknown,
@@ -606,29 +609,21 @@ fn codec(field: Field<'_>, in_use: bool) -> Result<(Codec, Option<u32>)> {
     };
     let parts: Vec<u64> = field.list()?.map(Field::uint).collect::<Result<_>>()?;
     let small = |value: u64| u8::try_from(value).map_err(|_| unknown());
-    let (id, params, rotation) = match *parts.as_slice() {
-        [id] => (id, None, None),
-        [id, rotation] => (id, None, Some(rotation)),
+    let (id, params) = match *parts.as_slice() {
+        [id] => (id, None),
         [id, bits, group] => {
             let group = u16::try_from(group).map_err(|_| unknown())?;
-            (id, Some((small(bits)?, group)), None)
+            (id, Some((small(bits)?, group)))
         }
         _ => return Err(unknown()),
     };
-    let codec = Codec::from_id(small(id)?, params).map_err(|_| unknown())?;
-    let rotation = rotation
-        .map(|index| u32::try_from(index).map_err(|_| unknown()))
-        .transpose()?;
-    if rotation.is_some() != (in_use && codec == Codec::Q4k) {
-        return Err(unknown());
-    }
-    Ok((codec, rotation))
+    Codec::from_id(small(id)?, params).map_err(|_| unknown())
 }
 
 fn fallback(field: Field<'_>) -> Result<Fallback> {
     let [from, limit, seen] = field.tuple()?;
     Ok(Fallback {
-        from: codec(from, false)?.0,
+        from: codec(from)?,
         limit: any_f64(limit)?,
         seen: any_f64(seen)?,
     })

@@ -311,30 +311,25 @@ fn bank(bank: &BankEntry) -> Value {
         (6, Some(shape)),
         (7, Some(rows)),
         (8, Some(uint(bank.window))),
-        (9, Some(codec(bank.codec, bank.rotation))),
+        (9, Some(codec(bank.codec))),
         (10, bank.shape.plain_len(bank.dtype).map(uint)),
         (11, Some(uint(bank.chunk_len))),
         (12, bank.fallback.as_ref().map(fallback)),
+        (13, bank.rotation.map(|table| uint(table.into()))),
     ])
 }
 
-fn codec(codec: Codec, rotation: Option<u32>) -> Value {
+fn codec(codec: Codec) -> Value {
     let params = codec
         .params()
         .into_iter()
         .flat_map(|(bits, group)| [uint(bits.into()), uint(group.into())]);
-    let rotation = rotation.map(|index| uint(index.into()));
-    array(
-        [uint(codec.id().into())]
-            .into_iter()
-            .chain(params)
-            .chain(rotation),
-    )
+    array([uint(codec.id().into())].into_iter().chain(params))
 }
 
 fn fallback(fallback: &Fallback) -> Value {
     array([
-        codec(fallback.from, None),
+        codec(fallback.from),
         f64_bits(&fallback.limit),
         f64_bits(&fallback.seen),
     ])
