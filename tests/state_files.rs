@@ -328,7 +328,10 @@ fn headers_that_a_loader_would_accept_and_we_do_not() {
     let (a, b) = (t("a", 0, 8), t("b", 8, 16));
     let good = file(&format!("{{{a},{b}}}   "), 16);
     assert!(rebuild(RuntimeKind::Raw, &good, Hints::None).unwrap() == good);
-    assert!(parse(RuntimeKind::Raw, &file("{}", 0), Hints::None).is_ok());
+    assert_eq!(
+        refused(RuntimeKind::Raw, &file("{}", 0)),
+        Code::StateUnsupported
+    );
     let object = |fields: &str| format!(r#"{{"a":{{{fields}}}}}"#);
     let malformed = [
         (format!("{{{a},{}}}", t("b", 6, 14)), 14),  // overlap
@@ -484,6 +487,7 @@ fn numbers_of_a_prompt_cache_that_contradict_its_tensors_are_refused() {
         (&q4, "3.2", 15, contradiction), // one layer covers less
         (&plain, "0.2", 257, contradiction),
         (&plain, "0.2", -1, malformed),
+        (&plain, "0.2", 0, unsupported), // all tokens rolled back
         (&plain, "5.2", 17, contradiction),
         (&ring, "0.5", 17, contradiction), // _idx past the ring
         (&ring, "0.5", 4, contradiction),

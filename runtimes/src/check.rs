@@ -26,17 +26,23 @@ pub struct Leftover {
 }
 
 impl State {
-    /// Checks what every adapter's result must keep: at most 4,064 banks, no two of one identity,
+    /// Checks what every adapter's result must keep: some bank, at most 4,064 banks, no two of one identity,
     /// layers below `layers`, one position a row, rows inside regions, and regions that do not
     /// overlap.
     ///
     /// # Errors
-    /// [`Code::StateLimit`], [`Code::StateMalformed`] or [`Code::StateContradiction`], naming the
-    /// bank.
+    /// [`Code::StateLimit`], [`Code::StateUnsupported`], [`Code::StateMalformed`] or
+    /// [`Code::StateContradiction`], naming the bank.
     pub fn check(&self) -> Result<()> {
         if self.banks.len() > MAX_BANKS {
             let what = "the state has more banks than a capsule can hold";
             return Err(Error::new(Code::StateLimit, what).sides(MAX_BANKS, self.banks.len()));
+        }
+        if self.banks.is_empty() {
+            return Err(Error::new(
+                Code::StateUnsupported,
+                "a state that holds nothing",
+            ));
         }
         let mut names: Vec<_> = self
             .banks

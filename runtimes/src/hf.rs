@@ -189,7 +189,10 @@ impl Layer<'_> {
         for (role, tensor) in [(Role::Key, self.keys), (Role::Value, self.values)] {
             let Some(tensor) = tensor else { continue };
             let (heads, tokens, dim) = tensor.heads_rows_dim()?;
-            let row_bytes = tensor.dtype.row_bytes(dim).filter(|bytes| *bytes > 0);
+            if tokens == 0 {
+                continue;
+            }
+            let row_bytes = tensor.dtype.row_bytes(dim).filter(|_| tensor.len > 0);
             let row_bytes = row_bytes
                 .ok_or_else(|| unsupported("rows without elements").at(shown(&tensor.name)))?;
             let first = length.saturating_sub(tokens);

@@ -198,8 +198,8 @@ impl Banks {
         }
         let [key, value] = self.roles(layer, heads, key_dim, value_dim);
         for (role, tensor, dim) in [(key, pair.keys, key_dim), (value, pair.values, value_dim)] {
-            // An indexer has keys alone; its values have no elements.
-            if dim == 0 {
+            // An indexer has keys alone, its values have no elements; an older file may have no rows.
+            if tensor.len == 0 {
                 continue;
             }
             attention(tensor)?;
@@ -361,6 +361,10 @@ fn attention(tensor: &Tensor) -> Result<(u64, u64, u64)> {
 
 /// The first `tokens` of the `held` rows of a tensor.
 fn rows_within(tensor: &Tensor, held: u64, tokens: u64, row_bytes: u64) -> Result<Placement> {
+    if tokens == 0 {
+        let what = "a cache whose tokens were all rolled back";
+        return Err(unsupported(what).at(shown(&tensor.name)));
+    }
     if tokens > held {
         return Err(contradiction("the offset is past the stored rows")
             .at(shown(&tensor.name))

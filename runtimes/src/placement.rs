@@ -41,7 +41,7 @@ impl Placed {
                     for head in section.chunks_exact_mut(t.head_len) {
                         t.runs.read(file, at, channels)?;
                         transpose(t.element, channels, t.dim, head)?;
-                        at += t.head_stride;
+                        at = at.saturating_add(t.head_stride);
                     }
                     Ok(())
                 })?,
@@ -84,7 +84,7 @@ impl Placed {
                     for head in section.chunks_exact(t.head_len) {
                         transpose(t.element, head, t.tokens, channels)?;
                         t.runs.write(file, at, channels)?;
-                        at += t.head_stride;
+                        at = at.saturating_add(t.head_stride);
                     }
                     Ok(())
                 })?,

@@ -41,7 +41,8 @@ pub struct State {
     pub layers: u32,
     /// Layers that hold no state in this file, ascending.
     pub stateless: Vec<u32>,
-    /// Positions that the state covers.
+    /// Positions that the state covers; empty where the file does not tell (recurrent states alone,
+    /// raw tensors).
     pub positions: Range<u64>,
     /// Token ids, where the file carries them.
     pub tokens: Option<Vec<u32>>,
