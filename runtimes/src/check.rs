@@ -58,6 +58,7 @@ impl State {
             placed.check(self.file_len)?;
             let bank = &placed.bank;
             let rows_fit = match (&bank.shape, &bank.rows) {
+                (BankShape::Tokens { tokens: 0, .. }, _) => false,
                 (BankShape::Tokens { tokens, .. }, Rows::From(start)) => {
                     start.checked_add(*tokens).is_some()
                 }
@@ -68,7 +69,7 @@ impl State {
                 _ => false,
             };
             if !rows_fit {
-                let what = "the bank has not one position a row";
+                let what = "the bank has no rows, or not one position for each";
                 return Err(Error::new(Code::StateContradiction, what).at(placed.name()));
             }
             if bank.layer >= self.layers {
