@@ -268,10 +268,7 @@ impl<'a> Arch<'a> {
     }
 
     fn layer_rope(&self, layer: usize, pairing: Pairing, scaling: &Scaling) -> Result<LayerRope> {
-        let base = match self.keys.f64("rope.freq_base")? {
-            Some(base) => base,
-            None => 10_000.0,
-        };
+        let base = self.keys.f64("rope.freq_base")?.unwrap_or(10_000.0);
         let (mut theta, mut scaling) = (base, scaling.clone());
         if self.slides(layer)
             && let Some(family) = self.family

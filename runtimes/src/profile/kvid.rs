@@ -130,6 +130,9 @@ fn check_layers(ropes: &[Rope], layers: usize) -> Result<()> {
             *slot = true;
             next = layer + 1;
         }
+        if rope.rotary_dims == 0 || !rope.rotary_dims.is_multiple_of(2) {
+            return Err(malformed("a rope does not rotate pairs"));
+        }
         check_factors(&rope.scaling, rope.rotary_dims)?;
     }
     Ok(())

@@ -125,6 +125,7 @@ fn bits(value: &Value) -> Option<F64Bits> {
     digits
         .then(|| u64::from_str_radix(text, 16).ok())
         .flatten()
+        .filter(|bits| f64::from_bits(*bits).is_finite())
         .map(F64Bits)
 }
 

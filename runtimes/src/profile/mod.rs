@@ -32,6 +32,9 @@ pub use rope::{attention_factor, inverse_frequencies};
 
 use crate::state::{Geometry, LayerGeometry};
 
+/// Most adapters (capsule-v1 §10).
+const ADAPTERS: usize = 64;
+
 /// What a capsule is bound to on the model's side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelProfile {
@@ -80,6 +83,14 @@ impl ModelProfile {
                 }
             }
         };
+        if adapters.len() + profile.model.adapters.len() > ADAPTERS
+            || !adapters.iter().all(|(_, scale)| scale.is_finite())
+        {
+            return Err(Error::new(
+                Code::LocalUsage,
+                "there are more than 64 adapters, or one is applied with no finite factor",
+            ));
+        }
         for (path, scale) in adapters {
             profile.model.adapters.push(Adapter {
                 digest: adapter_digest(path, cache)?,

@@ -227,7 +227,7 @@ pub fn hadamard_block(role: Role, head_dim: u64, dtype: Dtype) -> u32 {
             | Dtype::GgmlQ8_0
             | Dtype::GgmlIq4Nl
     );
-    if !quantized || head_dim == 0 || head_dim % 64 != 0 {
+    if !quantized || head_dim == 0 || !head_dim.is_multiple_of(64) {
         return 0;
     }
     match role {

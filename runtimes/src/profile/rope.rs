@@ -68,7 +68,7 @@ pub(super) fn rotary_dims(head_dim: u64, fraction: f64) -> Result<u32> {
 
 /// An even number of elements inside a head.
 pub(super) fn check_dims(dims: u32, head_dim: u64) -> Result<u32> {
-    if dims == 0 || dims % 2 != 0 || u64::from(dims) > head_dim {
+    if dims == 0 || !dims.is_multiple_of(2) || u64::from(dims) > head_dim {
         return Err(
             unsupported("the rotated part of a head is not an even part of it")
                 .sides(format!("even, at most {head_dim}"), dims),
@@ -239,7 +239,10 @@ pub(super) fn config_scaling(params: Fields<'_>, around: &Around) -> Result<Scal
 pub fn inverse_frequencies(rope: &Rope, head_dim: u64) -> Option<Vec<f64>> {
     let theta = positive(rope.theta)?;
     let dims = f64::from(rope.rotary_dims);
-    if rope.rotary_dims % 2 != 0 || u64::from(rope.rotary_dims) > head_dim || head_dim > 65536 {
+    if !rope.rotary_dims.is_multiple_of(2)
+        || u64::from(rope.rotary_dims) > head_dim
+        || head_dim > 65536
+    {
         return None;
     }
     let pairs = rope.rotary_dims / 2;

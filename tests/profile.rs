@@ -1,0 +1,8 @@
+//! Model profiles: what is read from model folders, GGUF and kvid files, and the ids over it.
+
+mod profile {
+    mod facts;
+    mod gguf;
+    mod identity;
+    mod support;
+}
