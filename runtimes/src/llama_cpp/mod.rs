@@ -17,6 +17,7 @@ use crate::state::{Hints, ReadAt, State};
 mod cursor;
 mod describe;
 mod label;
+mod layers;
 mod section;
 mod tokens;
 
