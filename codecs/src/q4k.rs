@@ -7,7 +7,7 @@
 use crate::{
     BLOCK_TOKENS, CodecError, ErrorKind, FrameContext, Pairing, ParamDtype, Rotation, Scratch,
     affine::{is_finite, refused_value},
-    backend::{Kernels, KeyHead, Sections, SectionsMut},
+    backend::{Kernels, KeyHead, Sections, SectionsMut, padded},
     codec::check_encoded,
     rope,
 };
@@ -135,7 +135,7 @@ pub(crate) fn encode(
     if layout.plain == 0 {
         return Ok(());
     }
-    let floats = (ctx.tokens + 2) * ctx.dim;
+    let floats = (ctx.tokens + 2) * padded(ctx.dim);
     if scratch.floats.len() < floats {
         scratch.floats.resize(floats, 0.0);
     }
@@ -179,7 +179,7 @@ pub(crate) fn decode(
     if layout.plain == 0 {
         return Ok(());
     }
-    let floats = 3 * ctx.dim;
+    let floats = 3 * padded(ctx.dim);
     if scratch.floats.len() < floats {
         scratch.floats.resize(floats, 0.0);
     }

@@ -63,13 +63,18 @@ pub(crate) struct Kernels {
     pub(crate) merge: fn(usize, &[u8], &[u8], &mut [u8]),
     /// Inverse frequencies and a position to cosines and sines.
     pub(crate) turn: fn(&[f64], f64, &mut [f32]),
-    /// One head of keys to sections; the last argument is scratch of `(tokens + 2) · dim`.
+    /// One head of keys to sections; the last argument is scratch of `(tokens + 2) · padded(dim)`.
     pub(crate) keys_encode: fn(KeyHead<'_>, &[u8], SectionsMut<'_>, &mut [f32]) -> bool,
-    /// Sections to one head of keys; the last argument is scratch of `3 · dim`.
+    /// Sections to one head of keys; the last argument is scratch of `3 · padded(dim)`.
     pub(crate) keys_decode: fn(KeyHead<'_>, Sections<'_>, &mut [u8], &mut [f32]) -> bool,
     /// Original and decoded elements of a frame to its sums.
     pub(crate) sums: fn(Dtype, &[u8], &[u8]) -> Sums,
     /// Adds one head of original keys, un-rotated, to its moments; the last argument is scratch of
     /// `dim`.
     pub(crate) key_moments: fn(KeyHead<'_>, &[u8], Moments<'_>, &mut [f32]),
+}
+
+/// The length of a row in scratch: whole vectors of any instruction set.
+pub(crate) const fn padded(dim: usize) -> usize {
+    dim.next_multiple_of(16)
 }

@@ -1,0 +1,207 @@
+//! What an instruction set does its own way: arithmetic on 16 binary32 at a time.
+//!
+//! Methods are `#[inline(always)]`, so that they take on the instruction set of the function that
+//! they end up in (see `compiled_for!`). Products and sums are never contracted.
+
+/// Elements in a vector.
+pub(super) const WIDTH: usize = 16;
+
+/// Operations on vectors of [`WIDTH`] binary32.
+pub(super) trait Isa {
+    /// The vector.
+    type V: Copy;
+
+    fn splat(x: f32) -> Self::V;
+    fn load(floats: &[f32; WIDTH]) -> Self::V;
+    fn store(v: Self::V, floats: &mut [f32; WIDTH]);
+
+    fn add(a: Self::V, b: Self::V) -> Self::V;
+    fn sub(a: Self::V, b: Self::V) -> Self::V;
+    fn mul(a: Self::V, b: Self::V) -> Self::V;
+    fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// The lesser of each two finite numbers; of two zeros either.
+    fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// The greater, likewise.
+    fn max(a: Self::V, b: Self::V) -> Self::V;
+
+    /// Little-endian binary16, which it holds exactly.
+    fn from_f16(bytes: &[u8; 2 * WIDTH]) -> Self::V;
+    /// Little-endian bfloat16.
+    fn from_bf16(bytes: &[u8; 2 * WIDTH]) -> Self::V;
+    /// To binary16, half to even, where every number is within its range.
+    fn to_f16(v: Self::V, bytes: &mut [u8; 2 * WIDTH]);
+    /// To bfloat16, likewise.
+    fn to_bf16(v: Self::V, bytes: &mut [u8; 2 * WIDTH]);
+
+    fn from_codes(codes: [u8; WIDTH]) -> Self::V;
+    /// The nearest integers, half to even, of numbers in `0..=255`.
+    fn to_codes(v: Self::V) -> [u8; WIDTH];
+
+    /// The bits of `word` at the ones of `mask`, moved together to the low end.
+    fn gather_bits(word: u64, mask: u64) -> u64;
+    /// The low bits of `word`, spread to the ones of `mask`.
+    fn spread_bits(word: u64, mask: u64) -> u64;
+
+    /// The smallest element.
+    #[inline(always)]
+    fn lowest(v: Self::V) -> f32 {
+        let mut floats = [0.0; WIDTH];
+        Self::store(v, &mut floats);
+        fold(floats, |a, b| if b < a { b } else { a })
+    }
+
+    /// The largest element.
+    #[inline(always)]
+    fn highest(v: Self::V) -> f32 {
+        let mut floats = [0.0; WIDTH];
+        Self::store(v, &mut floats);
+        fold(floats, |a, b| if b > a { b } else { a })
+    }
+}
+
+/// Halves again and again, so that the compiler can use shorter vectors.
+#[inline(always)]
+fn fold(mut floats: [f32; WIDTH], pick: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut step = WIDTH / 2;
+    while step > 0 {
+        for lane in 0..step {
+            floats[lane] = pick(floats[lane], floats[lane + step]);
+        }
+        step /= 2;
+    }
+    floats[0]
+}
+
+/// Plain loops over arrays, which any machine runs.
+pub(super) struct Portable;
+
+#[inline(always)]
+fn each(a: [f32; WIDTH], b: [f32; WIDTH], f: impl Fn(f32, f32) -> f32) -> [f32; WIDTH] {
+    let mut out = [0.0; WIDTH];
+    for lane in 0..WIDTH {
+        out[lane] = f(a[lane], b[lane]);
+    }
+    out
+}
+
+#[inline(always)]
+fn halves(bytes: &[u8; 2 * WIDTH]) -> [u32; WIDTH] {
+    let mut out = [0; WIDTH];
+    for (half, two) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *half = u32::from(u16::from_le_bytes(*two));
+    }
+    out
+}
+
+impl Isa for Portable {
+    type V = [f32; WIDTH];
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self::V {
+        [x; WIDTH]
+    }
+    #[inline(always)]
+    fn load(floats: &[f32; WIDTH]) -> Self::V {
+        *floats
+    }
+    #[inline(always)]
+    fn store(v: Self::V, floats: &mut [f32; WIDTH]) {
+        *floats = v;
+    }
+    #[inline(always)]
+    fn add(a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn min(a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn max(a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    /// The exponent is moved and then re-biased by an exact product with 2^112, which also serves
+    /// subnormals. Infinities become 65536 and up; who needs to know asks the bytes.
+    #[inline(always)]
+    fn from_f16(bytes: &[u8; 2 * WIDTH]) -> Self::V {
+        let mut out = [0.0; WIDTH];
+        for (x, half) in out.iter_mut().zip(halves(bytes)) {
+            let magnitude = f32::from_bits((half & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
+            *x = f32::from_bits(magnitude.to_bits() | (half & 0x8000) << 16);
+        }
+        out
+    }
+    #[inline(always)]
+    fn from_bf16(bytes: &[u8; 2 * WIDTH]) -> Self::V {
+        halves(bytes).map(|half| f32::from_bits(half << 16))
+    }
+    /// Normal results are rounded as integers, subnormal ones by an addition that moves their last
+    /// place to where binary32 rounds.
+    #[inline(always)]
+    fn to_f16(v: Self::V, bytes: &mut [u8; 2 * WIDTH]) {
+        for (two, x) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(v) {
+            let bits = x.to_bits();
+            let magnitude = bits & 0x7fff_ffff;
+            let normal = magnitude.wrapping_add(0xc800_0fff + (magnitude >> 13 & 1)) >> 13;
+            let moved = (f32::from_bits(magnitude) + 0.5).to_bits();
+            let small = moved.wrapping_sub(0x3f00_0000);
+            let half = if magnitude < 0x3880_0000 {
+                small
+            } else {
+                normal
+            };
+            *two = low_half(half | bits >> 16 & 0x8000);
+        }
+    }
+    #[inline(always)]
+    fn to_bf16(v: Self::V, bytes: &mut [u8; 2 * WIDTH]) {
+        for (two, x) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(v) {
+            let bits = x.to_bits();
+            *two = low_half(bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16);
+        }
+    }
+    #[inline(always)]
+    fn from_codes(codes: [u8; WIDTH]) -> Self::V {
+        codes.map(f32::from)
+    }
+    /// Adding 2^23 rounds, and leaves the integer in the low bits.
+    #[inline(always)]
+    fn to_codes(v: Self::V) -> [u8; WIDTH] {
+        v.map(|x| (x + 8_388_608.0).to_bits().to_le_bytes()[0])
+    }
+    #[inline(always)]
+    fn gather_bits(word: u64, mask: u64) -> u64 {
+        let bits = mask.trailing_ones();
+        let bytes = word.to_le_bytes();
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |all, code| all << bits | u64::from(*code))
+    }
+    #[inline(always)]
+    fn spread_bits(word: u64, mask: u64) -> u64 {
+        let bits = mask.trailing_ones();
+        (0..8).fold(0, |all, at| {
+            all | (word >> (at * bits) & mask & 0xff) << (8 * at)
+        })
+    }
+}
+
+#[inline(always)]
+fn low_half(bits: u32) -> [u8; 2] {
+    let [a, b, ..] = bits.to_le_bytes();
+    [a, b]
+}

@@ -1,0 +1,18 @@
+//! The inner loops, written once over [`Isa`](super::isa::Isa) and compiled once for each
+//! instruction set. The bits are those of [`crate::reference`].
+
+#![allow(
+    clippy::inline_always,
+    reason = "loops take on the instruction set of the function that they end up in"
+)]
+
+mod affine;
+mod element;
+mod keys;
+mod planes;
+mod sums;
+
+pub(super) use affine::{affine_decode, affine_encode};
+pub(super) use keys::{key_moments, keys_decode, keys_encode, turn};
+pub(super) use planes::{merge, split};
+pub(super) use sums::sums;

@@ -1,0 +1,210 @@
+//! What a lossy codec cost: receipts (codecs-v1 §10).
+//!
+//! Every sum is binary64 in a prescribed order, so that who has the original finds the same bits.
+
+use crate::{
+    CodecError, ErrorKind, FrameContext, ParamDtype, Scratch,
+    backend::{Moments, Sums},
+    q4k,
+};
+
+/// The errors of one bank.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quality {
+    /// Root of the summed squares of errors over the summed squares of elements.
+    pub relative_rmse: f64,
+    /// The largest absolute difference.
+    pub max_abs_error: f64,
+    /// Cosine of the angle between original and decoded.
+    pub cosine: f64,
+    /// For keys, the relative error once the mean of each channel of the un-rotated keys is taken
+    /// off: attention does not see that mean, and this is what tracks its error. 0 for other banks.
+    pub centred_key_error: f64,
+}
+
+impl Quality {
+    /// What the manifest holds: the four numbers as binary64, little-endian, in order of fields.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let fields = [
+            self.relative_rmse,
+            self.max_abs_error,
+            self.cosine,
+            self.centred_key_error,
+        ];
+        for (eight, field) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(fields) {
+            *eight = field.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The receipt with these bytes.
+    ///
+    /// # Errors
+    /// 905 where a number is not finite, or an error is negative.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, CodecError> {
+        let mut fields = [0.0; 4];
+        for (field, eight) in fields.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *field = f64::from_le_bytes(*eight);
+        }
+        let [relative_rmse, max_abs_error, cosine, centred_key_error] = fields;
+        let errors = [relative_rmse, max_abs_error, centred_key_error];
+        if !fields.iter().all(|x| x.is_finite()) || errors.iter().any(|x| *x < 0.0) {
+            return Err(CodecError::new(
+                ErrorKind::NonFinite,
+                "a number of a quality receipt is not finite or is negative",
+            ));
+        }
+        Ok(Self {
+            relative_rmse,
+            max_abs_error,
+            cosine,
+            centred_key_error,
+        })
+    }
+
+    /// The error that a preset's guard looks at: the centred one for keys, else the relative one.
+    #[must_use]
+    pub fn guarded(&self) -> f64 {
+        if self.centred_key_error > 0.0 {
+            self.centred_key_error
+        } else {
+            self.relative_rmse
+        }
+    }
+}
+
+/// The sums of one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameQuality {
+    sums: Sums,
+    tokens: usize,
+    /// Sums and then sums of squares, for each head and channel; empty where not keys.
+    moments: Vec<f64>,
+}
+
+impl FrameQuality {
+    /// Compares a frame with what came back. It is one of keys if the context states a rotation.
+    ///
+    /// # Errors
+    /// 901 where elements are not f16, bf16 or f32; 903 where a length is not the frame's; and what
+    /// [`Codec::encode_frame`](crate::Codec::encode_frame) says of rotations.
+    pub fn measure(
+        ctx: &FrameContext<'_>,
+        original: &[u8],
+        decoded: &[u8],
+        scratch: &mut Scratch,
+    ) -> Result<Self, CodecError> {
+        let params = ParamDtype::from_dtype(ctx.dtype).ok_or(CodecError::new(
+            ErrorKind::Unknown,
+            "only f16, bf16 and f32 have a quality",
+        ))?;
+        if original.len() != ctx.plain_len || decoded.len() != ctx.plain_len {
+            return Err(CodecError::new(
+                ErrorKind::Length,
+                "plain bytes are not one frame",
+            ));
+        }
+        let kernels = scratch.kernels;
+        let mut moments = Vec::new();
+        if ctx.rotation.is_some() && ctx.plain_len > 0 {
+            let head = q4k::key_head(ctx, kernels, &mut scratch.positions, &mut scratch.table)?;
+            let element = if params == ParamDtype::F32 { 4 } else { 2 };
+            if scratch.floats.len() < ctx.dim {
+                scratch.floats.resize(ctx.dim, 0.0);
+            }
+            moments.resize(ctx.heads * ctx.dim * 2, 0.0);
+            let (sums, squares) = moments.split_at_mut(ctx.heads * ctx.dim);
+            let heads = original
+                .chunks_exact(ctx.tokens * ctx.dim * element)
+                .zip(sums.chunks_exact_mut(ctx.dim))
+                .zip(squares.chunks_exact_mut(ctx.dim));
+            for ((plain, sums), squares) in heads {
+                let out = Moments { sums, squares };
+                (kernels.key_moments)(head, plain, out, &mut scratch.floats[..ctx.dim]);
+            }
+        }
+        Ok(Self {
+            sums: (kernels.sums)(ctx.dtype, original, decoded),
+            tokens: ctx.tokens,
+            moments,
+        })
+    }
+}
+
+/// Frames' sums on their way to a receipt. Frames must be added in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measurement {
+    sums: Sums,
+    tokens: f64,
+    moments: Vec<f64>,
+}
+
+impl Measurement {
+    /// Nothing measured yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next frame of the bank.
+    pub fn add(&mut self, frame: &FrameQuality) {
+        let (sums, more) = (&mut self.sums, &frame.sums);
+        sums.error2 += more.error2;
+        sums.original2 += more.original2;
+        sums.decoded2 += more.decoded2;
+        sums.product += more.product;
+        sums.max_error = sums.max_error.max(more.max_error);
+        // At most 256 a frame, so that every sum is exact.
+        self.tokens += u32::try_from(frame.tokens).map_or(0.0, f64::from);
+        self.moments
+            .resize(self.moments.len().max(frame.moments.len()), 0.0);
+        for (sum, more) in self.moments.iter_mut().zip(&frame.moments) {
+            *sum += more;
+        }
+    }
+
+    /// The bank's receipt.
+    #[must_use]
+    pub fn finish(&self) -> Quality {
+        let s = &self.sums;
+        let relative_rmse = relative(s.error2, s.original2);
+        let lengths = (s.original2 * s.decoded2).sqrt();
+        Quality {
+            relative_rmse,
+            max_abs_error: s.max_error,
+            cosine: match lengths > 0.0 {
+                true => s.product / lengths,
+                false if s.original2 == s.decoded2 => 1.0,
+                false => 0.0,
+            },
+            centred_key_error: match self.spread() {
+                None => 0.0,
+                Some(spread) if spread > 0.0 => relative(s.error2, spread),
+                Some(_) => relative_rmse,
+            },
+        }
+    }
+
+    /// The summed squares of un-rotated keys about the means of their channels.
+    fn spread(&self) -> Option<f64> {
+        if self.moments.is_empty() {
+            return None;
+        }
+        let (sums, squares) = self.moments.split_at(self.moments.len() / 2);
+        let mut spread = 0.0;
+        for (sum, square) in sums.iter().zip(squares) {
+            spread += (square - sum * sum / self.tokens).max(0.0);
+        }
+        Some(spread)
+    }
+}
+
+/// √(error / whole); what would be infinite is the largest finite number.
+fn relative(error2: f64, whole: f64) -> f64 {
+    if error2 == 0.0 {
+        return 0.0;
+    }
+    (error2 / whole).sqrt().min(f64::MAX)
+}
