@@ -63,62 +63,50 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     }
 }
 
-/// A file whose length was taken when it was opened.
-#[derive(Debug)]
-pub struct FileAt {
-    file: File,
-    len: u64,
-}
-
-impl FileAt {
-    /// Random access to `file`.
-    ///
-    /// # Errors
-    /// As [`File::metadata`]; not a regular file.
-    pub fn new(file: File) -> io::Result<Self> {
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
-        }
-        Ok(Self {
-            len: meta.len(),
-            file,
-        })
-    }
-}
-
-impl ReadAt for FileAt {
+impl ReadAt for File {
     fn len(&self) -> u64 {
-        self.len
+        // a file that cannot be examined reads as empty, which every reader refuses
+        self.metadata().map_or(0, |meta| meta.len())
     }
 
+    #[cfg(unix)]
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        #[cfg(unix)]
-        return std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset);
-        #[cfg(not(unix))]
-        {
-            use std::io::{Read, Seek, SeekFrom};
-            let mut file = &self.file;
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_exact(buf)
+        std::os::unix::fs::FileExt::read_exact_at(self, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_exact_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(self, buf, offset)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => {
+                    buf = buf.get_mut(n..).unwrap_or_default();
+                    offset += u64::try_from(n).map_err(io::Error::other)?;
+                }
+            }
         }
+        Ok(())
     }
 }
 
 impl WriteAt for File {
+    #[cfg(unix)]
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        #[cfg(unix)]
-        return std::os::unix::fs::FileExt::write_all_at(self, buf, offset);
-        #[cfg(not(unix))]
-        {
-            use std::io::{Seek, SeekFrom, Write};
-            let mut file = self;
-            file.seek(SeekFrom::Start(offset))?;
-            file.write_all(buf)
+        std::os::unix::fs::FileExt::write_all_at(self, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_all_at(&self, mut offset: u64, mut buf: &[u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            match std::os::windows::fs::FileExt::seek_write(self, buf, offset)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => {
+                    buf = buf.get(n..).unwrap_or_default();
+                    offset += u64::try_from(n).map_err(io::Error::other)?;
+                }
+            }
         }
+        Ok(())
     }
 }
 

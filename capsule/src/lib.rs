@@ -92,4 +92,4 @@ pub use manifest::{
 };
 // errors and access
 pub use error::{Code, Error, Outcome, Result};
-pub use io::{FileAt, ReadAt, WriteAt};
+pub use io::{ReadAt, WriteAt};

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bank_io;
 mod check;
 mod file;
 mod geometry;
@@ -15,18 +16,24 @@ mod hf;
 mod kind;
 mod llama_cpp;
 mod mlx_lm;
+mod open;
 mod placement;
+mod plan;
 mod profile;
 mod raw;
 mod residue;
 mod safetensors;
+mod seal;
 mod state;
 
 pub use check::Leftover;
 pub use kind::{RuntimeKind, detect, parse};
+pub use open::{OpenReport, open_state};
+pub use plan::{Capture, Choice, Plan, Prompt, Source};
 pub use profile::{
     HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,
     hadamard_block, inverse_frequencies, model_id, weights_digest,
 };
 pub use residue::{Skeleton, residue};
+pub use seal::{Encoding, SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};

@@ -4,27 +4,10 @@
 //! ([`Placement`]), and the rest is shared: reading frames out of the file, putting them back, and
 //! the residue, which is every byte of the file that belongs to no bank.
 
-use std::{io, ops::Range};
+use std::ops::Range;
 
 use kvcap::{Bank, Role};
-
-/// Random access to a file's bytes.
-pub trait ReadAt {
-    /// Length in bytes.
-    fn len(&self) -> u64;
-    /// Fills `buf` from `offset`; an end of file before that is an error.
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
-    /// Whether there are no bytes at all.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// Random access to an output file of known length.
-pub trait WriteAt {
-    /// Writes all of `buf` at `offset`.
-    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
-}
+pub use kvcap::{ReadAt, WriteAt};
 
 /// A state file as its adapter understands it: every byte is a bank's, padding, or residue.
 #[derive(Clone, Debug)]

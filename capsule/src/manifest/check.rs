@@ -17,7 +17,10 @@ use crate::{
 
 /// What the context alone must satisfy: used when sealing and when verifying.
 pub(crate) fn context(context: &Context) -> Result<()> {
-    if context.positions.is_empty() {
+    let with_tokens = context
+        .banks()
+        .any(|(_, bank)| matches!(bank.shape, BankShape::Tokens { .. }));
+    if context.positions.is_empty() && (with_tokens || context.positions != (0..0)) {
         return Err(contradiction("positions"));
     }
     if let Some(parent) = &context.parent

@@ -1,0 +1,243 @@
+//! One bank between its plain frames and its encoded stream.
+
+use kvcap::{
+    BankEntry, Code, Context, Error, Opened, ReadAt, Result, RotationTable, RowsEntry, Stream,
+    StreamReader,
+    binding::{F64Bits, Pairing},
+};
+use kvcap_codecs::{
+    Codec, CodecError, FrameContext, FrameQuality, Measurement, Positions, Rotation, Scratch,
+    packed,
+};
+
+/// What a codec says of a bank's frames, in a form that owns its tables.
+pub(crate) struct BankCodec<'a> {
+    bank: &'a BankEntry,
+    rotation: Option<(kvcap_codecs::Pairing, Vec<f64>)>,
+    /// Positions of listed rows.
+    listed: Vec<i64>,
+}
+
+/// A codec's refusal as ours.
+pub(crate) fn codec_error(error: &CodecError) -> Error {
+    let code = Code::from_number(error.code()).unwrap_or(Code::CodecMalformed);
+    Error::new(code, error.to_string())
+}
+
+impl<'a> BankCodec<'a> {
+    /// `listed` are the positions of the rows where the bank's entry names a section of them.
+    pub(crate) fn new(bank: &'a BankEntry, tables: &[RotationTable], listed: Vec<i64>) -> Self {
+        let table = bank
+            .rotation
+            .and_then(|at| tables.get(usize::try_from(at).ok()?));
+        Self {
+            bank,
+            rotation: table.map(|table| (pairing(table.pairing), floats(&table.frequencies))),
+            listed,
+        }
+    }
+
+    fn frame(&self, index: u64) -> Result<FrameContext<'_>> {
+        let bank = self.bank;
+        let frame =
+            FrameContext::new(&bank.shape, bank.dtype, index).map_err(|e| codec_error(&e))?;
+        let Some((pairing, inv_freq)) = &self.rotation else {
+            return Ok(frame);
+        };
+        let positions = match bank.rows {
+            RowsEntry::From(start) => Positions::From(i64::try_from(start).unwrap_or(i64::MAX)),
+            _ => Positions::Listed(&self.listed),
+        };
+        let rotation = Rotation {
+            pairing: *pairing,
+            inv_freq,
+        };
+        Ok(frame.with_rotation(rotation, positions))
+    }
+
+    pub(crate) fn frames(&self) -> u64 {
+        self.bank.shape.frames(self.bank.dtype).unwrap_or(0)
+    }
+
+    /// Encodes every frame that `read` gives, in order, into `write`; gives the receipt of a lossy bank.
+    pub(crate) fn encode(
+        &self,
+        scratch: &mut Buffers,
+        mut read: impl FnMut(u64, &mut Vec<u8>) -> Result<()>,
+        mut write: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Option<[u8; 32]>> {
+        let codec = self.bank.codec;
+        let mut measurement = Measurement::new();
+        let mut index = Vec::new();
+        let mut total = 0_u64;
+        for at in 0..self.frames() {
+            read(at, &mut scratch.plain)?;
+            if codec == Codec::Raw {
+                write(&scratch.plain)?;
+                continue;
+            }
+            let frame = self.frame(at)?;
+            let refused = |error: CodecError| codec_error(&error).at(self.name());
+            codec
+                .encode_frame(
+                    &frame,
+                    &scratch.plain,
+                    &mut scratch.encoded,
+                    &mut scratch.codec,
+                )
+                .map_err(refused)?;
+            if !codec.is_exact() {
+                let quality = self.measure(&frame, scratch).map_err(refused)?;
+                measurement.add(&quality);
+            }
+            if !codec.is_fixed_rate() {
+                packed::push_entry(&mut index, scratch.encoded.len()).map_err(refused)?;
+                total += u64::try_from(scratch.encoded.len()).unwrap_or(0);
+            }
+            write(&scratch.encoded)?;
+        }
+        if !codec.is_fixed_rate() {
+            let used = total + u64::try_from(index.len()).unwrap_or(0);
+            let padding = packed::padme(used).unwrap_or(used) - used;
+            write(&vec![0; usize::try_from(padding).unwrap_or(0)])?;
+            write(&index)?;
+        }
+        Ok((!codec.is_exact()).then(|| measurement.finish().to_bytes()))
+    }
+
+    /// What encoding and decoding did to the frame in `scratch`.
+    fn measure(
+        &self,
+        frame: &FrameContext<'_>,
+        scratch: &mut Buffers,
+    ) -> std::result::Result<FrameQuality, CodecError> {
+        scratch.decoded.resize(scratch.plain.len(), 0);
+        self.bank.codec.decode_frame(
+            frame,
+            &scratch.encoded,
+            &mut scratch.decoded,
+            &mut scratch.codec,
+        )?;
+        FrameQuality::measure(frame, &scratch.plain, &scratch.decoded, &mut scratch.codec)
+    }
+
+    /// Decodes frames `range` of an opened stream, in order, and hands each to `write`.
+    pub(crate) fn decode<S: ReadAt>(
+        &self,
+        scratch: &mut Buffers,
+        reader: &mut StreamReader<'_, S>,
+        range: std::ops::Range<u64>,
+        mut write: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let bank = self.bank;
+        let refused = |error: CodecError| codec_error(&error).at(self.name());
+        let index = match bank.codec.is_fixed_rate() {
+            true => None,
+            false => Some(self.index(scratch, reader)?),
+        };
+        let first = bank.codec.encoded_frame_len(&bank.shape, bank.dtype, 0);
+        for at in range {
+            let place = match &index {
+                Some(index) => usize::try_from(at).ok().and_then(|at| index.frame(at)),
+                None => first
+                    .and_then(|len| len.checked_mul(at))
+                    .zip(bank.codec.encoded_frame_len(&bank.shape, bank.dtype, at))
+                    .map(|(start, len)| start..start.saturating_add(len)),
+            };
+            let place = place.ok_or_else(|| {
+                Error::new(Code::BodyRange, "the bank has no such frame").at(self.name())
+            })?;
+            scratch.encoded.clear();
+            reader.read(place, &mut scratch.encoded)?;
+            if bank.codec == Codec::Raw {
+                write(at, &scratch.encoded)?;
+                continue;
+            }
+            let frame = self.frame(at)?;
+            scratch.plain.resize(frame.plain_len(), 0);
+            bank.codec
+                .decode_frame(
+                    &frame,
+                    &scratch.encoded,
+                    &mut scratch.plain,
+                    &mut scratch.codec,
+                )
+                .map_err(refused)?;
+            write(at, &scratch.plain)?;
+        }
+        Ok(())
+    }
+
+    /// The frame index at the end of a stream of varying frames, and its padding checked.
+    fn index<S: ReadAt>(
+        &self,
+        scratch: &mut Buffers,
+        reader: &mut StreamReader<'_, S>,
+    ) -> Result<packed::Index> {
+        let bank = self.bank;
+        let refused = |error: CodecError| codec_error(&error).at(self.name());
+        let len = reader.len();
+        let start = packed::index_len(self.frames())
+            .and_then(|index| len.checked_sub(index))
+            .ok_or_else(|| {
+                Error::new(Code::CodecLength, "the stream is shorter than its index")
+                    .at(self.name())
+            })?;
+        scratch.encoded.clear();
+        reader.read(start..len, &mut scratch.encoded)?;
+        let index =
+            packed::Index::parse(bank.codec, &bank.shape, bank.dtype, &scratch.encoded, len)
+                .map_err(refused)?;
+        scratch.encoded.clear();
+        reader.read(index.padding(), &mut scratch.encoded)?;
+        packed::check_padding(&scratch.encoded).map_err(refused)?;
+        Ok(index)
+    }
+
+    fn name(&self) -> String {
+        let role = format!("{:?}", self.bank.role).to_lowercase();
+        format!("layer {} {role} {}", self.bank.layer, self.bank.index)
+    }
+}
+
+/// Buffers that one thread uses again for every frame.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    plain: Vec<u8>,
+    encoded: Vec<u8>,
+    decoded: Vec<u8>,
+    codec: Scratch,
+}
+
+/// The positions that the rows of a bank stand for, where they are a section.
+pub(crate) fn listed_rows<S: ReadAt>(opened: &Opened<S>, bank: &BankEntry) -> Result<Vec<i64>> {
+    let RowsEntry::Listed(section) = bank.rows else {
+        return Ok(Vec::new());
+    };
+    let bytes = opened.stream_bytes(usize::try_from(section).unwrap_or(usize::MAX))?;
+    let (list, _) = bytes.as_chunks::<8>();
+    Ok(list.iter().map(|p| i64::from_le_bytes(*p)).collect())
+}
+
+/// The banks of a context with their stream indices.
+pub(crate) fn banks(context: &Context) -> impl Iterator<Item = (usize, &BankEntry)> {
+    context
+        .streams
+        .iter()
+        .enumerate()
+        .filter_map(|(index, stream)| match stream {
+            Stream::Bank(bank) => Some((index, bank)),
+            Stream::Section(_) => None,
+        })
+}
+
+fn pairing(pairing: Pairing) -> kvcap_codecs::Pairing {
+    match pairing {
+        Pairing::Half => kvcap_codecs::Pairing::Half,
+        Pairing::Interleaved => kvcap_codecs::Pairing::Interleaved,
+    }
+}
+
+fn floats(bits: &[F64Bits]) -> Vec<f64> {
+    bits.iter().map(|bits| f64::from_bits(bits.0)).collect()
+}

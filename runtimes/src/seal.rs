@@ -1,0 +1,163 @@
+//! A runtime's state file into a capsule: frame by frame, so that it may be larger than memory.
+
+use std::io::{Seek, Write};
+
+use kvcap::{
+    Code, Draft, Error, Fallback, ReadAt, Result, Role, Sealed, Sealer, SigningKey, Stream, Terms,
+    WrappingKey,
+};
+use kvcap_codecs::Codec;
+
+use crate::{
+    Capture, Leftover, ModelProfile, Plan,
+    bank_io::{BankCodec, Buffers},
+    plan::{Choice, Source},
+    residue,
+    state::State,
+};
+
+/// How banks are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// Codec of keys (and rotated key parts).
+    pub keys: Codec,
+    /// Codec of values and latents.
+    pub values: Codec,
+    /// Whether exact banks of floats are compressed, which lets their lengths depend on content.
+    pub compress: bool,
+}
+
+impl Encoding {
+    /// Every bit, lengths that follow from the shapes.
+    pub const EXACT: Self = Self {
+        keys: Codec::Raw,
+        values: Codec::Raw,
+        compress: false,
+    };
+}
+
+/// What was sealed, and what the user should hear of.
+#[derive(Clone, Debug)]
+pub struct SealReport {
+    /// The capsule.
+    pub sealed: Sealed,
+    /// Bytes of the state file.
+    pub state_len: u64,
+    /// Banks whose padding was not zero: it is not sealed and comes back as zeros.
+    pub leftovers: Vec<Leftover>,
+    /// Banks that a finer codec was chosen for, by their place in [`State::banks`].
+    pub fallbacks: Vec<(usize, Fallback)>,
+}
+
+/// Seals `state`, read from `file`, into `out`, which is empty. `progress` hears how many bytes of
+/// banks are done.
+///
+/// # Errors
+/// As [`Plan::new`], [`Sealer::new`], [`crate::Placed::read_frame`] and the codecs (KVC-901 to 905).
+#[expect(clippy::too_many_arguments, reason = "one call says it all")]
+pub fn seal_state<W: Write + Seek>(
+    out: W,
+    state: &State,
+    file: &dyn ReadAt,
+    profile: &ModelProfile,
+    encoding: Encoding,
+    capture: Capture,
+    terms: Terms,
+    signer: &SigningKey,
+    recipients: &[&WrappingKey],
+    progress: &mut dyn FnMut(u64),
+) -> Result<(W, SealReport)> {
+    let first = recipients
+        .first()
+        .ok_or_else(|| Error::new(Code::LocalUsage, "a capsule needs a wrapping key"))?;
+    let leftovers = state.padding_nonzero(file)?;
+    let choices: Vec<Choice> = state
+        .banks
+        .iter()
+        .map(|placed| encoding.choose(&placed.bank))
+        .collect();
+    let plan = Plan::new(
+        state,
+        residue(state, file)?,
+        profile,
+        &choices,
+        capture,
+        &first.prefix_key(),
+    )?;
+    let draft = Draft {
+        terms,
+        context: plan.context,
+        extensions: Vec::new(),
+    };
+    let entries: Vec<Stream> = draft.context.streams.clone();
+    let tables = draft.context.rotations.clone();
+    let mut sealer = Sealer::new(out, draft, signer, recipients)?;
+    let mut buffers = Buffers::default();
+    for (entry, source) in entries.iter().zip(&plan.sources) {
+        let receipt = match (entry, source) {
+            (Stream::Bank(entry), Source::Bank(place)) => {
+                let placed = state.banks.get(*place);
+                let placed = placed.ok_or_else(|| {
+                    Error::new(
+                        Code::StateContradiction,
+                        "the plan names a bank that is not there",
+                    )
+                })?;
+                let listed = match &placed.bank.rows {
+                    kvcap::Rows::Listed(list) => list.clone(),
+                    _ => Vec::new(),
+                };
+                BankCodec::new(entry, &tables, listed).encode(
+                    &mut buffers,
+                    |frame, plain| {
+                        placed.read_frame(file, frame, plain)?;
+                        progress(u64::try_from(plain.len()).unwrap_or(0));
+                        Ok(())
+                    },
+                    |encoded| sealer.write(encoded),
+                )?
+            }
+            (_, Source::Section(bytes)) => {
+                sealer.write(bytes)?;
+                None
+            }
+            _ => None,
+        };
+        sealer.end_stream(receipt)?;
+    }
+    let (out, sealed) = sealer.finish()?;
+    let fallbacks = choices
+        .iter()
+        .enumerate()
+        .filter_map(|(place, choice)| Some((place, choice.fallback?)));
+    let report = SealReport {
+        sealed,
+        state_len: state.file_len,
+        leftovers,
+        fallbacks: fallbacks.collect(),
+    };
+    Ok((out, report))
+}
+
+impl Encoding {
+    /// The codec of a bank: the one asked for where it serves the bank, else every bit.
+    fn choose(self, bank: &kvcap::Bank) -> Choice {
+        let (wanted, content) = match bank.role {
+            Role::Key | Role::RopeKey => (self.keys, kvcap_codecs::Content::Keys),
+            Role::Value => (self.values, kvcap_codecs::Content::Values),
+            Role::Latent => (self.values, kvcap_codecs::Content::Latent),
+            _ => (Codec::Raw, kvcap_codecs::Content::Other),
+        };
+        let serves = |codec: &Codec| codec.applies(bank.dtype, &bank.shape, content).is_ok();
+        let exact = [Codec::Planes16, Codec::Planes32];
+        let compressed = exact.into_iter().filter(|_| self.compress).find(serves);
+        let codec = match wanted {
+            Codec::Raw => compressed,
+            lossy => Some(lossy).filter(serves).or(compressed),
+        };
+        Choice {
+            codec: codec.unwrap_or(Codec::Raw),
+            fallback: None,
+        }
+    }
+}

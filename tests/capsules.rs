@@ -1,0 +1,229 @@
+//! Saved states of real runtimes through a capsule and back, byte for byte.
+
+use std::{
+    fs::{self, File},
+    io::Cursor,
+    path::{Path, PathBuf},
+};
+
+use kvcap::{
+    CaptureFlags, Expected, Limits, Policy, SectionKind, SigningKey, Suite, Terms, Trust,
+    Untrusted, WrappingKey,
+};
+use kvcap_codecs::Codec;
+use kvcap_runtimes::{
+    Capture, Encoding, HashCache, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, detect,
+    open_state, parse, seal_state,
+};
+
+const NOW: u64 = 1_800_000_000;
+
+fn terms() -> Terms {
+    Terms {
+        issuer: "tests".to_owned(),
+        subject: None,
+        audience: "tests".to_owned(),
+        expires: NOW + 3600,
+        not_before: NOW,
+        issued_at: NOW,
+        scope: "kv:restore".to_owned(),
+        organisation: None,
+        sequence: None,
+        single_use: false,
+    }
+}
+
+fn capture(prompt: Prompt) -> Capture {
+    Capture {
+        suite: Suite::ChaCha20Poly1305,
+        prompt,
+        public_prefix: false,
+        sections: vec![(SectionKind::History, b"user: hello".to_vec())],
+        runtime_version: String::new(),
+        facts: Vec::new(),
+        hadamard: None,
+        flags: CaptureFlags::default(),
+        context_length: 0,
+    }
+}
+
+fn profile(path: &Path) -> ModelProfile {
+    let options = RuntimeOptions::default();
+    ModelProfile::read(path, &[], &options, &HashCache::off(), &|_, _| {}).unwrap()
+}
+
+/// Seals `state`, verifies every byte, opens it and gives the state file and the capsule's length.
+fn round_trip(
+    state: &[u8],
+    kind: RuntimeKind,
+    profile: &ModelProfile,
+    prompt: Prompt,
+    encoding: Encoding,
+) -> (Vec<u8>, usize) {
+    let signer = SigningKey::generate().unwrap();
+    let wrap = WrappingKey::generate().unwrap();
+    let hints = Hints::Model(&profile.geometry);
+    let parsed = parse(kind, &state.to_vec(), hints).unwrap();
+    let (out, report) = seal_state(
+        Cursor::new(Vec::new()),
+        &parsed,
+        &state.to_vec(),
+        profile,
+        encoding,
+        capture(prompt),
+        terms(),
+        &signer,
+        &[&wrap],
+        &mut |_| {},
+    )
+    .unwrap();
+    let capsule = out.into_inner();
+    assert_eq!(report.sealed.file_len, capsule.len() as u64);
+
+    let trust = Trust::from(signer.public());
+    let rope = profile.rope_in(parsed.runtime);
+    let expected = Expected::of(&profile.model, &profile.tokenizer, &rope);
+    let policy = Policy::new(&trust, NOW, "tests", expected);
+    let mut reader = capsule.as_slice();
+    let verified = Untrusted::read(&mut reader, &Limits::default())
+        .unwrap()
+        .verify(&policy)
+        .unwrap();
+    let checked = verified.check_body(&mut reader, &mut |_| {}).unwrap();
+    assert_eq!(checked.chunks, report.sealed.chunks);
+
+    let opened = verified.open(capsule.as_slice(), &wrap).unwrap();
+    let history = opened.section(&SectionKind::History).unwrap();
+    assert_eq!(history.as_deref(), Some(&b"user: hello"[..]));
+    let out = tempfile::tempfile().unwrap();
+    open_state(&opened, &out, &mut |_| {}).unwrap();
+    (read_all(out), capsule.len())
+}
+
+fn read_all(mut file: File) -> Vec<u8> {
+    use std::io::{Read, Seek};
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
+}
+
+/// What a user would give where the state does not carry its tokens.
+fn prompt(state: &[u8], kind: RuntimeKind, profile: &ModelProfile) -> Prompt {
+    let parsed = parse(kind, &state.to_vec(), Hints::Model(&profile.geometry)).unwrap();
+    match parsed.tokens {
+        Some(_) => Prompt::FromState,
+        None => Prompt::Tokens((0..u32::try_from(parsed.positions.end).unwrap()).collect()),
+    }
+}
+
+#[test]
+fn fixtures_come_back_byte_for_byte() {
+    let profile = profile(&fixtures().join("model"));
+    let mut seen = 0;
+    for entry in fs::read_dir(fixtures()).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_file() {
+            continue;
+        }
+        let state = fs::read(&path).unwrap();
+        let kind = detect(&state).unwrap();
+        if parse(kind, &state, Hints::Model(&profile.geometry)).is_err() {
+            continue; // a fixture of another model
+        }
+        let prompt = prompt(&state, kind, &profile);
+        for compress in [false, true] {
+            let encoding = Encoding {
+                compress,
+                ..Encoding::EXACT
+            };
+            let (back, _) = round_trip(&state, kind, &profile, prompt.clone(), encoding);
+            let parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
+            let leftovers = parsed.padding_nonzero(&state).unwrap();
+            assert_eq!(back.len(), state.len(), "{}", path.display());
+            assert_eq!(back == state, leftovers.is_empty(), "{}", path.display());
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6, "only {seen} fixtures are of the model");
+}
+
+#[test]
+fn a_raw_safetensors_file_comes_back() {
+    let profile = profile(&fixtures().join("model"));
+    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let (back, _) = round_trip(
+        &state,
+        RuntimeKind::Raw,
+        &profile,
+        Prompt::DangerNone,
+        Encoding::EXACT,
+    );
+    assert!(back == state);
+}
+
+#[test]
+fn lossy_encodings_are_smaller_and_keep_the_shape() {
+    let profile = profile(&fixtures().join("model"));
+    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let q8 = Codec::Affine { bits: 8, group: 64 };
+    let q4 = Codec::Affine { bits: 4, group: 64 };
+    let mut last = usize::MAX;
+    // q4k pays from 64 tokens on; these are 16
+    for (keys, values) in [(Codec::Raw, Codec::Raw), (q8, q8), (q8, q4), (q4, q4)] {
+        let encoding = Encoding {
+            keys,
+            values,
+            compress: false,
+        };
+        let prompt = prompt(&state, RuntimeKind::HuggingFace, &profile);
+        let kind = RuntimeKind::HuggingFace;
+        let (back, len) = round_trip(&state, kind, &profile, prompt, encoding);
+        assert_eq!(back.len(), state.len());
+        assert!(len <= last, "{keys} {values}: {len} after {last}");
+        last = len;
+    }
+}
+
+/// The large samples lie beside the repository on the project's own machines; elsewhere the fixtures
+/// above must do.
+#[test]
+fn samples_beside_the_repository_come_back() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/samples");
+    if !samples.is_dir() {
+        return;
+    }
+    let tiny = profile(&samples.join("model/hf"));
+    let gguf = profile(&samples.join("model/tiny-f16.gguf"));
+    let olmo = profile(&samples.join("model/rand_olmo3.gguf"));
+    let qwen = profile(&samples.join("model/rand_qwen35.gguf"));
+    let qwen_hf = profile(&samples.join("model/rand_qwen35"));
+    for folder in ["llamacpp", "mlx", "hf", "tiny16"] {
+        for entry in fs::read_dir(samples.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.ends_with(".json") {
+                continue;
+            }
+            let state = fs::read(&path).unwrap();
+            let kind = detect(&state).unwrap();
+            let model = match (kind, name.as_str()) {
+                (RuntimeKind::LlamaCpp, name) if name.contains("olmo3") => &olmo,
+                (RuntimeKind::LlamaCpp, name) if name.contains("qwen35") => &qwen,
+                (_, name) if name.contains("qwen35") => &qwen_hf,
+                (RuntimeKind::LlamaCpp, _) => &gguf,
+                _ => &tiny,
+            };
+            let prompt = prompt(&state, kind, model);
+            let (back, _) = round_trip(&state, kind, model, prompt, Encoding::EXACT);
+            let parsed = parse(kind, &state, Hints::Model(&model.geometry)).unwrap();
+            let leftovers = parsed.padding_nonzero(&state).unwrap();
+            assert_eq!(back.len(), state.len(), "{name}");
+            assert_eq!(back == state, leftovers.is_empty(), "{name}");
+        }
+    }
+}
