@@ -257,7 +257,7 @@ impl<'a> Arch<'a> {
 
     /// Whether a layer that attends rotates its keys.
     fn rotates(&self, layer: usize) -> bool {
-        let fourth = (layer + 1) % 4 == 0;
+        let fourth = (layer + 1).is_multiple_of(4);
         match self.arch {
             "smollm3" => !fourth,
             "llama4" => !fourth || !self.sliding.contains(&true),
