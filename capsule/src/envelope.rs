@@ -217,14 +217,14 @@ fn parse_header(bytes: &[u8]) -> Result<Claims> {
     let value = cbor::decode_scanned(bytes)?;
     let mut fields = Field::new(&value, "protected header", Code::CoseHeaderMissing).fields()?;
     let alg = fields.required(ALG, "alg (1)")?;
-    if alg.int().ok() != Some(ED25519) {
-        return Err(Error::new(Code::CoseAlgorithm, "the algorithm is not Ed25519").at("alg (1)"));
-    }
     let content = fields.required(CONTENT, "content type (3)")?;
     let kid = fields.required(KID, "kid (4)")?;
     let claims = fields.required(CWT_CLAIMS, "claims (15)")?;
     let typ = fields.required(TYP, "typ (16)")?;
     fields.end()?;
+    if alg.int().ok() != Some(ED25519) {
+        return Err(Error::new(Code::CoseAlgorithm, "the algorithm is not Ed25519").at("alg (1)"));
+    }
     for (field, want) in [(content, CONTENT_TYPE), (typ, TYPE)] {
         if field.text().ok() != Some(want) {
             return Err(Error::new(Code::CoseType, "this is not a capsule's header").at(want));

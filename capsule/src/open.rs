@@ -165,23 +165,13 @@ impl<S: ReadAt> Opened<S> {
         Ok(bytes)
     }
 
-    /// The sealed token ids, if there are any. They are those of the signed prefix.
+    /// The sealed token ids, if there are any: those of the signed prefix.
     ///
     /// # Errors
-    /// As [`StreamReader::read`]; KVC-605 where they are not those of the prefix.
+    /// As [`StreamReader::read`].
     pub fn tokens(&self) -> Result<Option<Vec<u32>>> {
-        let Some(bytes) = self.section(&SectionKind::Tokens)? else {
-            return Ok(None);
-        };
-        let tokens = prefix::token_ids(&bytes)?;
-        if let Some(sealed) = self.prefix_value()?
-            && PrefixValue::of(&tokens).value != sealed
-        {
-            return Err(prefix::mismatch(
-                "the sealed token ids are of another prompt",
-            ));
-        }
-        Ok(Some(tokens))
+        let bytes = self.section(&SectionKind::Tokens)?;
+        Ok(bytes.map(|bytes| prefix::token_ids(&bytes)))
     }
 
     /// Compares the capsule's prompt with `tokens`.
@@ -206,19 +196,23 @@ impl<S: ReadAt> Opened<S> {
         Ok(Some(Digest(value)))
     }
 
-    /// P-2.
+    /// P-2: the sealed value is the one committed to, and that of the sealed token ids.
     fn check_prefix(&self) -> Result<()> {
-        let prefix = &self.manifest().context.prefix;
-        let wrong = match self.prefix_value()? {
-            Some(value) => prefix.names(&value, Some(&self.prefix_key)) == Some(false),
-            None => *prefix != crate::manifest::Prefix::None,
+        let Some(value) = self.prefix_value()? else {
+            return Ok(());
         };
-        if wrong {
+        let prefix = &self.manifest().context.prefix;
+        if prefix.names(&value, Some(&self.prefix_key)) == Some(false) {
             return Err(prefix::mismatch(
                 "the sealed prefix value is not the one committed to",
             ));
         }
-        Ok(())
+        match self.tokens()? {
+            Some(tokens) if PrefixValue::of(&tokens).value != value => Err(prefix::mismatch(
+                "the sealed token ids are of another prompt",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn table(&self, stream: usize, extent: Extent) -> Result<&Table> {

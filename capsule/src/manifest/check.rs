@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kvcap_codecs::{BankShape, Codec, Content};
 
 use super::{
-    BankEntry, Context, Manifest, RowsEntry, Section, SectionKind, Stream,
+    BankEntry, Context, Manifest, Prefix, RowsEntry, Section, SectionKind, Stream,
     decode::{contradiction, over},
 };
 use crate::{
@@ -47,6 +47,8 @@ pub(crate) fn context(context: &Context) -> Result<()> {
                 bank(context, entry).map_err(|error| error.at(format_args!("stream {index}")))?;
             }
             Stream::Section(section) => {
+                section_len(context, section)
+                    .map_err(|error| error.at(format_args!("stream {index}")))?;
                 let once = section.kind != SectionKind::Positions;
                 if once && !sections.insert(&section.kind) {
                     return Err(duplicate("two sections have one name", index));
@@ -54,7 +56,30 @@ pub(crate) fn context(context: &Context) -> Result<()> {
             }
         }
     }
+    let named = context.prefix != Prefix::None;
+    if named != sections.contains(&SectionKind::Prefix) {
+        return Err(contradiction("prefix and its section"));
+    }
     layers(context)
+}
+
+/// What a section's kind says of its length (S-11).
+fn section_len(context: &Context, section: &Section) -> Result<()> {
+    let fits = match section.kind {
+        SectionKind::Prefix => section.len == 32,
+        SectionKind::Positions => section.len.is_multiple_of(8),
+        SectionKind::Tokens => match context.prefix {
+            Prefix::None => false,
+            Prefix::Keyed { tokens, .. } | Prefix::Public { tokens, .. } => {
+                tokens.checked_mul(4) == Some(section.len)
+            }
+        },
+        _ => true,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(contradiction("length of a section").at(section.kind.name()))
 }
 
 fn duplicate(what: &'static str, index: usize) -> Error {
@@ -173,6 +198,9 @@ pub(crate) fn measured(manifest: &Manifest, prologue: Prologue) -> Result<()> {
     let Manifest {
         context, measured, ..
     } = manifest;
+    if context.base && manifest.claims.terms.subject.is_some() {
+        return Err(contradiction("base image and subject"));
+    }
     if measured.len() != context.streams.len() {
         return Err(contradiction("measured").sides(context.streams.len(), measured.len()));
     }
