@@ -52,22 +52,28 @@ fn profile(path: &Path) -> ModelProfile {
     ModelProfile::read(path, &[], &options, &HashCache::off(), &|_, _| {}).unwrap()
 }
 
-/// Seals `state`, verifies every byte, opens it and gives the state file and the capsule's length.
-fn round_trip(
+/// A sealed state with the keys to it.
+struct Capsule {
+    bytes: Vec<u8>,
+    signer: SigningKey,
+    wrap: WrappingKey,
+    report: SealReport,
+}
+
+fn seal(
     state: &[u8],
     kind: RuntimeKind,
     profile: &ModelProfile,
     prompt: Prompt,
     encoding: Encoding,
-) -> (Vec<u8>, usize) {
+) -> Capsule {
     let signer = SigningKey::generate().unwrap();
     let wrap = WrappingKey::generate().unwrap();
-    let hints = Hints::Model(&profile.geometry);
-    let parsed = parse(kind, &state.to_vec(), hints).unwrap();
+    let parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
     let (out, report) = seal_state(
         Cursor::new(Vec::new()),
         &parsed,
-        &state.to_vec(),
+        &state,
         profile,
         encoding,
         capture(prompt),
@@ -77,27 +83,52 @@ fn round_trip(
         &mut |_| {},
     )
     .unwrap();
-    let capsule = out.into_inner();
-    assert_eq!(report.sealed.file_len, capsule.len() as u64);
+    Capsule {
+        bytes: out.into_inner(),
+        signer,
+        wrap,
+        report,
+    }
+}
 
-    let trust = Trust::from(signer.public());
-    let rope = profile.rope_in(parsed.runtime);
-    let expected = Expected::of(&profile.model, &profile.tokenizer, &rope);
-    let policy = Policy::new(&trust, NOW, "tests", expected);
-    let mut reader = capsule.as_slice();
-    let verified = Untrusted::read(&mut reader, &Limits::default())
-        .unwrap()
-        .verify(&policy)
-        .unwrap();
-    let checked = verified.check_body(&mut reader, &mut |_| {}).unwrap();
-    assert_eq!(checked.chunks, report.sealed.chunks);
+impl Capsule {
+    /// Verifies every byte against the model, and opens.
+    fn open(&self, profile: &ModelProfile, kind: RuntimeKind) -> Opened<&[u8]> {
+        let trust = Trust::from(self.signer.public());
+        let runtime = match kind {
+            RuntimeKind::MlxLm => "mlx-lm",
+            _ => "",
+        };
+        let rope = profile.rope_in(runtime);
+        let expected = Expected::of(&profile.model, &profile.tokenizer, &rope);
+        let policy = Policy::new(&trust, NOW, "tests", expected);
+        let mut reader = self.bytes.as_slice();
+        let verified = Untrusted::read(&mut reader, &Limits::default())
+            .unwrap()
+            .verify(&policy)
+            .unwrap();
+        let checked = verified.check_body(&mut reader, &mut |_| {}).unwrap();
+        assert_eq!(checked.chunks, self.report.sealed.chunks);
+        verified.open(self.bytes.as_slice(), &self.wrap).unwrap()
+    }
+}
 
-    let opened = verified.open(capsule.as_slice(), &wrap).unwrap();
+/// Seals `state`, verifies, opens, and gives the state file and the capsule's length.
+fn round_trip(
+    state: &[u8],
+    kind: RuntimeKind,
+    profile: &ModelProfile,
+    prompt: Prompt,
+    encoding: Encoding,
+) -> (Vec<u8>, usize) {
+    let capsule = seal(state, kind, profile, prompt, encoding);
+    assert_eq!(capsule.report.sealed.file_len, capsule.bytes.len() as u64);
+    let opened = capsule.open(profile, kind);
     let history = opened.section(&SectionKind::History).unwrap();
     assert_eq!(history.as_deref(), Some(&b"user: hello"[..]));
     let out = tempfile::tempfile().unwrap();
     open_state(&opened, &out, &mut |_| {}).unwrap();
-    (read_all(out), capsule.len())
+    (read_all(out), capsule.bytes.len())
 }
 
 fn read_all(mut file: File) -> Vec<u8> {
@@ -114,7 +145,7 @@ fn fixtures() -> PathBuf {
 
 /// What a user would give where the state does not carry its tokens.
 fn prompt(state: &[u8], kind: RuntimeKind, profile: &ModelProfile) -> Prompt {
-    let parsed = parse(kind, &state.to_vec(), Hints::Model(&profile.geometry)).unwrap();
+    let parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
     match parsed.tokens {
         Some(_) => Prompt::FromState,
         None => Prompt::Tokens((0..u32::try_from(parsed.positions.end).unwrap()).collect()),
@@ -176,9 +207,9 @@ fn lossy_encodings_are_smaller_and_keep_the_shape() {
     // q4k pays from 64 tokens on; these are 16
     for (keys, values) in [(Codec::Raw, Codec::Raw), (q8, q8), (q8, q4), (q4, q4)] {
         let encoding = Encoding {
-            keys,
-            values,
-            compress: false,
+            keys: Some(keys),
+            values: Some(values),
+            ..Encoding::EXACT
         };
         let prompt = prompt(&state, RuntimeKind::HuggingFace, &profile);
         let kind = RuntimeKind::HuggingFace;
@@ -186,6 +217,92 @@ fn lossy_encodings_are_smaller_and_keep_the_shape() {
         assert_eq!(back.len(), state.len());
         assert!(len <= last, "{keys} {values}: {len} after {last}");
         last = len;
+    }
+}
+
+#[test]
+fn receipts_are_checked_against_the_original() {
+    let profile = profile(&fixtures().join("model"));
+    let kind = RuntimeKind::HuggingFace;
+    let mut state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    for preset in [Preset::Q8, Preset::K8V4, Preset::Q4, Preset::Q4k] {
+        let encoding = Encoding {
+            guard: None,
+            ..Encoding::of(preset)
+        };
+        let prompt = prompt(&state, kind, &profile);
+        let capsule = seal(&state, kind, &profile, prompt, encoding);
+        let opened = capsule.open(&profile, kind);
+        assert_eq!(check_quality(&opened, &state).unwrap(), 12, "{preset:?}");
+        let last = state.len() - 1;
+        state[last] ^= 0x40;
+        let error = check_quality(&opened, &state).unwrap_err();
+        assert_eq!(error.code(), Code::CodecReceipt, "{preset:?}");
+        state[last] ^= 0x40;
+    }
+}
+
+#[test]
+fn a_guard_takes_a_finer_codec_and_says_why() {
+    let profile = profile(&fixtures().join("model"));
+    let kind = RuntimeKind::HuggingFace;
+    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let prompt = prompt(&state, kind, &profile);
+    let encoding = Encoding {
+        guard: Some(Guard {
+            limit: 1e-9,
+            ..Guard::default()
+        }),
+        ..Encoding::of(Preset::Q4)
+    };
+    let capsule = seal(&state, kind, &profile, prompt, encoding);
+    assert_eq!(capsule.report.fallbacks.len(), 12);
+    let opened = capsule.open(&profile, kind);
+    for (_, bank) in opened.manifest().context.banks() {
+        assert_eq!(bank.codec, Codec::Raw);
+        let fallback = bank.fallback.unwrap();
+        assert_eq!(fallback.from, Codec::Affine { bits: 4, group: 64 });
+        assert!(f64::from_bits(fallback.seen.0) > f64::from_bits(fallback.limit.0));
+    }
+}
+
+#[test]
+fn a_cut_equals_the_same_cut_of_the_whole() {
+    let profile = profile(&fixtures().join("model"));
+    let kind = RuntimeKind::HuggingFace;
+    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let prompt = prompt(&state, kind, &profile);
+    let capsule = seal(&state, kind, &profile, prompt, Encoding::EXACT);
+    let opened = capsule.open(&profile, kind);
+    let tensors = |selection: &Selection| {
+        let out = tempfile::tempfile().unwrap();
+        extract(&opened, selection, &out, &mut |_| {}).unwrap();
+        let bytes = read_all(out);
+        let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[data..].to_vec()
+    };
+    let whole = tensors(&Selection::default());
+    let cut = tensors(&Selection {
+        layers: Some(2..4),
+        positions: Some(3..9),
+    });
+    // 12 banks of 2 heads, 16 tokens, 64 elements of 2 bytes
+    let mut want = Vec::new();
+    for bank in 4..8 {
+        for head in 0..2 {
+            let start = (bank * 2 + head) * 16 * 128;
+            want.extend_from_slice(&whole[start + 3 * 128..start + 9 * 128]);
+        }
+    }
+    assert!(cut == want);
+    let out = tempfile::tempfile().unwrap();
+    for wrong in [(Some(0..7), None), (None, Some(0..17)), (Some(1..1), None)] {
+        let selection = Selection {
+            layers: wrong.0,
+            positions: wrong.1,
+        };
+        let error = extract(&opened, &selection, &out, &mut |_| {}).unwrap_err();
+        assert_eq!(error.code(), Code::BodyRange);
     }
 }
 

@@ -37,7 +37,7 @@ impl<'a> BankCodec<'a> {
         }
     }
 
-    fn frame(&self, index: u64) -> Result<FrameContext<'_>> {
+    pub(crate) fn frame(&self, index: u64) -> Result<FrameContext<'_>> {
         let bank = self.bank;
         let frame =
             FrameContext::new(&bank.shape, bank.dtype, index).map_err(|e| codec_error(&e))?;
@@ -194,7 +194,7 @@ impl<'a> BankCodec<'a> {
         Ok(index)
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let role = format!("{:?}", self.bank.role).to_lowercase();
         format!("layer {} {role} {}", self.bank.layer, self.bank.index)
     }

@@ -10,6 +10,9 @@
 
 mod bank_io;
 mod check;
+mod check_quality;
+mod encoding;
+mod extract;
 mod file;
 mod geometry;
 mod hf;
@@ -27,6 +30,9 @@ mod seal;
 mod state;
 
 pub use check::Leftover;
+pub use check_quality::check_quality;
+pub use encoding::Encoding;
+pub use extract::{Extracted, Selection, extract};
 pub use kind::{RuntimeKind, detect, parse};
 pub use open::{OpenReport, open_state};
 pub use plan::{Capture, Choice, Plan, Prompt, Source};
@@ -35,5 +41,5 @@ pub use profile::{
     hadamard_block, inverse_frequencies, model_id, weights_digest,
 };
 pub use residue::{Skeleton, residue};
-pub use seal::{Encoding, SealReport, seal_state};
+pub use seal::{SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};

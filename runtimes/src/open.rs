@@ -77,7 +77,10 @@ pub fn open_state<S: ReadAt>(
 }
 
 /// The banks of a capsule in the order of its body, which is that of the state file.
-fn described_banks<S: ReadAt>(opened: &Opened<S>, context: &Context) -> Result<Vec<Bank>> {
+pub(crate) fn described_banks<S: ReadAt>(
+    opened: &Opened<S>,
+    context: &Context,
+) -> Result<Vec<Bank>> {
     banks(context)
         .map(|(_, entry)| {
             Ok(Bank {

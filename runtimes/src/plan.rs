@@ -80,7 +80,8 @@ pub enum Source {
 }
 
 impl Plan {
-    /// Plans a capsule of `state`, whose residue is `residue`, encoding bank i by `choices[i]`.
+    /// Plans a capsule of `state`, whose residue is `residue` and whose keys were rotated by `rope`,
+    /// encoding bank i by `choices[i]`.
     ///
     /// # Errors
     /// KVC-925 where the prompt is to come from a state that does not carry it; 944 for facts that stand
@@ -89,6 +90,7 @@ impl Plan {
         state: &State,
         residue: Vec<u8>,
         profile: &ModelProfile,
+        rope: Vec<Rope>,
         choices: &[Choice],
         capture: Capture,
         prefix_key: &PrefixKey,
@@ -111,7 +113,6 @@ impl Plan {
         for (kind, bytes) in capture.sections {
             plan.section(kind, bytes);
         }
-        let rope = rope(state, profile, capture.hadamard)?;
         let mut tables = Vec::new();
         for (index, (placed, choice)) in state.banks.iter().zip(choices).enumerate() {
             let rows = plan.rows(&placed.bank)?;
@@ -159,12 +160,15 @@ impl Plan {
     }
 }
 
+/// The prompt as it is sealed: its value, and its ids where they are known.
+type Sealed<'a> = (PrefixValue, Option<&'a [u32]>);
+
 /// The prefix binding, and what is sealed of the prompt.
 fn prompt<'a>(
     state: &'a State,
     capture: &'a Capture,
     key: &PrefixKey,
-) -> Result<(Prefix, Option<(PrefixValue, Option<&'a [u32]>)>)> {
+) -> Result<(Prefix, Option<Sealed<'a>>)> {
     let (value, ids) = match &capture.prompt {
         Prompt::DangerNone => return Ok((Prefix::None, None)),
         Prompt::Value(value) => (*value, None),
@@ -200,7 +204,11 @@ fn prompt<'a>(
 }
 
 /// The model's ropes as this state was made with them.
-fn rope(state: &State, profile: &ModelProfile, hadamard: Option<bool>) -> Result<Vec<Rope>> {
+pub(crate) fn rope(
+    state: &State,
+    profile: &ModelProfile,
+    hadamard: Option<bool>,
+) -> Result<Vec<Rope>> {
     let opaque = |placed: &Placed| placed.bank.role == Role::Opaque;
     if state.banks.iter().all(opaque) {
         return Ok(Vec::new());

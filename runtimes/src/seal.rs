@@ -3,38 +3,17 @@
 use std::io::{Seek, Write};
 
 use kvcap::{
-    Code, Draft, Error, Fallback, ReadAt, Result, Role, Sealed, Sealer, SigningKey, Stream, Terms,
+    Code, Draft, Error, Fallback, ReadAt, Result, Sealed, Sealer, SigningKey, Stream, Terms,
     WrappingKey,
 };
-use kvcap_codecs::Codec;
 
 use crate::{
-    Capture, Leftover, ModelProfile, Plan,
+    Capture, Encoding, Leftover, ModelProfile, Plan,
     bank_io::{BankCodec, Buffers},
-    plan::{Choice, Source},
+    plan::{self, Source},
     residue,
     state::State,
 };
-
-/// How banks are encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoding {
-    /// Codec of keys (and rotated key parts).
-    pub keys: Codec,
-    /// Codec of values and latents.
-    pub values: Codec,
-    /// Whether exact banks of floats are compressed, which lets their lengths depend on content.
-    pub compress: bool,
-}
-
-impl Encoding {
-    /// Every bit, lengths that follow from the shapes.
-    pub const EXACT: Self = Self {
-        keys: Codec::Raw,
-        values: Codec::Raw,
-        compress: false,
-    };
-}
 
 /// What was sealed, and what the user should hear of.
 #[derive(Clone, Debug)]
@@ -71,15 +50,13 @@ pub fn seal_state<W: Write + Seek>(
         .first()
         .ok_or_else(|| Error::new(Code::LocalUsage, "a capsule needs a wrapping key"))?;
     let leftovers = state.padding_nonzero(file)?;
-    let choices: Vec<Choice> = state
-        .banks
-        .iter()
-        .map(|placed| encoding.choose(&placed.bank))
-        .collect();
+    let ropes = plan::rope(state, profile, capture.hadamard)?;
+    let choices = encoding.choices(state, file, &ropes, capture.context_length)?;
     let plan = Plan::new(
         state,
         residue(state, file)?,
         profile,
+        ropes,
         &choices,
         capture,
         &first.prefix_key(),
@@ -137,27 +114,4 @@ pub fn seal_state<W: Write + Seek>(
         fallbacks: fallbacks.collect(),
     };
     Ok((out, report))
-}
-
-impl Encoding {
-    /// The codec of a bank: the one asked for where it serves the bank, else every bit.
-    fn choose(self, bank: &kvcap::Bank) -> Choice {
-        let (wanted, content) = match bank.role {
-            Role::Key | Role::RopeKey => (self.keys, kvcap_codecs::Content::Keys),
-            Role::Value => (self.values, kvcap_codecs::Content::Values),
-            Role::Latent => (self.values, kvcap_codecs::Content::Latent),
-            _ => (Codec::Raw, kvcap_codecs::Content::Other),
-        };
-        let serves = |codec: &Codec| codec.applies(bank.dtype, &bank.shape, content).is_ok();
-        let exact = [Codec::Planes16, Codec::Planes32];
-        let compressed = exact.into_iter().filter(|_| self.compress).find(serves);
-        let codec = match wanted {
-            Codec::Raw => compressed,
-            lossy => Some(lossy).filter(serves).or(compressed),
-        };
-        Choice {
-            codec: codec.unwrap_or(Codec::Raw),
-            fallback: None,
-        }
-    }
 }

@@ -1,0 +1,317 @@
+//! Part of an opened capsule as plain tensors: chosen layers, a range of positions.
+//!
+//! The output is a safetensors file of `layer.{i}.{role}.{index}` in the order `[head][token][dim]`,
+//! which any runtime's tools can read; it is not a state file. Only the chunks that are needed are
+//! read.
+
+use std::{fs::File, ops::Range};
+
+use kvcap::{BankEntry, Code, Error, Opened, ReadAt, Result, RowsEntry, WriteAt};
+use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype};
+use serde_json::{Map, Value, json};
+
+use crate::bank_io::{BankCodec, Buffers, banks, listed_rows};
+
+/// What to take.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Layers; all where `None`.
+    pub layers: Option<Range<u32>>,
+    /// Positions; all where `None`.
+    pub positions: Option<Range<u64>>,
+}
+
+/// What was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extracted {
+    /// Tensors written.
+    pub tensors: usize,
+    /// Bytes of the output.
+    pub len: u64,
+}
+
+/// One tensor of the output: rows `rows` of a bank, a part of each row.
+struct Piece {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<u64>,
+    /// First byte and bytes of a row, of each of the frame's sections.
+    row: u64,
+    offset: u64,
+}
+
+/// A bank to take, and which of its rows.
+struct Taken<'a> {
+    stream: usize,
+    bank: &'a BankEntry,
+    rows: Range<u64>,
+    pieces: Vec<Piece>,
+}
+
+/// Writes the selected banks into `out`, which is empty.
+///
+/// # Errors
+/// KVC-810 for layers or positions that the capsule does not hold, and where a bank cannot be cut by
+/// position (it has no token axis, keeps a window, or lists its rows); otherwise as
+/// [`crate::open_state`].
+pub fn extract<S: ReadAt>(
+    opened: &Opened<S>,
+    selection: &Selection,
+    out: &File,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Extracted> {
+    let context = &opened.manifest().context;
+    if let Some(layers) = &selection.layers
+        && (layers.is_empty() || layers.end > context.layers)
+    {
+        return Err(
+            outside("layers").sides(format_args!("within 0..{}", context.layers), shown(layers))
+        );
+    }
+    if let Some(positions) = &selection.positions {
+        let held = &context.positions;
+        if positions.is_empty() || positions.start < held.start || positions.end > held.end {
+            return Err(outside("positions")
+                .sides(format_args!("within {}", shown(held)), shown(positions)));
+        }
+    }
+    let mut offset = 0;
+    let mut taken = Vec::new();
+    for (stream, bank) in banks(context) {
+        let wanted = selection.layers.as_ref();
+        if wanted.is_some_and(|layers| !layers.contains(&bank.layer)) {
+            continue;
+        }
+        let rows = rows(bank, selection.positions.as_ref())?;
+        let pieces = pieces(bank, &rows, &mut offset)?;
+        taken.push(Taken {
+            stream,
+            bank,
+            rows,
+            pieces,
+        });
+    }
+    if taken.is_empty() {
+        return Err(outside("layers").at("no bank is selected"));
+    }
+    let header = header(&taken)?;
+    let data_at = u64::try_from(header.len()).unwrap_or(u64::MAX);
+    let len = data_at.saturating_add(offset);
+    let io = |error: std::io::Error| Error::io(&error, "output");
+    out.set_len(len).map_err(io)?;
+    out.write_all_at(0, &header).map_err(io)?;
+    let mut buffers = Buffers::default();
+    for bank in &taken {
+        bank.write(opened, &mut buffers, out, data_at, progress)?;
+    }
+    Ok(Extracted {
+        tensors: taken.iter().map(|bank| bank.pieces.len()).sum(),
+        len,
+    })
+}
+
+fn outside(what: &'static str) -> Error {
+    Error::new(Code::BodyRange, "the capsule does not hold this range").at(what)
+}
+
+fn shown<T: std::fmt::Display>(range: &Range<T>) -> String {
+    format!("{}..{}", range.start, range.end)
+}
+
+/// Which rows of a bank hold the wanted positions.
+fn rows(bank: &BankEntry, positions: Option<&Range<u64>>) -> Result<Range<u64>> {
+    let tokens = match bank.shape {
+        BankShape::Tokens { tokens, .. } => tokens,
+        BankShape::Whole { .. } => 0,
+    };
+    match (positions, bank.rows) {
+        (None, _) => Ok(0..tokens),
+        (Some(wanted), RowsEntry::From(start)) if bank.window == 0 => {
+            Ok(wanted.start - start..wanted.end - start)
+        }
+        _ => Err(Error::new(
+            Code::BodyRange,
+            "a bank without a plain token axis cannot be cut by position",
+        )
+        .at(format_args!("layer {} {:?}", bank.layer, bank.role))),
+    }
+}
+
+fn pieces(bank: &BankEntry, rows: &Range<u64>, offset: &mut u64) -> Result<Vec<Piece>> {
+    let overflow = || Error::new(Code::ResourceBudget, "the output's length overflows");
+    let role = format!("{:?}", bank.role).to_lowercase();
+    let name = format!("layer.{}.{role}.{}", bank.layer, bank.index);
+    let mut pieces = Vec::new();
+    let mut push = |suffix: &str, dtype, shape: Vec<u64>, row: u64, len: u64| -> Result<()> {
+        pieces.push(Piece {
+            name: format!("{name}{suffix}"),
+            dtype,
+            shape,
+            row,
+            offset: *offset,
+        });
+        *offset = offset.checked_add(len).ok_or_else(overflow)?;
+        Ok(())
+    };
+    match (&bank.shape, bank.dtype) {
+        (BankShape::Whole { dims }, dtype) => {
+            let len = bank.shape.plain_len(dtype).ok_or_else(overflow)?;
+            match tensor_dtype(dtype) {
+                Some(name) => push("", name, dims.clone(), 0, len)?,
+                None => push("", "U8", vec![len], 0, len)?,
+            }
+        }
+        (BankShape::Tokens { heads, dim, .. }, dtype) => {
+            let count = heads
+                .checked_mul(rows.end - rows.start)
+                .ok_or_else(overflow)?;
+            let mut part = |suffix: &str, name, last: u64, row: u64| {
+                let shape = vec![*heads, rows.end - rows.start, last];
+                push(
+                    suffix,
+                    name,
+                    shape,
+                    row,
+                    count.checked_mul(row).ok_or_else(overflow)?,
+                )
+            };
+            if let Dtype::MlxAffine(params) = dtype {
+                let (codes, scales) = params.row_sections(*dim).ok_or_else(overflow)?;
+                let each = params.params.bytes();
+                let of = tensor_dtype(params.params.dtype()).unwrap_or("U8");
+                part(".codes", "U32", codes / 4, codes)?;
+                part(".scales", of, scales / each, scales)?;
+                part(".biases", of, scales / each, scales)?;
+            } else {
+                let row = dtype.row_bytes(*dim).ok_or_else(overflow)?;
+                match tensor_dtype(dtype) {
+                    Some(name) => part("", name, *dim, row)?,
+                    None => part("", "U8", row, row)?,
+                }
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+/// The safetensors name of an element type; block types have none.
+fn tensor_dtype(dtype: Dtype) -> Option<&'static str> {
+    Some(match dtype {
+        Dtype::F16 => "F16",
+        Dtype::Bf16 => "BF16",
+        Dtype::F32 => "F32",
+        Dtype::F64 => "F64",
+        Dtype::F8E4M3 => "F8_E4M3",
+        Dtype::F8E5M2 => "F8_E5M2",
+        Dtype::Bool => "BOOL",
+        Dtype::U8 => "U8",
+        Dtype::I8 => "I8",
+        Dtype::U16 => "U16",
+        Dtype::I16 => "I16",
+        Dtype::U32 => "U32",
+        Dtype::I32 => "I32",
+        Dtype::U64 => "U64",
+        Dtype::I64 => "I64",
+        _ => return None,
+    })
+}
+
+fn header(taken: &[Taken<'_>]) -> Result<Vec<u8>> {
+    let mut map = Map::new();
+    for bank in taken {
+        for piece in &bank.pieces {
+            let len = piece.len(bank);
+            let entry = json!({
+                "dtype": piece.dtype,
+                "shape": piece.shape,
+                "data_offsets": [piece.offset, piece.offset + len],
+            });
+            map.insert(piece.name.clone(), entry);
+        }
+    }
+    let mut json = serde_json::to_vec(&Value::Object(map))
+        .map_err(|error| Error::new(Code::LocalIo, error.to_string()))?;
+    // the data begins at a multiple of eight
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let len = u64::try_from(json.len()).unwrap_or(u64::MAX);
+    Ok([&len.to_le_bytes()[..], &json].concat())
+}
+
+impl Piece {
+    fn len(&self, bank: &Taken<'_>) -> u64 {
+        match bank.bank.shape {
+            BankShape::Tokens { heads, .. } => heads * (bank.rows.end - bank.rows.start) * self.row,
+            BankShape::Whole { .. } => bank.bank.shape.plain_len(bank.bank.dtype).unwrap_or(0),
+        }
+    }
+}
+
+impl Taken<'_> {
+    fn write<S: ReadAt>(
+        &self,
+        opened: &Opened<S>,
+        buffers: &mut Buffers,
+        out: &File,
+        data_at: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        let context = &opened.manifest().context;
+        let codec = BankCodec::new(
+            self.bank,
+            &context.rotations,
+            listed_rows(opened, self.bank)?,
+        );
+        let mut reader = opened.stream(self.stream)?;
+        let frames = match self.bank.shape {
+            BankShape::Whole { .. } => 0..codec.frames(),
+            BankShape::Tokens { .. } => {
+                self.rows.start / BLOCK_TOKENS..self.rows.end.div_ceil(BLOCK_TOKENS)
+            }
+        };
+        let mut at = 0;
+        codec.decode(buffers, &mut reader, frames, |index, frame| {
+            progress(u64::try_from(frame.len()).unwrap_or(0));
+            let written = match (&self.bank.shape, self.pieces.first()) {
+                (BankShape::Whole { .. }, Some(piece)) => {
+                    let start = data_at + piece.offset + at;
+                    at += u64::try_from(frame.len()).unwrap_or(0);
+                    out.write_all_at(start, frame)
+                }
+                _ => self.write_rows(out, data_at, index, frame),
+            };
+            written.map_err(|error| Error::io(&error, "output"))
+        })
+    }
+
+    /// The wanted rows of a frame, a run for each head of each section.
+    fn write_rows(
+        &self,
+        out: &File,
+        data_at: u64,
+        index: u64,
+        mut frame: &[u8],
+    ) -> std::io::Result<()> {
+        let BankShape::Tokens { heads, .. } = self.bank.shape else {
+            return Ok(());
+        };
+        let first = index * BLOCK_TOKENS;
+        let in_frame = self.bank.shape.frame_tokens(index);
+        let from = self.rows.start.max(first);
+        let to = self.rows.end.min(first + in_frame);
+        let rows = self.rows.end - self.rows.start;
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        for piece in &self.pieces {
+            let section = size(heads * in_frame * piece.row);
+            let (now, later) = frame.split_at_checked(section).unwrap_or((frame, &[]));
+            frame = later;
+            for head in 0..heads {
+                let start = size((head * in_frame + from - first) * piece.row);
+                let end = start.saturating_add(size((to - from) * piece.row));
+                let row = head * rows + from - self.rows.start;
+                let place = data_at + piece.offset + row * piece.row;
+                out.write_all_at(place, now.get(start..end).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+}
