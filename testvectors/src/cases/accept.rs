@@ -1,0 +1,207 @@
+//! What must be accepted: lengths, times, keys and claims at their bounds.
+
+use kvcap::{PrefixValue, Section, SectionKind, Stream, Suite, Terms};
+
+use crate::{
+    case::{Made, given},
+    cases,
+    context::{ExpectedPrefix, Range, hex, model_json},
+    fixture::{self, CHUNK, EXPIRES, ISSUED, OTHER_WRAP, TOKENS, WRAP_KEY},
+};
+
+/// The base capsule's context, changed.
+fn varied(seed: &str, change: impl FnOnce(&mut kvcap::Context)) -> Made {
+    let mut context = fixture::context();
+    change(&mut context);
+    Made::of(fixture::seal_context(seed, context))
+}
+
+/// One more section, of this length.
+fn sized(len: usize) -> Made {
+    varied(&format!("section of {len}"), |context| {
+        context
+            .streams
+            .push(fixture::section(SectionKind::History, len));
+    })
+}
+
+fn claimed(seed: &str, change: impl FnOnce(&mut Terms)) -> Made {
+    let mut terms = fixture::terms();
+    change(&mut terms);
+    let context = fixture::context();
+    let plain = fixture::contents(&context);
+    Made::of(fixture::seal(
+        seed,
+        terms,
+        context,
+        plain,
+        &[],
+        &[WRAP_KEY],
+        Vec::new(),
+    ))
+}
+
+fn wrapped(recipients: &[[u8; 32]]) -> Made {
+    let context = fixture::context();
+    let plain = fixture::contents(&context);
+    let seed = format!("{} recipients", recipients.len());
+    Made::of(fixture::seal(
+        &seed,
+        fixture::terms(),
+        context,
+        plain,
+        &[],
+        recipients,
+        Vec::new(),
+    ))
+}
+
+fn extended() -> Made {
+    let context = fixture::context();
+    let plain = fixture::contents(&context);
+    let extensions = vec![(1, b"one".to_vec()), (70_000, Vec::new())];
+    let terms = fixture::terms();
+    Made::of(fixture::seal(
+        "extension",
+        terms,
+        context,
+        plain,
+        &[],
+        &[WRAP_KEY],
+        extensions,
+    ))
+}
+
+/// Sections of no bytes up to the limit of streams.
+fn many_streams() -> Made {
+    varied("most streams", |context| {
+        let left = 4096 - context.streams.len();
+        context.streams.extend((0..left).map(|n| {
+            Stream::Section(Section {
+                kind: SectionKind::Other(format!("n{n}")),
+                len: 0,
+                chunk_len: CHUNK,
+            })
+        }));
+    })
+}
+
+fn reads(ranges: &[(usize, u64, u64)]) -> Made {
+    given(|context| {
+        let range = |(stream, start, end)| Range { stream, start, end };
+        context.reads = ranges.iter().copied().map(range).collect();
+    })
+}
+
+cases! {
+    /// two banks, token ids, a keyed prefix
+    base: A 0 Accept [] = given(|_| {});
+    /// another capsule of the same issuer
+    other: A 0 Accept [] = Made::of(fixture::other());
+    /// verified without any key
+    verify_only: A 0 Accept ["§6.4"] = given(|context| context.wrapping_key = None);
+    /// everything that a caller can state is stated
+    all_expected: A 0 Accept ["§11.2"] = given(|context| {
+        let wanted = &mut context.expected;
+        wanted.model = Some(model_json(&fixture::model(), &fixture::tokenizer(), &fixture::rope()));
+        wanted.runtime = Some(("mlx-lm".to_owned(), Some("0.32.0".to_owned())));
+        let facts = vec![("layout".to_owned(), "bhtd".to_owned())];
+        wanted.layout = Some(("mlx-lm-0.32".to_owned(), facts));
+        wanted.dtypes = Some(("f16".to_owned(), "f16".to_owned()));
+        wanted.positions = Some((0, TOKENS));
+        wanted.prefix = Some(ExpectedPrefix {
+            tokens: fixture::prompt(),
+            key: hex(&crate::schedule::b3("kvcap v1 prefix key", &[&WRAP_KEY])),
+        });
+        wanted.banks = vec![(0, 0), (1, 0)];
+        wanted.capsule = Some(hex(&crate::parts::Parts::of(&fixture::base()).cti()));
+        context.limits.insert("budget".to_owned(), 65 * 96 * 2 + 260 + 32);
+    });
+    /// a section of one chunk less a byte
+    one_chunk_short: A 0 Accept ["§6.4"] = sized(4095);
+    /// a section of exactly one chunk
+    one_chunk: A 0 Accept ["§6.4"] = sized(4096);
+    /// a last chunk of one byte
+    last_chunk_one_byte: A 0 Accept ["§6.4"] = sized(4097);
+    /// exactly two chunks
+    exact_multiple: A 0 Accept ["§6.4"] = sized(8192);
+    /// a section of one byte
+    one_byte: A 0 Accept ["§6.4"] = sized(1);
+    /// an empty section, which has no chunk
+    empty_section: A 0 Accept ["§6.3"] = sized(0);
+    /// 257 chunks: the index takes more than a byte
+    chunks_257: A 0 Accept ["§8.4"] = sized(256 * 4096 + 1);
+    /// 4,096 streams
+    streams_at_limit: A 0 Accept ["§10"] = many_streams();
+    /// now + 60 = nbf
+    nbf_within_skew: A 0 Accept ["§11.2"] = given(|context| context.now = ISSUED - 60);
+    /// the second before exp
+    second_before_expiry: A 0 Accept ["§11.2"] = given(|context| context.now = EXPIRES - 1);
+    /// valid when the header came and when the body had
+    mid_upload: A 0 Accept ["§11.2"] = given(|context| context.later = Some(EXPIRES - 1));
+    /// a lifetime of exactly 30 days
+    lifetime_at_limit: A 0 Accept ["§11.2"] = claimed("30 days", |terms| terms.expires = ISSUED + 30 * 86_400);
+    /// nbf after iat
+    nbf_after_iat: A 0 Accept ["§11.2"] = claimed("nbf", |terms| terms.not_before = ISSUED + 10);
+    /// no subject, tenant or sequence number
+    few_claims: A 0 Accept ["E-9"] = claimed("few claims", |terms| {
+        terms.subject = None;
+        terms.organisation = None;
+        terms.sequence = None;
+    });
+    /// an issuer of 1,024 bytes
+    iss_at_limit: A 0 Accept ["E-9"] = claimed("long issuer", |terms| terms.issuer = "x".repeat(1024));
+    /// single use, and the largest sequence number
+    single_use: A 0 Accept ["E-9"] = claimed("single use", |terms| {
+        terms.single_use = true;
+        terms.sequence = Some(u64::MAX);
+    });
+    /// a retired key, and an iat before its end
+    retired_key: A 0 Accept ["K-3"] = given(|context| {
+        context.trust[0].sign_until = Some(ISSUED + 1);
+        context.trust[0].not_before = ISSUED;
+        context.trust[0].issuer = Some(fixture::ISSUER.to_owned());
+        context.trust[0].suites = vec![1];
+    });
+    /// two recipients, opened by the second
+    second_recipient: A 0 Accept ["R-2"] = wrapped(&[WRAP_KEY, OTHER_WRAP]).when(|context| context.wrapping_key = Some(hex(&OTHER_WRAP)));
+    /// 16 recipients
+    recipients_at_limit: A 0 Accept ["§10"] = {
+        let mut all = vec![WRAP_KEY];
+        all.extend((1..16).map(|n| [n; 32]));
+        wrapped(&all)
+    };
+    /// two extensions, neither critical
+    extension_not_critical: A 0 Accept ["M-4"] = extended();
+    /// suite 2, AES-256-GCM
+    suite_2: A 0 Accept ["§3"] = varied("suite 2", |context| context.suite = Suite::Aes256Gcm);
+    /// no prefix
+    prefix_none: A 0 Accept ["§5.5"] = varied("no prefix", |context| {
+        context.prefix = kvcap::Prefix::None;
+        context.streams.truncate(2);
+    });
+    /// a public prefix of a base image
+    prefix_public: A 0 Accept ["P-3" "L-3"] = {
+        let mut terms = fixture::terms();
+        terms.subject = None;
+        let mut context = fixture::context();
+        context.prefix = PrefixValue::of(&fixture::prompt()).public();
+        context.base = true;
+        let plain = fixture::contents(&context);
+        Made::of(fixture::seal("public", terms, context, plain, &[], &[WRAP_KEY], Vec::new()))
+    };
+    /// ranges within, at and across the chunks' bounds
+    ranges: A 0 Accept ["§11.3"] = reads(&[
+        (0, 0, 1),
+        (0, 4095, 4096),
+        (0, 4096, 4097),
+        (0, 4095, 4097),
+        (0, 1, 8319),
+        (0, 8191, 8320),
+        (0, 8320, 8320),
+        (1, 4159, 4160),
+        (2, 0, 260),
+    ]);
+    /// nothing but the token ids
+    one_section: A 0 Accept ["§11.3"] = reads(&[(2, 0, 260)]);
+}

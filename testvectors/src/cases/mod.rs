@@ -1,0 +1,40 @@
+//! The cases, by what they break.
+
+pub mod accept;
+pub mod accept_banks;
+pub mod binding;
+pub mod body;
+pub mod cbor;
+pub mod claims;
+pub mod codec;
+pub mod cose;
+pub mod framing;
+pub mod header;
+pub mod keys;
+pub mod manifest;
+pub mod resealed;
+pub mod signature;
+
+use crate::case::Case;
+
+/// Every case with the name of its file here.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
+    [
+        ("accept", accept::CASES),
+        ("accept_banks", accept_banks::CASES),
+        ("framing", framing::CASES),
+        ("cose", cose::CASES),
+        ("cbor", cbor::CASES),
+        ("header", header::CASES),
+        ("keys", keys::CASES),
+        ("signature", signature::CASES),
+        ("claims", claims::CASES),
+        ("manifest", manifest::CASES),
+        ("binding", binding::CASES),
+        ("body", body::CASES),
+        ("resealed", resealed::CASES),
+        ("codec", codec::CASES),
+    ]
+    .into_iter()
+    .flat_map(|(group, cases)| cases.iter().map(move |case| (group, case)))
+}

@@ -1,0 +1,134 @@
+//! The files of `vectors/` and their `manifest.json`.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    case::{Case, Made, Stage},
+    cases,
+    context::{Context, hex},
+    fixture,
+    reader::{self, Entry},
+    rows,
+};
+
+/// SHA-256 in hexadecimal.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// What a reader gives out, by what the capsule's maker put in.
+fn released(case: &Case, made: &Made) -> Vec<u8> {
+    let all = made.plain.concat();
+    if case.stage != Stage::Accept {
+        return all[..made.released].to_vec();
+    }
+    if made.context.wrapping_key.is_none() {
+        return Vec::new();
+    }
+    if made.context.reads.is_empty() {
+        return all;
+    }
+    let part = |range: &crate::context::Range| {
+        &made.plain[range.stream][range.start as usize..range.end as usize]
+    };
+    made.context.reads.iter().flat_map(part).copied().collect()
+}
+
+fn entry(group: &str, case: &Case, made: &Made, file: &str, flag: &str) -> Value {
+    let released = released(case, made);
+    let mut entry = json!({
+        "name": case.name,
+        "group": group,
+        "what": case.what,
+        "file": file,
+        "sha256": sha256(&made.file),
+        "kind": case.kind.letter(),
+        "flags": if flag.is_empty() { json!([]) } else { json!([flag]) },
+        "rules": case.rules,
+        "context": made.context.difference(&Context::default()),
+        "code": case.code,
+        "stage": case.stage.name(),
+        "released": { "len": released.len(), "sha256": sha256(&released) },
+    });
+    let short = made.plain.len() <= 64; // the largest are told by `released` alone
+    let whole = short && made.context.reads.is_empty() && made.context.wrapping_key.is_some();
+    if case.stage == Stage::Accept && whole {
+        let outcome = reader::run(Entry::Slice, &made.file, Path::new(""), &made.context);
+        let banks = |index: usize| match outcome.banks.get(index) {
+            Some(Some(bank)) => json!(sha256(bank)),
+            _ => Value::Null,
+        };
+        entry["streams"] = made
+            .plain
+            .iter()
+            .enumerate()
+            .map(|(n, bytes)| json!({ "len": bytes.len(), "sha256": sha256(bytes), "bank": banks(n) }))
+            .collect();
+    }
+    entry
+}
+
+/// Every file of the folder by its name, as it must be.
+#[must_use]
+pub fn files() -> BTreeMap<String, Vec<u8>> {
+    let flags: BTreeMap<_, _> = rows::rows()
+        .into_iter()
+        .map(|row| (row.name, row.flag))
+        .collect();
+    let mut files = BTreeMap::new();
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut entries = Vec::new();
+    for (group, case) in cases::all() {
+        let made = (case.make)();
+        let name = names
+            .entry(sha256(&made.file))
+            .or_insert_with(|| format!("{}.kvcap", case.name))
+            .clone();
+        let flag = flags.get(case.name).copied().unwrap_or_default();
+        entries.push(entry(group, case, &made, &name, flag).to_string());
+        files.entry(name).or_insert(made.file);
+    }
+    let text = format!(
+        "{{\n\"format\": 1,\n\"secrets\": {},\n\"default_context\": {},\n\"vectors\": [\n{}\n]\n}}\n",
+        json!({
+            "sign_seed": hex(&fixture::SIGN_SEED),
+            "other_sign_seed": hex(&fixture::OTHER_SEED),
+            "wrap_key": hex(&fixture::WRAP_KEY),
+            "other_wrap_key": hex(&fixture::OTHER_WRAP),
+        }),
+        json!(Context::default()),
+        entries.join(",\n"),
+    );
+    files.insert("manifest.json".to_owned(), text.into_bytes());
+    files
+}
+
+/// Writes the folder beside itself and puts it in place.
+///
+/// # Errors
+/// As the file system.
+pub fn write(folder: &Path) -> io::Result<usize> {
+    let (new, old) = (folder.with_extension("new"), folder.with_extension("old"));
+    for leftover in [&new, &old] {
+        if leftover.exists() {
+            fs::remove_dir_all(leftover)?;
+        }
+    }
+    fs::create_dir_all(&new)?;
+    let files = files();
+    for (name, bytes) in &files {
+        fs::write(new.join(name), bytes)?;
+    }
+    if folder.exists() {
+        fs::rename(folder, &old)?;
+    }
+    fs::rename(&new, folder)?;
+    if old.exists() {
+        fs::remove_dir_all(old)?;
+    }
+    Ok(files.len())
+}

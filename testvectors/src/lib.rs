@@ -1,0 +1,26 @@
+//! Test vectors of the KV capsule format.
+//!
+//! Each vector is a file, a context, and what a reader must make of the two. `cases` has one small
+//! function a vector; `parts` takes a capsule to pieces and writes wrong ones at any layer, signed
+//! and sealed again where the fault is the signer's; `generate` writes the files and `manifest.json`,
+//! whose form is described in this crate's README.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a fault in making a vector stops the generator; sizes are small"
+)]
+
+pub mod case;
+pub mod cases;
+pub mod context;
+pub mod decode;
+pub mod fixture;
+pub mod generate;
+pub mod parts;
+pub mod raw;
+pub mod reader;
+pub mod rows;
+pub mod schedule;

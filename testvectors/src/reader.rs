@@ -1,0 +1,170 @@
+//! Runs a file and a context through the library, by each of its ways in.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use kvcap::{Opened, ReadAt, Result, Stream, Untrusted, WrappingKey};
+
+use crate::{
+    case::Stage,
+    context::{Context, unhex},
+    decode, parts,
+};
+
+/// A way into the library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Random access to bytes in memory: verify the header, open, read.
+    Slice,
+    /// Random access to a file.
+    File,
+    /// A stream that gives one byte at a time: verify header and body, then open and read.
+    OneByte,
+    /// A stream that gives some bytes at a time and is interrupted in between.
+    Ragged,
+}
+
+impl Entry {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Slice, Self::File, Self::OneByte, Self::Ragged];
+
+    /// Whether the body is checked before it is opened.
+    #[must_use]
+    pub const fn checks_body(self) -> bool {
+        matches!(self, Self::OneByte | Self::Ragged)
+    }
+}
+
+/// What a reader made of a vector.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The code, 0 for acceptance.
+    pub code: u16,
+    /// The step that refused.
+    pub stage: Option<Stage>,
+    /// Every byte that was given out, stream after stream.
+    pub released: Vec<u8>,
+    /// The decoded banks, where everything was read whole.
+    pub banks: Vec<Option<Vec<u8>>>,
+}
+
+/// A reader that gives a piece at a time; piece lengths follow from the offset.
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    ragged: bool,
+    calls: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.calls += 1;
+        if self.ragged && self.calls.is_multiple_of(3) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let piece = if self.ragged {
+            self.calls * 37 % 1021
+        } else {
+            1
+        };
+        let len = piece.max(1).min(buf.len());
+        self.bytes.read(&mut buf[..len])
+    }
+}
+
+/// Verifies and opens `file` in `context`. For [`Entry::File`], `path` is the file's.
+#[must_use]
+pub fn run(entry: Entry, file: &[u8], path: &Path, context: &Context) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut stage = Stage::Trust;
+    let result = match entry {
+        Entry::File => File::open(path)
+            .map_err(|error| kvcap::Error::io(&error, "vector"))
+            .and_then(|source| steps(entry, source, file, context, &mut stage, &mut outcome)),
+        _ => steps(entry, file, file, context, &mut stage, &mut outcome),
+    };
+    match result {
+        Ok(()) => stage = Stage::Accept,
+        Err(error) => outcome.code = error.code().number(),
+    }
+    outcome.stage = Some(stage);
+    outcome
+}
+
+fn steps(
+    entry: Entry,
+    source: impl ReadAt,
+    bytes: &[u8],
+    context: &Context,
+    stage: &mut Stage,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let trust = context.trust()?;
+    let limits = context.limits();
+    let mut pieces = Pieces {
+        bytes,
+        ragged: entry == Entry::Ragged,
+        calls: 0,
+    };
+    let mut header = || {
+        if entry.checks_body() {
+            Untrusted::read(&mut pieces, &limits)
+        } else {
+            Untrusted::read_at(&source, &limits)
+        }
+    };
+    let verify = |untrusted: Untrusted, now| {
+        context.with_policy(&trust, now, |policy| untrusted.verify(policy))
+    };
+    *stage = Stage::Header;
+    let untrusted = header()?;
+    *stage = Stage::Verify;
+    let mut verified = verify(untrusted, context.now)?;
+    *stage = Stage::Body;
+    if entry.checks_body() {
+        verified.check_body(&mut pieces, &mut |_| {})?;
+    } else if context.wrapping_key.is_none() {
+        let mut rest = bytes.get(parts::regions(bytes).0..).unwrap_or_default();
+        verified.check_body(&mut rest, &mut |_| {})?;
+    }
+    if let Some(later) = context.later {
+        verified = verify(Untrusted::read_at(&source, &limits)?, later)?;
+    }
+    let Some(key) = &context.wrapping_key else {
+        return Ok(());
+    };
+    *stage = Stage::Open;
+    let key = WrappingKey::from_bytes(unhex(key));
+    let opened = verified.open(source, &key)?;
+    *stage = Stage::Read;
+    let mut streams = Vec::new();
+    if context.reads.is_empty() {
+        for index in 0..opened.manifest().context.streams.len() {
+            let mut bytes = Vec::new();
+            let read = read_whole(&opened, index, &mut bytes);
+            outcome.released.extend_from_slice(&bytes);
+            read?;
+            streams.push(bytes);
+        }
+        *stage = Stage::Decode;
+        for (index, bytes) in streams.iter().enumerate() {
+            let bank = match &opened.manifest().context.streams[index] {
+                Stream::Bank(bank) => Some(decode::bank(bank, opened.manifest(), &streams, bytes)?),
+                Stream::Section(_) => None,
+            };
+            outcome.banks.push(bank);
+        }
+    }
+    for range in &context.reads {
+        let mut reader = opened.stream(range.stream)?;
+        reader.read(range.start..range.end, &mut outcome.released)?;
+    }
+    Ok(())
+}
+
+fn read_whole<S: ReadAt>(opened: &Opened<S>, index: usize, out: &mut Vec<u8>) -> Result<()> {
+    let mut reader = opened.stream(index)?;
+    reader.read(0..reader.len(), out)
+}

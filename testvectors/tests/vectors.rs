@@ -1,0 +1,133 @@
+//! Every vector through every way into the library.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets what it does not expect fails"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use kvcap_testvectors::{
+    cases,
+    context::Context,
+    generate::{files, sha256},
+    reader::{Entry, run},
+    rows::rows,
+};
+use serde_json::Value;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors");
+
+fn manifest() -> Value {
+    let text = fs::read(Path::new(FOLDER).join("manifest.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// The code, the released bytes, and for readers that check the body first the stage too.
+fn check(entry: Entry, vector: &Value, default: &Context) -> Result<(), String> {
+    let path = Path::new(FOLDER).join(vector["file"].as_str().unwrap());
+    let file = fs::read(&path).unwrap();
+    assert_eq!(vector["sha256"], sha256(&file), "{}", vector["name"]);
+    let context = Context::merged(default, &vector["context"]);
+    let outcome = run(entry, &file, &path, &context);
+    let same = |what: &str, want: &Value, found: Value| {
+        let name = vector["name"].as_str().unwrap();
+        (*want == found)
+            .then_some(())
+            .ok_or_else(|| format!("{name} by {entry:?}: {what} {found}, expected {want}"))
+    };
+    let stage = outcome.stage.unwrap().name();
+    same("code", &vector["code"], outcome.code.into())?;
+    let early = ["trust", "header", "verify", "accept"].contains(&stage);
+    if early || entry.checks_body() || vector["stage"] != "body" {
+        same("stage", &vector["stage"], stage.into())?;
+    }
+    // who checks the body first gives out nothing of a body that is not right
+    if entry.checks_body() && stage == "body" {
+        return same("released bytes", &0.into(), outcome.released.len().into());
+    }
+    let released = &vector["released"];
+    same(
+        "released bytes",
+        &released["len"],
+        outcome.released.len().into(),
+    )?;
+    same(
+        "released",
+        &released["sha256"],
+        sha256(&outcome.released).into(),
+    )?;
+    for (bank, stream) in outcome
+        .banks
+        .iter()
+        .zip(vector["streams"].as_array().into_iter().flatten())
+    {
+        let found = bank
+            .as_ref()
+            .map_or(Value::Null, |bank| sha256(bank).into());
+        same("bank", &stream["bank"], found)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_vector_by_every_entry() {
+    let manifest = manifest();
+    let default: Context = serde_json::from_value(manifest["default_context"].clone()).unwrap();
+    let vectors = manifest["vectors"].as_array().unwrap();
+    assert!(vectors.len() > 300, "{} vectors", vectors.len());
+    let failures: Vec<String> = Entry::ALL
+        .into_iter()
+        .flat_map(|entry| vectors.iter().map(move |vector| (entry, vector)))
+        .filter_map(|(entry, vector)| check(entry, vector, &default).err())
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Generating again gives what is checked in, and nothing else lies there.
+#[test]
+fn the_folder_is_fresh() {
+    let wanted = files();
+    let mut size = 0;
+    for (name, bytes) in &wanted {
+        let found = fs::read(Path::new(FOLDER).join(name)).unwrap_or_default();
+        assert!(found == *bytes, "{name} is stale: run the generator");
+        size += found.len();
+    }
+    let there: BTreeSet<String> = fs::read_dir(FOLDER)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(there, wanted.keys().cloned().collect::<BTreeSet<_>>());
+    assert!(size < 10 << 20, "{size} bytes");
+}
+
+/// Each row of the list has a vector with its code, or a reason.
+#[test]
+fn every_row_is_accounted_for() {
+    let cases: BTreeMap<_, _> = cases::all().map(|(_, case)| (case.name, case)).collect();
+    assert_eq!(cases.len(), cases::all().count(), "two cases have one name");
+    let rows = rows();
+    assert_eq!(rows.len(), 216);
+    let names: BTreeSet<_> = rows.iter().map(|row| row.name).collect();
+    assert_eq!(names.len(), 216, "a row stands twice");
+    for row in rows {
+        match (row.code, cases.get(row.name)) {
+            (Some(code), Some(case)) => assert_eq!(code, case.code, "{}", row.name),
+            (Some(_), None) => panic!("{} has no vector", row.name),
+            (None, Some(_)) => panic!("{} has a vector and a reason against it", row.name),
+            (None, None) => {}
+        }
+        let differs = row.code != Some(row.stated);
+        assert!(
+            !differs || !row.note.is_empty(),
+            "{} has no reason",
+            row.name
+        );
+    }
+}
