@@ -1,3 +1,33 @@
 //! `kvcap`: seal, verify and open KV capsules.
+//!
+//! A thin reader of the libraries: a verb parses its arguments, calls them, and gives a
+//! [`report::Report`]. Only this file and `report` write to the standard streams, save where an
+//! output is asked for on stdout.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod cmd;
+mod hint;
+mod input;
+mod keys;
+mod output;
+mod policy;
+mod progress;
+mod report;
+mod table;
+mod time;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match args::Cli::try_parse() {
+        Ok(cli) => match cmd::run(&cli) {
+            Ok(report) => report.print(&cli.common),
+            Err(error) => report::print_error(&error, &cli.common),
+        },
+        Err(error) => report::print_usage(&error),
+    }
+}

@@ -1,0 +1,84 @@
+//! The command line: what every verb shares.
+
+use std::{ops::Range, str::FromStr};
+
+use clap::{Parser, Subcommand};
+
+use crate::{cmd, time};
+
+/// Seals a language model's saved attention state (KV cache) into a signed, encrypted capsule.
+///
+/// Anyone with the issuer's public key can verify every byte of a capsule; only a holder of a
+/// wrapping key can open it, and only into the model that it was made by.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kvcap",
+    version,
+    after_help = EXIT_CODES,
+    after_long_help = concat!("Try it: kvcap demo"),
+    disable_help_subcommand = true,
+    arg_required_else_help = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+pub(crate) const EXIT_CODES: &str = "\
+Exit status:
+  0  accepted          1  refused          2  the request is not usable
+  3  malformed input, or over a limit      4  a file could not be read or written
+
+Errors are one line on stderr, `kvcap: error[KVC-402]: …`, and a hint; the codes are listed in
+spec/errors.md. With --json, stdout gets one object: {\"schema\": 1, \"ok\": true, …}, or
+{\"schema\": 1, \"ok\": false, \"error\": {\"code\": 402, …}}.";
+
+/// What every verb takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print nothing but errors and data that was asked for
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Keygen(cmd::keygen::Args),
+    ModelId(cmd::model_id::Args),
+    Seal(Box<cmd::seal::Args>),
+    Verify(cmd::verify::Args),
+    Open(cmd::open::Args),
+    Inspect(cmd::inspect::Args),
+    Demo(cmd::demo::Args),
+    Completions(cmd::completions::Args),
+    Man(cmd::man::Args),
+}
+
+/// `A..B`, from A to before B.
+pub(crate) fn range<T: FromStr + PartialOrd>(text: &str) -> Result<Range<T>, String> {
+    let ends = text
+        .split_once("..")
+        .map(|(start, end)| (start.parse(), end.parse()));
+    match ends {
+        Some((Ok(start), Ok(end))) if start < end => Ok(start..end),
+        _ => Err("a range is written A..B, with A below B".to_owned()),
+    }
+}
+
+/// A length of time: `90s`, `15m`, `24h`, `7d`, or seconds.
+pub(crate) fn duration(text: &str) -> Result<u64, String> {
+    time::parse_duration(text)
+        .ok_or_else(|| "a length of time is written 90s, 15m, 24h or 7d".to_owned())
+}
+
+/// A point in time: `2026-11-21T00:32:13Z`, or seconds since 1970.
+pub(crate) fn instant(text: &str) -> Result<u64, String> {
+    time::parse_instant(text).ok_or_else(|| {
+        "a time is written 2026-11-21T00:32:13Z, or as seconds since 1970".to_owned()
+    })
+}

@@ -1,0 +1,207 @@
+//! `kvcap inspect`: what a capsule says of itself.
+
+use std::path::PathBuf;
+
+use kvcap::{Claims, Expected, Outline, Policy, Result, Untrusted};
+use serde_json::{Value, json};
+
+use crate::{
+    args::instant,
+    cmd::inspect_banks::Banks,
+    input::Capsule,
+    keys,
+    report::{Report, bytes},
+    time,
+};
+
+/// Shows what a capsule says of itself
+///
+/// Reads the header alone, and no secret. Without --trust nobody has vouched for any of it: the
+/// statements are shown as unverified claims. With --trust the signature is checked, and they are the
+/// issuer's; whether the capsule is valid now, for you and for your model is what `kvcap verify` tells.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The capsule; - for stdin
+    capsule: PathBuf,
+    /// A public key that may have signed it: a KEY.pub file, or the key's text
+    #[arg(long, value_name = "PUB")]
+    trust: Vec<String>,
+    /// Tell the remaining validity as of this time instead of now
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<u64>,
+    /// One line a bank, instead of one a kind of bank
+    #[arg(long)]
+    all: bool,
+}
+
+/// # Errors
+/// 1xx, 2xx, 5xx for a malformed header; with `--trust` 3xx as well.
+pub(crate) fn run(args: &Args) -> Result<Report> {
+    let (untrusted, _) = Capsule::read(&args.capsule)?.split();
+    let claims = untrusted.claims().clone();
+    let file_len = untrusted.file_len();
+    let signed = !args.trust.is_empty();
+    let outline = match signed {
+        true => signed_outline(untrusted, &args.trust)?,
+        false => untrusted.outline()?,
+    };
+    let banks = Banks::of(&outline, args.all);
+    let mut report = Report::new();
+    report.line(match signed {
+        true => "signature good: what follows is the issuer's statement (header only; kvcap verify checks the rest)",
+        false => "UNVERIFIED claims: the file says this of itself, and nobody has vouched for it (see --trust)",
+    });
+    describe(
+        &mut report,
+        &claims,
+        &outline,
+        args.at.unwrap_or_else(time::now),
+    );
+    report.row("size", bytes(file_len));
+    banks.describe(&mut report);
+    let mut said = statements(&claims, &outline);
+    if let Value::Object(said) = &mut said {
+        said.insert("file_bytes".to_owned(), json!(file_len));
+        said.extend(banks.facts());
+    }
+    report.fact("verified", if signed { "signature" } else { "nothing" });
+    report.fact(if signed { "signed" } else { "unverified" }, said);
+    Ok(report)
+}
+
+/// The statements under a good signature. Terms are shown, not judged: each is compared with itself.
+fn signed_outline(untrusted: Untrusted, trust: &[String]) -> Result<Outline> {
+    let trust = keys::trust(trust)?;
+    let terms = untrusted.claims().terms.clone();
+    let policy = Policy {
+        subject: terms.subject,
+        organisation: terms.organisation,
+        scope: terms.scope.split(' ').next().unwrap_or_default().to_owned(),
+        max_lifetime: u64::MAX,
+        ..Policy::new(
+            &trust,
+            terms.issued_at.max(terms.not_before),
+            &terms.audience,
+            Expected::danger_any_model(),
+        )
+    };
+    Ok(Outline::of(untrusted.verify(&policy)?.manifest()))
+}
+
+fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
+    let terms = &claims.terms;
+    report.row("capsule", claims.id);
+    report.row("signed by", format_args!("key {}", claims.key));
+    report.row(
+        "issuer",
+        format_args!("{:?}, for audience {:?}", terms.issuer, terms.audience),
+    );
+    let named = [("subject", &terms.subject), ("org", &terms.organisation)];
+    for (label, value) in named {
+        if let Some(value) = value {
+            report.row(label, format_args!("{value:?}"));
+        }
+    }
+    let once = if terms.single_use { ", single use" } else { "" };
+    report.row("scope", format_args!("{:?}{once}", terms.scope));
+    if let Some(sequence) = terms.sequence {
+        report.row("sequence", sequence);
+    }
+    report.row("sealed", time::show_instant(terms.issued_at));
+    if terms.not_before != terms.issued_at {
+        report.row("not before", time::show_instant(terms.not_before));
+    }
+    let until = time::show_instant(terms.expires);
+    report.row(
+        "expires",
+        format_args!("{until} ({})", time::show_distance(now, terms.expires)),
+    );
+    let [id, _, _, name] = &outline.model;
+    report.row("model", format_args!("{id} ({name})"));
+    for (digest, scale) in &outline.adapters {
+        report.row(
+            "adapter",
+            format_args!("{digest} × {}", f64::from_bits(*scale)),
+        );
+    }
+    report.row("tokenizer", &outline.tokenizer[0]);
+    let [runtime, version, format] = &outline.runtime;
+    report.row(
+        "runtime",
+        format!("{runtime} {version}").trim_end().to_owned() + ", format " + format,
+    );
+    if !outline.facts.is_empty() {
+        let facts: Vec<String> = outline
+            .facts
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        report.row("facts", facts.join(" "));
+    }
+    for rope in &outline.rope {
+        report.row("rope", rope);
+    }
+    report.row(
+        "prompt",
+        match outline.prefix {
+            "none" => "not bound".to_owned(),
+            how => format!("{} tokens, {how} commitment", outline.prefix_tokens),
+        },
+    );
+    let positions = &outline.positions;
+    report.row(
+        "positions",
+        format_args!("{}..{}", positions.start, positions.end),
+    );
+    if let Some(parent) = &outline.parent {
+        report.row("parent", parent);
+    }
+    report.row("suite", outline.suite);
+    report.row("wrapped for", outline.recipients.join(", "));
+}
+
+fn statements(claims: &Claims, outline: &Outline) -> Value {
+    let terms = &claims.terms;
+    let [model, weights, config, name] = &outline.model;
+    let [vocab, version, pre_tokenizer] = &outline.tokenizer;
+    let [runtime, runtime_version, format] = &outline.runtime;
+    let adapters: Vec<Value> = outline
+        .adapters
+        .iter()
+        .map(|(digest, scale)| json!({"digest": digest, "scale": f64::from_bits(*scale)}))
+        .collect();
+    let facts: serde_json::Map<String, Value> = outline
+        .facts
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    json!({
+        "capsule": claims.id.to_string(),
+        "key": claims.key.to_string(),
+        "claims": {
+            "issuer": terms.issuer,
+            "subject": terms.subject,
+            "audience": terms.audience,
+            "organisation": terms.organisation,
+            "scope": terms.scope,
+            "expires": terms.expires,
+            "not_before": terms.not_before,
+            "issued_at": terms.issued_at,
+            "sequence": terms.sequence,
+            "single_use": terms.single_use,
+        },
+        "model": {"id": model, "weights": weights, "config": config, "name": name, "adapters": adapters},
+        "tokenizer": {"vocabulary": vocab, "version": version, "pre_tokenizer": pre_tokenizer},
+        "runtime": {"name": runtime, "version": runtime_version, "format": format, "facts": facts},
+        "rope": outline.rope,
+        "prefix": {"scheme": outline.prefix, "tokens": outline.prefix_tokens},
+        "positions": [outline.positions.start, outline.positions.end],
+        "context_length": outline.context_length,
+        "layers": outline.layers.0,
+        "stateless_layers": outline.layers.1,
+        "suite": outline.suite,
+        "recipients": outline.recipients,
+        "parent": outline.parent,
+        "base": outline.base,
+    })
+}

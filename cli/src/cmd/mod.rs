@@ -1,0 +1,39 @@
+//! One verb a file.
+
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod inspect;
+mod inspect_banks;
+pub(crate) mod keygen;
+pub(crate) mod man;
+pub(crate) mod model_id;
+pub(crate) mod open;
+pub(crate) mod seal;
+mod seal_report;
+pub(crate) mod verify;
+
+use kvcap::Result;
+
+use crate::{
+    args::{Cli, Verb},
+    report::Report,
+};
+
+/// Runs a verb.
+///
+/// # Errors
+/// What the verb refuses.
+pub(crate) fn run(cli: &Cli) -> Result<Report> {
+    let common = &cli.common;
+    match &cli.verb {
+        Verb::Keygen(args) => keygen::run(args),
+        Verb::ModelId(args) => model_id::run(args, common),
+        Verb::Seal(args) => seal::run(args, common),
+        Verb::Verify(args) => verify::run(args, common),
+        Verb::Open(args) => open::run(args, common),
+        Verb::Inspect(args) => inspect::run(args),
+        Verb::Demo(args) => demo::run(args),
+        Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => man::run(args),
+    }
+}

@@ -1,0 +1,154 @@
+//! `kvcap open`: a capsule back into its runtime's state file.
+
+use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
+
+use kvcap::{Code, Error, Opened, Result, Stream};
+use kvcap_runtimes::{Selection, extract, open_state};
+
+use crate::{
+    args::{Common, range},
+    input::{self, Capsule},
+    keys,
+    output::{self, Output, Readers},
+    policy::PolicyArgs,
+    progress,
+    report::{Report, bytes},
+};
+
+/// Bytes of a section written at a time.
+const STEP: u64 = 1 << 20;
+
+/// Verifies a capsule and opens it
+///
+/// Writes the runtime's own state file again, or one section of the capsule. Every byte is checked
+/// before it is written, and the output appears only once all of it is: a refused capsule leaves
+/// nothing behind. The state is readable by its owner alone (0600).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The capsule; - for stdin
+    capsule: PathBuf,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// The secret wrapping key's file
+    #[arg(long, value_name = "KEY")]
+    wrap_key: PathBuf,
+    /// The state file to write; - for stdout
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Replace OUT if it exists
+    #[arg(short, long)]
+    force: bool,
+    /// Refuse unless the capsule is of this prompt: token ids as a JSON array, or u32 little-endian
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Write this section instead: tokens, history, agent-state, …
+    #[arg(long, value_name = "NAME")]
+    section: Option<String>,
+    /// Write these layers alone, as plain tensors (safetensors), reading no more than they need
+    #[arg(long, value_name = "A..B", conflicts_with = "section", value_parser = range::<u32>)]
+    layers: Option<Range<u32>>,
+    /// Write these positions alone, as plain tensors (safetensors)
+    #[arg(long, value_name = "A..B", conflicts_with = "section", value_parser = range::<u64>)]
+    positions: Option<Range<u64>>,
+}
+
+/// # Errors
+/// What capsule-v1 §11.2 and §11.3 refuse, and the codecs.
+pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
+    output::check_absent(&args.output, args.force)?;
+    let key = keys::wrapping(&[&args.wrap_key])?;
+    let tokens = args.tokens.as_deref().map(input::tokens).transpose()?;
+    let (untrusted, body) = Capsule::read(&args.capsule)?.split();
+    let judged = args.policy.verify(untrusted, common)?;
+    let mut report = Report::new().aside(output::is_stdout(&args.output));
+    judged.describe(&mut report);
+    let single_use = judged.verified.manifest().claims.terms.single_use;
+    // before the body is asked for: an output that cannot be made is known early
+    let output = Output::create(&args.output, args.force, Readers::Owner)?;
+    let source = body.fetch(judged.verified.file_len())?;
+    let key = key
+        .first()
+        .ok_or_else(|| Error::new(Code::LocalUsage, "no wrapping key"))?;
+    let opened = judged.verified.open(source, key)?;
+    if let Some(tokens) = &tokens {
+        opened.check_prompt(tokens)?;
+    }
+    report.row(
+        "prompt",
+        match &tokens {
+            Some(_) => "the expected one",
+            None => "not compared (no --tokens)",
+        },
+    );
+    report.fact("prompt_compared", tokens.is_some());
+
+    let started = Instant::now();
+    let written = match &args.section {
+        Some(name) => section(&opened, name, &output)?,
+        None if args.layers.is_some() || args.positions.is_some() => {
+            let selection = Selection {
+                layers: args.layers.clone(),
+                positions: args.positions.clone(),
+            };
+            extract(&opened, &selection, output.file(), &mut |_| {})?.len
+        }
+        None => state(&opened, &output, common)?,
+    };
+    output.commit()?;
+    report.row(
+        "written",
+        format_args!("{}, {}", args.output.display(), bytes(written)),
+    );
+    report.row("took", format_args!("{:.1?}", started.elapsed()));
+    if single_use {
+        report.row(
+            "note",
+            "single use: this tool keeps no record of what was opened; a server must",
+        );
+    }
+    report.fact("output", args.output.display().to_string());
+    report.fact("bytes", written);
+    report.fact("bytes_read", opened.bytes_read());
+    report.fact("section", args.section.clone());
+    report.fact("single_use", single_use);
+    report.fact("seconds", started.elapsed().as_secs_f64());
+    Ok(report)
+}
+
+fn state(opened: &Opened<File>, output: &Output, common: &Common) -> Result<u64> {
+    let plain = opened.manifest().context.banks();
+    let plain = plain.filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
+    let bar = progress::bar(common, "open", plain.sum());
+    let written = open_state(opened, output.file(), &mut |done| bar.inc(done));
+    bar.finish_and_clear();
+    Ok(written?.state_len)
+}
+
+fn section(opened: &Opened<File>, name: &str, output: &Output) -> Result<u64> {
+    let streams = &opened.manifest().context.streams;
+    let names = || {
+        streams.iter().filter_map(|stream| match stream {
+            Stream::Section(section) => Some(section.kind.name()),
+            Stream::Bank(_) => None,
+        })
+    };
+    let is_it = |stream: &Stream| matches!(stream, Stream::Section(s) if s.kind.name() == name);
+    let index = streams.iter().position(is_it).ok_or_else(|| {
+        let held: Vec<&str> = names().collect();
+        Error::new(Code::BodyRange, "the capsule has no such section").sides(held.join(", "), name)
+    })?;
+    let mut reader = opened.stream(index)?;
+    let mut piece = Vec::new();
+    let mut at = 0;
+    while at < reader.len() {
+        let end = reader.len().min(at + STEP);
+        piece.clear();
+        reader.read(at..end, &mut piece)?;
+        output
+            .file()
+            .write_all(&piece)
+            .map_err(|error| Error::io(&error, "output"))?;
+        at = end;
+    }
+    Ok(at)
+}

@@ -1,0 +1,312 @@
+//! `kvcap seal`: a runtime's state file into a capsule.
+
+use std::{fs::File, path::PathBuf, time::Instant};
+
+use clap::ValueEnum;
+use kvcap::{
+    CaptureFlags, Code, Error, MAX_LIFETIME, PrefixValue, Result, SectionKind, Suite, Terms,
+    binding::Digest,
+};
+use kvcap_runtimes::{
+    Capture, Encoding, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, State, detect,
+    parse, seal_state,
+};
+
+use crate::{
+    args::{Common, duration, instant},
+    cmd::seal_report,
+    input, keys,
+    output::{self, Output, Readers},
+    policy::ModelArgs,
+    progress,
+    report::{Report, usage},
+    time,
+};
+
+/// Longest section that is sealed beside the banks.
+const LONGEST_SECTION: u64 = 1 << 30;
+
+/// Seals a runtime's saved state into a capsule
+///
+/// STATE is an mlx-lm prompt cache, a llama.cpp sequence, session, slot or blob file, a Hugging Face
+/// cache as safetensors, or (with --runtime raw) any safetensors file. With --encoding exact the file
+/// comes back byte for byte, save for rows past the cache's offset, which come back as zeros.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The saved state; - for stdin
+    state: PathBuf,
+    /// The capsule to write; - for stdout
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Replace OUT if it exists
+    #[arg(short, long)]
+    force: bool,
+    /// The model that computed the state: a model folder, GGUF file or .kvid file
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    #[command(flatten)]
+    model_args: ModelArgs,
+    /// The secret signing key's file
+    #[arg(long, value_name = "KEY")]
+    sign_key: PathBuf,
+    /// A secret wrapping key's file: who holds it can open the capsule. Several may be given
+    #[arg(long, value_name = "KEY", required = true)]
+    wrap_key: Vec<PathBuf>,
+    /// How long it is valid, from --not-before
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    ttl: u64,
+    /// When it begins to be valid [default: now]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    not_before: Option<u64>,
+    /// Which runtime saved the state
+    #[arg(long, value_enum, default_value = "auto")]
+    runtime: Runtime,
+    /// The runtime's version or build commit
+    #[arg(long, value_name = "V", default_value = "")]
+    runtime_version: String,
+    /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4k quarter it
+    #[arg(long, value_enum, default_value = "exact")]
+    encoding: Preset,
+    /// Compress exact banks without loss. Their lengths then tell how repetitive the state is
+    #[arg(long)]
+    compress: bool,
+    /// Algorithms
+    #[arg(long, value_parser = ["chacha20-poly1305", "aes-256-gcm"], default_value = "chacha20-poly1305")]
+    suite: String,
+    /// Who seals
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    issuer: String,
+    /// Whose state it is
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// Who may restore it
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    audience: String,
+    /// The tenant it belongs to
+    #[arg(long, value_name = "NAME")]
+    org: Option<String>,
+    /// What it may be used for
+    #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]
+    scope: Vec<String>,
+    /// May be restored once only
+    #[arg(long)]
+    single_use: bool,
+    /// Its number within a session
+    #[arg(long, value_name = "N")]
+    seq: Option<u64>,
+    /// The prompt's token ids, where the state does not carry them: a JSON array, or u32
+    /// little-endian. They are sealed too
+    #[arg(long, value_name = "FILE", group = "prompt")]
+    tokens: Option<PathBuf>,
+    /// The prompt's prefix value alone, in hexadecimal: the ids are not sealed
+    #[arg(long, value_name = "HEX", group = "prompt")]
+    prefix_hash: Option<String>,
+    /// Bind the capsule to no prompt: nothing will tell whether it is restored under another one
+    #[arg(long, group = "prompt")]
+    danger_no_prefix: bool,
+    /// Let anyone recognise the prompt, for start states that everyone shares
+    #[arg(long)]
+    public_prefix: bool,
+    /// The conversation, sealed beside the state
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// The agent's own state, sealed beside the state
+    #[arg(long, value_name = "FILE")]
+    agent_state: Option<PathBuf>,
+    /// What was unusual when the state was computed
+    #[arg(long, value_enum, value_name = "WHAT")]
+    captured_with: Vec<Unusual>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Runtime {
+    Auto,
+    MlxLm,
+    LlamaCpp,
+    Hf,
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Unusual {
+    SpeculativePrefill,
+    MultiTokenPrediction,
+    QuantizedAttention,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Preset {
+    Exact,
+    Q8,
+    K8v4,
+    Q4,
+    Q4k,
+}
+
+/// # Errors
+/// 92x for the state, 93x for the model, 94x for keys, files and arguments; 9xx for values that a
+/// lossy encoding cannot carry; 401, 5xx for statements that a reader would refuse.
+pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
+    output::check_absent(&args.output, args.force)?;
+    let signer = keys::signing(&args.sign_key)?;
+    let wrapping = keys::wrapping(&args.wrap_key)?;
+    let terms = args.terms(time::now())?;
+    let options = args.model_args.options()?;
+    let profile = args.model_args.read(&args.model, common)?;
+    let source = input::file(&args.state)?;
+    let state = args
+        .parse(&source, &profile)
+        .map_err(|error| input::at(error, &args.state))?;
+    let capture = args.capture(&state, &options)?;
+
+    let output = Output::create(&args.output, args.force, Readers::Umask)?;
+    let plain = state.banks.iter().filter_map(|placed| {
+        let bank = &placed.bank;
+        bank.shape.plain_len(bank.dtype)
+    });
+    let bar = progress::bar(common, "seal", plain.sum());
+    let started = Instant::now();
+    let sealed = seal_state(
+        output.file(),
+        &state,
+        &source,
+        &profile,
+        args.encoding.of(args.compress),
+        capture,
+        terms.clone(),
+        &signer,
+        &wrapping.iter().collect::<Vec<_>>(),
+        &mut |done| bar.inc(done),
+    );
+    bar.finish_and_clear();
+    let (_, sealed) = sealed.map_err(|error| input::at(error, &args.state))?;
+    output.commit()?;
+    let report = seal_report::of(&state, &sealed, &profile, &terms, started.elapsed());
+    Ok(args.note(report, &terms))
+}
+
+impl Args {
+    fn parse(&self, source: &File, profile: &ModelProfile) -> Result<State> {
+        let kind = match self.runtime {
+            Runtime::Auto => detect(source)?,
+            Runtime::MlxLm => RuntimeKind::MlxLm,
+            Runtime::LlamaCpp => RuntimeKind::LlamaCpp,
+            Runtime::Hf => RuntimeKind::HuggingFace,
+            Runtime::Raw => RuntimeKind::Raw,
+        };
+        parse(kind, source, Hints::Model(&profile.geometry))
+    }
+
+    fn terms(&self, now: u64) -> Result<Terms> {
+        let not_before = self.not_before.unwrap_or(now);
+        let Some(expires) = not_before.checked_add(self.ttl).filter(|exp| *exp > now) else {
+            return usage("the capsule would expire before it is sealed", "--ttl");
+        };
+        Ok(Terms {
+            issuer: self.issuer.clone(),
+            subject: self.subject.clone(),
+            audience: self.audience.clone(),
+            expires,
+            not_before,
+            issued_at: now,
+            scope: self.scope.join(" "),
+            organisation: self.org.clone(),
+            sequence: self.seq,
+            single_use: self.single_use,
+        })
+    }
+
+    fn capture(&self, state: &State, options: &RuntimeOptions) -> Result<Capture> {
+        let mut sections = Vec::new();
+        for (kind, path) in [
+            (SectionKind::History, &self.history),
+            (SectionKind::AgentState, &self.agent_state),
+        ] {
+            if let Some(path) = path {
+                sections.push((kind, input::small(path, LONGEST_SECTION)?));
+            }
+        }
+        let unusual = |what| self.captured_with.contains(&what);
+        Ok(Capture {
+            suite: match self.suite.as_str() {
+                "aes-256-gcm" => Suite::Aes256Gcm,
+                _ => Suite::ChaCha20Poly1305,
+            },
+            prompt: self.prompt(state)?,
+            public_prefix: self.public_prefix,
+            sections,
+            runtime_version: self.runtime_version.clone(),
+            facts: Vec::new(),
+            hadamard: options.hadamard,
+            flags: CaptureFlags {
+                speculative_prefill: unusual(Unusual::SpeculativePrefill),
+                multi_token_prediction: unusual(Unusual::MultiTokenPrediction),
+                quantized_attention: unusual(Unusual::QuantizedAttention),
+            },
+            context_length: options.ctx_size.unwrap_or(0),
+        })
+    }
+
+    fn prompt(&self, state: &State) -> Result<Prompt> {
+        if self.danger_no_prefix {
+            return Ok(Prompt::DangerNone);
+        }
+        if let Some(path) = &self.tokens {
+            return input::tokens(path).map(Prompt::Tokens);
+        }
+        let Some(hex) = &self.prefix_hash else {
+            return Ok(Prompt::FromState);
+        };
+        match Digest::from_hex(hex) {
+            Some(value) => Ok(Prompt::Value(PrefixValue {
+                value,
+                tokens: state.positions.end,
+            })),
+            None => Err(
+                Error::new(Code::LocalUsage, "a prefix value has 64 hexadecimal digits")
+                    .at("--prefix-hash"),
+            ),
+        }
+    }
+
+    /// What the person who seals should hear of.
+    fn note(&self, mut report: Report, terms: &Terms) -> Report {
+        report.row("written", self.output.display());
+        report.fact("output", self.output.display().to_string());
+        if self.compress {
+            report.row(
+                "note",
+                "compressed: the file's length tells how repetitive the state is",
+            );
+        }
+        if self.danger_no_prefix {
+            report.row(
+                "note",
+                "bound to no prompt: nothing tells if it is restored under another one",
+            );
+        }
+        if terms.expires - terms.issued_at > MAX_LIFETIME {
+            report.row(
+                "note",
+                "lives longer than the 30 days that verifiers accept by default",
+            );
+        }
+        report.aside(output::is_stdout(&self.output))
+    }
+}
+
+impl Preset {
+    fn of(self, compress: bool) -> Encoding {
+        let preset = match self {
+            Self::Exact => kvcap_codecs::Preset::Exact,
+            Self::Q8 => kvcap_codecs::Preset::Q8,
+            Self::K8v4 => kvcap_codecs::Preset::K8V4,
+            Self::Q4 => kvcap_codecs::Preset::Q4,
+            Self::Q4k => kvcap_codecs::Preset::Q4k,
+        };
+        Encoding {
+            compress,
+            ..Encoding::of(preset)
+        }
+    }
+}

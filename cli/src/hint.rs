@@ -1,0 +1,155 @@
+//! What to do next, for each code.
+
+use kvcap::Code;
+
+/// One sentence for the person who meets `code`.
+pub(crate) fn hint(code: Code) -> &'static str {
+    match code {
+        Code::FramingPrologueShort
+        | Code::FramingMagic
+        | Code::FramingReserved
+        | Code::FramingLength
+        | Code::FramingPadding
+        | Code::FramingTrailing => {
+            "this is not an intact kv capsule: fetch it again in binary mode and compare its length"
+        }
+        Code::FramingVersion => "the capsule is of another format version: update kvcap",
+        Code::FramingTruncated | Code::BodyTruncated => "the file is cut short: fetch it again",
+        Code::CborMalformed
+        | Code::CborNotCanonical
+        | Code::CborDuplicateKey
+        | Code::CborLimit
+        | Code::CborForbidden
+        | Code::CborTrailing
+        | Code::CoseStructure
+        | Code::CoseUnprotected
+        | Code::CoseAlgorithm
+        | Code::CoseHeaderUnknown
+        | Code::CoseHeaderMissing
+        | Code::CoseCritical
+        | Code::CoseType
+        | Code::CoseDetached => {
+            "the header is damaged or not a capsule's: fetch it again, or ask who sealed it"
+        }
+        Code::KeyUnknown => "give the issuer's public key with --trust, if you do trust it",
+        Code::KeyPurpose | Code::KeyWindow | Code::KeyIssuer => {
+            "ask the issuer to seal again with a key that is meant for this"
+        }
+        Code::KeyCompromised => {
+            "trust nothing that this key has signed: have the state sealed again"
+        }
+        Code::KeyWeak => "use a key that kvcap keygen made",
+        Code::SignatureMalformed | Code::SignatureInvalid => {
+            "the header is damaged or forged: fetch the capsule again, and do not restore this one"
+        }
+        Code::RegistryUnsigned
+        | Code::RegistryVersion
+        | Code::RegistryExpired
+        | Code::RegistryDuplicateKey => "fetch the current key registry from its owner",
+        Code::ClaimsMalformed => "the issuer's claims contradict each other: have it sealed again",
+        Code::ClaimsExpired => "have the state sealed again, with a longer --ttl if need be",
+        Code::ClaimsNotYetValid => "wait until it is valid, or check this machine's clock",
+        Code::ClaimsLifetime => {
+            "have it sealed with a shorter --ttl, or allow more with --max-lifetime"
+        }
+        Code::ClaimsAudience => "name your own audience with --audience, as the issuer knows it",
+        Code::ClaimsSubject => "name the subject on whose behalf you restore with --subject",
+        Code::ClaimsOrganisation => "name your organisation with --org",
+        Code::ClaimsScope => "have it sealed with the --scope that you need",
+        Code::ClaimsRevoked | Code::ClaimsReplayed | Code::ClaimsSequence => {
+            "this capsule must not be used again: take a newer one of the session"
+        }
+        Code::ClaimsClock => "set this machine's clock",
+        Code::ManifestSuite => "have it sealed with a suite that is allowed here (--suite)",
+        Code::ManifestCriticalExtension => "the capsule needs a newer reader: update kvcap",
+        Code::ManifestField
+        | Code::ManifestLimit
+        | Code::ManifestOffsets
+        | Code::ManifestDuplicateBank
+        | Code::ManifestInconsistent => {
+            "the header's statements do not fit together: fetch it again, or ask who sealed it"
+        }
+        Code::BindingModel => {
+            "restore it into the model it was made by; kvcap inspect names that model"
+        }
+        Code::BindingTokenizer | Code::BindingRope => {
+            "use the same tokenizer and rope settings as when it was sealed (--runtime-opt)"
+        }
+        Code::BindingLayout | Code::BindingRuntime => {
+            "restore it with the runtime, version and settings that saved it"
+        }
+        Code::BindingPrefix => {
+            "this is the state of another prompt: compute it anew, or find its own capsule"
+        }
+        Code::BindingPositions | Code::BindingBankMissing => {
+            "the capsule does not hold all that is needed: compute the state anew"
+        }
+        Code::LineageParentAbsent => {
+            "this capsule continues another one and opens only together with it"
+        }
+        Code::LineageParentDigest
+        | Code::LineagePositions
+        | Code::LineageBinding
+        | Code::LineageScope
+        | Code::LineageDepth
+        | Code::LineageIssuer
+        | Code::LineageParentInvalid => "give the capsule that this one was made from",
+        Code::BodyTable | Code::BodyTableRows | Code::BodyLeaf | Code::BodyChunk => {
+            "the body was changed after it was sealed: fetch it again, and do not restore this one"
+        }
+        Code::BodyUnwrap | Code::BodyCommitment | Code::BodyRecipient => {
+            "the wrapped key is damaged or forged: have the state sealed again"
+        }
+        Code::BodyNoKey => "give the wrapping key that it was sealed for with --wrap-key",
+        Code::BodyRange => "ask for what the capsule holds; kvcap inspect lists it",
+        Code::BodyKeyDestroyed => "its key was destroyed on purpose: the state is gone",
+        Code::CodecUnknown => "the capsule uses a codec of a newer version: update kvcap",
+        Code::CodecMalformed | Code::CodecLength | Code::CodecBounds | Code::CodecReceipt => {
+            "the issuer's encoder is at fault: have the state sealed again"
+        }
+        Code::CodecNonFinite => {
+            "the state holds values that are not finite: seal it with --encoding exact"
+        }
+        Code::ResourceBudget => "the capsule is larger than allowed here",
+        Code::StateUnrecognised => {
+            "name the runtime with --runtime; any safetensors file can be carried with --runtime raw"
+        }
+        Code::StateMalformed => "the state file is damaged: save it again",
+        Code::StateUnsupported => {
+            "save the state without what is named, or carry it with --runtime raw"
+        }
+        Code::StateContradiction => "give the model that saved this state with --model",
+        Code::StateLimit => "the state file is damaged, or larger than a capsule can hold",
+        Code::StateUnknownPrefix => {
+            "give the prompt's token ids with --tokens FILE, or seal without them: --danger-no-prefix"
+        }
+        Code::ModelMalformed => "give a model folder, a gguf file or a .kvid file",
+        Code::ModelUnsupported => "a state of this model cannot be bound safely",
+        Code::ModelMissing => {
+            "give the folder with config.json, tokenizer.json and the weights, a gguf file, or a .kvid"
+        }
+        Code::LocalIo => "check the path, its permissions and the space on the disk",
+        Code::LocalExists => "choose another name, or overwrite with --force",
+        Code::LocalKeyMalformed => {
+            "give the right key: KEY is secret, KEY.pub is for --trust; kvcap keygen makes them"
+        }
+        Code::LocalKeyMode => "make it yours alone: chmod 600 KEY",
+        Code::LocalUsage => "see the verb's --help",
+        // the library may learn codes before this table does; a test keeps the two in step
+        _ => "see spec/errors.md",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_hint_of_its_own() {
+        for code in Code::ALL {
+            let text = hint(*code);
+            assert_ne!(text, "see spec/errors.md", "{code}");
+            assert!(!text.ends_with('.') && !text.contains('\n'), "{code}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Inputs: files, and stdin under the name `-`.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use kvcap::{Code, Error, Limits, Result, Untrusted};
+
+/// Whether `path` is stdin's name.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// An input to be read once, from its start.
+///
+/// # Errors
+/// KVC-940.
+pub(crate) fn stream(path: &Path) -> Result<Box<dyn Read>> {
+    match is_stdin(path) {
+        true => Ok(Box::new(io::stdin().lock())),
+        false => Ok(Box::new(open(path)?)),
+    }
+}
+
+/// An input to be read in any order: stdin and pipes are copied to an unnamed temporary file.
+///
+/// # Errors
+/// KVC-940.
+pub(crate) fn file(path: &Path) -> Result<File> {
+    let failed = |error: io::Error| Error::io(&error, path.display());
+    if !is_stdin(path) {
+        let file = open(path)?;
+        if file.metadata().map_err(failed)?.is_file() {
+            return Ok(file);
+        }
+    }
+    let mut spool = spool()?;
+    io::copy(&mut stream(path)?, &mut spool)
+        .and_then(|_| spool.seek(SeekFrom::Start(0)))
+        .map_err(failed)?;
+    Ok(spool)
+}
+
+/// An unnamed temporary file.
+///
+/// # Errors
+/// KVC-940.
+pub(crate) fn spool() -> Result<File> {
+    tempfile::tempfile().map_err(|error| Error::io(&error, "temporary file"))
+}
+
+/// Reads a stream and keeps what was read.
+pub(crate) struct Tee<R> {
+    pub(crate) from: R,
+    pub(crate) to: File,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.from.read(buf)?;
+        self.to.write_all(buf.get(..len).unwrap_or_default())?;
+        Ok(len)
+    }
+}
+
+/// The whole of a small file.
+///
+/// # Errors
+/// KVC-940; 944 where it is longer than `longest` bytes.
+pub(crate) fn small(path: &Path, longest: u64) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    stream(path)?
+        .take(longest.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(|error| Error::io(&error, path.display()))?;
+    match u64::try_from(content.len()) {
+        Ok(len) if len <= longest => Ok(content),
+        _ => Err(Error::new(Code::LocalUsage, "the file is too long")
+            .at(path.display())
+            .sides(format_args!("at most {longest} bytes"), "more")),
+    }
+}
+
+/// Token ids: a JSON array of numbers, or u32 little-endian.
+///
+/// # Errors
+/// KVC-940; 944 where the file is neither.
+pub(crate) fn tokens(path: &Path) -> Result<Vec<u32>> {
+    // sixteen million tokens as JSON
+    let content = small(path, 256 << 20)?;
+    let bad = |what: String| Error::new(Code::LocalUsage, what).at(path.display());
+    // no vocabulary is so large that four bytes of its ids are all digits and brackets
+    let json = content.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+        && content
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || b"[], \t\r\n".contains(byte));
+    let tokens: Vec<u32> = if json {
+        serde_json::from_slice(&content)
+            .map_err(|error| bad(format!("this is not an array of token ids: {error}")))?
+    } else {
+        let (ids, rest) = content.as_chunks::<4>();
+        if !rest.is_empty() {
+            let what = "token ids are a json array, or four bytes each";
+            return Err(bad(what.to_owned()));
+        }
+        ids.iter().map(|id| u32::from_le_bytes(*id)).collect()
+    };
+    match tokens.is_empty() {
+        true => Err(bad("the file holds no token ids".to_owned())),
+        false => Ok(tokens),
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = File::open(path).map_err(|error| Error::io(&error, path.display()))?;
+    match file.metadata() {
+        Ok(meta) if meta.is_dir() => {
+            Err(Error::new(Code::LocalIo, "is a folder").at(path.display()))
+        }
+        _ => Ok(file),
+    }
+}
+
+/// Says which file an error of the library's reading is about.
+pub(crate) fn at(error: Error, path: &Path) -> Error {
+    match is_stdin(path) {
+        true => error.at("stdin"),
+        false => error.at(path.display()),
+    }
+}
+
+/// A capsule whose header has been read, and where the rest of it is.
+pub(crate) struct Capsule {
+    pub(crate) untrusted: Untrusted,
+    rest: Rest,
+}
+
+enum Rest {
+    File(File),
+    /// The header is in the spool; the body has not been asked for.
+    Stream(Tee<Box<dyn Read>>),
+}
+
+impl Capsule {
+    /// Reads the header, and no more of a stream than that.
+    ///
+    /// # Errors
+    /// As [`Untrusted::read`]; KVC-940.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let limits = Limits::default();
+        let regular = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file());
+        if !is_stdin(path) {
+            let file = open(path)?;
+            if regular(&file) {
+                let untrusted = Untrusted::read(&mut &file, &limits).map_err(|e| at(e, path))?;
+                let rest = Rest::File(file);
+                return Ok(Self { untrusted, rest });
+            }
+        }
+        let mut tee = Tee {
+            from: stream(path)?,
+            to: spool()?,
+        };
+        let untrusted = Untrusted::read(&mut tee, &limits).map_err(|e| at(e, path))?;
+        let rest = Rest::Stream(tee);
+        Ok(Self { untrusted, rest })
+    }
+
+    /// Takes the header out, to be verified, and leaves the rest.
+    pub(crate) fn split(self) -> (Untrusted, Body) {
+        (self.untrusted, Body(self.rest))
+    }
+}
+
+/// What follows a header.
+pub(crate) struct Body(Rest);
+
+impl Body {
+    /// The whole capsule, of `file_len` bytes. A stream is read to one byte beyond, so that more is
+    /// noticed, and kept in an unnamed temporary file.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub(crate) fn fetch(self, file_len: u64) -> Result<File> {
+        match self.0 {
+            Rest::File(file) => Ok(file),
+            Rest::Stream(Tee { from, mut to }) => {
+                let failed = |error: io::Error| Error::io(&error, "stdin");
+                let header = to.stream_position().map_err(failed)?;
+                let rest = file_len.saturating_sub(header).saturating_add(1);
+                io::copy(&mut from.take(rest), &mut to).map_err(failed)?;
+                Ok(to)
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What `verify`, `open` and `inspect` share: whom to trust, and what is expected.
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::Args;
+use kvcap::{
+    Claims, Expected, Manifest, Policy, Result, Trust, Untrusted, Verified, binding::Model,
+};
+use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions};
+
+use crate::{
+    args::{Common, duration, instant},
+    keys, progress,
+    report::Report,
+    time,
+};
+
+/// Which model a state is of.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// An adapter (LoRA) on the model's weights, with its factor; in the order of application
+    #[arg(long, value_name = "PATH[=SCALE]")]
+    pub(crate) adapter: Vec<Adapter>,
+    /// What the runtime was told when it ran: rope-freq-base, rope-freq-scale, rope-scaling,
+    /// ctx-size, longrope, hadamard
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) runtime_opt: Vec<String>,
+}
+
+/// An adapter's path and factor.
+#[derive(Clone, Debug)]
+pub(crate) struct Adapter(PathBuf, f64);
+
+impl FromStr for Adapter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((path, scale)) = text.rsplit_once('=') else {
+            return Ok(Self(text.into(), 1.0));
+        };
+        match scale.parse() {
+            Ok(scale) if f64::is_finite(scale) => Ok(Self(path.into(), scale)),
+            _ => Err(format!("the adapter's factor {scale:?} is not a number")),
+        }
+    }
+}
+
+impl ModelArgs {
+    /// The run-time options.
+    ///
+    /// # Errors
+    /// KVC-944.
+    pub(crate) fn options(&self) -> Result<RuntimeOptions> {
+        RuntimeOptions::parse(&self.runtime_opt)
+    }
+
+    /// The profile of the model at `path`; its weights are hashed once and then cached.
+    ///
+    /// # Errors
+    /// As [`ModelProfile::read`] and [`RuntimeOptions::parse`].
+    pub(crate) fn read(&self, path: &Path, common: &Common) -> Result<ModelProfile> {
+        let options = self.options()?;
+        let adapters: Vec<(PathBuf, f64)> = self
+            .adapter
+            .iter()
+            .map(|adapter| (adapter.0.clone(), adapter.1))
+            .collect();
+        let bar = progress::bar(common, "model", 0);
+        let told = |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let profile = ModelProfile::read(path, &adapters, &options, &HashCache::user(), &told);
+        bar.finish_and_clear();
+        profile
+    }
+}
+
+/// Whom to trust, and what is expected of a capsule.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// A public key that may have signed it: a KEY.pub file, or the key's text
+    #[arg(long, value_name = "PUB", required = true)]
+    pub(crate) trust: Vec<String>,
+    /// The model that it must be of: a model folder, GGUF file or .kvid file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model_args: ModelArgs,
+    /// A name under which this verifier is known; the capsule must be meant for one of them
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    pub(crate) audience: Vec<String>,
+    /// On whose behalf; needed where the capsule names a subject
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subject: Option<String>,
+    /// The tenant; needed where the capsule names one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) org: Option<String>,
+    /// The use that the capsule's scope must grant
+    #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]
+    pub(crate) scope: String,
+    /// Longest lifetime to accept
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
+    pub(crate) max_lifetime: u64,
+    /// Judge as of this time instead of now: for audits and tests
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) at: Option<u64>,
+}
+
+/// A verdict's facts, for the report.
+pub(crate) struct Judged {
+    pub(crate) verified: Verified,
+    pub(crate) now: u64,
+    /// Whether a model was given to compare with.
+    pub(crate) model_compared: bool,
+}
+
+impl PolicyArgs {
+    /// Verifies a header.
+    ///
+    /// # Errors
+    /// As [`Untrusted::verify`]; those of key files and models.
+    pub(crate) fn verify(&self, untrusted: Untrusted, common: &Common) -> Result<Judged> {
+        let trust = self.trusted()?;
+        let profile = self
+            .model
+            .as_deref()
+            .map(|path| self.model_args.read(path, common))
+            .transpose()?;
+        // The runtime decides how a latent's keys are rotated. This name is not vouched for yet, but
+        // the rope below is compared with the manifest of the same signed bytes.
+        let runtime = untrusted.outline().map(|outline| outline.runtime);
+        let runtime = runtime.map_or(String::new(), |[name, ..]| name);
+        let rope = profile.as_ref().map(|profile| profile.rope_in(&runtime));
+        let expected = match (&profile, &rope) {
+            (Some(profile), Some(rope)) => Expected::of(&profile.model, &profile.tokenizer, rope),
+            _ => Expected::danger_any_model(),
+        };
+        let now = self.at.unwrap_or_else(time::now);
+        let policy = Policy {
+            audiences: self.audience.clone(),
+            subject: self.subject.clone(),
+            organisation: self.org.clone(),
+            scope: self.scope.clone(),
+            max_lifetime: self.max_lifetime,
+            ..Policy::new(&trust, now, "", expected)
+        };
+        Ok(Judged {
+            verified: untrusted.verify(&policy)?,
+            now,
+            model_compared: profile.is_some(),
+        })
+    }
+
+    fn trusted(&self) -> Result<Trust> {
+        keys::trust(&self.trust)
+    }
+}
+
+impl Judged {
+    /// Rows that say who vouched for what.
+    pub(crate) fn describe(&self, report: &mut Report) {
+        let Manifest {
+            claims, context, ..
+        } = self.verified.manifest();
+        let Claims { id, key, terms } = claims;
+        report.row("capsule", id);
+        report.row(
+            "signed by",
+            format_args!("key {key}, issuer {:?}", terms.issuer),
+        );
+        report.row(
+            "valid",
+            format_args!(
+                "until {} ({})",
+                time::show_instant(terms.expires),
+                time::show_distance(self.now, terms.expires)
+            ),
+        );
+        report.row("model", self.model(&context.model));
+        report.fact("capsule", id.to_string());
+        report.fact("key", key.to_string());
+        report.fact("issuer", terms.issuer.as_str());
+        report.fact("expires", terms.expires);
+        report.fact("judged_at", self.now);
+        report.fact("model", context.model.id.to_string());
+        report.fact("model_compared", self.model_compared);
+    }
+
+    fn model(&self, model: &Model) -> String {
+        let id: String = model.id.to_string().chars().take(16).collect();
+        match self.model_compared {
+            true => format!("{id} ({}): the expected one", model.name),
+            false => format!(
+                "not compared (no --model); the capsule says {id} ({})",
+                model.name
+            ),
+        }
+    }
+}

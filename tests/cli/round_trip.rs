@@ -1,0 +1,219 @@
+//! States of every runtime through seal, verify and open.
+
+use super::support::{Folder, KEYS, SEAL, TRUST};
+
+const STATES: [(&str, &str); 9] = [
+    ("llama_ggsq3_f16_fa.bin", "llama.cpp"),
+    ("llama_ggsq3_f16_vtrans.bin", "llama.cpp"),
+    ("llama_ggsn10_q8_0.bin", "llama.cpp"),
+    ("llama_ggsq3_q4_0.bin", "llama.cpp"),
+    ("mlx031_f16.safetensors", "mlx-lm"),
+    ("mlx031_q8.safetensors", "mlx-lm"),
+    ("mlx032_f16.safetensors", "mlx-lm"),
+    ("mlx032_q4.safetensors", "mlx-lm"),
+    ("hf_f16.safetensors", "transformers"),
+];
+
+#[test]
+fn exact_states_come_back_byte_for_byte() {
+    let folder = Folder::new();
+    for (name, runtime) in STATES {
+        for extra in ["", "--compress", "--suite aes-256-gcm"] {
+            folder.take(name, "state");
+            let prompt = match runtime {
+                "llama.cpp" => "",
+                _ => "--tokens prompt.json",
+            };
+            let sealed = folder.json(&format!("seal state -f {SEAL} {prompt} {extra}"));
+            assert_eq!(sealed["runtime"], runtime, "{name}");
+            let verified = folder.json(&format!("verify a.kvcap {TRUST} --model model"));
+            assert_eq!(verified["body_checked"], true);
+            assert_eq!(verified["model_compared"], true);
+            assert_eq!(verified["capsule"], sealed["capsule"]);
+            folder.ok(&format!(
+                "open a.kvcap -f -o back {TRUST} --wrap-key reader.key --model model --tokens prompt.json"
+            ));
+            // scales that a quantizer leaves in empty rows are not content
+            if sealed["padding_nonzero"]["scales"] == 0 {
+                assert!(
+                    folder.read("back") == folder.read("state"),
+                    "{name} {extra}"
+                );
+            } else {
+                assert!(name.starts_with("mlx032_q"), "{name}");
+                assert_eq!(folder.read("back").len(), folder.read("state").len());
+                folder.ok(&format!("seal back -f {SEAL} {prompt}"));
+                folder.ok(&format!(
+                    "open a.kvcap -f -o again {TRUST} --wrap-key reader.key"
+                ));
+                assert!(folder.read("again") == folder.read("back"), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lossy_states_are_smaller_and_carry_receipts() {
+    let folder = Folder::new();
+    folder.take("mlx031_f16.safetensors", "state");
+    let exact = inspect_total(&folder, "exact");
+    for (encoding, at_most) in [("q8", 0.54), ("k8v4", 0.41), ("q4", 0.29), ("q4k", 0.5)] {
+        let sealed = inspect_total(&folder, encoding);
+        assert!(sealed <= exact * at_most, "{encoding}: {sealed} of {exact}");
+        let seen = folder.json(&format!("inspect a.kvcap {TRUST}"));
+        for bank in seen["signed"]["banks"].as_array().unwrap() {
+            let worst = &bank["worst_receipt"];
+            let rmse = worst["relative_rmse"].as_f64().unwrap();
+            assert!(rmse > 0.0 && rmse < 0.2, "{encoding}: {bank}");
+            assert!(
+                worst["cosine"].as_f64().unwrap() > 0.98,
+                "{encoding}: {bank}"
+            );
+        }
+        folder.ok(&format!(
+            "open a.kvcap -f -o back {TRUST} --wrap-key reader.key"
+        ));
+        assert_eq!(folder.read("back").len(), folder.read("state").len());
+        assert!(folder.read("back") != folder.read("state"));
+    }
+}
+
+fn inspect_total(folder: &Folder, encoding: &str) -> f64 {
+    folder.ok(&format!(
+        "seal state -f {SEAL} --tokens prompt.json --encoding {encoding}"
+    ));
+    let seen = folder.json("inspect a.kvcap");
+    seen["unverified"]["banks_total"]["sealed_bytes"]
+        .as_f64()
+        .unwrap()
+}
+
+#[test]
+fn any_safetensors_file_is_carried_raw() {
+    let folder = Folder::new();
+    folder.take("mlx032_hybrid.safetensors", "state");
+    folder.ok(&format!(
+        "seal state {SEAL} --runtime raw --danger-no-prefix"
+    ));
+    folder.ok(&format!(
+        "open a.kvcap -o back {TRUST} --wrap-key reader.key"
+    ));
+    assert!(folder.read("back") == folder.read("state"));
+}
+
+#[test]
+fn sections_travel_beside_the_state() {
+    let folder = Folder::new();
+    folder.write("history.json", b"[{\"role\": \"user\"}]");
+    folder.write("agent.bin", &[0, 255, 10]);
+    folder.ok(&format!(
+        "seal state.bin {SEAL} --history history.json --agent-state agent.bin"
+    ));
+    let open = format!("open a.kvcap {TRUST} --wrap-key reader.key");
+    folder.ok(&format!("{open} --section history -o h"));
+    folder.ok(&format!("{open} --section agent-state -o s"));
+    folder.ok(&format!("{open} --section tokens -o t"));
+    assert_eq!(folder.read("h"), folder.read("history.json"));
+    assert_eq!(folder.read("s"), folder.read("agent.bin"));
+    // the tokens come out in a form that --tokens takes
+    folder.ok(&format!("{open} --tokens t -o back"));
+    assert_eq!(folder.read("back"), folder.read("state.bin"));
+    folder.refused(&format!("{open} --section nonsense -o n"), 810, 1);
+}
+
+#[test]
+fn streams_are_inputs_and_outputs() {
+    let folder = Folder::new();
+    let state = folder.read("state.bin");
+    let seal = SEAL.replace("a.kvcap", "-");
+    let sealed = folder.pipe(&format!("seal - {seal}"), &state);
+    assert_eq!(sealed.exit, 0, "{}", sealed.err);
+    let capsule = sealed.stdout;
+    let verified = folder.pipe(&format!("verify - {TRUST} --json"), &capsule);
+    assert_eq!(verified.json()["body_checked"], true);
+    // the header is enough for these, and nothing after it is waited for
+    let header = folder.pipe(
+        &format!("verify - {TRUST} --header-only --json"),
+        &capsule[..8192],
+    );
+    assert_eq!(header.json()["body_checked"], false);
+    assert_eq!(folder.pipe("inspect -", &capsule[..8192]).exit, 0);
+    let opened = folder.pipe(
+        &format!("open - -o - {TRUST} --wrap-key reader.key"),
+        &capsule,
+    );
+    assert_eq!(opened.exit, 0, "{}", opened.err);
+    assert!(opened.stdout == state);
+    assert!(opened.err.contains("written"), "the report goes to stderr");
+
+    for (end, code) in [(capsule.len() - 1, 807), (100, 106), (10, 101)] {
+        let line = format!("verify - {TRUST}");
+        let exit = if code == 807 { 1 } else { 3 };
+        folder
+            .pipe(&line, &capsule[..end])
+            .check_refused(&line, code, exit);
+        let line = format!("open - -o - {TRUST} --wrap-key reader.key");
+        let cut = folder.pipe(&line, &capsule[..end]);
+        cut.check_refused(&line, code, exit);
+        assert!(cut.stdout.is_empty());
+    }
+    let longer = [&capsule[..], b"x"].concat();
+    for line in [
+        format!("verify - {TRUST}"),
+        format!("open - -o - {TRUST} --wrap-key reader.key"),
+    ] {
+        folder.pipe(&line, &longer).check_refused(&line, 108, 3);
+    }
+}
+
+#[test]
+fn several_recipients_each_open() {
+    let folder = Folder::new();
+    folder.ok("keygen wrap -o second.key");
+    folder.ok(&format!("seal state.bin {SEAL} --wrap-key second.key"));
+    for key in ["reader.key", "second.key"] {
+        folder.ok(&format!(
+            "open a.kvcap -o {key}.out {TRUST} --wrap-key {key}"
+        ));
+        assert_eq!(folder.read(&format!("{key}.out")), folder.read("state.bin"));
+    }
+}
+
+#[test]
+fn a_model_may_be_a_kvid() {
+    let folder = Folder::new();
+    let id = folder.json("model-id model -o model.kvid");
+    assert_eq!(
+        folder.json("model-id model.kvid")["model_id"],
+        id["model_id"]
+    );
+    assert_eq!(
+        folder.ok("model-id model -o -").stdout,
+        folder.read("model.kvid")
+    );
+    folder.ok(&format!(
+        "seal state.bin -o a.kvcap --model model.kvid --ttl 1h {KEYS}"
+    ));
+    folder.ok(&format!("verify a.kvcap {TRUST} --model model"));
+    folder.ok(&format!("verify a.kvcap {TRUST} --model model.kvid"));
+}
+
+#[test]
+fn tokens_are_json_or_binary() {
+    let folder = Folder::new();
+    folder.take("hf_f16.safetensors", "state");
+    folder.ok(&format!("seal state {SEAL} --tokens prompt.json"));
+    let ids: Vec<u32> = serde_json::from_slice(&folder.read("prompt.json")).unwrap();
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    folder.write("prompt.u32", &bytes);
+    let open = format!("open a.kvcap -f -o back {TRUST} --wrap-key reader.key");
+    folder.ok(&format!("{open} --tokens prompt.u32"));
+    folder.write("prompt.u32", &bytes[..bytes.len() - 4]);
+    folder.refused(&format!("{open} --tokens prompt.u32"), 605, 1);
+    folder.write("prompt.u32", &bytes[..bytes.len() - 1]);
+    folder.refused(&format!("{open} --tokens prompt.u32"), 944, 2);
+    folder.write("prompt.u32", b"");
+    folder.refused(&format!("{open} --tokens prompt.u32"), 944, 2);
+    folder.write("prompt.u32", b"[1, 2");
+    folder.refused(&format!("{open} --tokens prompt.u32"), 944, 2);
+}
