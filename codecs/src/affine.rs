@@ -32,7 +32,7 @@ struct Layout {
 impl Layout {
     fn new(bits: u8, group: u16, ctx: &FrameContext<'_>) -> Result<Self, CodecError> {
         let unknown = CodecError::new(
-            ErrorKind::Unknown,
+            ErrorKind::Length,
             "an affine codec does not serve this element type or shape",
         );
         let params = ParamDtype::from_dtype(ctx.dtype)

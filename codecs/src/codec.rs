@@ -135,14 +135,14 @@ impl Codec {
     /// Whether the codec may be used for such a bank (codecs-v1 §3.2).
     ///
     /// # Errors
-    /// 901 where it does not serve the element type or the content; 903 where a length overflows.
+    /// 903 where it does not serve the element type, the shape or the content, or a length overflows.
     pub fn applies(
         self,
         dtype: Dtype,
         shape: &BankShape,
         content: Content,
     ) -> Result<(), CodecError> {
-        let refused = |what| Err(CodecError::new(ErrorKind::Unknown, what));
+        let refused = |what| Err(CodecError::new(ErrorKind::Length, what));
         let float = ParamDtype::from_dtype(dtype).is_some();
         let rows = matches!(shape, BankShape::Tokens { .. });
         match self {
@@ -204,7 +204,7 @@ impl Codec {
     ///
     /// # Errors
     /// 903 where `plain` has not the frame's length; 905 where a lossy codec meets a value that is
-    /// not finite (or a group whose range it cannot express), with its place; 901 or 904 where the
+    /// not finite (or a group whose range it cannot express), with its place; 903 or 904 where the
     /// codec does not serve such frames.
     pub fn encode_frame(
         self,
@@ -231,7 +231,7 @@ impl Codec {
     ///
     /// # Errors
     /// 902 to 905 where the encoded bytes break a rule (codecs-v1 §9); 903 where `out` or `encoded`
-    /// has another length than shape and codec give; 901 where the codec does not serve such frames.
+    /// has another length than shape and codec give, or the codec does not serve such frames.
     pub fn decode_frame(
         self,
         ctx: &FrameContext<'_>,

@@ -5,11 +5,11 @@ use std::fmt;
 /// What kind of refusal it is; the numbers are the format's registered codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// 901: the codec is not known, or does not serve this element type, shape or content.
+    /// 901: the codec or its parameters are not known.
     Unknown,
     /// 902: the encoded bytes break a rule of their codec.
     Malformed,
-    /// 903: a length is not the one that shape and codec give.
+    /// 903: a length is not the one that shape and codec give, or the codec does not serve such banks.
     Length,
     /// 904: the encoded bytes ask for more than their bounds.
     Bounds,

@@ -14,7 +14,7 @@ fn width(codec: Codec, dtype: Dtype) -> Result<usize, CodecError> {
         (Codec::Planes16, Dtype::F16 | Dtype::Bf16) => Ok(2),
         (Codec::Planes32, Dtype::F32) => Ok(4),
         _ => Err(CodecError::new(
-            ErrorKind::Unknown,
+            ErrorKind::Length,
             "the planes codec does not serve this element type",
         )),
     }

@@ -38,7 +38,7 @@ struct Layout {
 impl Layout {
     fn new(ctx: &FrameContext<'_>) -> Result<Self, CodecError> {
         let unknown = CodecError::new(
-            ErrorKind::Unknown,
+            ErrorKind::Length,
             "q4k does not serve this element type or shape",
         );
         let params = ParamDtype::from_dtype(ctx.dtype).ok_or(unknown)?;
@@ -116,7 +116,7 @@ pub(crate) fn key_head<'s>(
 /// The rotation must be stated, be it an empty one: keys are never quantized in a basis by default.
 fn check_rotation(ctx: &FrameContext<'_>) -> Result<(), CodecError> {
     ctx.rotation.map(|_| ()).ok_or(CodecError::new(
-        ErrorKind::Unknown,
+        ErrorKind::Length,
         "q4k needs the keys' rotation and positions",
     ))
 }

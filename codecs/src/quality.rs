@@ -88,7 +88,7 @@ impl FrameQuality {
     /// Compares a frame with what came back. It is one of keys if the context states a rotation.
     ///
     /// # Errors
-    /// 901 where elements are not f16, bf16 or f32; 903 where a length is not the frame's; and what
+    /// 903 where elements are not f16, bf16 or f32, or a length is not the frame's; and what
     /// [`Codec::encode_frame`](crate::Codec::encode_frame) says of rotations.
     pub fn measure(
         ctx: &FrameContext<'_>,
@@ -97,7 +97,7 @@ impl FrameQuality {
         scratch: &mut Scratch,
     ) -> Result<Self, CodecError> {
         let params = ParamDtype::from_dtype(ctx.dtype).ok_or(CodecError::new(
-            ErrorKind::Unknown,
+            ErrorKind::Length,
             "only f16, bf16 and f32 have a quality",
         ))?;
         if original.len() != ctx.plain_len || decoded.len() != ctx.plain_len {

@@ -26,46 +26,142 @@ use std::sync::OnceLock;
 
 use crate::{backend::Kernels, reference};
 
-/// A table of [`Kernels`] whose functions are [`kernels`] compiled with `$features`.
-///
-/// The table must be reachable only where the machine has these features.
-macro_rules! compiled_for {
-    ($table:ident, $name:literal, $isa:ty, $features:literal) => {
-        pub(super) static $table: $crate::backend::Kernels = {
-            use $crate::{
-                AffineParams, Dtype,
-                backend::{KeyHead, Kernels, Moments, Sections, SectionsMut, Sums, cpu::kernels},
-            };
-            compiled_for!(@table $name, $features,
-                affine_encode => affine_encode::<$isa>(p: AffineParams, x: &[u8], out: SectionsMut<'_>) -> bool;
-                affine_decode => affine_decode::<$isa>(p: AffineParams, x: Sections<'_>, out: &mut [u8]) -> bool;
-                split => split(width: usize, x: &[u8], low: &mut [u8], top: &mut [u8]) -> ();
-                merge => merge(width: usize, low: &[u8], top: &[u8], out: &mut [u8]) -> ();
-                turn => turn(f: &[f64], position: f64, out: &mut [f32]) -> ();
-                keys_encode => keys_encode::<$isa>(h: KeyHead<'_>, x: &[u8], out: SectionsMut<'_>, s: &mut [f32]) -> bool;
-                keys_decode => keys_decode::<$isa>(h: KeyHead<'_>, x: Sections<'_>, out: &mut [u8], s: &mut [f32]) -> bool;
-                sums => sums::<$isa>(t: Dtype, x: &[u8], y: &[u8]) -> Sums;
-                key_moments => key_moments::<$isa>(h: KeyHead<'_>, x: &[u8], out: Moments<'_>, s: &mut [f32]) -> ();
-            )
-        };
+/// `$call::<E, G, BITS>($arguments)` for the element type, group and bits that `$p` names.
+macro_rules! by_params {
+    ($p:expr, $call:ident($($argument:expr),*)) => {
+        match $p.params {
+            ParamDtype::F16 => by_params!(@group $p, F16, $call($($argument),*)),
+            ParamDtype::Bf16 => by_params!(@group $p, Bf16, $call($($argument),*)),
+            ParamDtype::F32 => by_params!(@group $p, F32, $call($($argument),*)),
+        }
     };
-    (@table $name:literal, $features:literal,
-        $($field:ident => $kernel:ident $(::<$isa:ty>)? ($($arg:ident: $type:ty),*) -> $result:ty;)*
-    ) => {
-        Kernels {
-            name: $name,
-            $($field: {
-                #[target_feature(enable = $features)]
-                fn compiled($($arg: $type),*) -> $result {
-                    kernels::$kernel $(::<$isa>)? ($($arg),*)
-                }
-                // SAFETY: `paths` hands this table out only after detecting `$features`.
-                |$($arg),*| unsafe { compiled($($arg),*) }
-            },)*
+    (@group $p:expr, $e:ty, $call:ident($($argument:expr),*)) => {
+        match $p.group {
+            32 => by_params!(@bits $p, $e, 32, $call($($argument),*)),
+            64 => by_params!(@bits $p, $e, 64, $call($($argument),*)),
+            _ => by_params!(@bits $p, $e, 128, $call($($argument),*)),
+        }
+    };
+    (@bits $p:expr, $e:ty, $g:literal, $call:ident($($argument:expr),*)) => {
+        match $p.bits {
+            3 => $call::<$e, $g, 3>($($argument),*),
+            4 => $call::<$e, $g, 4>($($argument),*),
+            5 => $call::<$e, $g, 5>($($argument),*),
+            6 => $call::<$e, $g, 6>($($argument),*),
+            _ => $call::<$e, $g, 8>($($argument),*),
         }
     };
 }
+
+/// `$call::<E>($arguments)` for an element type.
+macro_rules! by_dtype {
+    ($dtype:expr, $call:ident($($argument:expr),*)) => {
+        match $dtype {
+            Dtype::F16 => $call::<F16>($($argument),*),
+            Dtype::Bf16 => $call::<Bf16>($($argument),*),
+            _ => $call::<F32>($($argument),*),
+        }
+    };
+}
+
+/// A table of [`Kernels`] over `$isa`, each function of [`kernels`] compiled with `$features` once
+/// for each element type (and group and bits), so that the compiler sees small functions.
+///
+/// With features, the table must be reachable only where the machine has them.
+macro_rules! compiled_for {
+    ($table:ident, $name:literal, $isa:ty $(, $features:literal)?) => {
+        pub(super) static $table: $crate::backend::Kernels = {
+            use $crate::{
+                Dtype, ParamDtype,
+                backend::{
+                    KeyHead, Kernels, Moments, Sections, SectionsMut, Sums,
+                    cpu::{by_dtype, by_params, kernels::{self, Bf16, Element, F16, F32}},
+                },
+            };
+
+            $(#[target_feature(enable = $features)])?
+            fn affine_encode<E: Element, const G: usize, const BITS: usize>(
+                x: &[u8],
+                out: SectionsMut<'_>,
+            ) -> bool {
+                kernels::affine_encode::<$isa, E, G, BITS>(x, out)
+            }
+            $(#[target_feature(enable = $features)])?
+            fn affine_decode<E: Element, const G: usize, const BITS: usize>(
+                x: Sections<'_>,
+                out: &mut [u8],
+            ) -> bool {
+                kernels::affine_decode::<$isa, E, G, BITS>(x, out)
+            }
+            $(#[target_feature(enable = $features)])?
+            fn split(width: usize, x: &[u8], low: &mut [u8], top: &mut [u8]) {
+                kernels::split(width, x, low, top);
+            }
+            $(#[target_feature(enable = $features)])?
+            fn merge(width: usize, low: &[u8], top: &[u8], out: &mut [u8]) {
+                kernels::merge(width, low, top, out);
+            }
+            $(#[target_feature(enable = $features)])?
+            fn turn(frequencies: &[f64], position: f64, out: &mut [f32]) {
+                kernels::turn(frequencies, position, out);
+            }
+            $(#[target_feature(enable = $features)])?
+            fn keys_encode<E: Element>(
+                head: KeyHead<'_>,
+                x: &[u8],
+                out: SectionsMut<'_>,
+                scratch: &mut [f32],
+            ) -> bool {
+                kernels::keys_encode::<$isa, E>(head, x, out, scratch)
+            }
+            $(#[target_feature(enable = $features)])?
+            fn keys_decode<E: Element>(
+                head: KeyHead<'_>,
+                x: Sections<'_>,
+                out: &mut [u8],
+                scratch: &mut [f32],
+            ) -> bool {
+                kernels::keys_decode::<$isa, E>(head, x, out, scratch)
+            }
+            $(#[target_feature(enable = $features)])?
+            fn sums<E: Element>(x: &[u8], y: &[u8]) -> Sums {
+                kernels::sums::<$isa, E>(x, y)
+            }
+            $(#[target_feature(enable = $features)])?
+            fn key_moments<E: Element>(
+                head: KeyHead<'_>,
+                x: &[u8],
+                out: Moments<'_>,
+                scratch: &mut [f32],
+            ) {
+                kernels::key_moments::<$isa, E>(head, x, out, scratch);
+            }
+
+            // SAFETY (of each call): `paths` hands a table out only after detecting its features.
+            #[allow(unused_unsafe, reason = "the portable table has no features")]
+            Kernels {
+                name: $name,
+                affine_encode: |p, x, out| unsafe { by_params!(p, affine_encode(x, out)) },
+                affine_decode: |p, x, out| unsafe { by_params!(p, affine_decode(x, out)) },
+                split: |width, x, low, top| unsafe { split(width, x, low, top) },
+                merge: |width, low, top, out| unsafe { merge(width, low, top, out) },
+                turn: |frequencies, position, out| unsafe { turn(frequencies, position, out) },
+                keys_encode: |head, x, out, scratch| unsafe {
+                    by_dtype!(head.dtype, keys_encode(head, x, out, scratch))
+                },
+                keys_decode: |head, x, out, scratch| unsafe {
+                    by_dtype!(head.dtype, keys_decode(head, x, out, scratch))
+                },
+                sums: |dtype, x, y| unsafe { by_dtype!(dtype, sums(x, y)) },
+                key_moments: |head, x, out, scratch| unsafe {
+                    by_dtype!(head.dtype, key_moments(head, x, out, scratch))
+                },
+            }
+        };
+    };
+}
 use compiled_for;
+use {by_dtype, by_params};
 
 /// The paths that this machine has, slowest first.
 pub(crate) fn paths() -> impl Iterator<Item = &'static Kernels> {

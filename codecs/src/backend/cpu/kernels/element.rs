@@ -3,7 +3,7 @@
 use crate::backend::cpu::isa::{Isa, WIDTH};
 
 /// An element type: how a vector of it is read and written.
-pub(super) trait Element {
+pub(in super::super) trait Element {
     const BYTES: usize;
     const LARGEST: f32;
     /// `bytes` are those of one vector.
@@ -14,9 +14,9 @@ pub(super) trait Element {
     fn finite(bytes: &[u8]) -> bool;
 }
 
-pub(super) struct F16;
-pub(super) struct Bf16;
-pub(super) struct F32;
+pub(in super::super) struct F16;
+pub(in super::super) struct Bf16;
+pub(in super::super) struct F32;
 
 /// One vector of 16-bit elements; callers cut slices to that length.
 #[inline(always)]

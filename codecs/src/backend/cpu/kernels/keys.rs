@@ -4,10 +4,9 @@
 
 use super::{
     affine::{pack, quantize, unpack},
-    element::{Bf16, Element, F16, F32, load_row, store_row},
+    element::{Element, F16, load_row, store_row},
 };
 use crate::{
-    Dtype,
     backend::{
         KeyHead, Moments, Sections, SectionsMut,
         cpu::isa::{Isa, WIDTH},
@@ -16,17 +15,6 @@ use crate::{
     q4k::GROUP_TOKENS,
     rope::{self, Pairing},
 };
-
-/// The call for the element type of `$head`.
-macro_rules! by_dtype {
-    ($head:expr, $function:ident::<$isa:ty>($($argument:expr),*)) => {
-        match $head.dtype {
-            Dtype::F16 => $function::<$isa, F16>($($argument),*),
-            Dtype::Bf16 => $function::<$isa, Bf16>($($argument),*),
-            _ => $function::<$isa, F32>($($argument),*),
-        }
-    };
-}
 
 #[inline(always)]
 #[allow(
@@ -103,17 +91,7 @@ fn turned<const BACK: bool>(x: f32, y: f32, c: f32, s: f32) -> (f32, f32) {
 }
 
 #[inline(always)]
-pub(in super::super) fn keys_encode<I: Isa>(
-    head: KeyHead<'_>,
-    plain: &[u8],
-    out: SectionsMut<'_>,
-    scratch: &mut [f32],
-) -> bool {
-    by_dtype!(head, encode::<I>(head, plain, out, scratch))
-}
-
-#[inline(always)]
-fn encode<I: Isa, E: Element>(
+pub(in super::super) fn keys_encode<I: Isa, E: Element>(
     head: KeyHead<'_>,
     plain: &[u8],
     out: SectionsMut<'_>,
@@ -165,7 +143,7 @@ fn encode<I: Isa, E: Element>(
             {
                 let (x, scale, bias) = (I::load(x), I::load(scale), I::load(bias));
                 let mut packed = [0; WIDTH / 2];
-                pack::<I>(4, quantize::<I>(x, scale, bias, 15.0), &mut packed);
+                pack::<I, 4>(quantize::<I>(x, scale, bias, 15.0), &mut packed);
                 if let Some(out) = out.first_chunk_mut() {
                     *out = packed;
                 } else {
@@ -206,17 +184,7 @@ fn extremes<I: Isa>(rows: &[f32], stride: usize, lows: &mut [f32], highs: &mut [
 }
 
 #[inline(always)]
-pub(in super::super) fn keys_decode<I: Isa>(
-    head: KeyHead<'_>,
-    encoded: Sections<'_>,
-    out: &mut [u8],
-    scratch: &mut [f32],
-) -> bool {
-    by_dtype!(head, decode::<I>(head, encoded, out, scratch))
-}
-
-#[inline(always)]
-fn decode<I: Isa, E: Element>(
+pub(in super::super) fn keys_decode<I: Isa, E: Element>(
     head: KeyHead<'_>,
     encoded: Sections<'_>,
     out: &mut [u8],
@@ -251,7 +219,7 @@ fn decode<I: Isa, E: Element>(
                     packed[..codes.len()].copy_from_slice(codes);
                     packed
                 });
-                let q = I::from_codes(unpack::<I>(4, &packed));
+                let q = I::from_codes(unpack::<I, 4>(&packed));
                 I::store(I::add(I::mul(q, I::load(scale)), I::load(bias)), row);
             }
             rotate::<I, false>(&head, group * GROUP_TOKENS + token, row);
@@ -262,17 +230,7 @@ fn decode<I: Isa, E: Element>(
 }
 
 #[inline(always)]
-pub(in super::super) fn key_moments<I: Isa>(
-    head: KeyHead<'_>,
-    plain: &[u8],
-    out: Moments<'_>,
-    scratch: &mut [f32],
-) {
-    by_dtype!(head, moments::<I>(head, plain, out, scratch));
-}
-
-#[inline(always)]
-fn moments<I: Isa, E: Element>(
+pub(in super::super) fn key_moments<I: Isa, E: Element>(
     head: KeyHead<'_>,
     plain: &[u8],
     out: Moments<'_>,

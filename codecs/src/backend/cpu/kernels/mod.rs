@@ -13,6 +13,7 @@ mod planes;
 mod sums;
 
 pub(super) use affine::{affine_decode, affine_encode};
+pub(super) use element::{Bf16, Element, F16, F32};
 pub(super) use keys::{key_moments, keys_decode, keys_encode, turn};
 pub(super) use planes::{merge, split};
 pub(super) use sums::sums;

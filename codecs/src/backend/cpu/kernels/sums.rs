@@ -1,8 +1,7 @@
 //! Sums for receipts (codecs-v1 §10.2).
 
-use super::element::{Bf16, Element, F16, F32, load_row};
+use super::element::{Element, load_row};
 use crate::{
-    Dtype,
     backend::{
         Sums,
         cpu::isa::{Isa, WIDTH},
@@ -11,16 +10,7 @@ use crate::{
 };
 
 #[inline(always)]
-pub(in super::super) fn sums<I: Isa>(dtype: Dtype, original: &[u8], decoded: &[u8]) -> Sums {
-    match dtype {
-        Dtype::F16 => sums_of::<I, F16>(original, decoded),
-        Dtype::Bf16 => sums_of::<I, Bf16>(original, decoded),
-        _ => sums_of::<I, F32>(original, decoded),
-    }
-}
-
-#[inline(always)]
-fn sums_of<I: Isa, E: Element>(original: &[u8], decoded: &[u8]) -> Sums {
+pub(in super::super) fn sums<I: Isa, E: Element>(original: &[u8], decoded: &[u8]) -> Sums {
     let mut lanes = [[0.0_f64; LANES]; 5];
     let chunk = WIDTH * E::BYTES;
     for (x, y) in original.chunks(chunk).zip(decoded.chunks(chunk)) {

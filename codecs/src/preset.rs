@@ -1,0 +1,151 @@
+//! Presets, and the guard that walks to a finer codec (codecs-v1 §11).
+
+use crate::{BankShape, Codec, Content, Dtype, Quality};
+
+/// A choice of codecs by what a bank holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// Every bit.
+    Exact,
+    /// 8 bits.
+    Q8,
+    /// Keys in 8 bits, values in 4: keys are several times as sensitive.
+    K8V4,
+    /// 4 bits.
+    Q4,
+    /// Keys un-rotated for each channel, values for each token, 4 bits.
+    Q4k,
+}
+
+/// When a lossy codec is given up for a finer one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guard {
+    /// The largest error that is accepted ([`Quality::guarded`]).
+    pub limit: f64,
+    /// Whether a bank with a value that is not finite stays exact; if not, it is an error.
+    pub exact_where_non_finite: bool,
+}
+
+/// Why a bank has its codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It is the one that was wanted.
+    Wanted,
+    /// The error of the wanted one was over the limit.
+    Error,
+    /// The wanted one cannot express some value.
+    NonFinite,
+}
+
+/// A codec for a bank, and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// The codec to use.
+    pub codec: Codec,
+    /// Its measured quality; `None` where it is exact.
+    pub quality: Option<Quality>,
+    /// Why it and not the wanted one.
+    pub reason: Reason,
+    /// The guarded error of the wanted codec, where it was measured.
+    pub measured: f64,
+    /// The guard's limit.
+    pub limit: f64,
+}
+
+impl Default for Guard {
+    /// The limit of codecs-v1 §11.2, and errors where values are not finite.
+    fn default() -> Self {
+        Self {
+            limit: 0.2,
+            exact_where_non_finite: false,
+        }
+    }
+}
+
+impl Preset {
+    /// Every preset with its name at the command line.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Exact, "exact"),
+        (Self::Q8, "q8"),
+        (Self::K8V4, "k8v4"),
+        (Self::Q4, "q4"),
+        (Self::Q4k, "q4k"),
+    ];
+
+    /// The codec that the preset wants for a bank: raw wherever the lossy one does not serve it.
+    #[must_use]
+    pub fn codec(self, dtype: Dtype, shape: &BankShape, content: Content) -> Codec {
+        let q8 = Codec::Affine { bits: 8, group: 64 };
+        let q4 = Codec::Affine { bits: 4, group: 64 };
+        let wanted = match (self, content) {
+            (Self::Exact, _) | (_, Content::Other) => Codec::Raw,
+            (Self::Q8, _) | (Self::K8V4, Content::Keys | Content::Latent) => q8,
+            (Self::Q4k, Content::Keys) => Codec::Q4k,
+            // A latent is keys and values at once.
+            (Self::Q4 | Self::Q4k, Content::Latent) => q8,
+            (Self::K8V4 | Self::Q4 | Self::Q4k, _) => q4,
+        };
+        match wanted.applies(dtype, shape, content) {
+            Ok(()) => wanted,
+            Err(_) => Codec::Raw,
+        }
+    }
+}
+
+impl Codec {
+    /// The next finer codec of the ladder: 6 bits, 8 bits, exact.
+    #[must_use]
+    pub const fn finer(self) -> Self {
+        match self {
+            Self::Affine { bits: 6, group } => Self::Affine { bits: 8, group },
+            Self::Affine { bits: 8, .. } | Self::Raw | Self::Planes16 | Self::Planes32 => Self::Raw,
+            Self::Affine { group, .. } => Self::Affine { bits: 6, group },
+            Self::Q4k => Self::Affine { bits: 6, group: 64 },
+        }
+    }
+}
+
+/// The coarsest codec, from `wanted` on, whose measured error the guard accepts.
+///
+/// `measure` encodes and decodes the whole bank ([`Measurement`](crate::Measurement));
+/// `is_non_finite` tells the errors that stand for a value that is not finite.
+///
+/// # Errors
+/// What `measure` gives, but for values that are not finite where the guard keeps such banks exact.
+pub fn choose<E>(
+    wanted: Codec,
+    guard: Guard,
+    mut measure: impl FnMut(Codec) -> Result<Quality, E>,
+    is_non_finite: impl Fn(&E) -> bool,
+) -> Result<Choice, E> {
+    let mut choice = Choice {
+        codec: wanted,
+        quality: None,
+        reason: Reason::Wanted,
+        measured: 0.0,
+        limit: guard.limit,
+    };
+    while !choice.codec.is_exact() {
+        match measure(choice.codec) {
+            Ok(quality) => {
+                let error = quality.guarded();
+                if choice.codec == wanted {
+                    choice.measured = error;
+                }
+                if error <= guard.limit {
+                    choice.quality = Some(quality);
+                    break;
+                }
+                if choice.reason == Reason::Wanted {
+                    choice.reason = Reason::Error;
+                }
+            }
+            Err(error) if guard.exact_where_non_finite && is_non_finite(&error) => {
+                choice.reason = Reason::NonFinite;
+            }
+            Err(error) => return Err(error),
+        }
+        choice.codec = choice.codec.finer();
+    }
+    Ok(choice)
+}

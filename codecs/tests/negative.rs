@@ -1,0 +1,391 @@
+//! What malformed frames and streams get: one fault, one code.
+#![allow(clippy::unwrap_used)]
+
+use kvcap_codecs::{
+    BankShape, Codec, Content, Dtype, FrameContext, Pairing, Place, Positions, Rotation, Scratch,
+    packed,
+};
+
+const SHAPE: BankShape = BankShape::Tokens {
+    heads: 1,
+    tokens: 4,
+    dim: 64,
+};
+const ELEMENTS: usize = 256;
+
+/// The code that decoding gives.
+fn code(codec: Codec, shape: &BankShape, dtype: Dtype, encoded: &[u8]) -> Option<u16> {
+    let ctx = FrameContext::new(shape, dtype, 0)
+        .unwrap()
+        .with_rotation(NO_ROTATION, Positions::From(0));
+    let mut out = vec![0; ctx.plain_len()];
+    let mut codes = Scratch::paths().into_iter().map(|path| {
+        let mut scratch = Scratch::with_path(path).unwrap();
+        codec
+            .decode_frame(&ctx, encoded, &mut out, &mut scratch)
+            .err()
+            .map(|error| error.code())
+    });
+    let first = codes.next().unwrap();
+    assert!(codes.all(|code| code == first), "paths disagree");
+    first
+}
+
+const NO_ROTATION: Rotation<'static> = Rotation {
+    pairing: Pairing::Half,
+    inv_freq: &[],
+};
+
+/// A planes16 frame around a zstd frame.
+fn planes(zstd: &[u8]) -> Option<u16> {
+    let mut encoded = vec![1];
+    encoded.extend([0x5a; ELEMENTS]);
+    encoded.extend_from_slice(zstd);
+    code(Codec::Planes16, &SHAPE, Dtype::F16, &encoded)
+}
+
+/// Magic, descriptor, fields, and a block header for `size` bytes of type `kind`, the last.
+fn zstd(descriptor: u8, fields: &[u8], kind: u32, size: u32, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, descriptor];
+    frame.extend_from_slice(fields);
+    frame.extend_from_slice(&(size << 3 | kind << 1 | 1).to_le_bytes()[..3]);
+    frame.extend_from_slice(body);
+    frame
+}
+
+const SINGLE: u8 = 0x60; // single segment, content size in two bytes less 256
+const RUN: u32 = 1;
+
+fn good() -> Vec<u8> {
+    zstd(SINGLE, &[0, 0], RUN, 256, &[7])
+}
+
+#[test]
+fn a_well_formed_zstd_frame_is_accepted() {
+    assert_eq!(planes(&good()), None);
+    // With a window of 8 MiB, and a content size of four bytes.
+    assert_eq!(
+        planes(&zstd(0x80, &[13 << 3, 0, 1, 0, 0], RUN, 256, &[7])),
+        None
+    );
+}
+
+#[test]
+fn zstd_ratio_bomb() {
+    assert_eq!(planes(&zstd(SINGLE, &[0, 0], RUN, 257, &[7])), Some(904));
+    assert_eq!(
+        planes(&zstd(SINGLE, &[0, 0], RUN, 1 << 20, &[7])),
+        Some(904)
+    );
+    // A compressed block that gives more than is declared: only zstd can tell.
+    let plain: Vec<u8> = (0..1000_u32)
+        .map(|x| u8::try_from(x * x % 7).unwrap())
+        .collect();
+    let mut bomb = vec![0; 2000];
+    let len = zstd_safe::compress(&mut bomb[..], &plain, 19).unwrap();
+    bomb.truncate(len);
+    assert_eq!(bomb[4] & 0xe0, SINGLE);
+    bomb[5..7].copy_from_slice(&[0, 0]);
+    assert_eq!(planes(&bomb), Some(904));
+}
+
+#[test]
+fn zstd_window_31() {
+    assert_eq!(
+        planes(&zstd(0x40, &[21 << 3, 0, 0], RUN, 256, &[7])),
+        Some(904)
+    );
+    assert_eq!(
+        planes(&zstd(0x40, &[13 << 3 | 1, 0, 0], RUN, 256, &[7])),
+        Some(904)
+    );
+}
+
+#[test]
+fn zstd_two_frames() {
+    assert_eq!(planes(&[good(), good()].concat()), Some(902));
+}
+
+#[test]
+fn zstd_skippable_frame() {
+    let skippable = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+    assert_eq!(planes(&[&skippable[..], &good()].concat()), Some(902));
+    assert_eq!(planes(&[&good(), &skippable[..]].concat()), Some(902));
+}
+
+#[test]
+fn zstd_trailing() {
+    assert_eq!(planes(&[&good()[..], &[0]].concat()), Some(902));
+}
+
+#[test]
+fn zstd_no_content_size() {
+    assert_eq!(planes(&zstd(0x00, &[0], RUN, 256, &[7])), Some(902));
+}
+
+#[test]
+fn zstd_size_lies() {
+    assert_eq!(planes(&zstd(SINGLE, &[1, 0], RUN, 256, &[7])), Some(903)); // high
+    assert_eq!(planes(&zstd(0x20, &[255], RUN, 255, &[7])), Some(903)); // low
+    // Declared as expected, but the blocks give fewer.
+    assert_eq!(planes(&zstd(SINGLE, &[0, 0], RUN, 255, &[7])), Some(902));
+}
+
+#[test]
+fn zstd_dictionary_checksum_and_reserved_bit() {
+    assert_eq!(
+        planes(&zstd(SINGLE | 1, &[9, 0, 0], RUN, 256, &[7])),
+        Some(902)
+    );
+    assert_eq!(
+        planes(&zstd(SINGLE | 4, &[0, 0], RUN, 256, &[7, 0, 0, 0, 0])),
+        Some(902)
+    );
+    assert_eq!(
+        planes(&zstd(SINGLE | 8, &[0, 0], RUN, 256, &[7])),
+        Some(902)
+    );
+}
+
+#[test]
+fn zstd_legacy_v07() {
+    let mut legacy = good();
+    legacy[0] = 0x27;
+    assert_eq!(planes(&legacy), Some(902));
+}
+
+#[test]
+fn zstd_blocks() {
+    assert_eq!(planes(&zstd(SINGLE, &[0, 0], 3, 1, &[7])), Some(902)); // reserved type
+    assert_eq!(planes(&zstd(SINGLE, &[0, 0], 2, 200, &[7])), Some(902)); // cut short
+    assert_eq!(planes(&zstd(SINGLE, &[0, 0], 2, 2, &[7, 7])), Some(902)); // corrupt
+    for cut in 0..good().len() {
+        assert_eq!(planes(&good()[..cut]), Some(902), "cut at {cut}");
+    }
+}
+
+#[test]
+fn planes_modes_and_lengths() {
+    let raw = [&[0][..], &[0; 512]].concat();
+    let check = |encoded: &[u8]| code(Codec::Planes16, &SHAPE, Dtype::F16, encoded);
+    assert_eq!(check(&raw), None);
+    assert_eq!(check(&raw[..512]), Some(903));
+    assert_eq!(check(&[&raw[..], &[0]].concat()), Some(903));
+    assert_eq!(check(&[]), Some(902));
+    assert_eq!(check(&[&[2][..], &[0; 512]].concat()), Some(902));
+    assert_eq!(check(&[1; 256]), Some(902));
+    assert_eq!(check(&[1; 513]), Some(904));
+}
+
+#[test]
+fn codec_unknown() {
+    for (id, params) in [
+        (5, None),
+        (255, None),
+        (0, Some((8, 64))),
+        (2, None),
+        (2, Some((7, 64))),
+        (2, Some((8, 48))),
+    ] {
+        assert_eq!(Codec::from_id(id, params).unwrap_err().code(), 901);
+    }
+    for id in [0, 1, 3, 4] {
+        assert_eq!(Codec::from_id(id, None).unwrap().id(), id);
+    }
+}
+
+#[test]
+fn a_codec_where_it_does_not_apply() {
+    let whole = BankShape::Whole { dims: vec![64, 64] };
+    let q8 = Codec::from_name("q8_g64").unwrap();
+    for (codec, dtype, shape, content) in [
+        (Codec::Planes16, Dtype::F32, &SHAPE, Content::Keys),
+        (Codec::Planes32, Dtype::F16, &SHAPE, Content::Keys),
+        (q8, Dtype::U16, &SHAPE, Content::Keys),
+        (q8, Dtype::F16, &whole, Content::Keys),
+        (q8, Dtype::F16, &SHAPE, Content::Other),
+        (Codec::Q4k, Dtype::F16, &SHAPE, Content::Values),
+    ] {
+        assert_eq!(
+            codec.applies(dtype, shape, content).unwrap_err().code(),
+            903
+        );
+    }
+    assert!(
+        Codec::Planes32
+            .applies(Dtype::F32, &whole, Content::Other)
+            .is_ok()
+    );
+    assert_eq!(code(q8, &whole, Dtype::F16, &[0; 100]), Some(903));
+    assert_eq!(
+        code(Codec::Planes16, &SHAPE, Dtype::F32, &[0; 100]),
+        Some(903)
+    );
+    let huge = BankShape::Tokens {
+        heads: u64::MAX,
+        tokens: u64::MAX,
+        dim: 64,
+    };
+    assert_eq!(
+        q8.applies(Dtype::F16, &huge, Content::Keys)
+            .unwrap_err()
+            .code(),
+        903
+    );
+}
+
+#[test]
+fn quant_scale_nan() {
+    let q4 = Codec::from_name("q4_g64").unwrap();
+    let good = [0; 4 * 36];
+    assert_eq!(code(q4, &SHAPE, Dtype::F16, &good), None);
+    for (at, bits) in [
+        (128, 0x7e00_u16),
+        (134, 0x7c00),
+        (136, 0xfc00),
+        (142, 0xffff),
+    ] {
+        let mut bad = good;
+        bad[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+        assert_eq!(code(q4, &SHAPE, Dtype::F16, &bad), Some(905));
+    }
+    let mut keys = [0; 128 + 256];
+    assert_eq!(code(Codec::Q4k, &SHAPE, Dtype::F16, &keys), None);
+    keys[128 + 254..].copy_from_slice(&0x7c00_u16.to_le_bytes());
+    assert_eq!(code(Codec::Q4k, &SHAPE, Dtype::F16, &keys), Some(905));
+}
+
+#[test]
+fn quant_group_mismatch() {
+    let q4 = Codec::from_name("q4_g64").unwrap();
+    for len in [0, 143, 145, 4 * 40] {
+        assert_eq!(code(q4, &SHAPE, Dtype::F16, &vec![0; len]), Some(903));
+    }
+    assert_eq!(code(Codec::Q4k, &SHAPE, Dtype::F16, &[0; 383]), Some(903));
+}
+
+#[test]
+fn pad_nonzero() {
+    let odd = BankShape::Tokens {
+        heads: 1,
+        tokens: 2,
+        dim: 35,
+    };
+    let q3 = Codec::from_name("q3_g32").unwrap();
+    let row = 2 * 12;
+    let encoded = vec![0; 2 * (row + 8)];
+    assert_eq!(code(q3, &odd, Dtype::F16, &encoded), None);
+    // 35 codes of 3 bits are 105 bits: bit 105 and all after it are padding.
+    for bit in 96..2 * 96 {
+        let mut encoded = encoded.clone();
+        encoded[row + bit / 8] |= 1 << (bit % 8);
+        let expected = (bit >= 105).then_some(902);
+        assert_eq!(code(q3, &odd, Dtype::F16, &encoded), expected, "bit {bit}");
+    }
+    let mut keys = vec![0; 2 * 18 + 4 * 35];
+    assert_eq!(code(Codec::Q4k, &odd, Dtype::F16, &keys), None);
+    keys[35] = 0x10;
+    assert_eq!(code(Codec::Q4k, &odd, Dtype::F16, &keys), Some(902));
+    assert!(packed::check_padding(&[0; 9]).is_ok());
+    assert_eq!(packed::check_padding(&[0, 0, 1]).unwrap_err().code(), 902);
+}
+
+#[test]
+fn an_index_that_lies() {
+    let shape = BankShape::Tokens {
+        heads: 1,
+        tokens: 700,
+        dim: 64,
+    };
+    let parse = |lens: &[u32], stream: u64| {
+        let index: Vec<u8> = lens.iter().flat_map(|len| len.to_le_bytes()).collect();
+        packed::Index::parse(Codec::Planes16, &shape, Dtype::F16, &index, stream)
+            .map_err(|error| error.code())
+    };
+    let stream = packed::stream_len([3000, 3000, 500]).unwrap();
+    let index = parse(&[3000, 3000, 500], stream).unwrap();
+    assert_eq!(index.frame(1), Some(3000..6000));
+    assert_eq!(index.frame(3), None);
+    assert_eq!(index.padding(), 6500..stream - 12);
+    assert_eq!(parse(&[3000, 3000], stream), Err(903));
+    assert_eq!(parse(&[3000, 3000, 500], stream + 1), Err(903));
+    assert_eq!(parse(&[3000, 3000, 0], stream), Err(904));
+    assert_eq!(parse(&[3000, 256 * 128 + 2, 500], stream), Err(904));
+    assert_eq!(parse(&[3000, 3000, u32::MAX], stream), Err(904));
+}
+
+#[test]
+fn padme_is_a_ladder() {
+    let steps = [
+        (0, 0),
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (9, 10),
+        (1000, 1024),
+        (1_000_000, 1_015_808),
+    ];
+    for (len, padded) in steps {
+        assert_eq!(packed::padme(len), Some(padded), "{len}");
+    }
+    let mut before = 0;
+    for len in 2..100_000 {
+        let padded = packed::padme(len).unwrap();
+        assert!(padded >= len && padded >= before && padded * 100 <= len * 112);
+        assert_eq!(packed::padme(padded), Some(padded));
+        before = padded;
+    }
+    assert_eq!(packed::padme(u64::MAX), None);
+}
+
+#[test]
+fn values_that_are_not_finite_are_named() {
+    let shape = BankShape::Tokens {
+        heads: 3,
+        tokens: 300,
+        dim: 64,
+    };
+    // The second frame has tokens 256 to 299.
+    let ctx = FrameContext::new(&shape, Dtype::F16, 1)
+        .unwrap()
+        .with_rotation(NO_ROTATION, Positions::From(0));
+    let mut plain = vec![0; ctx.plain_len()];
+    let at = ((44 + 7) * 64 + 9) * 2; // head 1, token 263, channel 9
+    plain[at + 1] = 0x7c;
+    for name in ["q8_g64", "q3_g128", "q4k"] {
+        let codec = Codec::from_name(name).unwrap();
+        let error = codec
+            .encode_frame(&ctx, &plain, &mut Vec::new(), &mut Scratch::new())
+            .unwrap_err();
+        assert_eq!(error.code(), 905);
+        let place = Place {
+            token: 263,
+            head: 1,
+            channel: 9,
+        };
+        assert_eq!(error.place(), Some(place), "{name}");
+    }
+}
+
+#[test]
+fn rotations_out_of_bounds() {
+    let encode = |inv_freq: &[f64], positions: Positions<'_>| {
+        let rotation = Rotation {
+            pairing: Pairing::Half,
+            inv_freq,
+        };
+        let ctx = FrameContext::new(&SHAPE, Dtype::F16, 0)
+            .unwrap()
+            .with_rotation(rotation, positions);
+        let result = Codec::Q4k.encode_frame(&ctx, &[0; 512], &mut Vec::new(), &mut Scratch::new());
+        result.err().map(|error| error.code())
+    };
+    assert_eq!(encode(&[1.0; 32], Positions::From(1 << 30)), Some(904));
+    assert_eq!(encode(&[1.0; 32], Positions::From((1 << 30) - 3)), None);
+    assert_eq!(encode(&[1.0; 33], Positions::From(0)), Some(903));
+    assert_eq!(encode(&[f64::NAN], Positions::From(0)), Some(905));
+    assert_eq!(encode(&[f64::MAX, 1.0], Positions::From(9)), Some(904));
+    assert_eq!(encode(&[0.0], Positions::From(i64::MAX)), Some(903));
+    assert_eq!(encode(&[0.0], Positions::Listed(&[1, 2, 3])), Some(903));
+    assert_eq!(encode(&[0.5], Positions::Listed(&[9, -2, 3, 4])), None);
+}

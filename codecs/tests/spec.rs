@@ -1,0 +1,85 @@
+//! The worked examples of `spec/codecs-v1.md` are what the code gives. `KVCAP_BLESS=1` rewrites them.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+
+use kvcap_codecs::{
+    BankShape, Codec, Dtype, FrameContext, FrameQuality, Measurement, Pairing, Positions, Rotation,
+    Scratch,
+};
+
+const SPEC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/codecs-v1.md");
+
+fn hex(text: &mut String, label: &str, bytes: &[u8]) {
+    for (at, line) in bytes.chunks(24).enumerate() {
+        let digits: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        let label = if at == 0 { label } else { "" };
+        writeln!(text, "{label:<8} {}", digits.join(" ")).unwrap();
+    }
+}
+
+fn example(codec: &str, shape: &BankShape, values: &[f32], cuts: [usize; 2]) -> String {
+    let codec = Codec::from_name(codec).unwrap();
+    let rotation = Rotation {
+        pairing: Pairing::Half,
+        inv_freq: &[1.0, 0.5],
+    };
+    let mut ctx = FrameContext::new(shape, Dtype::F16, 0).unwrap();
+    if codec == Codec::Q4k {
+        ctx = ctx.with_rotation(rotation, Positions::From(3));
+    }
+    let plain: Vec<u8> = values
+        .iter()
+        .flat_map(|x| half::f16::from_f32_const(*x).to_le_bytes())
+        .collect();
+    let mut scratch = Scratch::new();
+    let (mut encoded, mut decoded) = (Vec::new(), vec![0; plain.len()]);
+    codec
+        .encode_frame(&ctx, &plain, &mut encoded, &mut scratch)
+        .unwrap();
+    codec
+        .decode_frame(&ctx, &encoded, &mut decoded, &mut scratch)
+        .unwrap();
+    let mut measurement = Measurement::new();
+    measurement.add(&FrameQuality::measure(&ctx, &plain, &decoded, &mut scratch).unwrap());
+    let mut text = String::from("```\n");
+    hex(&mut text, "plain", &plain);
+    hex(&mut text, "codes", &encoded[..cuts[0]]);
+    hex(&mut text, "scales", &encoded[cuts[0]..cuts[1]]);
+    hex(&mut text, "biases", &encoded[cuts[1]..]);
+    hex(&mut text, "decoded", &decoded);
+    hex(&mut text, "receipt", &measurement.finish().to_bytes());
+    text.push_str("```\n");
+    text
+}
+
+#[test]
+fn examples_are_fresh() {
+    let row = |tokens, dim| BankShape::Tokens {
+        heads: 1,
+        tokens,
+        dim,
+    };
+    let mut values = vec![-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0];
+    values.resize(32, 0.25);
+    let affine = example("q4_g32", &row(1, 32), &values, [16, 18]);
+    let keys = [1.0, 2.0, 3.0, 4.0, 2.0, 0.0, -1.0, 0.5];
+    let q4k = example("q4k", &row(2, 4), &keys, [4, 12]);
+    let mut spec = std::fs::read_to_string(SPEC).unwrap();
+    let mut fresh = true;
+    for (name, text) in [("affine", affine), ("q4k", q4k)] {
+        let marker = format!("<!-- example: {name} -->\n");
+        let start = spec.find(&marker).unwrap() + marker.len();
+        let end = start + spec[start..].find("\n#").unwrap();
+        let expected = format!("\n{text}");
+        if spec[start..end] != expected {
+            fresh = false;
+            spec.replace_range(start..end, &expected);
+        }
+    }
+    if std::env::var_os("KVCAP_BLESS").is_some() {
+        std::fs::write(SPEC, spec).unwrap();
+    } else {
+        assert!(fresh, "examples are stale: run with KVCAP_BLESS=1");
+    }
+}
