@@ -1,5 +1,7 @@
 //! One bank between its plain frames and its encoded stream.
 
+use std::ops::Range;
+
 use kvcap::{
     BankEntry, Code, Context, Error, Opened, ReadAt, Result, RotationTable, RowsEntry, Stream,
     StreamReader,
@@ -124,46 +126,60 @@ impl<'a> BankCodec<'a> {
     /// Decodes frames `range` of an opened stream, in order, and hands each to `write`.
     pub(crate) fn decode<S: ReadAt>(
         &self,
-        scratch: &mut Buffers,
+        buffers: &mut Buffers,
         reader: &mut StreamReader<'_, S>,
-        range: std::ops::Range<u64>,
+        range: Range<u64>,
         mut write: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
+        let codec = self.bank.codec;
+        let (mut plain, mut scratch) = (
+            std::mem::take(&mut buffers.plain),
+            std::mem::take(&mut buffers.codec),
+        );
+        self.encoded(buffers, reader, range, |at, encoded| {
+            if codec == Codec::Raw {
+                return write(at, encoded);
+            }
+            let frame = self.frame(at)?;
+            plain.resize(frame.plain_len(), 0);
+            codec
+                .decode_frame(&frame, encoded, &mut plain, &mut scratch)
+                .map_err(|error| codec_error(&error).at(self.name()))?;
+            write(at, &plain)
+        })?;
+        (buffers.plain, buffers.codec) = (plain, scratch);
+        Ok(())
+    }
+
+    /// Hands encoded frames `range` of an opened stream, in order, to `take`.
+    pub(crate) fn encoded<S: ReadAt>(
+        &self,
+        buffers: &mut Buffers,
+        reader: &mut StreamReader<'_, S>,
+        range: Range<u64>,
+        mut take: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let bank = self.bank;
-        let refused = |error: CodecError| codec_error(&error).at(self.name());
         let index = match bank.codec.is_fixed_rate() {
             true => None,
-            false => Some(self.index(scratch, reader)?),
+            false => Some(self.index(buffers, reader)?),
         };
-        let first = bank.codec.encoded_frame_len(&bank.shape, bank.dtype, 0);
+        let length = |at| bank.codec.encoded_frame_len(&bank.shape, bank.dtype, at);
         for at in range {
             let place = match &index {
                 Some(index) => usize::try_from(at).ok().and_then(|at| index.frame(at)),
-                None => first
+                // every frame but the last has the length of the first
+                None => length(0)
                     .and_then(|len| len.checked_mul(at))
-                    .zip(bank.codec.encoded_frame_len(&bank.shape, bank.dtype, at))
+                    .zip(length(at))
                     .map(|(start, len)| start..start.saturating_add(len)),
             };
             let place = place.ok_or_else(|| {
                 Error::new(Code::BodyRange, "the bank has no such frame").at(self.name())
             })?;
-            scratch.encoded.clear();
-            reader.read(place, &mut scratch.encoded)?;
-            if bank.codec == Codec::Raw {
-                write(at, &scratch.encoded)?;
-                continue;
-            }
-            let frame = self.frame(at)?;
-            scratch.plain.resize(frame.plain_len(), 0);
-            bank.codec
-                .decode_frame(
-                    &frame,
-                    &scratch.encoded,
-                    &mut scratch.plain,
-                    &mut scratch.codec,
-                )
-                .map_err(refused)?;
-            write(at, &scratch.plain)?;
+            buffers.encoded.clear();
+            reader.read(place, &mut buffers.encoded)?;
+            take(at, &buffers.encoded)?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ mod open;
 mod placement;
 mod plan;
 mod profile;
+mod quantized;
 mod raw;
 mod residue;
 mod safetensors;
@@ -40,6 +41,7 @@ pub use profile::{
     HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,
     hadamard_block, inverse_frequencies, model_id, weights_digest,
 };
+pub use quantized::open_quantized;
 pub use residue::{Skeleton, residue};
 pub use seal::{SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};
