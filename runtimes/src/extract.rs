@@ -1,4 +1,4 @@
-//! Part of an opened capsule as plain tensors: chosen layers, a range of positions.
+//! Part of an opened capsule as plain tensors: chosen layers, a range of positions (runtimes-v1 §1.6).
 //!
 //! The output is a safetensors file of `layer.{i}.{role}.{index}` in the order `[head][token][dim]`,
 //! which any runtime's tools can read; it is not a state file. Only the chunks that are needed are

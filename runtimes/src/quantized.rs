@@ -1,5 +1,5 @@
 //! A capsule of an mlx-lm cache, sealed with affine codecs, opened as the runtime's own quantized
-//! cache: its triplets are the encoded frames, so that nothing is encoded again (runtimes-v1 §2.6).
+//! cache: its triplets are the encoded frames, so that nothing is encoded again (runtimes-v1 §2.4).
 
 use std::fs::File;
 
