@@ -1,0 +1,115 @@
+"""Exchanges capsules with the `kvcap` program, in both directions: interop.py path/to/kvcap
+
+What this package seals `kvcap` must verify and open, and the other way round, for every encoding; a
+lossy bank must decode to the same bits in both.
+"""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
+TOKENS = 16
+ENCODINGS = [[], ["--compress"], *(["--encoding", e] for e in ("q8", "k8v4", "q4", "q4k"))]
+SUITES = ["chacha20-poly1305", "aes-256-gcm"]
+
+
+def call(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\nexit {done.returncode}\n{done.stdout}{done.stderr}")
+
+
+def refused(code, *command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode == 0 or f"KVC-{code}" not in done.stderr:
+        raise SystemExit(f"{' '.join(map(str, command))}\nnot refused with KVC-{code}: {done.stderr}")
+
+
+def safetensors(path):
+    data = Path(path).read_bytes()
+    (n,) = struct.unpack_from("<Q", data)
+    header = json.loads(data[8 : 8 + n])
+    header.pop("__metadata__", None)
+    return {name: data[8 + n + t["data_offsets"][0] : 8 + n + t["data_offsets"][1]] for name, t in header.items()}
+
+
+class Exchange:
+    def __init__(self, kvcap, folder):
+        self.kvcap, self.folder, self.count = kvcap, folder, 0
+        self.sign, self.wrap, self.model = folder / "sign", folder / "wrap", folder / "model.kvid"
+        self.tokens = folder / "tokens.json"
+        self.tokens.write_text(json.dumps(list(range(100, 100 + TOKENS))))
+        self.public = f"{self.sign}.pub"
+        call(kvcap, "keygen", "sign", "-o", self.sign)
+        call(kvcap, "keygen", "wrap", "-o", self.wrap)
+        call(kvcap, "model-id", FIXTURES / "model", "-o", self.model)
+
+    def reference(self, *arguments):
+        return sys.executable, "-m", "kvcap_ref", *arguments
+
+    def new(self, name):
+        self.count += 1
+        return self.folder / f"{self.count:03}-{name}"
+
+    def keys(self):
+        return "--sign-key", self.sign, "--wrap-key", self.wrap
+
+    def opening(self):
+        return "--trust", self.public, "--wrap-key", self.wrap
+
+    def ours_to_theirs(self, state, suite):
+        capsule, out = self.new("ours.kvcap"), self.new("state")
+        call(*self.reference("seal", state, "-o", capsule, "--model", self.model, *self.keys()), "--tokens", self.tokens, "--suite", suite)
+        call(self.kvcap, "verify", capsule, "--trust", self.public, "--model", self.model)
+        call(self.kvcap, "inspect", capsule)
+        call(self.kvcap, "open", capsule, *self.opening(), "--model", self.model, "-o", out)
+        assert out.read_bytes() == state.read_bytes(), f"{state.name} came back changed"
+        damaged = self.new("damaged.kvcap")
+        data = bytearray(capsule.read_bytes())
+        data[-1] ^= 1
+        damaged.write_bytes(data)
+        refused(805, self.kvcap, "verify", damaged, "--trust", self.public, "--model", self.model)
+        print(f"ok  sealed here, opened by kvcap     suite {suite}  {state.name}")
+
+    def theirs_to_ours(self, state, runtime, suite, encoding):
+        capsule, theirs = self.new("theirs.kvcap"), self.new("state")
+        streams = self.new("streams")
+        options = ["--runtime", runtime, "--suite", suite, "--ttl", "24h", "--tokens", self.tokens, *encoding]
+        call(self.kvcap, "seal", state, "-o", capsule, "--model", self.model, *self.keys(), *options)
+        call(self.kvcap, "open", capsule, *self.opening(), "--model", self.model, "-o", theirs)
+        call(*self.reference("verify", capsule, "--trust", self.public))
+        call(*self.reference("open", capsule, *self.opening(), "--streams", streams))
+        tensors = list(safetensors(theirs).values())
+        plain = [path.read_bytes() for path in sorted(streams.iterdir())]
+        assert sorted(t for t in tensors if t) == sorted(plain[: len(tensors)]), f"{state.name} {encoding}: banks differ"
+        if runtime == "raw":
+            out = self.new("raw")
+            call(*self.reference("open", capsule, *self.opening(), "-o", out))
+            assert out.read_bytes() == theirs.read_bytes() == state.read_bytes(), "raw state came back changed"
+        print(f"ok  sealed by kvcap, opened here     {suite:18} {state.name} {' '.join(encoding)}")
+
+
+def main():
+    kvcap = Path(sys.argv[1]).resolve()
+    os.chdir(Path(__file__).resolve().parent)
+    with tempfile.TemporaryDirectory() as folder:
+        exchange = Exchange(kvcap, Path(folder))
+        raws = [FIXTURES / name for name in ("mlx031_f16.safetensors", "mlx032_hybrid.safetensors", "mlx032_q4.safetensors")]
+        for state in raws:
+            for suite in (1, 2):
+                exchange.ours_to_theirs(state, suite)
+        for suite in SUITES:
+            for state in raws:
+                exchange.theirs_to_ours(state, "raw", suite, [])
+            for encoding in ENCODINGS:
+                exchange.theirs_to_ours(FIXTURES / "hf_f16.safetensors", "hf", suite, encoding)
+    print("exchange: everything agrees")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""An independent reader and sealer of KV capsules, written from `spec/` alone."""

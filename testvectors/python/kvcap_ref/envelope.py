@@ -1,0 +1,138 @@
+"""The COSE_Sign1 of capsule-v1 §4: its four elements, the protected header and the claims."""
+
+from dataclasses import dataclass
+
+from . import cbor
+from .errors import Refusal, require
+
+ALG_ED25519 = -19
+CONTENT_TYPE = "application/vnd.kvcap.manifest+cbor"
+TYPE = "application/vnd.kvcap"
+ALG, CRIT, CONTENT, KID, CLAIMS, TYP = 1, 2, 3, 4, 15, 16
+KNOWN_LABELS = {ALG, CONTENT, KID, CLAIMS, TYP}
+
+ISS, SUB, AUD, EXP, NBF, IAT, CTI, SCOPE = 1, 2, 3, 4, 5, 6, 7, 9
+ORG, SEQ, SINGLE_USE = -70001, -70002, -70003
+
+
+def is_text(value, least, most):
+    """A text of `least` to `most` UTF-8 bytes without control characters."""
+    if type(value) is not str or not least <= len(value.encode()) <= most:
+        return False
+    return not any(c < " " or "\x7f" <= c <= "\x9f" for c in value)
+
+
+@dataclass(frozen=True)
+class Claims:
+    iss: str
+    aud: str
+    exp: int
+    nbf: int
+    iat: int
+    cti: bytes
+    scope: str
+    sub: str | None = None
+    org: str | None = None
+    seq: int | None = None
+    single_use: bool = False
+
+    def encode(self):
+        claims = {ISS: self.iss, AUD: self.aud, EXP: self.exp, NBF: self.nbf, IAT: self.iat}
+        claims |= {CTI: self.cti, SCOPE: self.scope}
+        optional = {SUB: self.sub, ORG: self.org, SEQ: self.seq, SINGLE_USE: 1 if self.single_use else None}
+        return claims | {k: v for k, v in optional.items() if v is not None}
+
+
+def parse_claims(value):
+    """E-9."""
+    require(type(value) is dict, 401, "claims are not a map")
+
+    def text(x):
+        return is_text(x, 1, 1024)
+
+    def uint(x):
+        return type(x) is int and x >= 0
+
+    required = {ISS: text, AUD: text, EXP: uint, NBF: uint, IAT: uint, SCOPE: text}
+    required[CTI] = lambda x: type(x) is bytes and len(x) == 16
+    optional = {SUB: text, ORG: text, SEQ: uint, SINGLE_USE: lambda x: type(x) is int and x == 1}
+    for key, claim in value.items():
+        valid = (required | optional).get(key)
+        require(valid is not None and valid(claim), 401, f"claim {key}")
+    for key in required:
+        require(key in value, 401, f"claim {key} is missing")
+    get = value.get
+    return Claims(
+        *(value[k] for k in (ISS, AUD, EXP, NBF, IAT, CTI, SCOPE)), get(SUB), get(ORG), get(SEQ), SINGLE_USE in value
+    )
+
+
+@dataclass(frozen=True)
+class Envelope:
+    protected: bytes
+    payload: bytes
+    signature: bytes
+    kid: bytes
+    claims: Claims
+
+    def signed(self):
+        return signed_bytes(self.protected, self.payload)
+
+
+def signed_bytes(protected, payload):
+    """Sig_structure of E-10."""
+    return cbor.encode(["Signature1", protected, b"", payload])
+
+
+def _byte_string(reader, detached=210):
+    """One byte string by E-2, E-4, E-5; `detached` is the code for null."""
+    require(reader.pos < len(reader.data), 201, "envelope runs out of bytes")
+    first = reader.data[reader.pos]
+    if first >> 5 != cbor.BYTES:
+        raise Refusal(detached if first == 0xF6 else 210, "not a byte string")
+    return bytes(reader.take(reader.head()[1]))
+
+
+def parse(data):
+    """E-1 to E-9, without looking into the payload."""
+    reader = cbor.Decoder(data)
+    require(reader.take(1)[0] == 0xD2, 210, "not tag 18")
+    array = reader.take(1)[0]
+    require(array != 0x9F, 202, "indefinite array")
+    require(array == 0x84, 210, "not an array of four")
+    protected = _byte_string(reader)
+    require(protected, 214, "empty protected header")
+    unprotected = reader.take(1)[0]
+    if unprotected != 0xA0:
+        raise Refusal(211 if unprotected >> 5 == cbor.MAP else 210, "unprotected header")
+    payload = _byte_string(reader, detached=217)
+    signature = _byte_string(reader)
+    require(len(signature) == 64, 306, f"{len(signature)} bytes")
+    reader.end()
+    kid, claims = parse_header(protected)
+    return Envelope(protected, payload, signature, kid, claims)
+
+
+def parse_header(protected):
+    """E-7 to E-9."""
+
+    def judge(label):
+        require(label != CRIT, 215)
+        require(label in KNOWN_LABELS, 213, f"label {label}")
+
+    header, _ = cbor.decode_map(protected, 210, judge)
+    for label in sorted(KNOWN_LABELS):
+        require(label in header, 214, f"label {label}")
+    require(type(header[ALG]) is int and header[ALG] == ALG_ED25519, 212)
+    require(header[CONTENT] == CONTENT_TYPE and header[TYP] == TYPE, 216)
+    require(type(header[KID]) is bytes and len(header[KID]) == 16, 301, "kid is not 16 bytes")
+    return header[KID], parse_claims(header[CLAIMS])
+
+
+def encode_header(kid, claims):
+    header = {ALG: ALG_ED25519, CONTENT: CONTENT_TYPE, KID: kid, CLAIMS: claims.encode(), TYP: TYPE}
+    return cbor.encode(header)
+
+
+def encode(protected, payload, signature):
+    return b"\xd2" + cbor.encode([protected, {}, payload, signature])

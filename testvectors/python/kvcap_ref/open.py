@@ -1,0 +1,110 @@
+"""Opening with a wrapping key (capsule-v1 §11.3): the content key, then chunk after chunk."""
+
+import struct
+
+from . import codecs, manifest, prefix, schedule, table
+from .errors import Refusal, require
+from .keys import wrap_key_id
+from .verify import Expected, equal, read_tables, verify_header
+
+
+class Opened:
+    """Gives plain streams; no byte of a chunk leaves before its leaf and its tag have passed."""
+
+    def __init__(self, data, header, tables, stream_keys):
+        self.data = data
+        self.header = header
+        self.manifest = header.manifest
+        self.claims = header.claims
+        self.tables = tables
+        self.stream_keys = stream_keys
+        self.offsets, at = [], header.prologue.body
+        for m in self.manifest.measured:
+            self.offsets.append(at)
+            at += m.encoded_len
+
+    def chunk(self, stream, chunk):
+        at = self.offsets[stream] + chunk.start
+        ciphertext = self.data[at : at + chunk.length]
+        self.tables[stream].check_leaf(chunk.index, ciphertext)
+        tag = self.tables[stream].tag(chunk.index)
+        return self.stream_keys.open(stream, chunk.index, chunk.last, ciphertext, tag)
+
+    def placed(self, stream):
+        return table.chunks(self.manifest.measured[stream].encoded_len, self.manifest.streams[stream].chunk_len)
+
+    def chunks(self, stream):
+        """Plaintext of each chunk of a stream, in order (A-2)."""
+        return (self.chunk(stream, chunk) for chunk in self.placed(stream))
+
+    def range(self, stream, start, end):
+        """Encoded bytes of a stream, from the chunks that cover them."""
+        require(stream < len(self.manifest.streams), 810, f"stream {stream}")
+        require(start <= end <= self.manifest.measured[stream].encoded_len, 810, f"{start} to {end}")
+        covering = [c for c in self.placed(stream) if c.start < end and start < c.start + c.length]
+        opened = b"".join(self.chunk(stream, c) for c in covering)
+        skip = start - covering[0].start if covering else 0
+        return opened[skip : skip + end - start]
+
+    def encoded(self, stream):
+        return b"".join(self.chunks(stream))
+
+    def plain(self, stream):
+        """The canonical bytes of a bank, or the bytes of a section."""
+        described = self.manifest.streams[stream]
+        encoded = self.encoded(stream)
+        if isinstance(described, manifest.Section):
+            return encoded
+        return codecs.decode(described, encoded, self.context_of(described))
+
+    def context_of(self, bank):
+        """What a codec needs beside its own bytes: the positions of the rows, and the rotation table."""
+        if bank.rotation is None:
+            return (), None
+        if bank.rows[0] == 0:
+            positions = range(bank.rows[1], bank.rows[1] + bank.shape[2])
+        else:
+            positions = struct.unpack(f"<{bank.shape[2]}q", self.encoded(bank.rows[1]))
+        return positions, self.manifest.context[11][bank.rotation]
+
+    def section(self, kind):
+        index = self.manifest.section(kind)
+        return None if index is None else self.plain(index)
+
+
+def content_key(m, cti, wrapping_key):
+    """R-2."""
+    key_id = wrap_key_id(wrapping_key)
+    for _, recipient_id, nonce, wrapped in m.recipients:
+        if recipient_id == key_id:
+            return schedule.unwrap(wrapping_key, key_id, cti, nonce, wrapped)
+    raise Refusal(809, key_id.hex())
+
+
+def check_prefix(opened, prefix_key):
+    """P-2."""
+    stated = opened.manifest.prefix
+    if stated[1] == 0:
+        return
+    value = opened.section(manifest.PREFIX)
+    if stated[1] == 2 or prefix.prefix_key_id(prefix_key) == stated[2]:
+        prefix.check(stated, prefix_key, value)
+    sealed = opened.section(manifest.TOKENS)
+    if sealed is not None:
+        tokens = struct.unpack(f"<{len(sealed) // 4}I", sealed)
+        require(len(tokens) == stated[4] and prefix.prefix_value(tokens) == value, 605, "token ids")
+
+
+def open_capsule(data, trust, wrapping_key, now, expected=Expected(), prefix_key=None):
+    header = verify_header(data, trust, now, expected)
+    m = header.manifest
+    require(m.parent is None, 701)
+    tables = read_tables(data, header)
+    require(len(data) >= header.prologue.end, 807, f"{len(data)} bytes of {header.prologue.end}")
+    require(len(data) == header.prologue.end, 108)
+    secret = content_key(m, header.claims.cti, wrapping_key)
+    require(equal(schedule.commitment(secret, m.salt, header.ctx), m.commitment), 804)
+    stream_keys = schedule.StreamKeys.derive(m.suite, secret, m.salt, header.ctx)
+    opened = Opened(data, header, tables, stream_keys)
+    check_prefix(opened, prefix_key or prefix.prefix_key(wrapping_key))
+    return opened

@@ -1,0 +1,91 @@
+"""Sealing (capsule-v1 §11.1)."""
+
+import os
+from dataclasses import dataclass
+
+from . import cbor, codecs, ed25519, envelope, keys, manifest, schedule, table, verify
+from .errors import require
+from .prologue import PAGE, ROW, SIZE, Prologue, align
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream as it goes into the body: its manifest entry, and its encoded bytes."""
+
+    entry: dict
+    encoded: bytes
+    receipt: bytes | None = None
+
+
+def section(kind, plain, name=""):
+    return Stream({1: 1, 2: kind, 3: name, 10: len(plain), 11: chunk_len(len(plain))}, plain)
+
+
+def chunk_len(length):
+    """1 MiB, or the whole stream where that is less."""
+    return min(max(length, PAGE), 1 << 20)
+
+
+def body(streams, stream_keys):
+    """(ciphertext, rows) of each stream."""
+    for i, stream in enumerate(streams):
+        ciphertext, rows = bytearray(), bytearray()
+        for chunk in table.chunks(len(stream.encoded), stream.entry[11]):
+            plain = stream.encoded[chunk.start : chunk.start + chunk.length]
+            sealed, tag = stream_keys.seal(i, chunk.index, chunk.last, plain)
+            ciphertext += sealed
+            rows += table.row(tag, sealed)
+        yield bytes(ciphertext), bytes(rows)
+
+
+def seal(claims, context, streams, sign_seed, wrapping_keys, random=os.urandom, spare_rows=0, extensions=None):
+    """The bytes of a capsule. `context` is the value of manifest key 2 without its streams;
+    `claims.cti` and all secrets come from `random`. What the rules refuse is not sealed."""
+    claims = envelope.Claims(**(vars(claims) | {"cti": random(16)}))
+    context = context | {12: [s.entry for s in streams]}
+    context_bytes = cbor.encode(context)
+    secret, salt = random(32), random(32)
+    ctx = schedule.context_digest(claims, context_bytes)
+    stream_keys = schedule.StreamKeys.derive(context[1], secret, salt, ctx)
+
+    parts = list(body(streams, stream_keys))
+    rows = b"".join(r for _, r in parts) + bytes(ROW * spare_rows)
+    measured = []
+    for i, (stream, (ciphertext, stream_rows)) in enumerate(zip(streams, parts)):
+        receipt = [] if stream.receipt is None else [stream.receipt]
+        measured.append([schedule.u64(len(ciphertext)), table.digest(i, stream_rows), *receipt])
+    recipients = []
+    for wrapping_key in wrapping_keys:
+        key_id, nonce = keys.wrap_key_id(wrapping_key), random(24)
+        wrapped = schedule.wrap(wrapping_key, key_id, claims.cti, nonce, secret)
+        recipients.append([1, key_id, nonce, wrapped])
+    value = {
+        1: 1,
+        2: context,
+        3: measured,
+        4: {1: salt, 2: schedule.commitment(secret, salt, ctx), 3: recipients},
+        5: len(rows),
+    }
+    if extensions is not None:
+        value[6] = extensions
+    payload = cbor.encode(value)
+
+    public = ed25519.public_key(sign_seed)
+    protected = envelope.encode_header(keys.sign_key_id(public), claims)
+    signature = ed25519.sign(sign_seed, envelope.signed_bytes(protected, payload))
+    cose = envelope.encode(protected, payload, signature)
+    frame = Prologue(len(cose), len(rows), sum(len(c) for c, _ in parts))
+    capsule = b"".join(
+        [
+            frame.encode(),
+            cose,
+            bytes(frame.tables - frame.envelope_end),
+            rows,
+            bytes(frame.body - frame.tables - len(rows)),
+            *(c for c, _ in parts),
+        ]
+    )
+    # A request that a reader would refuse is refused here, by the reader's own rules.
+    expected = verify.Expected(scope=None, subject=claims.sub, org=claims.org)
+    verify.verify_header(capsule, [keys.Trusted(public)], claims.iat, expected)
+    return capsule

@@ -1,0 +1,159 @@
+"""Runs the vectors: accepted ones must give the same bytes, refused ones the same code."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+from . import codecs, ed25519, keys, manifest, open as opening, prefix, verify
+from .errors import Refusal, require
+
+DTYPES = {"f16": 1, "bf16": 2, "f32": 3, "f64": 4, "f8_e4m3": 5, "f8_e5m2": 6, "bool": 7}
+
+
+class Released:
+    """Every byte that a reader was given, in order."""
+
+    def __init__(self):
+        self.length, self.hash = 0, hashlib.sha256()
+
+    def add(self, data):
+        self.length += len(data)
+        self.hash.update(data)
+
+    def matches(self, stated):
+        return self.length == stated["len"] and self.hash.hexdigest() == stated["sha256"]
+
+
+def trust_of(context):
+    return [
+        keys.Trusted(
+            bytes.fromhex(entry["key"]),
+            entry["issuer"],
+            frozenset(entry["suites"]),
+            entry["not_before"],
+            entry["sign_until"],
+            entry["verify_until"],
+            "compromised" if entry["compromised"] else "active",
+            entry["for_capsules"],
+        )
+        for entry in context["trust"]
+    ]
+
+
+def rope_of(entry):
+    return {1: entry["layers"], 2: entry["pairing"], 3: entry["rotary_dims"], 4: bytes.fromhex(entry["theta"])}
+
+
+def unhex(value):
+    """A scaling with its f64 values, which stand in hexadecimal."""
+    if isinstance(value, list):
+        return [unhex(v) for v in value]
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+def expected_of(context):
+    stated = context["expected"]
+    fields = {
+        "audiences": frozenset(context["audiences"]),
+        "subject": context["subject"],
+        "org": context["organisation"],
+        "scope": context["scope"],
+        "suites": frozenset(context["suites"]),
+        "skew": context["skew"],
+        "max_lifetime": context["max_lifetime"],
+        "budget": context["limits"].get("budget"),
+        "banks": tuple((role, layer, 0) for role, layer in stated["banks"]),
+        "dtypes": stated["dtypes"] and [DTYPES[name] for name in stated["dtypes"]],
+        "positions": stated["positions"] and tuple(stated["positions"]),
+        "runtime": stated["runtime"] and tuple(stated["runtime"]),
+        "cti": stated["capsule"] and bytes.fromhex(stated["capsule"]),
+    }
+    if stated["layout"]:
+        fields["format"], fields["facts"] = stated["layout"]
+    if stated["prefix"]:
+        key = bytes.fromhex(stated["prefix"]["key"])
+        fields["prefix"] = key, prefix.prefix_value(stated["prefix"]["tokens"])
+    if stated["model"]:
+        model = stated["model"]
+        fields["model"] = bytes.fromhex(model["id"])
+        fields["rope"] = [rope_of(r) | {5: unhex(r["scaling"])} for r in model["rope"]]
+        fields["tokenizer"] = {
+            1: bytes.fromhex(model["vocab"]),
+            2: model["vocab_size"],
+            4: model["pre_tokenizer"],
+            5: model["specials"],
+        }
+        if model["chat_template"]:
+            fields["tokenizer"][6] = bytes.fromhex(model["chat_template"])
+    return verify.Expected(**fields)
+
+
+def read(opened, reads, released, streams):
+    """The ranges that a vector asks for, or every stream and every bank."""
+    for part in reads:
+        released.add(opened.range(part["stream"], part["start"], part["end"]))
+    if reads:
+        return
+    count = len(opened.manifest.streams)
+    encoded = []
+    for i in range(count):
+        chunks = []
+        for chunk in opened.chunks(i):
+            released.add(chunk)
+            chunks.append(chunk)
+        encoded.append(b"".join(chunks))
+    for i, described in enumerate(opened.manifest.streams):
+        plain = None
+        if isinstance(described, manifest.Bank):
+            plain = codecs.decode(described, encoded[i], opened.context_of(described))
+        streams.append({"bank": plain and sha256(plain), "len": len(encoded[i]), "sha256": sha256(encoded[i])})
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def outcome(data, context, released, streams):
+    """0, or the code with which the vector is refused."""
+    try:
+        trust, expected = trust_of(context), expected_of(context)
+        if context["later"] is not None:
+            # Admitted by the header at `now`; the body has arrived at `later`.
+            verify.check_time(verify.verify_header(data, trust, context["now"], expected).claims, context["later"], expected)
+        if context["wrapping_key"] is None:
+            verified = verify.verify(data, trust, context["now"], expected)
+        else:
+            wrapping_key = bytes.fromhex(context["wrapping_key"])
+            verified = opening.open_capsule(data, trust, wrapping_key, context["now"], expected)
+            read(verified, context["reads"], released, streams)
+        return 0
+    except Refusal as refusal:
+        return refusal.code
+
+
+def run(folder, every):
+    folder = Path(folder)
+    index = json.loads((folder / "manifest.json").read_text())
+    require(index["format"] == 1, 944, "format of the vectors")
+    counts, differing = Counter(), 0
+    for vector in index["vectors"]:
+        data = (folder / vector["file"]).read_bytes()
+        context = index["default_context"] | vector["context"]
+        released, streams, problems = Released(), [], []
+        if sha256(data) != vector["sha256"]:
+            problems.append("the file is not the one of the index")
+        code = outcome(data, context, released, streams)
+        if code != vector["code"]:
+            problems.append(f"code {code}, {vector['code']} expected")
+        if not released.matches(vector["released"]):
+            problems.append(f"{released.length} bytes released, {vector['released']['len']} expected")
+        if "streams" in vector and streams and streams != vector["streams"]:
+            problems.append("plaintext differs")
+        counts["accepted" if code == 0 else "refused"] += 1
+        differing += bool(problems)
+        if problems or every:
+            print(f"{vector['name']:32} {vector['kind']} {vector['stage']:8} {code:4}  {'; '.join(problems) or 'ok'}")
+    total = len(index["vectors"])
+    print(f"{total} vectors: {counts['accepted']} accepted, {counts['refused']} refused, {differing} not as expected")
+    return 1 if differing else 0
