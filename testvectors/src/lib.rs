@@ -13,10 +13,12 @@
     reason = "a fault in making a vector stops the generator; sizes are small"
 )]
 
+pub mod annotate;
 pub mod case;
 pub mod cases;
 pub mod context;
 pub mod decode;
+pub mod example;
 pub mod fixture;
 pub mod generate;
 pub mod parts;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use ciborium::Value;
 
 /// A head: major type, argument, bytes of the head. No indefinite lengths.
-fn head(bytes: &[u8], at: usize) -> (u8, usize, usize) {
+pub(crate) fn head(bytes: &[u8], at: usize) -> (u8, usize, usize) {
     let (major, info) = (bytes[at] >> 5, bytes[at] & 31);
     let len = match info {
         24 => 1,
@@ -24,7 +24,7 @@ fn head(bytes: &[u8], at: usize) -> (u8, usize, usize) {
 }
 
 /// The end of the item at `at`.
-fn skip(bytes: &[u8], at: usize) -> usize {
+pub(crate) fn skip(bytes: &[u8], at: usize) -> usize {
     let (major, argument, len) = head(bytes, at);
     let start = at + len;
     match major {

@@ -15,6 +15,7 @@ use std::{
 use kvcap_testvectors::{
     cases,
     context::Context,
+    example,
     generate::{files, sha256},
     reader::{Entry, run},
     rows::rows,
@@ -105,6 +106,16 @@ fn the_folder_is_fresh() {
         .collect();
     assert_eq!(there, wanted.keys().cloned().collect::<BTreeSet<_>>());
     assert!(size < 10 << 20, "{size} bytes");
+}
+
+#[test]
+fn the_worked_example_is_fresh() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/example.md");
+    let found = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == example::text(),
+        "spec/example.md is stale: run the generator"
+    );
 }
 
 /// Each row of the list has a vector with its code, or a reason.
