@@ -8,7 +8,8 @@ from pathlib import Path
 from . import codecs, ed25519, keys, manifest, open as opening, prefix, verify
 from .errors import Refusal, require
 
-DTYPES = {"f16": 1, "bf16": 2, "f32": 3, "f64": 4, "f8_e4m3": 5, "f8_e5m2": 6, "bool": 7}
+# Names of element types that vectors state.
+DTYPES = {"f16": 1, "bf16": 2, "f32": 3, "f8_e4m3": 5}
 
 
 class Released:
@@ -54,6 +55,7 @@ def unhex(value):
 
 def expected_of(context):
     stated = context["expected"]
+    require(context["limits"].keys() <= {"budget"}, 944, "a limit that this reader does not lower")
     fields = {
         "audiences": frozenset(context["audiences"]),
         "subject": context["subject"],
@@ -64,7 +66,7 @@ def expected_of(context):
         "max_lifetime": context["max_lifetime"],
         "budget": context["limits"].get("budget"),
         "banks": tuple((role, layer, 0) for role, layer in stated["banks"]),
-        "dtypes": stated["dtypes"] and [DTYPES[name] for name in stated["dtypes"]],
+        "dtypes": stated["dtypes"] and tuple(DTYPES[name] for name in stated["dtypes"]),
         "positions": stated["positions"] and tuple(stated["positions"]),
         "runtime": stated["runtime"] and tuple(stated["runtime"]),
         "cti": stated["capsule"] and bytes.fromhex(stated["capsule"]),
@@ -90,7 +92,7 @@ def expected_of(context):
 
 
 def read(opened, reads, released, streams):
-    """The ranges that a vector asks for, or every stream and every bank."""
+    """The ranges that a vector asks for; or every stream, then every bank."""
     for part in reads:
         released.add(opened.range(part["stream"], part["start"], part["end"]))
     if reads:
@@ -115,18 +117,20 @@ def sha256(data):
 
 
 def outcome(data, context, released, streams):
-    """0, or the code with which the vector is refused."""
+    """0, or the code with which a reader refuses that opens without checking the body first."""
     try:
         trust, expected = trust_of(context), expected_of(context)
+        now = context["now"]
         if context["later"] is not None:
             # Admitted by the header at `now`; the body has arrived at `later`.
-            verify.check_time(verify.verify_header(data, trust, context["now"], expected).claims, context["later"], expected)
+            verify.verify_header(data, trust, now, expected)
+            now = context["later"]
         if context["wrapping_key"] is None:
-            verified = verify.verify(data, trust, context["now"], expected)
+            verify.verify(data, trust, now, expected)
         else:
             wrapping_key = bytes.fromhex(context["wrapping_key"])
-            verified = opening.open_capsule(data, trust, wrapping_key, context["now"], expected)
-            read(verified, context["reads"], released, streams)
+            opened = opening.open_capsule(data, trust, wrapping_key, now, expected)
+            read(opened, context["reads"], released, streams)
         return 0
     except Refusal as refusal:
         return refusal.code

@@ -23,10 +23,10 @@ class Expected:
     model: bytes | None = None
     tokenizer: dict | None = None
     rope: list | None = None
-    dtypes: list | None = None  # of the banks, in their order
+    dtypes: tuple | None = None  # of keys, of values
     format: str | None = None
     facts: list | None = None
-    runtime: tuple | None = None  # (name, version)
+    runtime: tuple | None = None  # (name, version or None)
     positions: tuple | None = None
     prefix: tuple | None = None  # (prefix key, P)
     banks: tuple = ()  # (role, layer, index) of each that is needed
@@ -105,10 +105,13 @@ def check_binding(m, expected):
             require(expected.tokenizer.get(k) == context[3].get(k), 602, f"tokenizer field {k}")
     if expected.rope is not None:
         check_rope(context, banks, expected.rope)
-    same(expected.dtypes, [b.dtype for b in banks.values()], 604, "element types")
+    for (role, layer, _), bank in banks.items():
+        if expected.dtypes is not None and role in (manifest.KEY, manifest.VALUE):
+            same(expected.dtypes[role], bank.dtype, 604, f"element type of role {role}, layer {layer}")
     same(expected.format, context[4][3], 604, "format")
     same(expected.facts, context[4][4], 604, "facts")
-    same(expected.runtime, (context[4][1], context[4][2]), 608, "runtime")
+    for stated, found in zip(expected.runtime or (), (context[4][1], context[4][2])):
+        same(stated, found, 608, "runtime")
     same(expected.positions, m.positions, 606, "positions")
     if expected.prefix is not None:
         prefix.check(context[6], *expected.prefix)

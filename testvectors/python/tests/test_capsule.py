@@ -80,7 +80,7 @@ class Capsule(unittest.TestCase):
             positions=(0, 130),
             prefix=(prefix.prefix_key(sample.WRAP), prefix.prefix_value(sample.TOKENS)),
             banks=((0, 0, 0),),
-            dtypes=[1, 1],
+            dtypes=(1, 1),
             budget=sum(len(s.encoded) for s in sample.streams()),
         )
         verified(data, expected=good)
@@ -98,7 +98,7 @@ class Capsule(unittest.TestCase):
             (603, {"rope": []}),
             (604, {"format": "x"}),
             (604, {"facts": []}),
-            (604, {"dtypes": [1, 2]}),
+            (604, {"dtypes": (1, 2)}),
             (608, {"runtime": ("raw", "2")}),
             (606, {"positions": (0, 131)}),
             (605, {"prefix": (prefix.prefix_key(sample.WRAP), bytes(32))}),

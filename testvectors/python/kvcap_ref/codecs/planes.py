@@ -60,8 +60,8 @@ def encode(plain, width):
 def decompress(data, n):
     """P-2 to P-8: the content of one zstd frame of exactly n bytes."""
     window, blocks = check(data, n)
-    # Neither zstd's one-call nor its streaming interface tells a frame that gives too little from a
-    # broken one. So the same blocks are put under a header that does not state the content size.
+    # zstd's error for a frame that gives more than its header says is not told from others. So the same
+    # blocks are put under a header that does not state the content size, and their bytes counted.
     decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     source = MAGIC + bytes([0, window]) + bytes(blocks)
     try:
@@ -69,7 +69,7 @@ def decompress(data, n):
     except zstandard.ZstdError as error:
         raise Refusal(902, str(error)) from None
     require(len(content) <= n, 904, "more than the content size")
-    require(len(content) == n, 903, f"{len(content)} bytes, {n} stated")
+    require(len(content) == n, 902, f"{len(content)} bytes, {n} stated")
     return content
 
 
