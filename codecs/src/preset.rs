@@ -56,7 +56,7 @@ impl Default for Guard {
     /// The limit of codecs-v1 §11.2, and errors where values are not finite.
     fn default() -> Self {
         Self {
-            limit: 0.2,
+            limit: 0.175,
             exact_where_non_finite: false,
         }
     }
@@ -93,14 +93,14 @@ impl Preset {
 }
 
 impl Codec {
-    /// The next finer codec of the ladder: 6 bits, 8 bits, exact.
+    /// The next finer codec of the ladder: 8 bits, then exact. Steps between are not tried: where 4
+    /// bits fail it is for outlier channels, and those need the 8.
     #[must_use]
     pub const fn finer(self) -> Self {
         match self {
-            Self::Affine { bits: 6, group } => Self::Affine { bits: 8, group },
             Self::Affine { bits: 8, .. } | Self::Raw | Self::Planes16 | Self::Planes32 => Self::Raw,
-            Self::Affine { group, .. } => Self::Affine { bits: 6, group },
-            Self::Q4k => Self::Affine { bits: 6, group: 64 },
+            Self::Affine { group, .. } => Self::Affine { bits: 8, group },
+            Self::Q4k => Self::Affine { bits: 8, group: 64 },
         }
     }
 }
