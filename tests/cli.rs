@@ -1,13 +1,11 @@
 //! The `kvcap` program, end to end: each verb on saved states of real runtimes, and what bad input gets.
 
-#[path = "cli/support.rs"]
-mod support;
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "cli/files.rs"]
-mod files;
-#[path = "cli/refusals.rs"]
-mod refusals;
-#[path = "cli/round_trip.rs"]
-mod round_trip;
-#[path = "cli/words.rs"]
-mod words;
+mod cli {
+    mod files;
+    mod refusals;
+    mod round_trip;
+    mod support;
+    mod words;
+}

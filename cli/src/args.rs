@@ -1,6 +1,6 @@
 //! The command line: what every verb shares.
 
-use std::{ops::Range, str::FromStr};
+use std::{ops::Range, path::Path, str::FromStr};
 
 use clap::{Parser, Subcommand};
 
@@ -15,9 +15,8 @@ use crate::{cmd, time};
     name = "kvcap",
     version,
     after_help = EXIT_CODES,
-    after_long_help = concat!("Try it: kvcap demo"),
     disable_help_subcommand = true,
-    arg_required_else_help = false
+    arg_required_else_help = true
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -33,16 +32,23 @@ Exit status:
 
 Errors are one line on stderr, `kvcap: error[KVC-402]: …`, and a hint; the codes are listed in
 spec/errors.md. With --json, stdout gets one object: {\"schema\": 1, \"ok\": true, …}, or
-{\"schema\": 1, \"ok\": false, \"error\": {\"code\": 402, …}}.";
+{\"schema\": 1, \"ok\": false, \"error\": {\"code\": 402, …}}. With `-o -` stdout is the output's, and
+the report goes to stderr.";
 
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
     /// Print one JSON object instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
     pub(crate) json: bool,
     /// Print nothing but errors and data that was asked for
-    #[arg(short, long, global = true)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        display_order = 901
+    )]
     pub(crate) quiet: bool,
 }
 
@@ -57,6 +63,18 @@ pub(crate) enum Verb {
     Demo(cmd::demo::Args),
     Completions(cmd::completions::Args),
     Man(cmd::man::Args),
+}
+
+impl Verb {
+    /// Where the verb's output goes, if it has one.
+    pub(crate) fn output(&self) -> Option<&Path> {
+        match self {
+            Self::ModelId(args) => args.output.as_deref(),
+            Self::Seal(args) => Some(&args.output),
+            Self::Open(args) => Some(&args.output),
+            _ => None,
+        }
+    }
 }
 
 /// `A..B`, from A to before B.

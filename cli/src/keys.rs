@@ -24,7 +24,7 @@ pub(crate) fn wrapping(paths: &[impl AsRef<Path>]) -> Result<Vec<WrappingKey>> {
         .iter()
         .map(|path| {
             let path = path.as_ref();
-            WrappingKey::from_text(&*secret(path)?).map_err(|error| error.at(path.display()))
+            WrappingKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
         })
         .collect()
 }

@@ -24,10 +24,13 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match args::Cli::try_parse() {
-        Ok(cli) => match cmd::run(&cli) {
-            Ok(report) => report.print(&cli.common),
-            Err(error) => report::print_error(&error, &cli.common),
-        },
+        Ok(cli) => {
+            let place = report::Place::of(&cli);
+            match cmd::run(&cli) {
+                Ok(report) => report.print(place),
+                Err(error) => report::print_error(&error, place),
+            }
+        }
         Err(error) => report::print_usage(&error),
     }
 }

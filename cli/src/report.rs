@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ErrorKind};
 use kvcap::{Code, Error, Outcome, Result};
 use serde_json::{Map, Value, json};
 
-use crate::{args::Common, hint::hint};
+use crate::{args::Cli, hint::hint, output::is_stdout};
 
 /// Version of the JSON that `--json` prints.
 const SCHEMA: u64 = 1;
@@ -22,8 +22,6 @@ pub(crate) struct Report {
     facts: Map<String, Value>,
     /// Text that was asked for as such: printed even when quiet.
     data: Option<String>,
-    /// Stdout carries an output; the report goes to stderr.
-    aside: bool,
 }
 
 #[derive(Debug)]
@@ -43,12 +41,6 @@ impl Report {
             data: Some(text),
             ..Self::default()
         }
-    }
-
-    /// Goes to stderr where an output is on stdout.
-    pub(crate) fn aside(mut self, aside: bool) -> Self {
-        self.aside = aside;
-        self
     }
 
     /// A label and what goes with it.
@@ -100,19 +92,42 @@ impl Report {
         text
     }
 
-    /// Writes it where it belongs.
-    pub(crate) fn print(&self, common: &Common) -> ExitCode {
-        let text = match common.json {
+    /// Prints it.
+    pub(crate) fn print(&self, place: Place) -> ExitCode {
+        let text = match place.json {
             true => format!("{}\n", self.to_json()),
-            false => self.to_text(common.quiet),
+            false => self.to_text(place.quiet),
         };
-        let written = match self.aside {
-            true => io::stderr().write_all(text.as_bytes()),
-            false => to_stdout(&text),
-        };
-        match written {
+        match place.write(&text) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => print_error(&Error::io(&error, "stdout"), common),
+            Err(error) => print_error(&Error::io(&error, "stdout"), place),
+        }
+    }
+}
+
+/// How and where a report is printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    json: bool,
+    quiet: bool,
+    /// Stdout carries an output, so that the report goes to stderr.
+    aside: bool,
+}
+
+impl Place {
+    /// As the command line asks.
+    pub(crate) fn of(cli: &Cli) -> Self {
+        Self {
+            json: cli.common.json,
+            quiet: cli.common.quiet,
+            aside: cli.verb.output().is_some_and(is_stdout),
+        }
+    }
+
+    fn write(self, text: &str) -> io::Result<()> {
+        match self.aside {
+            true => io::stderr().write_all(text.as_bytes()),
+            false => to_stdout(text),
         }
     }
 }
@@ -127,11 +142,12 @@ fn to_stdout(text: &str) -> io::Result<()> {
     }
 }
 
-/// `kvcap: error[KVC-402]: …` and `hint: …` on stderr; with `--json` an object on stdout as well.
-pub(crate) fn print_error(error: &Error, common: &Common) -> ExitCode {
+/// `kvcap: error[KVC-402]: …` and `hint: …` on stderr; with `--json` also an object, where the report
+/// would have been.
+pub(crate) fn print_error(error: &Error, place: Place) -> ExitCode {
     say(error.code(), &message(error), hint(error.code()));
-    if common.json {
-        let _closed = to_stdout(&format!("{}\n", error_json(error)));
+    if place.json {
+        let _closed = place.write(&format!("{}\n", error_json(error)));
     }
     exit(error.code())
 }

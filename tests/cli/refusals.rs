@@ -187,7 +187,7 @@ fn states_that_cannot_be_sealed() {
     folder.take("hf_f16.safetensors", "bad");
     folder.refused(&seal(""), 925, 2);
     folder.refused(&seal("--prefix-hash 00"), 944, 2);
-    folder.refused(&seal("--danger-no-prefix --runtime llama-cpp"), 921, 3);
+    folder.refused(&seal("--danger-no-prefix --runtime llama-cpp"), 920, 3);
     folder.write("few.json", b"[1]");
     folder.refused(&format!("seal state.bin {SEAL} --tokens few.json"), 923, 1);
     folder.ok(&seal("--danger-no-prefix"));

@@ -57,11 +57,15 @@ fn lossy_states_are_smaller_and_carry_receipts() {
     let folder = Folder::new();
     folder.take("mlx031_f16.safetensors", "state");
     let exact = inspect_total(&folder, "exact");
-    for (encoding, at_most) in [("q8", 0.54), ("k8v4", 0.41), ("q4", 0.29), ("q4k", 0.5)] {
+    for (encoding, at_most) in [("q8", 0.54), ("k8v4", 0.42), ("q4", 0.29), ("q4k", 0.34)] {
         let sealed = inspect_total(&folder, encoding);
-        assert!(sealed <= exact * at_most, "{encoding}: {sealed} of {exact}");
         let seen = folder.json(&format!("inspect a.kvcap {TRUST}"));
-        for bank in seen["signed"]["banks"].as_array().unwrap() {
+        let banks = seen["signed"]["banks"].as_array().unwrap();
+        // a bank that would lose too much takes a finer codec, and the capsule says so
+        let finer = banks.iter().any(|bank| bank["fallbacks"] != 0);
+        let at_most = if finer { 0.54 } else { at_most };
+        assert!(sealed <= exact * at_most, "{encoding}: {sealed} of {exact}");
+        for bank in banks {
             let worst = &bank["worst_receipt"];
             let rmse = worst["relative_rmse"].as_f64().unwrap();
             assert!(rmse > 0.0 && rmse < 0.2, "{encoding}: {bank}");
@@ -157,6 +161,14 @@ fn streams_are_inputs_and_outputs() {
         cut.check_refused(&line, code, exit);
         assert!(cut.stdout.is_empty());
     }
+    // stdout is the output's alone, whatever is asked for on it
+    let line = format!("open - -o - {TRUST} --wrap-key reader.key --json");
+    let refused = folder.pipe(&line, &capsule[..capsule.len() - 1]);
+    assert!(
+        refused.stdout.is_empty() && refused.err.contains("\"code\":807"),
+        "{}",
+        refused.err
+    );
     let longer = [&capsule[..], b"x"].concat();
     for line in [
         format!("verify - {TRUST}"),
@@ -187,9 +199,10 @@ fn a_model_may_be_a_kvid() {
         folder.json("model-id model.kvid")["model_id"],
         id["model_id"]
     );
+    let printed = folder.run("model-id model -o -");
     assert_eq!(
-        folder.ok("model-id model -o -").stdout,
-        folder.read("model.kvid")
+        (printed.exit, printed.stdout),
+        (0, folder.read("model.kvid"))
     );
     folder.ok(&format!(
         "seal state.bin -o a.kvcap --model model.kvid --ttl 1h {KEYS}"
@@ -216,4 +229,42 @@ fn tokens_are_json_or_binary() {
     folder.refused(&format!("{open} --tokens prompt.u32"), 944, 2);
     folder.write("prompt.u32", b"[1, 2");
     folder.refused(&format!("{open} --tokens prompt.u32"), 944, 2);
+}
+
+#[test]
+fn layers_and_positions_come_out_as_plain_tensors() {
+    let folder = Folder::sealed();
+    let open = format!("open a.kvcap {TRUST} --wrap-key reader.key");
+    let whole = folder.json(&format!("{open} -o whole"));
+    let part = folder.json(&format!("{open} -o part --layers 1..3 --positions 4..16"));
+    let content = folder.read("part");
+    let header = u64::from_le_bytes(content[..8].try_into().unwrap());
+    let header = &content[8..8 + usize::try_from(header).unwrap()];
+    let tensors: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let tensors: Vec<_> = tensors
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|t| t.0 != "__metadata__")
+        .collect();
+    assert_eq!(tensors.len(), 4, "keys and values of two layers");
+    for (name, tensor) in tensors {
+        assert!(
+            name.starts_with("layer.1.") || name.starts_with("layer.2."),
+            "{name}"
+        );
+        assert_eq!(tensor["shape"].to_string(), "[2,12,64]");
+    }
+    assert!(part["bytes_read"].as_u64() < whole["bytes_read"].as_u64());
+    for wrong in ["--layers 1..7", "--positions 4..17", "--layers 6..7"] {
+        folder.refused(&format!("{open} -o x {wrong}"), 810, 1);
+    }
+    for wrong in [
+        "--layers 3..1",
+        "--layers 1",
+        "--layers a..b",
+        "--layers 0..1 --section tokens",
+    ] {
+        folder.refused(&format!("{open} -o x {wrong}"), 944, 2);
+    }
 }

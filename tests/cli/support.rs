@@ -96,7 +96,10 @@ impl Folder {
         command
             .args(line.split_whitespace())
             .current_dir(self.0.path())
-            .env("XDG_CACHE_HOME", self.path(".cache"));
+            .env(
+                "XDG_CACHE_HOME",
+                concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"),
+            );
         command
     }
 

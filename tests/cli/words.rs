@@ -75,6 +75,7 @@ fn banks_that_are_alike_are_one_line() {
     assert_eq!(all["unverified"]["banks"].as_array().unwrap().len(), 12);
     let text = folder.ok("inspect a.kvcap").out;
     assert!(text.contains("0-5") && text.lines().count() < 45, "{text}");
+    assert!(text.contains("theta 10000"), "{text}");
 }
 
 #[test]

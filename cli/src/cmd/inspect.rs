@@ -139,7 +139,7 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
         report.row("facts", facts.join(" "));
     }
     for rope in &outline.rope {
-        report.row("rope", rope);
+        report.row("rope", numbers(rope));
     }
     report.row(
         "prompt",
@@ -193,7 +193,7 @@ fn statements(claims: &Claims, outline: &Outline) -> Value {
         "model": {"id": model, "weights": weights, "config": config, "name": name, "adapters": adapters},
         "tokenizer": {"vocabulary": vocab, "version": version, "pre_tokenizer": pre_tokenizer},
         "runtime": {"name": runtime, "version": runtime_version, "format": format, "facts": facts},
-        "rope": outline.rope,
+        "rope": outline.rope.iter().map(|rope| numbers(rope)).collect::<Vec<_>>(),
         "prefix": {"scheme": outline.prefix, "tokens": outline.prefix_tokens},
         "positions": [outline.positions.start, outline.positions.end],
         "context_length": outline.context_length,
@@ -204,4 +204,37 @@ fn statements(claims: &Claims, outline: &Outline) -> Value {
         "parent": outline.parent,
         "base": outline.base,
     })
+}
+
+/// A rope's description with its floats as numbers: the library, which knows no floats, shows their
+/// bits, as `bits 40c3880000000000` and `F64Bits(0x40c3880000000000)`.
+fn numbers(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    loop {
+        let marks = [("bits ", ""), ("F64Bits(0x", ")")];
+        let found = marks.iter().filter_map(|(mark, end)| {
+            let (before, after) = rest.split_once(mark)?;
+            let (digits, after) = after.split_at_checked(16)?;
+            let bits = u64::from_str_radix(digits, 16).ok()?;
+            Some((before, f64::from_bits(bits), after.strip_prefix(end)?))
+        });
+        let Some((before, number, after)) = found.min_by_key(|(before, ..)| before.len()) else {
+            return out + rest;
+        };
+        out.push_str(&format!("{before}{number}"));
+        rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_shown_as_numbers() {
+        let text = "theta bits 40c3880000000000, Linear { factor: F64Bits(0x4000000000000000) }";
+        assert_eq!(numbers(text), "theta 10000, Linear { factor: 2 }");
+        assert_eq!(numbers("bits 12"), "bits 12");
+    }
 }

@@ -97,7 +97,7 @@ impl Banks {
         }
         let fallbacks: usize = self.groups.iter().map(|group| group.fallbacks).sum();
         if fallbacks > 0 {
-            report.line(format_args!("  {fallbacks} bank(s) took a finer codec than asked for, to stay within their error bound"));
+            report.line(format_args!("  {fallbacks} banks took a finer codec than asked for, to stay within their error bound"));
         }
         let sections = self.sections.iter();
         let rows: Vec<_> = sections

@@ -24,7 +24,7 @@ pub(crate) struct Args {
     model: ModelArgs,
     /// Write a .kvid file; - for stdout
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(crate) output: Option<PathBuf>,
     /// Replace FILE if it exists
     #[arg(short, long)]
     force: bool,
@@ -37,7 +37,6 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         output::check_absent(path, args.force)?;
     }
     let profile = args.model.read(&args.path, common)?;
-    let mut report = Report::new();
     if let Some(path) = &args.output {
         output::write(
             path,
@@ -45,8 +44,8 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             Readers::Umask,
             profile.to_kvid().as_bytes(),
         )?;
-        report = report.aside(output::is_stdout(path));
     }
+    let mut report = Report::new();
     let model = &profile.model;
     let length = profile.weights.iter().map(|file| file.length).sum();
     report.row("model id", model.id);

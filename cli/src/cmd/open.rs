@@ -34,7 +34,7 @@ pub(crate) struct Args {
     wrap_key: PathBuf,
     /// The state file to write; - for stdout
     #[arg(short, long, value_name = "OUT")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Replace OUT if it exists
     #[arg(short, long)]
     force: bool,
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let tokens = args.tokens.as_deref().map(input::tokens).transpose()?;
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
     let judged = args.policy.verify(untrusted, common)?;
-    let mut report = Report::new().aside(output::is_stdout(&args.output));
+    let mut report = Report::new();
     judged.describe(&mut report);
     let single_use = judged.verified.manifest().claims.terms.single_use;
     // before the body is asked for: an output that cannot be made is known early

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     state: PathBuf,
     /// The capsule to write; - for stdout
     #[arg(short, long, value_name = "OUT")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// Replace OUT if it exists
     #[arg(short, long)]
     force: bool,
@@ -291,7 +291,7 @@ impl Args {
                 "lives longer than the 30 days that verifiers accept by default",
             );
         }
-        report.aside(output::is_stdout(&self.output))
+        report
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvcap::Terms;
+use kvcap::{Fallback, Terms};
 use kvcap_runtimes::{ModelProfile, SealReport, State};
 use serde_json::json;
 
@@ -118,18 +118,32 @@ fn notes(state: &State, sealed: &SealReport) -> Vec<String> {
             "empty rows of {banks} banks held a quantizer's constants: they come back as zeros"
         )),
     }
-    for (place, fallback) in &sealed.fallbacks {
-        let name = state
-            .banks
-            .get(*place)
-            .map(|placed| format!("{:?} of layer {}", placed.bank.role, placed.bank.layer));
-        notes.push(format!(
-            "{}: error {:.4} with {} is over its bound {:.4}, so a finer codec was taken",
-            name.unwrap_or_default(),
-            f64::from_bits(fallback.seen.0),
+    notes.extend(fallbacks(sealed));
+    notes
+}
+
+/// One sentence for each codec that was given up.
+fn fallbacks(sealed: &SealReport) -> Vec<String> {
+    let mut given_up: Vec<(&Fallback, usize, f64)> = Vec::new();
+    for (_, fallback) in &sealed.fallbacks {
+        let seen = f64::from_bits(fallback.seen.0);
+        match given_up
+            .iter_mut()
+            .find(|known| known.0.from == fallback.from)
+        {
+            Some((_, banks, worst)) => {
+                *banks += 1;
+                *worst = worst.max(seen);
+            }
+            None => given_up.push((fallback, 1, seen)),
+        }
+    }
+    let said = given_up.into_iter().map(|(fallback, banks, worst)| {
+        format!(
+            "{banks} banks took a finer codec than {}, whose error ({worst:.3}) is over the bound {:.3}",
             fallback.from.name(),
             f64::from_bits(fallback.limit.0),
-        ));
-    }
-    notes
+        )
+    });
+    said.collect()
 }
