@@ -10,7 +10,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+from kvcap_ref import codecs, keys, manifest, open as opening
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
 TOKENS = 16
@@ -36,6 +39,16 @@ def safetensors(path):
     header = json.loads(data[8 : 8 + n])
     header.pop("__metadata__", None)
     return {name: data[8 + n + t["data_offsets"][0] : 8 + n + t["data_offsets"][1]] for name, t in header.items()}
+
+
+def blocks(tensor, bank):
+    """A tensor of [head][token][dim] as the bank's frames: blocks of 256 tokens, all heads in each."""
+    _, heads, tokens, _ = bank.shape
+    row = len(tensor) // (heads * tokens)
+    cut = [range(start, min(start + 256, tokens)) for start in range(0, tokens, 256)]
+    return b"".join(
+        tensor[(h * tokens + part.start) * row : (h * tokens + part.stop) * row] for part in cut for h in range(heads)
+    )
 
 
 class Exchange:
@@ -84,14 +97,33 @@ class Exchange:
         call(self.kvcap, "open", capsule, *self.opening(), "--model", self.model, "-o", theirs)
         call(*self.reference("verify", capsule, "--trust", self.public))
         call(*self.reference("open", capsule, *self.opening(), "--streams", streams))
-        plain = [path.read_bytes() for path in streams.iterdir()]
+        plain = {path.read_bytes() for path in streams.iterdir()}
         for name, tensor in safetensors(theirs).items():
             assert not tensor or tensor in plain, f"{state.name} {encoding}: {name} differs"
+        lossy = self.reencoded(capsule, state) if runtime == "hf" else 0
         if runtime == "raw":
             out = self.new("raw")
             call(*self.reference("open", capsule, *self.opening(), "-o", out))
             assert out.read_bytes() == theirs.read_bytes() == state.read_bytes(), "raw state came back changed"
-        print(f"ok  sealed by kvcap, opened here     {suite:18} {state.name} {' '.join(encoding)}")
+        profile = f", {lossy} banks encoded here to the same bits and receipts" if lossy else ""
+        print(f"ok  sealed by kvcap, opened here     {suite:18} {state.name} {' '.join(encoding)}{profile}")
+
+    def reencoded(self, capsule, state):
+        """How many lossy banks this package's encoder turns into the same stream and receipt."""
+        trust = [keys.Trusted(keys.read_key(self.public, keys.PUBLIC))]
+        wrapping_key = keys.read_key(self.wrap, keys.SECRET_WRAP)
+        opened = opening.open_capsule(capsule.read_bytes(), trust, wrapping_key, int(time.time()))
+        tensors, count = safetensors(state), 0
+        for i, bank in enumerate(opened.manifest.streams):
+            if not isinstance(bank, manifest.Bank) or not codecs.is_lossy(bank.codec):
+                continue
+            name = f"layers.{bank.layer}.{'keys' if bank.role == manifest.KEY else 'values'}"
+            plain = blocks(tensors[name], bank)
+            encoded, receipt = codecs.encode(bank, plain, opened.context_of(bank))
+            assert encoded == opened.encoded(i), f"{name} {bank.codec}: another encoding"
+            assert receipt == opened.manifest.measured[i].receipt, f"{name} {bank.codec}: another receipt"
+            count += 1
+        return count
 
 
 def main():
