@@ -60,6 +60,7 @@ pub(crate) enum Verb {
     Verify(cmd::verify::Args),
     Open(cmd::open::Args),
     Inspect(cmd::inspect::Args),
+    Bench(cmd::bench::Args),
     Demo(cmd::demo::Args),
     Completions(cmd::completions::Args),
     Man(cmd::man::Args),

@@ -10,7 +10,7 @@ use std::{
     fs::{self, File},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, Once, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use kvcap::{Code, Error, Result};
@@ -193,6 +193,8 @@ fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
 fn watch_signals() {
     #[cfg(unix)]
     {
+        use std::sync::Once;
+
         use signal_hook::{
             consts::{SIGHUP, SIGINT, SIGTERM},
             iterator::Signals,

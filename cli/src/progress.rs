@@ -11,11 +11,10 @@ pub(crate) fn bar(common: &Common, verb: &'static str, total: u64) -> ProgressBa
     if common.json || common.quiet || !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     let style = "{msg:8} {wide_bar} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>4}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar.set_message(verb);
-    bar
+    let style = ProgressStyle::with_template(style);
+    // nothing is drawn before there is something to count
+    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(verb)
 }

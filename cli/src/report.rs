@@ -168,14 +168,17 @@ pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
     }
     let said: Vec<&str> = text
         .lines()
-        .take_while(|line| !line.starts_with("Usage:"))
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .flat_map(str::split_whitespace)
         .collect();
     let said = said.join(" ");
     let said = said.strip_prefix("error: ").unwrap_or(&said);
     let (what, tip) = said.split_once(" tip: ").unwrap_or((said, ""));
     let error_kept = Error::new(Code::LocalUsage, lower_first(&printable(what)));
-    let verb = std::env::args().nth(1).filter(|verb| {
+    let first = std::env::args_os()
+        .nth(1)
+        .and_then(|word| word.into_string().ok());
+    let verb = first.filter(|verb| {
         error.get(ContextKind::InvalidSubcommand).is_none() && !verb.starts_with('-')
     });
     let help = match (tip, verb) {

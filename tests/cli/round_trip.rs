@@ -79,6 +79,10 @@ fn lossy_states_are_smaller_and_carry_receipts() {
         ));
         assert_eq!(folder.read("back").len(), folder.read("state").len());
         assert!(folder.read("back") != folder.read("state"));
+        let open = format!("open a.kvcap {TRUST} --wrap-key reader.key");
+        let checked = folder.json(&format!("{open} -f -o back --check-quality state"));
+        assert_eq!(checked["receipts_checked"], 12);
+        folder.refused(&format!("{open} -o x --check-quality back"), 906, 1);
     }
 }
 
@@ -267,4 +271,26 @@ fn layers_and_positions_come_out_as_plain_tensors() {
     ] {
         folder.refused(&format!("{open} -o x {wrong}"), 944, 2);
     }
+}
+
+#[test]
+fn keys_and_values_may_have_codecs_of_their_own() {
+    let folder = Folder::new();
+    folder.ok(&format!(
+        "seal state.bin {SEAL} --encoding q4 --keys q8_g32 --values exact --compress"
+    ));
+    let seen = folder.json("inspect a.kvcap");
+    let banks = seen["unverified"]["banks"].as_array().unwrap();
+    let codecs: Vec<_> = banks
+        .iter()
+        .map(|bank| (bank["kind"].clone(), bank["codec"].clone()))
+        .collect();
+    assert_eq!(
+        codecs,
+        [
+            ("key".into(), "q8_g32".into()),
+            ("value".into(), "planes16".into())
+        ]
+    );
+    folder.refused(&format!("seal state.bin -f {SEAL} --keys q9"), 944, 2);
 }

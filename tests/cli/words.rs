@@ -197,3 +197,25 @@ fn control_characters_never_reach_the_terminal() {
     assert_eq!(ran.exit, 2);
     assert!(!ran.err.contains('\u{1b}'), "{:?}", ran.err);
 }
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_not_text_are_no_reason_to_crash() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let folder = Folder::sealed();
+    let odd = OsStr::from_bytes(b"\xFF\x1B");
+    let exit = |line: &str| {
+        let output = folder.command(line).arg(odd).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            text.starts_with("kvcap: error[KVC-9") && !text.contains('\u{1b}'),
+            "{text:?}"
+        );
+        output.status.code()
+    };
+    assert_eq!(exit(""), Some(2));
+    assert_eq!(exit("verify --trust issuer.key.pub"), Some(4));
+    assert_eq!(exit("verify a.kvcap --trust"), Some(2));
+    let made = folder.command("keygen wrap -o").arg(odd).status().unwrap();
+    assert!(made.success());
+}

@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
 mod demo_forge;
@@ -33,6 +34,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Verify(args) => verify::run(args, common),
         Verb::Open(args) => open::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Bench(args) => bench::run(args, common),
         Verb::Demo(args) => demo::run(args),
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),

@@ -3,7 +3,7 @@
 use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
 
 use kvcap::{Code, Error, Opened, Result, Stream};
-use kvcap_runtimes::{Selection, extract, open_state};
+use kvcap_runtimes::{Selection, check_quality, extract, open_state};
 
 use crate::{
     args::{Common, range},
@@ -41,6 +41,10 @@ pub(crate) struct Args {
     /// Refuse unless the capsule is of this prompt: token ids as a JSON array, or u32 little-endian
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
+    /// Measure the lossy banks again against the state file that was sealed, and refuse unless each
+    /// signed quality receipt is what is measured
+    #[arg(long, value_name = "ORIGINAL")]
+    check_quality: Option<PathBuf>,
     /// Write this section instead: tokens, history, agent-state, …
     #[arg(long, value_name = "NAME")]
     section: Option<String>,
@@ -82,6 +86,14 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     );
     report.fact("prompt_compared", tokens.is_some());
 
+    if let Some(original) = &args.check_quality {
+        let checked = check_quality(&opened, &input::file(original)?)?;
+        report.row(
+            "quality",
+            format_args!("{checked} signed receipts measured again: all true"),
+        );
+        report.fact("receipts_checked", checked);
+    }
     let started = Instant::now();
     let written = match &args.section {
         Some(name) => section(&opened, name, &output)?,

@@ -7,6 +7,7 @@ use kvcap::{
     CaptureFlags, Code, Error, MAX_LIFETIME, PrefixValue, Result, SectionKind, Suite, Terms,
     binding::Digest,
 };
+use kvcap_codecs::{Codec, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, State, detect,
     parse, seal_state,
@@ -62,11 +63,17 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "auto")]
     runtime: Runtime,
     /// The runtime's version or build commit
-    #[arg(long, value_name = "V", default_value = "")]
+    #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     runtime_version: String,
     /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4k quarter it
     #[arg(long, value_enum, default_value = "exact")]
-    encoding: Preset,
+    encoding: Encode,
+    /// Another codec for keys: exact, q3 to q8, q4k, or with its group, q8_g32
+    #[arg(long, value_name = "CODEC", value_parser = codec)]
+    keys: Option<Codec>,
+    /// Another codec for values
+    #[arg(long, value_name = "CODEC", value_parser = codec)]
+    values: Option<Codec>,
     /// Compress exact banks without loss. Their lengths then tell how repetitive the state is
     #[arg(long)]
     compress: bool,
@@ -135,7 +142,7 @@ enum Unusual {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Preset {
+enum Encode {
     Exact,
     Q8,
     K8v4,
@@ -171,7 +178,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         &state,
         &source,
         &profile,
-        args.encoding.of(args.compress),
+        args.encoding(),
         capture,
         terms.clone(),
         &signer,
@@ -195,6 +202,22 @@ impl Args {
             Runtime::Raw => RuntimeKind::Raw,
         };
         parse(kind, source, Hints::Model(&profile.geometry))
+    }
+
+    fn encoding(&self) -> Encoding {
+        let preset = match self.encoding {
+            Encode::Exact => Preset::Exact,
+            Encode::Q8 => Preset::Q8,
+            Encode::K8v4 => Preset::K8V4,
+            Encode::Q4 => Preset::Q4,
+            Encode::Q4k => Preset::Q4k,
+        };
+        Encoding {
+            keys: self.keys,
+            values: self.values,
+            compress: self.compress,
+            ..Encoding::of(preset)
+        }
     }
 
     fn terms(&self, now: u64) -> Result<Terms> {
@@ -295,18 +318,13 @@ impl Args {
     }
 }
 
-impl Preset {
-    fn of(self, compress: bool) -> Encoding {
-        let preset = match self {
-            Self::Exact => kvcap_codecs::Preset::Exact,
-            Self::Q8 => kvcap_codecs::Preset::Q8,
-            Self::K8v4 => kvcap_codecs::Preset::K8V4,
-            Self::Q4 => kvcap_codecs::Preset::Q4,
-            Self::Q4k => kvcap_codecs::Preset::Q4k,
-        };
-        Encoding {
-            compress,
-            ..Encoding::of(preset)
-        }
-    }
+/// A codec by its name; `q8` has groups of 64.
+fn codec(name: &str) -> Result<Codec, String> {
+    let named = match name {
+        "exact" => Some(Codec::Raw),
+        name => Codec::from_name(name).or_else(|| Codec::from_name(&format!("{name}_g64"))),
+    };
+    named.ok_or_else(|| {
+        "a codec is exact, q3, q4, q5, q6, q8, q4k, or one with its group, q8_g32".to_owned()
+    })
 }
