@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     binding::{Digest, labelled_hasher},
-    error::{Code, Error, Result},
+    error::{Code, Error},
     keys::PrefixKey,
     manifest::Prefix,
 };
