@@ -7,14 +7,14 @@ use std::{
 };
 
 use kvcap::{
-    CaptureFlags, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite, Terms,
-    Trust, Untrusted, WrappingKey,
+    Bank, CaptureFlags, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite,
+    Terms, Trust, Untrusted, WrappingKey,
 };
 use kvcap_codecs::{Codec, Dtype, Guard, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, HashCache, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions,
-    SealReport, Selection, check_quality, detect, extract, open_quantized, open_state, parse,
-    seal_state,
+    SealReport, Selection, State, check_quality, detect, extract, open_quantized, open_state,
+    parse, seal_state,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -144,6 +144,14 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
 }
 
+/// A fixture, if it is a state of the model.
+fn of_the_model(path: &Path, profile: &ModelProfile) -> Option<(Vec<u8>, RuntimeKind)> {
+    let state = fs::read(path).ok()?;
+    let kind = detect(&state).ok()?;
+    parse(kind, &state, Hints::Model(&profile.geometry)).ok()?;
+    Some((state, kind))
+}
+
 /// What a user would give where the state does not carry its tokens.
 fn prompt(state: &[u8], kind: RuntimeKind, profile: &ModelProfile) -> Prompt {
     let parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
@@ -159,14 +167,9 @@ fn fixtures_come_back_byte_for_byte() {
     let mut seen = 0;
     for entry in fs::read_dir(fixtures()).unwrap() {
         let path = entry.unwrap().path();
-        if !path.is_file() {
+        let Some((state, kind)) = of_the_model(&path, &profile) else {
             continue;
-        }
-        let state = fs::read(&path).unwrap();
-        let kind = detect(&state).unwrap();
-        if parse(kind, &state, Hints::Model(&profile.geometry)).is_err() {
-            continue; // a fixture of another model
-        }
+        };
         let prompt = prompt(&state, kind, &profile);
         for compress in [false, true] {
             let encoding = Encoding {
@@ -218,6 +221,39 @@ fn lossy_encodings_are_smaller_and_keep_the_shape() {
         assert_eq!(back.len(), state.len());
         assert!(len <= last, "{keys} {values}: {len} after {last}");
         last = len;
+    }
+}
+
+#[test]
+fn every_encoding_of_every_state_opens_into_its_runtimes_file() {
+    let profile = profile(&fixtures().join("model"));
+    let compressed = Encoding {
+        compress: true,
+        ..Encoding::of(Preset::K8V4)
+    };
+    let presets = Preset::ALL.map(|(preset, _)| Encoding::of(preset));
+    for entry in fs::read_dir(fixtures()).unwrap() {
+        let path = entry.unwrap().path();
+        let Some((state, kind)) = of_the_model(&path, &profile) else {
+            continue;
+        };
+        let original = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
+        let prompt = prompt(&state, kind, &profile);
+        for encoding in presets.into_iter().chain([compressed]) {
+            let (back, _) = round_trip(&state, kind, &profile, prompt.clone(), encoding);
+            assert_eq!(back.len(), state.len());
+            assert_eq!(detect(&back).unwrap(), kind);
+            let again = parse(kind, &back, Hints::Model(&profile.geometry)).unwrap();
+            let banks = |state: &State| -> Vec<Bank> {
+                state
+                    .banks
+                    .iter()
+                    .map(|placed| placed.bank.clone())
+                    .collect()
+            };
+            assert_eq!(banks(&again), banks(&original), "{}", path.display());
+            assert_eq!(again.tokens, original.tokens);
+        }
     }
 }
 
