@@ -66,14 +66,14 @@ mod prologue;
 mod schedule;
 mod seal;
 mod table;
+mod trust;
 mod verify;
 
 // what banks are
 pub use bank::{Bank, Role, Rows};
 // keys and trust
-pub use keys::{
-    CapsuleId, KeyId, PrefixKey, PublicKey, SigningKey, Trust, TrustedKey, WrappingKey,
-};
+pub use keys::{CapsuleId, KeyId, PrefixKey, PublicKey, SigningKey, WrappingKey};
+pub use trust::{Trust, TrustedKey};
 // sealing
 pub use envelope::Terms;
 pub use seal::{Draft, Sealed, Sealer};

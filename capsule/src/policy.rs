@@ -7,10 +7,11 @@ use crate::{
     binding::{Digest, Model, Rope, Tokenizer},
     envelope::Terms,
     error::{Code, Error, Result},
-    keys::{CapsuleId, PrefixKey, Trust, TrustedKey},
+    keys::{CapsuleId, PrefixKey},
     limits::Limits,
     manifest::{Context, Manifest, Suite},
     prefix::{self, PrefixValue},
+    trust::{Trust, TrustedKey},
 };
 
 /// The scope that restoring needs.
