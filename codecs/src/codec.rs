@@ -214,6 +214,11 @@ impl Codec {
         scratch: &mut Scratch,
     ) -> Result<(), CodecError> {
         check_plain(ctx, plain.len())?;
+        if let Some(other) = scratch.accelerator
+            && other.encode(self, ctx, plain, out, scratch)
+        {
+            return Ok(());
+        }
         match self {
             Self::Raw => {
                 out.clear();
@@ -223,6 +228,19 @@ impl Codec {
             Self::Planes16 | Self::Planes32 => planes::encode(self, ctx, plain, out, scratch),
             Self::Affine { bits, group } => affine::encode(bits, group, ctx, plain, out, scratch),
             Self::Q4k => q4k::encode(ctx, plain, out, scratch),
+        }
+    }
+
+    /// Refuses an encoded frame that is too short or too long for `ctx`, so that a caller allocates
+    /// plain bytes only for a frame that can give them. Those of a codec of fixed rate pass: their
+    /// length is the one that [`Self::encoded_frame_len`] gave.
+    ///
+    /// # Errors
+    /// 902 to 904, as [`Self::decode_frame`] would.
+    pub fn check_frame(self, ctx: &FrameContext<'_>, encoded: &[u8]) -> Result<(), CodecError> {
+        match self {
+            Self::Planes16 | Self::Planes32 => planes::check(self, ctx, encoded),
+            Self::Raw | Self::Affine { .. } | Self::Q4k => Ok(()),
         }
     }
 
@@ -240,6 +258,11 @@ impl Codec {
         scratch: &mut Scratch,
     ) -> Result<(), CodecError> {
         check_plain(ctx, out.len())?;
+        if let Some(other) = scratch.accelerator
+            && other.decode(self, ctx, encoded, out, scratch)
+        {
+            return Ok(());
+        }
         match self {
             Self::Raw => {
                 check_encoded(ctx.plain_len, encoded)?;

@@ -1,8 +1,8 @@
 //! What a codec is told about one frame (codecs-v1 §2).
 
 use crate::{
-    BLOCK_TOKENS, BankShape, CodecError, Dtype, ErrorKind, Place,
-    rope::{Positions, Rotation},
+    BLOCK_TOKENS, BankShape, CodecError, Dtype, ErrorKind, Place, Scratch, q4k,
+    rope::{Positions, Rotation, Turns},
 };
 
 /// One frame of a bank: element type, extent, and for keys how they were rotated.
@@ -68,6 +68,40 @@ impl<'a> FrameContext<'a> {
     #[must_use]
     pub const fn plain_len(&self) -> usize {
         self.plain_len
+    }
+
+    /// Element type.
+    #[must_use]
+    pub const fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Heads, tokens and elements of a row, whose order is `[head][token][dim]`; `None` for a bank
+    /// without a token axis.
+    #[must_use]
+    pub fn extent(&self) -> Option<[usize; 3]> {
+        self.rows.then_some([self.heads, self.tokens, self.dim])
+    }
+
+    /// How far each row of the frame is turned; `None` where the keys' rotation is not stated.
+    ///
+    /// # Errors
+    /// 903 to 905 where rotation or positions break a rule (codecs-v1 §7.1).
+    pub fn turns<'s>(&self, scratch: &'s mut Scratch) -> Result<Option<Turns<'s>>, CodecError> {
+        if self.rotation.is_none() {
+            return Ok(None);
+        }
+        let head = q4k::key_head(
+            self,
+            scratch.kernels,
+            &mut scratch.positions,
+            &mut scratch.table,
+        )?;
+        Ok(Some(Turns {
+            pairing: head.pairing,
+            pairs: head.pairs,
+            table: head.table,
+        }))
     }
 
     /// Rows of a head of the frame, and elements of a row; `None` for a bank without a token axis.

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod accelerator;
 mod affine;
 mod backend;
 mod codec;
@@ -39,11 +40,12 @@ mod rope;
 mod scratch;
 mod zstd_frame;
 
+pub use accelerator::{Accelerator, accelerate, accelerator};
 pub use codec::{Codec, Content};
 pub use error::{CodecError, ErrorKind, Place};
 pub use frame::FrameContext;
 pub use layout::{AffineParams, BLOCK_TOKENS, BankShape, Dtype, ParamDtype, WHOLE_FRAME_BYTES};
 pub use preset::{Choice, Guard, Preset, Reason, choose};
 pub use quality::{FrameQuality, Measurement, Quality};
-pub use rope::{Pairing, Positions, Rotation};
+pub use rope::{Pairing, Positions, Rotation, Turns};
 pub use scratch::Scratch;

@@ -54,7 +54,50 @@ pub(crate) fn encode(
 
 /// Whether the encoded frame is at least 3 % shorter.
 fn gains(encoded: usize, plain: usize) -> bool {
-    encoded <= plain - plain.div_ceil(100) * 3
+    encoded <= plain.saturating_sub(plain.div_ceil(100) * 3)
+}
+
+/// An encoded frame in its parts.
+enum Parts<'a> {
+    Raw(&'a [u8]),
+    Planes { low: &'a [u8], top: &'a [u8] },
+}
+
+/// Checks the lengths that mode and shape give; what is inside the zstd frame is not looked at.
+fn parts<'a>(width: usize, plain_len: usize, encoded: &'a [u8]) -> Result<Parts<'a>, CodecError> {
+    let malformed = |what| CodecError::new(ErrorKind::Malformed, what);
+    let (mode, body) = encoded
+        .split_first()
+        .ok_or(malformed("an encoded frame is empty"))?;
+    match *mode {
+        MODE_RAW => {
+            check_encoded(plain_len.saturating_add(1), encoded)?;
+            Ok(Parts::Raw(body))
+        }
+        MODE_PLANES => {
+            if encoded.len() > plain_len {
+                return Err(CodecError::new(
+                    ErrorKind::Bounds,
+                    "a frame of planes is longer than its plain bytes",
+                )
+                .sides(u64::try_from(plain_len).unwrap_or(u64::MAX), encoded.len()));
+            }
+            let (low, top) = body
+                .split_at_checked(plain_len / width * (width - 1))
+                .ok_or(malformed("a frame of planes is cut short"))?;
+            Ok(Parts::Planes { low, top })
+        }
+        _ => Err(malformed("the mode of a frame of planes is not 0 or 1")),
+    }
+}
+
+/// Refuses a frame whose length alone is wrong, so that its plain bytes need not be allocated.
+pub(crate) fn check(
+    codec: Codec,
+    ctx: &FrameContext<'_>,
+    encoded: &[u8],
+) -> Result<(), CodecError> {
+    parts(width(codec, ctx.dtype)?, ctx.plain_len, encoded).map(drop)
 }
 
 pub(crate) fn decode(
@@ -65,36 +108,17 @@ pub(crate) fn decode(
     scratch: &mut Scratch,
 ) -> Result<(), CodecError> {
     let width = width(codec, ctx.dtype)?;
-    let malformed = |what| CodecError::new(ErrorKind::Malformed, what);
-    let (mode, body) = encoded
-        .split_first()
-        .ok_or(malformed("an encoded frame is empty"))?;
-    match *mode {
-        MODE_RAW => {
-            check_encoded(out.len() + 1, encoded)?;
-            out.copy_from_slice(body);
-            Ok(())
-        }
-        MODE_PLANES => {
-            if encoded.len() > out.len() {
-                return Err(CodecError::new(
-                    ErrorKind::Bounds,
-                    "a frame of planes is longer than its plain bytes",
-                )
-                .sides(u64::try_from(out.len()).unwrap_or(u64::MAX), encoded.len()));
-            }
+    match parts(width, out.len(), encoded)? {
+        Parts::Raw(plain) => out.copy_from_slice(plain),
+        Parts::Planes { low, top } => {
             let elements = out.len() / width;
-            let (low, frame) = body
-                .split_at_checked(elements * (width - 1))
-                .ok_or(malformed("a frame of planes is cut short"))?;
             if scratch.bytes.len() < elements {
                 scratch.bytes.resize(elements, 0);
             }
-            let top = &mut scratch.bytes[..elements];
-            scratch.zstd.decompress(frame, top)?;
-            (scratch.kernels.merge)(width, low, top, out);
-            Ok(())
+            let plane = &mut scratch.bytes[..elements];
+            scratch.zstd.decompress(top, plane)?;
+            (scratch.kernels.merge)(width, low, plane, out);
         }
-        _ => Err(malformed("the mode of a frame of planes is not 0 or 1")),
     }
+    Ok(())
 }

@@ -34,6 +34,18 @@ pub enum Positions<'a> {
     Listed(&'a [i64]),
 }
 
+/// The angles of a frame's rows by their cosines and sines, as the format prescribes them
+/// (codecs-v1 §7.2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Turns<'a> {
+    /// Which elements form a pair.
+    pub pairing: Pairing,
+    /// Pairs of a row; 0 where keys are stored un-rotated.
+    pub pairs: usize,
+    /// For each token of the frame the cosines of its pairs and then their sines.
+    pub table: &'a [f32],
+}
+
 /// The largest angle, in radians, for which the range reduction is prescribed.
 pub(crate) const MAX_ANGLE: f64 = 1_073_741_824.0;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::{
+    accelerator::{Accelerator, accelerator},
     backend::{Kernels, cpu},
     zstd_frame::Zstd,
 };
@@ -11,6 +12,7 @@ use crate::{
 /// frames of a size no call allocates.
 pub struct Scratch {
     pub(crate) kernels: &'static Kernels,
+    pub(crate) accelerator: Option<&'static dyn Accelerator>,
     pub(crate) zstd: Zstd,
     pub(crate) bytes: Vec<u8>,
     pub(crate) floats: Vec<f32>,
@@ -20,14 +22,19 @@ pub struct Scratch {
 
 impl Scratch {
     /// Buffers of a worker that uses the machine's best path, or the one that the environment
-    /// variable `KVCAP_CPU` names, if the machine has it.
+    /// variable `KVCAP_CPU` names, if the machine has it; and before it the process's accelerator,
+    /// if one was chosen ([`crate::accelerate`]).
     #[must_use]
     pub fn new() -> Self {
-        Self::with(cpu::selected())
+        Self {
+            accelerator: accelerator(),
+            ..Self::with(cpu::selected())
+        }
     }
 
     /// Buffers of a worker that uses the path `name`: `reference`, `portable`, `avx2`, `avx512` or
-    /// `neon`; `None` where this machine does not have it. Every path gives the same bits.
+    /// `neon`, and no accelerator; `None` where this machine does not have it. Every path gives the
+    /// same bits.
     #[must_use]
     pub fn with_path(name: &str) -> Option<Self> {
         cpu::paths().find(|path| path.name == name).map(Self::with)
@@ -48,6 +55,7 @@ impl Scratch {
     const fn with(kernels: &'static Kernels) -> Self {
         Self {
             kernels,
+            accelerator: None,
             zstd: Zstd::new(),
             bytes: Vec::new(),
             floats: Vec::new(),

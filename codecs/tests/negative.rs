@@ -389,3 +389,29 @@ fn rotations_out_of_bounds() {
     assert_eq!(encode(&[0.0], Positions::Listed(&[1, 2, 3])), Some(903));
     assert_eq!(encode(&[0.5], Positions::Listed(&[9, -2, 3, 4])), None);
 }
+
+#[test]
+fn a_short_frame_of_planes_is_refused_before_its_plain_bytes_are_allocated() {
+    let mut frame = vec![1];
+    frame.extend([0x5a; ELEMENTS]);
+    frame.extend(good());
+    let told = FrameContext::new(&SHAPE, Dtype::F16, 0).unwrap();
+    for mode in [0, 1, 2] {
+        frame[0] = mode;
+        for len in 0..=frame.len() {
+            let checked = Codec::Planes16.check_frame(&told, &frame[..len]);
+            let decoded = code(Codec::Planes16, &SHAPE, Dtype::F16, &frame[..len]);
+            assert!(checked.is_ok() || checked.err().map(|e| e.code()) == decoded);
+        }
+    }
+    let claimed = BankShape::Tokens {
+        heads: 1,
+        tokens: 1,
+        dim: 1 << 50,
+    };
+    let told = FrameContext::new(&claimed, Dtype::F16, 0).unwrap();
+    for (frame, want) in [(&[][..], 902), (&[0, 1, 2], 903), (&[1, 2, 3], 902)] {
+        let error = Codec::Planes16.check_frame(&told, frame).unwrap_err();
+        assert_eq!(error.code(), want);
+    }
+}

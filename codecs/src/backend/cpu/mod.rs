@@ -137,22 +137,30 @@ macro_rules! compiled_for {
                 kernels::key_moments::<$isa, E>(head, x, out, scratch);
             }
 
-            // SAFETY (of each call): `paths` hands a table out only after detecting its features.
             #[allow(unused_unsafe, reason = "the portable table has no features")]
             Kernels {
                 name: $name,
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 affine_encode: |p, x, out| unsafe { by_params!(p, affine_encode(x, out)) },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 affine_decode: |p, x, out| unsafe { by_params!(p, affine_decode(x, out)) },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 split: |width, x, low, top| unsafe { split(width, x, low, top) },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 merge: |width, low, top, out| unsafe { merge(width, low, top, out) },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 turn: |frequencies, position, out| unsafe { turn(frequencies, position, out) },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 keys_encode: |head, x, out, scratch| unsafe {
                     by_dtype!(head.dtype, keys_encode(head, x, out, scratch))
                 },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 keys_decode: |head, x, out, scratch| unsafe {
                     by_dtype!(head.dtype, keys_decode(head, x, out, scratch))
                 },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 sums: |dtype, x, y| unsafe { by_dtype!(dtype, sums(x, y)) },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
                 key_moments: |head, x, out, scratch| unsafe {
                     by_dtype!(head.dtype, key_moments(head, x, out, scratch))
                 },
