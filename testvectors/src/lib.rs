@@ -21,6 +21,7 @@ pub mod decode;
 pub mod example;
 pub mod fixture;
 pub mod generate;
+pub mod model;
 pub mod parts;
 pub mod raw;
 pub mod reader;

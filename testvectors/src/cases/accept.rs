@@ -5,8 +5,9 @@ use kvcap::{PrefixValue, Section, SectionKind, Stream, Suite, Terms};
 use crate::{
     case::{Made, given},
     cases,
-    context::{ExpectedPrefix, Range, hex, model_json},
+    context::{ExpectedPrefix, Range, hex},
     fixture::{self, CHUNK, EXPIRES, ISSUED, OTHER_WRAP, TOKENS, WRAP_KEY},
+    model::model_json,
 };
 
 /// The base capsule's context, changed.

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::{
     case::{Made, given},
     cases,
-    context::{ExpectedPrefix, hex, model_json},
+    context::{ExpectedPrefix, hex},
     fixture::{self, TOKENS},
+    model::model_json,
 };
 use kvcap::{
     Parent,

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod manifest;
 pub mod resealed;
 pub mod signature;
+pub mod streams;
 
 use crate::case::Case;
 
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("signature", signature::CASES),
         ("claims", claims::CASES),
         ("manifest", manifest::CASES),
+        ("streams", streams::CASES),
         ("binding", binding::CASES),
         ("body", body::CASES),
         ("resealed", resealed::CASES),
