@@ -44,10 +44,9 @@ class Decoder:
         require(depth <= MAX_DEPTH, 204, "nested too deep")
         require(n <= MAX_ITEMS - self.items, 204, "too many items")
 
-    def item(self, depth=1, is_key=False):
+    def item(self, depth=1):
         """The next item; `depth` is the one that it has if it is an array or map."""
         major, arg = self.head()
-        require(not is_key or major in (UINT, NINT, TEXT), 205, "map key is neither integer nor text")
         if major == UINT:
             return arg
         if major == NINT:
@@ -61,7 +60,7 @@ class Decoder:
             return [self.item(depth + 1) for _ in range(arg)]
         if major == MAP:
             self.count(2 * arg, depth)
-            return {key: self.item(depth + 1) for key in self.keys(arg)}
+            return {key: self.item(depth + 1) for key in self.keys(arg, depth)}
         return arg == 21
 
     def text(self, length):
@@ -70,12 +69,13 @@ class Decoder:
         except UnicodeDecodeError:
             raise Refusal(201, "text is not UTF-8") from None
 
-    def keys(self, n):
+    def keys(self, n, depth=1):
         """Yields each of n keys, which the caller answers by reading its value."""
         last = None
         for _ in range(n):
             start = self.pos
-            key = self.item(is_key=True)
+            key = self.item(depth + 1)
+            require(type(key) in (int, str), 205, "map key is neither integer nor text")
             encoded = bytes(self.data[start : self.pos])
             require(encoded != last, 203, "key stands twice")
             require(last is None or encoded > last, 202, "keys out of order")
@@ -97,8 +97,10 @@ def decode(data):
 def decode_map(data, not_a_map, judge=lambda key: None):
     """(value, raw bytes of each value) of one map. `judge` sees a key before its value is read."""
     decoder = Decoder(data)
-    major, n = decoder.head()
-    require(major == MAP, not_a_map, "not a map")
+    if data and data[0] >> 5 != MAP:
+        decode(data)
+        raise Refusal(not_a_map, "not a map")
+    _, n = decoder.head()
     decoder.count(2 * n, 1)
     value, raw = {}, {}
     for key in decoder.keys(n):

@@ -120,6 +120,7 @@ def parse_header(protected):
         require(label != CRIT, 215)
         require(label in KNOWN_LABELS, 213, f"label {label}")
 
+    require(protected[0] >> 5 == cbor.MAP, 210, "protected header is not a map")
     header, _ = cbor.decode_map(protected, 210, judge)
     for label in sorted(KNOWN_LABELS):
         require(label in header, 214, f"label {label}")

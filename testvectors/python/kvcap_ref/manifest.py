@@ -31,6 +31,7 @@ class Bank:
     plain_len: int
     chunk_len: int
     rotation: int | None
+    asked: list | None = None  # the codec that was asked for, where a finer one was chosen
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ def uint(x, where):
     field(is_uint(x), where)
 
 
+def u32(x, where):
+    field(is_uint(x) and x < 1 << 32, where)
+
+
 def flag(x, where):
     field(is_uint(x) and x <= 1, where)
 
@@ -109,8 +114,8 @@ def boolean(x, where):
     field(type(x) is bool, where)
 
 
-def integer(x, where):
-    field(type(x) is int, where)
+def i64(x, where):
+    field(type(x) is int and -(1 << 63) <= x < 1 << 63, where)
 
 
 def sized(n):
@@ -170,9 +175,9 @@ def ascending(values):
     return all(a < b for a, b in zip(values, values[1:]))
 
 
-def ascending_uints(least=0):
+def ascending_numbers(check, least=0):
     def checked(x, where):
-        list_of(uint, least)(x, where)
+        list_of(check, least)(x, where)
         field(ascending(x), f"{where} is not ascending")
 
     return checked
@@ -206,7 +211,7 @@ def capture_flags(x, where):
 
 
 def layers(x, where):
-    tuple_of(uint, ascending_uints())(x, where)
+    tuple_of(uint, ascending_numbers(u32))(x, where)
     require(x[0] <= MAX_LAYERS, 503, where)
 
 
@@ -218,7 +223,7 @@ SCALINGS = {
     4: (list_of(f64, 1), list_of(f64, 1), uint, f64, boolean),
     5: (list_of(f64, 1),),
     6: (f64,),
-    7: (list_of(uint, 1), boolean),
+    7: (list_of(u32, 1), boolean),
 }
 
 
@@ -262,6 +267,8 @@ def shape(x, where):
 def rows(x, where):
     list_of(uint, 1)(x, where)
     field(x[0] in (0, 1, 2) and len(x) == (1 if x[0] == 2 else 2), where)
+    if x[0] == 1:
+        u32(x[1], where)
 
 
 def chunk_len(x, where):
@@ -273,11 +280,11 @@ def role(x, where):
     field(is_uint(x) and x <= OPAQUE, where)
 
 
-codec = list_of(uint, 1)
+codec = list_of(uint)
 
 BANK = map_of(
-    {1: uint, 2: role, 3: uint, 4: uint, 5: dtype, 6: shape, 7: rows, 8: uint, 9: codec, 10: uint, 11: chunk_len},
-    {12: tuple_of(codec, any64, any64), 13: uint},
+    {1: uint, 2: role, 3: u32, 4: u32, 5: dtype, 6: shape, 7: rows, 8: uint, 9: codec, 10: uint, 11: chunk_len},
+    {12: tuple_of(codec, any64, any64), 13: u32},
 )
 SECTION = map_of({1: uint, 2: uint, 3: string, 10: uint, 11: chunk_len})
 
@@ -316,13 +323,15 @@ def extensions(x, where):
         field(type(v) is dict and v and all(is_uint(k) for k in v), at)
         field(all(type(b) is bytes for b in v.values()), at)
 
-    map_of({1: ascending_uints(), 2: values})(x, where)
+    map_of({1: ascending_numbers(uint), 2: values})(x, where)
     require(not x[1], 506, f"{where}: {x[1]}")
 
 
-ROPE = map_of({1: ascending_uints(1), 2: flag, 3: uint, 4: f64, 5: scaling, 6: integer, 7: flag, 8: uint, 9: uint})
+ROPE = map_of(
+    {1: ascending_numbers(u32, 1), 2: flag, 3: u32, 4: f64, 5: scaling, 6: i64, 7: flag, 8: u32, 9: u32}
+)
 MODEL = map_of({1: digest, 2: digest, 3: digest, 4: limited(list_of(tuple_of(digest, f64)), MAX_ADAPTERS), 5: string})
-TOKENIZER = map_of({1: digest, 2: uint, 3: string, 4: string, 5: named(uint)}, {6: digest})
+TOKENIZER = map_of({1: digest, 2: u32, 3: string, 4: string, 5: named(u32)}, {6: digest})
 RUNTIME = map_of({1: string, 2: string, 3: string, 4: named(string)})
 CONTEXT = map_of(
     {
@@ -350,7 +359,7 @@ MANIFEST = map_of(
 def make_stream(x):
     if x[1] == 1:
         return Section(x[2], x[3], x[10], x[11])
-    return Bank(*(x[k] for k in range(2, 12)), x.get(13))
+    return Bank(*(x[k] for k in range(2, 12)), x.get(13), x[12][0] if 12 in x else None)
 
 
 def parse(payload, prologue, claims):
@@ -450,8 +459,6 @@ def check_bank(manifest, bank, measure, where):
     codecs.check(bank, measure.encoded_len, where)
     lossy = codecs.is_lossy(bank.codec)
     require(lossy == (measure.receipt is not None), 507, f"{where}: receipt")
-    if lossy:
-        codecs.receipt.check(measure.receipt)
     check_rotation(manifest, bank, lossy, where)
 
 

@@ -55,7 +55,14 @@ class Opened:
         encoded = self.encoded(stream)
         if isinstance(described, manifest.Section):
             return encoded
-        return codecs.decode(described, encoded, self.context_of(described))
+        return self.decoded(stream, encoded)
+
+    def decoded(self, stream, encoded):
+        """The canonical bytes of a bank, from its encoded ones."""
+        bank, signed = self.manifest.streams[stream], self.manifest.measured[stream].receipt
+        if signed is not None:
+            codecs.receipt.check(signed)
+        return codecs.decode(bank, encoded, self.context_of(bank))
 
     def context_of(self, bank):
         """What a codec needs beside its own bytes: the positions of the rows, and the rotation table."""

@@ -55,14 +55,14 @@ class Table:
 
 
 def parse(region, manifest):
-    """T-1, F-5 and T-2 over the table region: one `Table` a stream."""
+    """T-1, T-2 and F-5 over the table region: one `Table` a stream."""
     sizes = [ROW * chunk_count(m.encoded_len, s.chunk_len) for s, m in zip(manifest.streams, manifest.measured)]
     require(sum(sizes) <= len(region), 802, f"{sum(sizes)} bytes of rows in {len(region)}")
-    require(not any(region[sum(sizes) :]), 107, "unused table row")
     tables, at = [], 0
     for i, size in enumerate(sizes):
         rows = bytes(region[at : at + size])
         require(digest(i, rows) == manifest.measured[i].table, 801, f"stream {i}")
         tables.append(Table(i, rows))
         at += size
+    require(not any(region[at:]), 107, "unused table row")
     return tables

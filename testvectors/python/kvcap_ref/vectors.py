@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from . import codecs, ed25519, keys, manifest, open as opening, prefix, verify
+from . import keys, manifest, open as opening, prefix, verify
 from .errors import Refusal, require
 
 # Names of element types that vectors state.
@@ -108,7 +108,7 @@ def read(opened, reads, released, streams):
     for i, described in enumerate(opened.manifest.streams):
         plain = None
         if isinstance(described, manifest.Bank):
-            plain = codecs.decode(described, encoded[i], opened.context_of(described))
+            plain = opened.decoded(i, encoded[i])
         streams.append({"bank": plain and sha256(plain), "len": len(encoded[i]), "sha256": sha256(encoded[i])})
 
 

@@ -278,7 +278,9 @@ class Registry(unittest.TestCase):
     def test_lengths_of_shapes(self):
         self.assertEqual(dtype.plain_len([48, 4, 64, 1], [0, 2, 3, 128]), 2 * 3 * (64 + 8))
         self.assertEqual(dtype.plain_len(36, [0, 1, 1, 64]), 68)
-        self.assertEqual(code_of(dtype.plain_len, 36, [0, 1, 1, 65]), 903)
+        self.assertEqual(code_of(dtype.plain_len, 36, [0, 1, 1, 65]), 507)
+        self.assertEqual(code_of(dtype.plain_len, 36, [1, 32, 34]), 507)
+        self.assertEqual(dtype.plain_len(36, [1, 34, 32]), 34 * 34)
         self.assertEqual(code_of(dtype.plain_len, 3, [1, 1 << 63]), 507)
         self.assertEqual(dtype.plain_len(3, [1]), 4)
 

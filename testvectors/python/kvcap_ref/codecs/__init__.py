@@ -23,9 +23,9 @@ def is_lossy(codec):
 
 def registered(codec):
     """R-1."""
-    if codec[0] == AFFINE:
+    if codec[:1] == [AFFINE]:
         return len(codec) == 3 and codec[1] in (3, 4, 5, 6, 8) and codec[2] in (32, 64, 128)
-    return codec[0] in (EXACT, PLANES16, Q4K, PLANES32) and len(codec) == 1
+    return len(codec) == 1 and codec[0] in (EXACT, PLANES16, Q4K, PLANES32)
 
 
 def applies(bank):
@@ -61,7 +61,8 @@ def padme(length):
 
 def check(bank, encoded_len, where):
     """S-7 of capsule-v1."""
-    require(registered(bank.codec), 901, f"{where}: codec {bank.codec}")
+    for codec in [bank.codec] if bank.asked is None else [bank.codec, bank.asked]:
+        require(registered(codec), 901, f"{where}: codec {codec}")
     require(applies(bank), 903, f"{where}: codec {bank.codec} on dtype {bank.dtype}, role {bank.role}")
     total = sum_of_frames(bank, lambda frame: frame_len(bank, frame))
     if is_packed(bank.codec):

@@ -45,17 +45,18 @@ def block(dtype):
 
 def row_bytes(dtype, dim):
     elements, size = block(dtype)
-    require(dim % elements == 0, 903, "a row is no whole number of blocks")
+    require(dim % elements == 0, 507, "a row is no whole number of blocks")
     return dim // elements * size
 
 
 def plain_len(dtype, shape):
-    """Bytes of a bank (L-1). What does not fit 64 bits is inconsistent with any stated length (S-2)."""
+    """Bytes of a bank, by L-1 and with the code of S-2."""
     if shape[0] == 0:
         _, heads, tokens, dim = shape
         length = heads * tokens * row_bytes(dtype, dim)
     else:
-        length = row_bytes(dtype, math.prod(shape[1:]))
+        *others, last = shape[1:] or [1]
+        length = math.prod(others) * row_bytes(dtype, last)
     require(length < 1 << 64, 507, "shape overflows")
     return length
 
