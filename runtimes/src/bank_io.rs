@@ -141,10 +141,13 @@ impl<'a> BankCodec<'a> {
                 return write(at, encoded);
             }
             let frame = self.frame(at)?;
+            let refused = |error: CodecError| codec_error(&error).at(self.name());
+            // a few bytes must not ask for all that a shape may claim
+            codec.check_frame(&frame, encoded).map_err(refused)?;
             plain.resize(frame.plain_len(), 0);
             codec
                 .decode_frame(&frame, encoded, &mut plain, &mut scratch)
-                .map_err(|error| codec_error(&error).at(self.name()))?;
+                .map_err(refused)?;
             write(at, &plain)
         })?;
         (buffers.plain, buffers.codec) = (plain, scratch);

@@ -126,8 +126,13 @@ fn rows(bank: &BankEntry, positions: Option<&Range<u64>>) -> Result<Range<u64>> 
     };
     match (positions, bank.rows) {
         (None, _) => Ok(0..tokens),
+        // a bank may begin after the capsule's first position
         (Some(wanted), RowsEntry::From(start)) if bank.window == 0 => {
-            Ok(wanted.start - start..wanted.end - start)
+            let place = |position: u64| position.checked_sub(start);
+            match (place(wanted.start), place(wanted.end)) {
+                (Some(first), Some(end)) => Ok(first..end),
+                _ => Err(outside("positions").sides(format_args!("from {start}"), shown(wanted))),
+            }
         }
         _ => Err(Error::new(
             Code::BodyRange,
@@ -313,5 +318,39 @@ impl Taken<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvcap::Role;
+    use kvcap_codecs::Codec;
+
+    use super::*;
+
+    #[test]
+    fn positions_before_a_banks_first_row_are_refused() {
+        let bank = BankEntry {
+            role: Role::Key,
+            layer: 0,
+            index: 0,
+            dtype: Dtype::F16,
+            shape: BankShape::Tokens {
+                heads: 1,
+                tokens: 6,
+                dim: 4,
+            },
+            rows: RowsEntry::From(10),
+            window: 0,
+            codec: Codec::Raw,
+            rotation: None,
+            chunk_len: 4096,
+            fallback: None,
+        };
+        assert_eq!(rows(&bank, Some(&(11..13))).unwrap(), 1..3);
+        for early in [3..5, 9..12] {
+            let error = rows(&bank, Some(&early)).unwrap_err();
+            assert_eq!(error.code(), Code::BodyRange);
+        }
     }
 }
