@@ -3,7 +3,7 @@
 use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
 
 use kvcap::{Code, Error, Opened, Result, Stream};
-use kvcap_runtimes::{Selection, check_quality, extract, open_state};
+use kvcap_runtimes::{Selection, check_quality, extract, open_quantized, open_state};
 
 use crate::{
     args::{Common, range},
@@ -54,6 +54,10 @@ pub(crate) struct Args {
     /// Write these positions alone, as plain tensors (safetensors)
     #[arg(long, value_name = "A..B", conflicts_with = "section", value_parser = range::<u64>)]
     positions: Option<Range<u64>>,
+    /// Write an mlx-lm state that was sealed with q8 or q4 as mlx-lm's own quantized cache; nothing is
+    /// encoded again
+    #[arg(long, conflicts_with_all = ["section", "layers", "positions"])]
+    quantized: bool,
 }
 
 /// # Errors
@@ -104,7 +108,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             };
             extract(&opened, &selection, output.file(), &mut |_| {})?.len
         }
-        None => state(&opened, &output, common)?,
+        None => args.state(&opened, &output, common)?,
     };
     output.commit()?;
     report.row(
@@ -127,13 +131,19 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     Ok(report)
 }
 
-fn state(opened: &Opened<File>, output: &Output, common: &Common) -> Result<u64> {
-    let plain = opened.manifest().context.banks();
-    let plain = plain.filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
-    let bar = progress::bar(common, "open", plain.sum());
-    let written = open_state(opened, output.file(), &mut |done| bar.inc(done));
-    bar.finish_and_clear();
-    Ok(written?.state_len)
+impl Args {
+    fn state(&self, opened: &Opened<File>, output: &Output, common: &Common) -> Result<u64> {
+        let plain = opened.manifest().context.banks();
+        let plain = plain.filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
+        let bar = progress::bar(common, "open", plain.sum());
+        let mut told = |done| bar.inc(done);
+        let written = match self.quantized {
+            true => open_quantized(opened, output.file(), &mut told),
+            false => open_state(opened, output.file(), &mut told),
+        };
+        bar.finish_and_clear();
+        Ok(written?.state_len)
+    }
 }
 
 fn section(opened: &Opened<File>, name: &str, output: &Output) -> Result<u64> {
