@@ -7,7 +7,7 @@ use kvcap::{
     CaptureFlags, Code, Error, MAX_LIFETIME, PrefixValue, Result, SectionKind, Suite, Terms,
     binding::Digest,
 };
-use kvcap_codecs::{Codec, Preset};
+use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, State, detect,
     parse, seal_state,
@@ -74,6 +74,13 @@ pub(crate) struct Args {
     /// Another codec for values
     #[arg(long, value_name = "CODEC", value_parser = codec)]
     values: Option<Codec>,
+    /// The largest measured error that a lossy bank may have (centred key error, or relative RMSE of
+    /// values) before it gets a finer codec; off to take every bank as asked
+    #[arg(long, value_name = "LIMIT", default_value = "0.175", value_parser = limit)]
+    guard: f64,
+    /// Keep a bank exact that holds infinities or NaN, instead of refusing to encode it with loss
+    #[arg(long)]
+    keep_non_finite: bool,
     /// Compress exact banks without loss. Their lengths then tell how repetitive the state is
     #[arg(long)]
     compress: bool,
@@ -212,11 +219,17 @@ impl Args {
             Encode::Q4 => Preset::Q4,
             Encode::Q4k => Preset::Q4k,
         };
+        let guard = Guard {
+            limit: self.guard,
+            exact_where_non_finite: self.keep_non_finite,
+        };
         Encoding {
+            preset,
             keys: self.keys,
             values: self.values,
             compress: self.compress,
-            ..Encoding::of(preset)
+            // an infinite limit measures nothing, unless values that are not finite are looked for
+            guard: Some(guard).filter(|guard| guard.limit.is_finite() || self.keep_non_finite),
         }
     }
 
@@ -315,6 +328,15 @@ impl Args {
             );
         }
         report
+    }
+}
+
+/// A bound of the guard: a positive number, or `off`.
+fn limit(text: &str) -> Result<f64, String> {
+    match (text, text.parse()) {
+        ("off", _) => Ok(f64::INFINITY),
+        (_, Ok(limit)) if limit > 0.0 && f64::is_finite(limit) => Ok(limit),
+        _ => Err("a limit is a positive number, or off".to_owned()),
     }
 }
 
