@@ -81,7 +81,9 @@ class Mutator:
         if type(container) is list:
             container.insert(key, copy.deepcopy(old))
         else:
-            container[self.rng.choice([0, 14, 15, 20, -1, "x", key + 1 if type(key) is int else 3])] = copy.deepcopy(old)
+            container[self.rng.choice([0, 14, 15, 20, -1, "x", key + 1 if type(key) is int else 3])] = copy.deepcopy(
+                old
+            )
 
     def other_type(self):
         return self.rng.choice([0, 1, -1, 1 << 63, b"", bytes(32), "", "text", [], [0], {}, {1: 1}, True, False])

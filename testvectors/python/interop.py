@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from kvcap_ref import codecs, keys, manifest, open as opening
+from kvcap_ref import codecs, keys, manifest
+from kvcap_ref import open as opening
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
 TOKENS = 16
@@ -77,7 +78,13 @@ class Exchange:
 
     def ours_to_theirs(self, state, suite):
         capsule, out = self.new("ours.kvcap"), self.new("state")
-        call(*self.reference("seal", state, "-o", capsule, "--model", self.model, *self.keys()), "--tokens", self.tokens, "--suite", suite)
+        call(
+            *self.reference("seal", state, "-o", capsule, "--model", self.model, *self.keys()),
+            "--tokens",
+            self.tokens,
+            "--suite",
+            suite,
+        )
         call(self.kvcap, "verify", capsule, "--trust", self.public, "--model", self.model)
         call(self.kvcap, "inspect", capsule)
         call(self.kvcap, "open", capsule, *self.opening(), "--model", self.model, "-o", out)
@@ -131,7 +138,9 @@ def main():
     os.chdir(Path(__file__).resolve().parent)
     with tempfile.TemporaryDirectory() as folder:
         exchange = Exchange(kvcap, Path(folder))
-        raws = [FIXTURES / name for name in ("mlx031_f16.safetensors", "mlx032_hybrid.safetensors", "mlx032_q4.safetensors")]
+        raws = [
+            FIXTURES / name for name in ("mlx031_f16.safetensors", "mlx032_hybrid.safetensors", "mlx032_q4.safetensors")
+        ]
         for state in raws:
             for suite in (1, 2):
                 exchange.ours_to_theirs(state, suite)

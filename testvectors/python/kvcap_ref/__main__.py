@@ -8,7 +8,8 @@ import struct
 import sys
 import time
 
-from . import ed25519, keys, kvid, manifest, open as opening, prefix, raw, seal, vectors, verify
+from . import ed25519, keys, kvid, manifest, prefix, raw, seal, vectors, verify
+from . import open as opening
 from .envelope import Claims
 from .errors import Refusal, require
 

@@ -9,7 +9,10 @@ from .schedule import b3
 SCALINGS = {
     "none": (0, ()),
     "linear": (1, ("factor",)),
-    "yarn": (2, ("factor", "original", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "truncate")),
+    "yarn": (
+        2,
+        ("factor", "original", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "truncate"),
+    ),
     "llama3": (3, ("factor", "low_freq_factor", "high_freq_factor", "original")),
     "longrope": (4, ("short", "long", "original", "attention_factor", "long_used")),
     "factors": (5, ("factors",)),

@@ -6,8 +6,29 @@ from collections import Counter
 from dataclasses import dataclass
 
 from . import cbor, codecs
-from .envelope import is_text
 from .errors import require
+from .fields import (
+    any64,
+    array,
+    ascending_numbers,
+    boolean,
+    digest,
+    f64,
+    field,
+    flag,
+    i64,
+    is_uint,
+    limited,
+    list_of,
+    map_of,
+    named,
+    one,
+    sized,
+    string,
+    tuple_of,
+    u32,
+    uint,
+)
 from .table import chunk_count
 
 MAX_STREAMS, MAX_RECIPIENTS, MAX_LAYERS, MAX_ADAPTERS = 4096, 16, 65_536, 64
@@ -81,124 +102,6 @@ class Manifest:
         """Index of the section of a kind that occurs once, or None."""
         found = (i for i, s in enumerate(self.streams) if isinstance(s, Section) and s.kind == kind)
         return next(found, None)
-
-
-# Fields. Each check raises KVC-501 for what its CDDL does not allow.
-
-
-def is_uint(x):
-    return type(x) is int and x >= 0
-
-
-def field(condition, where):
-    require(condition, 501, where)
-
-
-def uint(x, where):
-    field(is_uint(x), where)
-
-
-def u32(x, where):
-    field(is_uint(x) and x < 1 << 32, where)
-
-
-def flag(x, where):
-    field(is_uint(x) and x <= 1, where)
-
-
-def one(x, where):
-    field(is_uint(x) and x == 1, where)
-
-
-def boolean(x, where):
-    field(type(x) is bool, where)
-
-
-def i64(x, where):
-    field(type(x) is int and -(1 << 63) <= x < 1 << 63, where)
-
-
-def sized(n):
-    return lambda x, where: field(type(x) is bytes and len(x) == n, where)
-
-
-digest, any64 = sized(32), sized(8)
-
-
-def f64(x, where):
-    any64(x, where)
-    field(math.isfinite(struct.unpack("<d", x)[0]), f"{where} is not finite")
-
-
-def string(x, where):
-    field(is_text(x, 0, 1024), where)
-
-
-def array(x, where, least=0):
-    field(type(x) is list and len(x) >= least, where)
-
-
-def list_of(check, least=0):
-    def checked(x, where):
-        array(x, where, least)
-        for i, element in enumerate(x):
-            check(element, f"{where}[{i}]")
-
-    return checked
-
-
-def tuple_of(*checks):
-    def checked(x, where):
-        array(x, where)
-        field(len(x) == len(checks), where)
-        for i, (check, element) in enumerate(zip(checks, x)):
-            check(element, f"{where}[{i}]")
-
-    return checked
-
-
-def map_of(required, optional=None):
-    known = required | (optional or {})
-
-    def checked(x, where):
-        field(type(x) is dict, where)
-        for key, value in x.items():
-            field(key in known, f"{where}.{key} is unknown")
-            known[key](value, f"{where}.{key}")
-        for key in required:
-            field(key in x, f"{where}.{key} is missing")
-
-    return checked
-
-
-def ascending(values):
-    return all(a < b for a, b in zip(values, values[1:]))
-
-
-def ascending_numbers(check, least=0):
-    def checked(x, where):
-        list_of(check, least)(x, where)
-        field(ascending(x), f"{where} is not ascending")
-
-    return checked
-
-
-def named(check):
-    def checked(x, where):
-        list_of(tuple_of(string, check))(x, where)
-        field(ascending([pair[0].encode() for pair in x]), f"{where} is not ascending")
-
-    return checked
-
-
-def limited(check, most):
-    """A list whose length over the limit is KVC-503 before its elements are looked into."""
-
-    def checked(x, where):
-        require(type(x) is not list or len(x) <= most, 503, where)
-        check(x, where)
-
-    return checked
 
 
 def suite(x, where):
@@ -327,9 +230,7 @@ def extensions(x, where):
     require(not x[1], 506, f"{where}: {x[1]}")
 
 
-ROPE = map_of(
-    {1: ascending_numbers(u32, 1), 2: flag, 3: u32, 4: f64, 5: scaling, 6: i64, 7: flag, 8: u32, 9: u32}
-)
+ROPE = map_of({1: ascending_numbers(u32, 1), 2: flag, 3: u32, 4: f64, 5: scaling, 6: i64, 7: flag, 8: u32, 9: u32})
 MODEL = map_of({1: digest, 2: digest, 3: digest, 4: limited(list_of(tuple_of(digest, f64)), MAX_ADAPTERS), 5: string})
 TOKENIZER = map_of({1: digest, 2: u32, 3: string, 4: string, 5: named(u32)}, {6: digest})
 RUNTIME = map_of({1: string, 2: string, 3: string, 4: named(string)})
@@ -414,7 +315,9 @@ def check_layers(context, banks):
     count, empty = context[10]
     identities = Counter((b.role, b.layer, b.index) for b in banks)
     require(all(n == 1 for n in identities.values()), 505, "two banks have one identity")
-    require(all(b.layer < count for b in banks) and all(n < count for n in empty), 507, "layer over the number of layers")
+    require(
+        all(b.layer < count for b in banks) and all(n < count for n in empty), 507, "layer over the number of layers"
+    )
     held = {b.layer for b in banks}
     require(held.isdisjoint(empty) and len(held) + len(empty) == count, 507, "layers with and without state")
     roles = Counter((b.layer, b.role) for b in banks)

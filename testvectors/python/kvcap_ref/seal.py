@@ -3,9 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from . import cbor, codecs, ed25519, envelope, keys, manifest, schedule, table, verify
-from .errors import require
-from .prologue import PAGE, ROW, SIZE, Prologue, align
+from . import cbor, ed25519, envelope, keys, schedule, table, verify
+from .prologue import PAGE, ROW, Prologue
 
 
 @dataclass(frozen=True)

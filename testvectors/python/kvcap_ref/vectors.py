@@ -5,7 +5,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from . import keys, manifest, open as opening, prefix, verify
+from . import keys, manifest, prefix, verify
+from . import open as opening
 from .errors import Refusal, require
 
 # Names of element types that vectors state.

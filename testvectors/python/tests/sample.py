@@ -2,7 +2,8 @@
 
 import hashlib
 
-from kvcap_ref import codecs, ed25519, keys, manifest, open as opening, prefix, schedule, seal, verify
+from kvcap_ref import codecs, ed25519, keys, manifest, prefix, schedule, seal, verify
+from kvcap_ref import open as opening
 from kvcap_ref.envelope import Claims
 
 NOW = 1_800_000_000

@@ -3,7 +3,8 @@
 import unittest
 from dataclasses import replace
 
-from kvcap_ref import keys, open as opening, prefix, prologue, verify
+from kvcap_ref import keys, prefix, prologue, verify
+from kvcap_ref import open as opening
 from kvcap_ref.errors import Refusal
 
 from . import sample

@@ -102,7 +102,13 @@ def some_value(rng, depth):
         keys = [rng.randrange(-40, 40) for _ in range(rng.randrange(4))]
         return {k: some_value(rng, depth - 1) for k in keys}
     numbers = rng.choice([30, 300, 70_000, 1 << 33])
-    return [rng.randrange(numbers), -1 - rng.randrange(numbers), rng.randbytes(rng.randrange(30)), "ä" * rng.randrange(20), True][kind]
+    return [
+        rng.randrange(numbers),
+        -1 - rng.randrange(numbers),
+        rng.randbytes(rng.randrange(30)),
+        "ä" * rng.randrange(20),
+        True,
+    ][kind]
 
 
 if __name__ == "__main__":

@@ -75,7 +75,9 @@ class Exact(unittest.TestCase):
             self.assertEqual(code_of(codecs.decode, b, changed), 902)
 
     def test_padme(self):
-        self.assertEqual([codecs.padme(n) for n in (0, 1, 2, 3, 9, 100, 1000, 65537)], [0, 1, 2, 3, 10, 104, 1024, 67584])
+        self.assertEqual(
+            [codecs.padme(n) for n in (0, 1, 2, 3, 9, 100, 1000, 65537)], [0, 1, 2, 3, 10, 104, 1024, 67584]
+        )
 
 
 def zstd_frame(content, blocks, descriptor=0x20, window=b"", size=None):
@@ -238,9 +240,7 @@ class Q4k(unittest.TestCase):
                     context = range(1000, 1300), [pairing, *TABLE[1:]]
                     turner = codecs.rotation_of(b, *context)
                     x = (rng.normal(size=(2, 300, dim)) * 0.1 + np.arange(dim)).astype("<f4")
-                    plain = b"".join(
-                        dtype.narrow(turner.forth(x[:, at : at + 256], at), kind) for at in (0, 256)
-                    )
+                    plain = b"".join(dtype.narrow(turner.forth(x[:, at : at + 256], at), kind) for at in (0, 256))
                     encoded, receipt = codecs.encode(b, plain, context)
                     codecs.check(b, len(encoded), "bank")
                     rmse, _, _, centred = struct.unpack("<4d", receipt)

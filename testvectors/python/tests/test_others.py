@@ -2,6 +2,8 @@
 
 import unittest
 
+from cwt import VerifyError
+
 from kvcap_ref import cbor, prologue
 
 from . import others, sample
@@ -14,7 +16,7 @@ class Others(unittest.TestCase):
     def test_they_notice(self):
         data = bytearray(sample.capsule())
         data[prologue.parse(data).envelope_end - 1] ^= 1
-        with self.assertRaises(Exception):
+        with self.assertRaises(VerifyError):
             others.check_signature(data, sample.PUBLIC)
         manifest = cbor.decode(others.envelope_of(sample.capsule()).payload)
         for change in ({9: 1}, {4: {}}, {1: 2}, {3: []}, {5: "x"}):

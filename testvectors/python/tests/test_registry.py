@@ -4,7 +4,7 @@ import re
 import unittest
 from pathlib import Path
 
-from kvcap_ref import errors, schedule, prefix, keys
+from kvcap_ref import errors
 
 SPEC = Path(__file__).parents[3] / "spec"
 

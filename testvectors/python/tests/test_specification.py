@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kvcap_ref import cbor, codecs, keys, open as opening, vectors, verify
+from kvcap_ref import cbor, codecs, keys, vectors, verify
+from kvcap_ref import open as opening
 from kvcap_ref.codecs import dtype
 from kvcap_ref.manifest import Bank
 from kvcap_ref.schedule import b3

@@ -4,7 +4,19 @@ import struct
 
 from ..errors import require
 from . import affine, planes, q4k, receipt
-from .dtype import BF16, BLOCKS, F16, F32, SAFETENSORS, frame_count, frames, known_dtype, plain_len, sum_of_frames, widen
+from .dtype import (
+    BF16,
+    BLOCKS,
+    F16,
+    F32,
+    SAFETENSORS,
+    frame_count,
+    frames,
+    known_dtype,
+    plain_len,
+    sum_of_frames,
+    widen,
+)
 from .rotation import Rotation
 
 EXACT, PLANES16, AFFINE, Q4K, PLANES32 = range(5)

@@ -28,7 +28,7 @@ def pack(codes, bits):
 
 def decode(frame, rows, dim, dtype, bits, group):
     require(len(frame) == frame_len(rows, dim, dtype, bits, group), 903, "frame length")
-    g, size = groups(dim, group), BLOCKS[dtype][1]
+    g = groups(dim, group)
     split = rows * g * group * bits // 8
     codes = unpack(frame[:split], rows, g * group, bits)
     require(not codes[:, dim:].any(), 902, "codes after the last element")

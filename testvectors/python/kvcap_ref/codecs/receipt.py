@@ -25,8 +25,8 @@ def lanes(products):
     """A frame's sum in eight lanes (§10.2)."""
     padded = np.zeros(-(-len(products) // 8) * 8)
     padded[: len(products)] = products
-    l = in_order(padded.reshape(-1, 8))
-    return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+    s = in_order(padded.reshape(-1, 8))
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 
 
 def measure(frames, heads, tokens, dim, rotation):
