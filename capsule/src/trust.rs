@@ -20,15 +20,18 @@ pub struct TrustedKey {
     pub suites: Vec<u64>,
     /// Start of its window, in seconds.
     pub not_before: u64,
-    /// End of signing: a capsule's `iat` is before it.
+    /// End of signing: a capsule's `iat` is before it. [`Self::NO_END`] for none.
     pub sign_until: u64,
-    /// End of verifying.
+    /// End of verifying. [`Self::NO_END`] for none.
     pub verify_until: u64,
     /// Whether its secret is known to others.
     pub compromised: bool,
 }
 
 impl TrustedKey {
+    /// The end of a window that has none.
+    pub const NO_END: u64 = u64::MAX;
+
     /// A key trusted for every issuer, suite and time.
     #[must_use]
     pub fn new(key: PublicKey) -> Self {
@@ -38,8 +41,8 @@ impl TrustedKey {
             for_capsules: true,
             suites: vec![1, 2],
             not_before: 0,
-            sign_until: u64::MAX,
-            verify_until: u64::MAX,
+            sign_until: Self::NO_END,
+            verify_until: Self::NO_END,
             compromised: false,
         }
     }

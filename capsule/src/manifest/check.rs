@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kvcap_codecs::{BankShape, Codec, Content};
+use kvcap_codecs::{BankShape, Codec, Content, Quality};
 
 use super::{
     BankEntry, Context, Manifest, Prefix, RowsEntry, Section, SectionKind, Stream,
@@ -207,7 +207,7 @@ pub(crate) fn measured(manifest: &Manifest, prologue: Prologue) -> Result<()> {
     let (mut body, mut rows) = (0_u64, 0_u64);
     for (index, (stream, measured)) in context.streams.iter().zip(measured).enumerate() {
         let encoded = measured.encoded_len;
-        lengths(stream, encoded, measured.receipt.is_some())
+        lengths(stream, encoded, measured.receipt.as_ref())
             .map_err(|error| error.at(format_args!("stream {index}")))?;
         let chunks = encoded.div_ceil(stream.chunk_len());
         if chunks > MAX_CHUNKS {
@@ -231,10 +231,10 @@ pub(crate) fn measured(manifest: &Manifest, prologue: Prologue) -> Result<()> {
     Ok(())
 }
 
-fn lengths(stream: &Stream, encoded: u64, receipt: bool) -> Result<()> {
+fn lengths(stream: &Stream, encoded: u64, receipt: Option<&[u8; 32]>) -> Result<()> {
     match stream {
         Stream::Section(section) => {
-            if encoded != section.len || receipt {
+            if encoded != section.len || receipt.is_some() {
                 return Err(contradiction("section").sides(section.len, encoded));
             }
         }
@@ -252,8 +252,13 @@ fn lengths(stream: &Stream, encoded: u64, receipt: bool) -> Result<()> {
                 )
                 .sides(most, encoded));
             }
-            if receipt == bank.codec.is_exact() {
+            if receipt.is_some() == bank.codec.is_exact() {
                 return Err(contradiction("codec and quality receipt"));
+            }
+            if let Some(receipt) = receipt {
+                Quality::from_bytes(receipt).map_err(|error| {
+                    Error::new(Code::CodecNonFinite, error.to_string()).at("quality receipt")
+                })?;
             }
         }
     }

@@ -362,6 +362,8 @@ def check_bank(manifest, bank, measure, where):
     codecs.check(bank, measure.encoded_len, where)
     lossy = codecs.is_lossy(bank.codec)
     require(lossy == (measure.receipt is not None), 507, f"{where}: receipt")
+    if lossy:
+        codecs.receipt.check(measure.receipt)
     check_rotation(manifest, bank, lossy, where)
 
 
