@@ -11,6 +11,7 @@ pub mod cose;
 pub mod framing;
 pub mod header;
 pub mod keys;
+pub mod limits;
 pub mod manifest;
 pub mod resealed;
 pub mod signature;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("keys", keys::CASES),
         ("signature", signature::CASES),
         ("claims", claims::CASES),
+        ("limits", limits::CASES),
         ("manifest", manifest::CASES),
         ("streams", streams::CASES),
         ("binding", binding::CASES),
