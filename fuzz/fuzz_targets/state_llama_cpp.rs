@@ -1,0 +1,9 @@
+//! Any bytes by the adapter of llama.cpp's sequence, session, slot and blob files: what it accepts comes back byte for byte.
+
+#![no_main]
+
+use kvcap_fuzz::parse_state;
+use kvcap_runtimes::RuntimeKind;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| parse_state(RuntimeKind::LlamaCpp, data));

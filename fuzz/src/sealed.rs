@@ -1,0 +1,206 @@
+//! The way past the cipher: saved states, sealed and opened again into a draft and the bytes of its
+//! streams, which a script changes before they are sealed anew.
+
+use std::{io::Cursor, path::Path, sync::LazyLock};
+
+use kvcap::{
+    CaptureFlags, Context, Draft, Expected, Limits, Opened, Policy, Result, Sealer, SectionKind,
+    SigningKey, Suite, Terms, Trust, Untrusted, WrappingKey, hazmat::Entropy,
+};
+use kvcap_codecs::{BankShape, Preset};
+use kvcap_runtimes::{
+    Capture, Encoding, Geometry, Hints, ModelProfile, Prompt, RuntimeKind, detect, open_state,
+    parse, seal_state,
+};
+use kvcap_testvectors::fixture::{self, SIGN_SEED, WRAP_KEY};
+
+use crate::{read_model, scratch_file};
+
+/// The states that seeds are made of, beside each other in `tests/fixtures`.
+pub const FIXTURES: [&str; 5] = [
+    "mlx032_tiny.safetensors",
+    "mlx031_list.safetensors",
+    "mlx032_rotating.safetensors",
+    "llama_ggsq3_q4_0.bin",
+    "mlx032_hybrid.safetensors",
+];
+
+/// A sealed state before encryption.
+#[derive(Clone)]
+pub struct Seed {
+    /// What the capsule says.
+    pub context: Context,
+    /// The encoded bytes of each stream.
+    pub streams: Vec<Vec<u8>>,
+    /// The receipt of each lossy bank.
+    pub receipts: Vec<Option<[u8; 32]>>,
+}
+
+/// What [`Seed::open`] calls with the opened capsule.
+pub type Opening<'a> = &'a mut dyn FnMut(&Opened<&[u8]>);
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures"))
+}
+
+/// The profile of the fixtures' model.
+pub fn fixture() -> &'static ModelProfile {
+    static PROFILE: LazyLock<ModelProfile> =
+        LazyLock::new(|| read_model(&folder().join("model")).expect("the fixture is lawful"));
+    &PROFILE
+}
+
+/// Terms that the policy of [`Seed::open`] accepts.
+pub fn terms() -> Terms {
+    Terms {
+        subject: None,
+        organisation: None,
+        ..fixture::terms()
+    }
+}
+
+/// Seals `state`. Its model has a rotary embedding in every layer, as wide as the first bank's rows.
+pub fn seal(state: &[u8], kind: RuntimeKind, encoding: Encoding, suite: Suite) -> Result<Vec<u8>> {
+    let parsed = parse(kind, &state, Hints::None)?;
+    let dim = parsed
+        .banks
+        .iter()
+        .find_map(|placed| match placed.bank.shape {
+            BankShape::Tokens { dim, .. } => Some(dim),
+            BankShape::Whole { .. } => None,
+        });
+    let mut rope = fixture::rope_of(&[], kvcap::binding::Scaling::None);
+    rope.layers = (0..parsed.layers.min(4096)).collect();
+    rope.rotary_dims = u32::try_from(dim.unwrap_or(64).min(64)).unwrap_or(64) & !1;
+    let profile = ModelProfile {
+        model: fixture::model(),
+        weights: Vec::new(),
+        tokenizer: fixture::tokenizer(),
+        rope: vec![rope],
+        geometry: Geometry::default(),
+    };
+    let tokens = u32::try_from(parsed.positions.end.min(4096)).unwrap_or(0);
+    let capture = Capture {
+        suite,
+        prompt: match parsed.tokens {
+            Some(_) => Prompt::FromState,
+            None if u64::from(tokens) == parsed.positions.end && tokens > 0 => {
+                Prompt::Tokens((0..tokens).collect())
+            }
+            None => Prompt::DangerNone,
+        },
+        public_prefix: false,
+        sections: vec![(SectionKind::History, b"user: hello".to_vec())],
+        runtime_version: String::new(),
+        facts: Vec::new(),
+        hadamard: None,
+        flags: CaptureFlags::default(),
+        context_length: 0,
+    };
+    let (out, _) = seal_state(
+        Cursor::new(Vec::new()),
+        &parsed,
+        &state,
+        &profile,
+        encoding,
+        capture,
+        terms(),
+        &SigningKey::from_seed(&SIGN_SEED),
+        &[&WrappingKey::from_bytes(WRAP_KEY)],
+        &mut |_| {},
+    )?;
+    Ok(out.into_inner())
+}
+
+/// Every fixture, sealed raw, compressed and in four bits.
+pub fn seeds() -> &'static [Seed] {
+    static SEEDS: LazyLock<Vec<Seed>> = LazyLock::new(|| {
+        let mut seeds = Vec::new();
+        for name in FIXTURES {
+            let state = std::fs::read(folder().join(name)).expect("a fixture");
+            let kind = detect(&state).expect("an adapter's own file");
+            for (preset, compress) in [
+                (Preset::Exact, false),
+                (Preset::Exact, true),
+                (Preset::Q4k, false),
+            ] {
+                let encoding = Encoding {
+                    compress,
+                    guard: None,
+                    ..Encoding::of(preset)
+                };
+                let file = seal(&state, kind, encoding, Suite::ChaCha20Poly1305);
+                let seed = Seed::of(&file.expect("a fixture can be sealed"));
+                let mut reached = false;
+                let opened = seed.open(&mut |opened| {
+                    let out = scratch_file();
+                    open_state(opened, &out, &mut |_| {}).expect("an unchanged capsule opens");
+                    reached = true;
+                });
+                assert!(
+                    opened.is_ok() && reached,
+                    "{name} does not come back: {opened:?}"
+                );
+                seeds.push(seed);
+            }
+        }
+        seeds
+    });
+    &SEEDS
+}
+
+impl Seed {
+    /// A capsule of [`seal`] before encryption.
+    fn of(file: &[u8]) -> Self {
+        let mut seed = None;
+        let opened = open(file, &mut |opened| {
+            let manifest = opened.manifest();
+            let streams = 0..manifest.context.streams.len();
+            seed = Some(Self {
+                context: manifest.context.clone(),
+                streams: streams
+                    .map(|index| opened.stream_bytes(index).expect("it is our own"))
+                    .collect(),
+                receipts: manifest.measured.iter().map(|m| m.receipt).collect(),
+            });
+        });
+        opened.expect("an unchanged capsule opens");
+        seed.expect("it has been called")
+    }
+
+    /// Seals it as it now is, verifies, and hands the opened capsule to `then`.
+    ///
+    /// # Errors
+    /// As the sealer and the verifier; what is refused here never reaches `then`.
+    pub fn open(&self, then: Opening<'_>) -> Result<()> {
+        let signer = SigningKey::from_seed(&SIGN_SEED);
+        let key = WrappingKey::from_bytes(WRAP_KEY);
+        let draft = Draft {
+            terms: terms(),
+            context: self.context.clone(),
+            extensions: Vec::new(),
+        };
+        let out = Cursor::new(Vec::new());
+        let entropy = Entropy::danger_chosen(b"fuzz");
+        let mut sealer = Sealer::danger_with_entropy(out, draft, &signer, &[&key], entropy)?;
+        for (bytes, receipt) in self.streams.iter().zip(&self.receipts) {
+            sealer.write(bytes)?;
+            sealer.end_stream(*receipt)?;
+        }
+        let (out, _) = sealer.finish()?;
+        open(&out.into_inner(), then)
+    }
+}
+
+fn open(file: &[u8], then: Opening<'_>) -> Result<()> {
+    let trust = Trust::from(SigningKey::from_seed(&SIGN_SEED).public());
+    let expected = Expected::danger_any_model();
+    let policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
+    let mut reader = file;
+    let verified = Untrusted::read(&mut reader, &Limits::default())?.verify(&policy)?;
+    verified
+        .check_body(&mut reader, &mut |_| {})
+        .expect("our own body is whole");
+    then(&verified.open(file, &WrappingKey::from_bytes(WRAP_KEY))?);
+    Ok(())
+}
