@@ -109,6 +109,27 @@ fn q4k(parts: &mut Parts) {
     parts.plain[0].truncate(len.unwrap() as usize);
 }
 
+/// Keys under q8 in groups of 64, of `len` encoded bytes.
+fn q8(parts: &mut Parts, len: usize, receipt: Option<[u8; 32]>) {
+    put(
+        &mut parts.payload,
+        &stream(0, 9),
+        &encode(&list([2, 8, 64])),
+    );
+    let path = [Step::Key(3), Step::At(0)];
+    edit_list(&mut parts.payload, &path, |entry| {
+        entry.extend(receipt.map(|receipt| Value::Bytes(receipt.to_vec())));
+    });
+    parts.plain[0].truncate(len);
+}
+
+/// A lossy bank's receipt with one number of its four.
+fn receipt(number: usize, value: f64) -> Made {
+    let mut bytes = [0; 32];
+    bytes[8 * number..8 * number + 8].copy_from_slice(&value.to_le_bytes());
+    sealed(|parts| q8(parts, 65 * 68, Some(bytes)))
+}
+
 cases! {
     /// no streams
     banks_empty: R 501 Verify ["§5"] = sealed(|parts| truncate(parts, 0));
@@ -256,10 +277,13 @@ cases! {
     /// `planes32` for f16
     codec_not_for_dtype: R 903 Verify ["S-7"] = of_stream(0, 9, &list([4]));
     /// an affine bank whose encoded length has a scale too many
-    quant_group_mismatch: R 903 Verify ["S-7"] = sealed(|parts| {
-        put(&mut parts.payload, &stream(0, 9), &encode(&list([2, 8, 64])));
-        let path = [Step::Key(3), Step::At(0)];
-        edit_list(&mut parts.payload, &path, |entry| entry.push(Value::Bytes(vec![0; 32])));
-        parts.plain[0].truncate(65 * 68 + 4);
-    });
+    quant_group_mismatch: R 903 Verify ["S-7"] = sealed(|parts| q8(parts, 65 * 68 + 4, Some([0; 32])));
+    /// a lossy bank without a receipt
+    receipt_missing: R 507 Verify ["S-8"] = sealed(|parts| q8(parts, 65 * 68, None));
+    /// a receipt whose first number is NaN
+    receipt_nan: R 905 Verify ["codecs Q-1"] = receipt(0, f64::NAN);
+    /// a receipt whose largest error is infinite
+    receipt_infinite: R 905 Verify ["codecs Q-1"] = receipt(1, f64::INFINITY);
+    /// a receipt whose relative error is negative
+    receipt_negative: R 905 Verify ["codecs Q-1"] = receipt(0, -1.0);
 }
