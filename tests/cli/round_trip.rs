@@ -320,13 +320,14 @@ fn an_affine_mlx_state_opens_as_a_quantized_cache() {
 fn bench_prints_each_codec_beside_memcpy() {
     let folder = Folder::new();
     folder.take("hf_f16.safetensors", "hf.safetensors");
-    for line in [
-        "bench --tokens 256 --rounds 1",
-        "bench hf.safetensors --rounds 1",
+    for (line, q4k) in [
+        ("bench --tokens 256 --rounds 1", true),
+        ("bench hf.safetensors --rounds 1", false),
+        ("bench hf.safetensors --model model --rounds 1", true),
     ] {
         let bench = folder.json(line);
         let codecs = bench["codecs"].as_array().unwrap();
-        assert!(codecs.len() >= 7, "{bench}");
+        assert_eq!(codecs.len(), 7 + usize::from(q4k), "{bench}");
         for codec in codecs {
             assert!(codec["encode_memcpy"].as_f64().unwrap() > 0.0, "{codec}");
         }

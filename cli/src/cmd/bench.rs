@@ -6,9 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvcap::{Code, Error, Result, Role};
-use kvcap_codecs::{BankShape, Codec, Content, Dtype, FrameContext, Scratch};
-use kvcap_runtimes::{Hints, State, detect, parse};
+use kvcap::{
+    Code, Error, Result, Role,
+    binding::{self, Rope},
+};
+use kvcap_codecs::{
+    BankShape, Codec, Content, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch,
+};
+use kvcap_runtimes::{Hints, State, detect, inverse_frequencies, parse};
 use serde_json::json;
 
 use crate::{
@@ -56,6 +61,8 @@ struct Sample {
     shape: BankShape,
     dtype: Dtype,
     content: Content,
+    /// How the keys were rotated, where that is known.
+    rotation: Option<(Pairing, Vec<f64>)>,
     frames: Vec<(u64, Vec<u8>)>,
 }
 
@@ -87,7 +94,8 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let mut facts = Vec::new();
     let affine = |bits| Codec::Affine { bits, group: 64 };
     let exact = [Codec::Raw, Codec::Planes16, Codec::Planes32];
-    for codec in exact.into_iter().chain([8, 6, 5, 4, 3].map(affine)) {
+    let lossy = [8, 6, 5, 4, 3].map(affine).into_iter().chain([Codec::Q4k]);
+    for codec in exact.into_iter().chain(lossy) {
         let Some(measured) = measure(codec, &samples, args.rounds)? else {
             continue;
         };
@@ -173,10 +181,15 @@ impl Args {
                 left -= frame.len();
                 frames.push((index, frame));
             }
+            let rotation = profile.as_ref().and_then(|profile| {
+                let ropes = profile.rope_in(state.runtime);
+                rotation(&ropes, bank.layer, &bank.shape)
+            });
             samples.push(Sample {
                 shape: bank.shape.clone(),
                 dtype: bank.dtype,
                 content,
+                rotation: rotation.filter(|_| content == Content::Keys),
                 frames,
             });
         }
@@ -223,13 +236,30 @@ impl Args {
             }
             frames.push((index, frame));
         }
+        // theta 10,000 over the whole head
+        let pairs = u32::try_from(self.dim / 2).unwrap_or(0);
+        let turn = |pair| 1e4_f64.powf(-f64::from(pair) / f64::from(pairs));
         Sample {
             shape,
             dtype,
-            content: Content::Values,
+            content: Content::Keys,
+            rotation: Some((Pairing::Half, (0..pairs).map(turn).collect())),
             frames,
         }
     }
+}
+
+/// How a layer's keys are rotated.
+fn rotation(ropes: &[Rope], layer: u32, shape: &BankShape) -> Option<(Pairing, Vec<f64>)> {
+    let BankShape::Tokens { dim, .. } = shape else {
+        return None;
+    };
+    let rope = ropes.iter().find(|rope| rope.layers.contains(&layer))?;
+    let pairing = match rope.pairing {
+        binding::Pairing::Half => Pairing::Half,
+        binding::Pairing::Interleaved => Pairing::Interleaved,
+    };
+    Some((pairing, inverse_frequencies(rope, *dim)?))
 }
 
 /// Appends a number as an element.
@@ -260,10 +290,8 @@ fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<Measu
     };
     let (mut encoded, mut decoded) = (Vec::new(), Vec::new());
     for sample in samples {
-        if codec
-            .applies(sample.dtype, &sample.shape, sample.content)
-            .is_err()
-        {
+        let applies = codec.applies(sample.dtype, &sample.shape, sample.content);
+        if applies.is_err() || (codec == Codec::Q4k && sample.rotation.is_none()) {
             continue;
         }
         for (index, plain) in &sample.frames {
@@ -271,7 +299,15 @@ fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<Measu
                 let code = Code::from_number(error.code()).unwrap_or(Code::CodecMalformed);
                 Error::new(code, error.to_string())
             };
-            let frame = FrameContext::new(&sample.shape, sample.dtype, *index).map_err(refused)?;
+            let mut frame =
+                FrameContext::new(&sample.shape, sample.dtype, *index).map_err(refused)?;
+            if let Some((pairing, inv_freq)) = &sample.rotation {
+                let rotation = Rotation {
+                    pairing: *pairing,
+                    inv_freq,
+                };
+                frame = frame.with_rotation(rotation, Positions::From(0));
+            }
             decoded.resize(plain.len(), 0);
             let mut least = [Duration::MAX; 2];
             for _ in 0..rounds {
