@@ -127,3 +127,8 @@ impl<S: ReadAt + ?Sized> io::Read for Sequential<'_, S> {
         Ok(take)
     }
 }
+
+/// A length that a limit has bounded.
+pub(crate) fn usize_of(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
+}

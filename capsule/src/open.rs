@@ -14,13 +14,13 @@ use zeroize::Zeroizing;
 use crate::{
     binding::Digest,
     error::{Code, Error, Result},
-    io::ReadAt,
+    io::{ReadAt, usize_of},
     keys::{PrefixKey, WrappingKey},
     manifest::{Manifest, SectionKind},
     prefix::{self, PrefixValue},
     schedule::{self, ContentKey, Root, StreamKey},
     table::{Chunk, Extent, Table, place},
-    verify::{Verified, body_cut, check_zero, trailing, usize_of},
+    verify::{Verified, body_cut, check_zero, trailing},
 };
 
 /// A capsule whose content key is unwrapped and the one committed to. Its banks and sections can be

@@ -10,13 +10,13 @@ use crate::{
     envelope::{self, Claims, Terms},
     error::{Code, Error, Result},
     hazmat::Entropy,
+    io::usize_of,
     keys::{CapsuleId, SigningKey, WrappingKey},
     limits::Limits,
     manifest::{self, Context, Keys, Measured, Stream},
     prologue::{Prologue, ROW},
     schedule::{self, ContentKey, Root, StreamKey},
     table,
-    verify::usize_of,
 };
 
 /// What is to be sealed: everything but the bytes.

@@ -8,7 +8,7 @@ use crate::{
     cbor,
     envelope::{Claims, Envelope},
     error::{Code, Error, Result},
-    io::{ReadAt, Sequential},
+    io::{ReadAt, Sequential, usize_of},
     limits::Limits,
     manifest::{self, Manifest},
     outline::Outline,
@@ -249,9 +249,4 @@ fn fill(reader: &mut impl Read, buf: &mut [u8], cut: impl Fn() -> Error) -> Resu
         ErrorKind::UnexpectedEof => cut(),
         _ => Error::io(&error, "capsule"),
     })
-}
-
-/// A length that a limit has bounded.
-pub(crate) fn usize_of(len: u64) -> usize {
-    usize::try_from(len).unwrap_or(usize::MAX)
 }

@@ -4,16 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kvcap_codecs::{BankShape, Codec, Content, Quality};
 
-use super::{
-    BankEntry, Context, Manifest, Prefix, RowsEntry, Section, SectionKind, Stream,
-    decode::{contradiction, over},
-};
+use super::{BankEntry, Context, Manifest, Prefix, RowsEntry, Section, SectionKind, Stream};
 use crate::{
     bank::Role,
     error::{Code, Error, Result},
     limits::MAX_CHUNKS,
     prologue::{Prologue, ROW},
 };
+
+pub(super) fn contradiction(place: &'static str) -> Error {
+    Error::new(
+        Code::ManifestInconsistent,
+        "two statements of the capsule contradict each other",
+    )
+    .at(place)
+}
+
+pub(super) fn over(what: &'static str, limit: u64, found: u64) -> Error {
+    Error::new(Code::ManifestLimit, what).sides(format_args!("at most {limit}"), found)
+}
 
 /// What the context alone must satisfy: used when sealing and when verifying.
 pub(crate) fn context(context: &Context) -> Result<()> {

@@ -11,7 +11,10 @@ use self::{
     binding::{model, parent, prefix, rope, rotation, runtime, tokenizer},
     stream::{measured, stream},
 };
-use super::{CaptureFlags, Context, Keys, Manifest, Recipient, Suite, check};
+use super::{
+    CaptureFlags, Context, Keys, Manifest, Recipient, Suite,
+    check::{self, contradiction, over},
+};
 use crate::{
     binding::{Digest, F64Bits},
     cbor::{self, Field},
@@ -67,18 +70,6 @@ pub(crate) fn decode(
     check::context(&manifest.context)?;
     check::measured(&manifest, prologue)?;
     Ok(manifest)
-}
-
-pub(super) fn contradiction(place: &'static str) -> Error {
-    Error::new(
-        Code::ManifestInconsistent,
-        "two statements of the capsule contradict each other",
-    )
-    .at(place)
-}
-
-pub(super) fn over(what: &'static str, limit: u64, found: u64) -> Error {
-    Error::new(Code::ManifestLimit, what).sides(format_args!("at most {limit}"), found)
 }
 
 fn collect<'a, T>(

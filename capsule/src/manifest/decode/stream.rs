@@ -2,14 +2,15 @@
 
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 
-use super::{any_f64, collect, contradiction, digest, string};
+use super::{any_f64, collect, digest, string};
 use crate::{
     bank::Role,
     cbor::Field,
     error::{Code, Error, Result},
     limits::{Limits, MAX_CHUNK, MIN_CHUNK},
     manifest::{
-        BankEntry, Fallback, Measured, RowsEntry, Section, SectionKind, Stream, encode::role_code,
+        BankEntry, Fallback, Measured, RowsEntry, Section, SectionKind, Stream,
+        check::contradiction, encode::role_code,
     },
 };
 
