@@ -1,5 +1,5 @@
-//! What a model's family tells that its files do not: tables taken from transformers 5.23 and
-//! llama.cpp 0c1e57098 (model-id-v1 §9). A family that is not listed is refused, never guessed.
+//! What a model's family tells that its files do not: the tables of model-id-v1 §9. A family that is
+//! not listed is refused, never guessed.
 
 /// `model_type`s whose keys rotate `(i, i + n/2)` in transformers.
 pub(super) const HALF: &[&str] = &[
@@ -328,5 +328,80 @@ const fn sliding(
         window,
         same_base,
         same_scaling,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cells of a row of the specification's tables.
+    fn row(first: &str) -> Vec<&'static str> {
+        let spec = include_str!("../../../spec/model-id-v1.md");
+        let rows = spec.lines().filter(|line| line.starts_with("| "));
+        let cells = rows.map(|line| line.trim_matches('|').split('|').map(str::trim));
+        let mut found = cells.filter(|cells| cells.clone().next() == Some(first));
+        found.next().map(Iterator::collect).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_specification_lists_the_same_families() {
+        let multi = |wanted: bool| -> Vec<&str> {
+            let listed = GGUF_MULTI
+                .iter()
+                .filter(|(_, interleaved)| *interleaved == wanted);
+            listed.map(|(arch, _)| *arch).collect()
+        };
+        for (title, families) in [
+            ("`model_type`, half pairs", HALF.to_vec()),
+            ("`model_type`, interleaved pairs", INTERLEAVED.to_vec()),
+            ("`model_type`, no rotary embedding", WITHOUT.to_vec()),
+            ("`model_type`, latent attention", LATENT.to_vec()),
+            ("GGUF architecture, half pairs", GGUF_HALF.to_vec()),
+            (
+                "GGUF architecture, interleaved pairs",
+                GGUF_INTERLEAVED.to_vec(),
+            ),
+            (
+                "GGUF architecture, multi-axis in sections (half pairs)",
+                multi(false),
+            ),
+            (
+                "GGUF architecture, multi-axis interleaved (half pairs)",
+                multi(true),
+            ),
+            (
+                "GGUF architecture, no rotary embedding",
+                GGUF_WITHOUT.to_vec(),
+            ),
+            ("GGUF architecture, no attention", GGUF_RECURRENT.to_vec()),
+            (
+                "GGUF architecture, recurrent where a layer has no key heads",
+                GGUF_HYBRID.to_vec(),
+            ),
+        ] {
+            assert_eq!(
+                row(title).get(1),
+                Some(&families.join(", ").as_str()),
+                "{title}"
+            );
+        }
+        let spec = include_str!("../../../spec/model-id-v1.md");
+        for (family, key, value) in DEFAULTS {
+            let line = format!("| {family} | {key} | {value} |");
+            assert!(spec.lines().any(|l| l == line), "{line}");
+        }
+        let yes = |truth| if truth { "yes" } else { "no" };
+        for s in GGUF_SLIDING {
+            let line = format!(
+                "| {} | {} | {} | {} | {} |",
+                s.arch,
+                s.period,
+                s.window,
+                yes(s.same_base),
+                yes(s.same_scaling)
+            );
+            assert!(spec.lines().any(|l| l == line), "{line}");
+        }
     }
 }
