@@ -56,7 +56,7 @@ fuzz_target!(|data: &[u8]| {
     if codec.is_exact() {
         assert_eq!(decoded, plain);
     } else {
-        FrameQuality::measure(&told, &plain, &decoded, &mut scratch)
-            .expect("a lossy frame can be measured");
+        let measured = FrameQuality::measure(&told, &plain, &decoded, &mut scratch);
+        assert!(measured.is_ok() || !frame.rotates(), "{measured:?}");
     }
 });

@@ -49,4 +49,12 @@ impl Frame {
             pairs: usize::from(script.byte()) % (usize::from(dim) / 2 + 2),
         }
     }
+
+    /// Whether a head has as many elements as are rotated.
+    pub fn rotates(&self) -> bool {
+        match self.shape {
+            BankShape::Tokens { dim, .. } => self.pairs as u64 <= dim / 2,
+            BankShape::Whole { .. } => false,
+        }
+    }
 }
