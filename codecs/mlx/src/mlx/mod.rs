@@ -1,0 +1,14 @@
+//! The backend itself; the same lines on macOS and on Linux.
+
+mod affine;
+pub mod arrays;
+mod error;
+mod host;
+mod keys;
+mod pack;
+mod selftest;
+pub mod vectors;
+
+pub use error::Error;
+pub use host::Mlx;
+pub(crate) use selftest::tested;
