@@ -1,5 +1,7 @@
 //! Saved states of real runtimes through a capsule and back, byte for byte.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{
     fs::{self, File},
     io::Cursor,
@@ -315,8 +317,8 @@ fn a_cut_equals_the_same_cut_of_the_whole() {
         let out = tempfile::tempfile().unwrap();
         extract(&opened, selection, &out, &mut |_| {}).unwrap();
         let bytes = read_all(out);
-        let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        bytes[data..].to_vec()
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+        bytes[8 + usize::try_from(header).unwrap()..].to_vec()
     };
     let whole = tensors(&Selection::default());
     let cut = tensors(&Selection {

@@ -1,5 +1,7 @@
 //! Model profiles: what is read from model folders, GGUF and kvid files, and the ids over it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod profile {
     mod facts;
     mod gguf;
