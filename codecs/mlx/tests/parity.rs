@@ -9,7 +9,7 @@ use mlx_rs::Array;
 
 #[test]
 fn every_codec_gives_the_bits_of_the_plain_loops() {
-    let mut compared = 0;
+    let (mut compared, mut refused) = (0, Vec::new());
     for dtype in [Dtype::F16, Dtype::Bf16, Dtype::F32] {
         let vectors = vectors::all(dtype);
         let affine = [3, 4, 5, 6, 8].into_iter().flat_map(|bits| {
@@ -19,16 +19,21 @@ fn every_codec_gives_the_bits_of_the_plain_loops() {
         });
         for codec in affine.chain([Codec::Q4k]) {
             for vector in &vectors {
-                if let Err(how) = vector.compare(codec) {
-                    panic!("{codec} {} {}: {how}", dtype.name(), vector.name);
+                match vector.compare(codec) {
+                    Ok(true) => compared += 1,
+                    Ok(false) => refused.push((codec, dtype, vector.name)),
+                    Err(how) => panic!("{codec} {} {}: {how}", dtype.name(), vector.name),
                 }
-                compared += 1;
             }
         }
     }
     // linux/test looks for this line: a run that compared nothing is a failure there.
-    println!("parity: {compared} frames equal");
-    assert_eq!(compared, 3 * 16 * 18);
+    println!("parity: {compared} frames equal, {refused:?} refused alike");
+    assert_eq!(compared + refused.len(), 3 * 16 * 18);
+    let known = |(codec, _, name): &(Codec, Dtype, &str)| {
+        *codec == Codec::Q4k && ["largest", "any finite bits"].contains(name)
+    };
+    assert!(refused.iter().all(known), "{refused:?}");
 }
 
 #[test]

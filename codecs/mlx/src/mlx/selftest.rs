@@ -36,7 +36,7 @@ fn run() -> Report {
             let differs = vectors
                 .iter()
                 .find_map(|vector| match vector.compare(codec) {
-                    Ok(()) => {
+                    Ok(_) => {
                         passed += 1;
                         None
                     }
