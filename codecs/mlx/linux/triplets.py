@@ -1,0 +1,120 @@
+"""Capsules of an mlx-lm cache as mlx-lm's own quantized cache, judged by MLX and mlx-lm for Python.
+
+    PYTHONPATH=<packages of python.txt> python3 triplets.py KVCAP FIXTURES
+"""
+
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import mlx.core as mx
+
+
+def mlx_lm_caches():
+    """mlx-lm's caches without the rest of mlx-lm, which wants half of PyPI."""
+    import importlib.util
+
+    package = types.ModuleType("mlx_lm")
+    package.__path__ = importlib.util.find_spec("mlx_lm").submodule_search_locations
+    sys.modules["mlx_lm"] = package
+    from mlx_lm.models import cache
+
+    return cache
+
+
+def bits(array):
+    return array.view({2: mx.uint16, 4: mx.uint32}[array.dtype.size])
+
+
+def same(one, other):
+    return one.dtype == other.dtype and mx.array_equal(bits(one), bits(other)).item()
+
+
+def decoded(triplet, group, width, dtype):
+    """codecs-v1 §6.3 with MLX's dequantize: exact, because the scales are binary32 in it."""
+    codes, scales, biases = triplet
+    y = mx.dequantize(codes, scales.astype(mx.float32), biases.astype(mx.float32), group, width)
+    largest = mx.finfo(dtype).max
+    return mx.clip(y, -largest, largest).astype(dtype)
+
+
+def tensors(path):
+    """The caches of a file of the older layout: codes, scales and biases of each layer and slot."""
+    arrays, metadata = mx.load(str(path), return_metadata=True)
+    layers = sorted({int(name.split(".")[0]) for name in arrays})
+    slot = lambda layer, at: [arrays[f"{layer}.{at}.{part}"] for part in range(3)]
+    return [[slot(layer, at) for at in range(2)] for layer in layers], metadata
+
+
+def main(kvcap, fixtures):
+    load_prompt_cache = mlx_lm_caches().load_prompt_cache
+    compared = 0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+
+        def run(*arguments):
+            subprocess.run([kvcap, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+        run("keygen", "sign", "-o", folder / "sign")
+        run("keygen", "wrap", "-o", folder / "wrap")
+        model = fixtures / "model"
+
+        # Without the guard: mlx-lm has one width for a layer's keys and values.
+        def seal(state, capsule, encoding):
+            run("seal", state, "-o", capsule, "--model", model, "--sign-key", folder / "sign",
+                "--wrap-key", folder / "wrap", "--ttl", "1h", "--encoding", encoding, "--guard", "off", "--danger-no-prefix")
+
+        def open_(capsule, out, *more):
+            run("open", capsule, "-o", out, "--model", model, "--trust", folder / "sign.pub",
+                "--wrap-key", folder / "wrap", *more)
+            return out
+
+        for name in ["mlx032_f16", "mlx031_f16"]:
+            for encoding, width in [("q8", 8), ("q4", 4)]:
+                here = folder / f"{name}-{encoding}"
+                capsule = here.with_suffix(".kvcap")
+                seal(fixtures / f"{name}.safetensors", capsule, encoding)
+                plain = open_(capsule, here.with_suffix(".plain.safetensors"))
+                quantized = open_(capsule, here.with_suffix(".safetensors"), "--quantized")
+                arrays = mx.load(str(plain))
+                if name == "mlx032_f16":
+                    caches = load_prompt_cache(str(quantized))
+                    for cache in caches:
+                        assert type(cache).__name__ == "QuantizedKVCache", cache
+                        assert (cache.bits, cache.group_size) == (width, 64), vars(cache)
+                    pairs = [[cache.keys, cache.values] for cache in caches]
+                    tokens = [cache.offset for cache in caches]
+                    assert tokens == [cache.offset for cache in load_prompt_cache(str(plain))]
+                else:
+                    pairs, metadata = tensors(quantized)
+                    tokens = [int(metadata[f"0.{layer}.0"]) for layer in range(len(pairs))]
+                for layer, (pair, rows) in enumerate(zip(pairs, tokens, strict=True)):
+                    for at, triplet in enumerate(pair):
+                        ours = arrays[f"{layer}.{at}"][..., :rows, :]
+                        theirs = decoded(triplet, 64, width, ours.dtype)[..., :rows, :]
+                        assert rows > 0 and same(ours, theirs), (name, encoding, layer, at)
+                        compared += 1
+                # The quantized cache is a state of its own, which is carried as it is.
+                verbatim = here.with_suffix(".verbatim.kvcap")
+                seal(quantized, verbatim, "exact")
+                back = open_(verbatim, here.with_suffix(".back.safetensors"))
+                assert back.read_bytes() == quantized.read_bytes(), (name, encoding)
+
+        # A cache that MLX quantized by itself.
+        original = fixtures / "mlx032_q4.safetensors"
+        capsule = folder / "theirs.kvcap"
+        seal(original, capsule, "exact")
+        back = load_prompt_cache(str(open_(capsule, folder / "theirs.safetensors")))
+        for ours, theirs in zip(back, load_prompt_cache(str(original)), strict=True):
+            rows = theirs.offset
+            for mine, other in zip(ours.keys + ours.values, theirs.keys + theirs.values, strict=True):
+                assert mx.array_equal(mine[..., :rows, :], other[..., :rows, :]).item()
+                compared += 1
+    assert compared == 2 * 2 * 12 + 36, compared
+    print(f"triplets: {compared} arrays equal, with mlx {mx.__version__}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
