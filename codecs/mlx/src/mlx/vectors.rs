@@ -22,7 +22,7 @@ pub struct Vector {
 type Rule = fn(Dtype, u32, u32) -> u32;
 
 /// The rules. Each makes finite elements.
-const RULES: [(&str, Rule); 9] = [
+const RULES: [(&str, Rule); 10] = [
     ("normal", |dtype, _, r| number(dtype, bell(r))),
     ("ties", |dtype, _, r| {
         number(dtype, small(r >> 26) / 16.0 - 2.0)
@@ -51,6 +51,11 @@ const RULES: [(&str, Rule); 9] = [
             number(dtype, f32::MAX / 4.0)
         };
         most - (r >> 8 & 3) | (r >> 31) << (width(dtype) * 8 - 1)
+    }),
+    // Of a magnitude that binary16 still expresses after a turn.
+    ("large", |dtype, _, r| {
+        let half = small(r >> 22) + 45_000.0;
+        number(dtype, half) | (r & 1) << (width(dtype) * 8 - 1)
     }),
     ("any finite bits", |dtype, _, r| {
         let bits = r >> (32 - width(dtype) * 8);
