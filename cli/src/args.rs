@@ -61,6 +61,7 @@ pub(crate) enum Verb {
     Open(cmd::open::Args),
     Inspect(cmd::inspect::Args),
     Bench(cmd::bench::Args),
+    Selftest(cmd::selftest::Args),
     Demo(cmd::demo::Args),
     Completions(cmd::completions::Args),
     Man(cmd::man::Args),

@@ -2,7 +2,7 @@
 
 use super::support::{Folder, SEAL, TRUST};
 
-const VERBS: [&str; 9] = [
+const VERBS: [&str; 10] = [
     "keygen",
     "model-id",
     "seal",
@@ -12,6 +12,7 @@ const VERBS: [&str; 9] = [
     "demo",
     "completions",
     "man",
+    "selftest",
 ];
 
 #[test]
@@ -130,6 +131,17 @@ fn help_is_there_for_every_verb() {
     let bare = folder.run("");
     assert_eq!(bare.exit, 2);
     assert!(bare.err.contains("Usage: kvcap"), "{}", bare.err);
+}
+
+#[test]
+fn the_self_test_says_where_the_codecs_are_done() {
+    let folder = Folder::empty();
+    let text = folder.ok("selftest").out;
+    assert!(text.starts_with("mlx: "), "{text}");
+    let report = folder.json("selftest");
+    let here = report["device"].is_string();
+    assert_eq!(report["passed"], here, "{report}");
+    assert_eq!(text.contains("not in this build"), !here, "{text}");
 }
 
 #[test]

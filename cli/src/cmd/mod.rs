@@ -12,6 +12,7 @@ pub(crate) mod model_id;
 pub(crate) mod open;
 pub(crate) mod seal;
 mod seal_report;
+pub(crate) mod selftest;
 pub(crate) mod verify;
 
 use kvcap::Result;
@@ -27,7 +28,8 @@ use crate::{
 /// What the verb refuses.
 pub(crate) fn run(cli: &Cli) -> Result<Report> {
     let common = &cli.common;
-    match &cli.verb {
+    let backend = selftest::backend()?;
+    let mut report = match &cli.verb {
         Verb::Keygen(args) => keygen::run(args),
         Verb::ModelId(args) => model_id::run(args, common),
         Verb::Seal(args) => seal::run(args, common),
@@ -35,8 +37,14 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Open(args) => open::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Bench(args) => bench::run(args, common),
+        Verb::Selftest(args) => Ok(selftest::run(args)),
         Verb::Demo(args) => demo::run(args),
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),
+    }?;
+    if let Some(text) = backend {
+        report.row("backend", &text);
+        report.fact("backend", text);
     }
+    Ok(report)
 }
