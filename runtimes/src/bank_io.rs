@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use kvcap::{
-    BankEntry, Code, Context, Error, Opened, ReadAt, Result, RotationTable, RowsEntry, Stream,
-    StreamReader,
+    BankEntry, Code, Error, Opened, ReadAt, Result, RotationTable, RowsEntry, StreamReader,
     binding::{F64Bits, Pairing},
 };
 use kvcap_codecs::{
@@ -236,18 +235,6 @@ pub(crate) fn listed_rows<S: ReadAt>(opened: &Opened<S>, bank: &BankEntry) -> Re
     let bytes = opened.stream_bytes(usize::try_from(section).unwrap_or(usize::MAX))?;
     let (list, _) = bytes.as_chunks::<8>();
     Ok(list.iter().map(|p| i64::from_le_bytes(*p)).collect())
-}
-
-/// The banks of a context with their stream indices.
-pub(crate) fn banks(context: &Context) -> impl Iterator<Item = (usize, &BankEntry)> {
-    context
-        .streams
-        .iter()
-        .enumerate()
-        .filter_map(|(index, stream)| match stream {
-            Stream::Bank(bank) => Some((index, bank)),
-            Stream::Section(_) => None,
-        })
 }
 
 fn pairing(pairing: Pairing) -> kvcap_codecs::Pairing {

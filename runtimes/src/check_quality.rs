@@ -5,7 +5,7 @@ use kvcap_codecs::{FrameQuality, Measurement, Quality, Scratch};
 
 use crate::{
     Hints, RuntimeKind,
-    bank_io::{BankCodec, Buffers, banks, codec_error, listed_rows},
+    bank_io::{BankCodec, Buffers, codec_error, listed_rows},
     open::described_banks,
     parse,
 };
@@ -36,7 +36,7 @@ pub fn check_quality<S: ReadAt>(opened: &Opened<S>, original: &dyn ReadAt) -> Re
     let (mut buffers, mut scratch) = (Buffers::default(), Scratch::default());
     let mut plain = Vec::new();
     let mut checked = 0;
-    for ((stream, entry), placed) in banks(context).zip(&state.banks) {
+    for ((stream, entry), placed) in context.banks().zip(&state.banks) {
         let measured = manifest.measured.get(stream);
         let Some(receipt) = measured.and_then(|measured| measured.receipt) else {
             continue;

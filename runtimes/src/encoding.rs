@@ -1,15 +1,14 @@
 //! Which codec each bank gets: a preset, overrides by role, and a guard that measures first.
 
 use kvcap::{
-    Bank, BankEntry, Code, Error, Fallback, MIN_CHUNK, ReadAt, Result, Role, RotationTable, Rows,
-    RowsEntry,
+    Bank, Code, Error, Fallback, ReadAt, Result, Role, RotationTable, Rows, RowsEntry,
     binding::{F64Bits, Rope},
 };
 use kvcap_codecs::{Codec, Content, Guard, Preset, Quality, Reason, choose};
 
 use crate::{
     bank_io::{BankCodec, Buffers},
-    plan::{Choice, rotation},
+    plan::{Choice, entry, rotation},
     state::{Placed, State},
 };
 
@@ -151,19 +150,11 @@ pub(crate) fn quality(
         Rows::Listed(list) => (RowsEntry::Listed(0), list.clone()),
         Rows::None => (RowsEntry::None, Vec::new()),
     };
-    let entry = BankEntry {
-        role: bank.role,
-        layer: bank.layer,
-        index: bank.index,
-        dtype: bank.dtype,
-        shape: bank.shape.clone(),
-        rows,
-        window: bank.window,
+    let choice = Choice {
         codec,
-        rotation: table.as_ref().map(|_| 0),
-        chunk_len: MIN_CHUNK,
         fallback: None,
     };
+    let entry = entry(bank, rows, choice, table.as_ref().map(|_| 0));
     let receipt = BankCodec::new(&entry, &tables, listed).encode(
         buffers,
         |frame, plain| placed.read_frame(file, frame, plain),

@@ -10,7 +10,7 @@ use kvcap::{BankEntry, Code, Error, Opened, ReadAt, Result, RowsEntry, WriteAt};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype};
 use serde_json::{Map, Value, json};
 
-use crate::bank_io::{BankCodec, Buffers, banks, listed_rows};
+use crate::bank_io::{BankCodec, Buffers, listed_rows};
 
 /// What to take.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ pub fn extract<S: ReadAt>(
     }
     let mut offset = 0;
     let mut taken = Vec::new();
-    for (stream, bank) in banks(context) {
+    for (stream, bank) in context.banks() {
         let wanted = selection.layers.as_ref();
         if wanted.is_some_and(|layers| !layers.contains(&bank.layer)) {
             continue;

@@ -6,7 +6,7 @@ use kvcap::{Bank, Code, Context, Error, Opened, ReadAt, Result, Rows, RowsEntry,
 
 use crate::{
     RuntimeKind, Skeleton,
-    bank_io::{BankCodec, Buffers, banks, listed_rows},
+    bank_io::{BankCodec, Buffers, listed_rows},
 };
 
 /// What was written.
@@ -53,7 +53,7 @@ pub fn open_state<S: ReadAt>(
     skeleton.write(out)?;
     let mut buffers = Buffers::default();
     let mut plain_len = 0;
-    for ((index, entry), placed) in banks(context).zip(&state.banks) {
+    for ((index, entry), placed) in context.banks().zip(&state.banks) {
         let codec = BankCodec::new(entry, &context.rotations, listed_rows(opened, entry)?);
         let mut reader = opened.stream(index)?;
         codec.decode(
@@ -81,7 +81,8 @@ pub(crate) fn described_banks<S: ReadAt>(
     opened: &Opened<S>,
     context: &Context,
 ) -> Result<Vec<Bank>> {
-    banks(context)
+    context
+        .banks()
         .map(|(_, entry)| {
             Ok(Bank {
                 role: entry.role,

@@ -120,7 +120,7 @@ impl Plan {
                 true => None,
                 false => table_of(&mut tables, &placed.bank, &rope, capture.context_length)?,
             };
-            plan.bank(index, &placed.bank, rows, *choice, rotation)?;
+            plan.bank(index, entry(&placed.bank, rows, *choice, rotation));
         }
         let mut facts = state.facts.clone();
         facts.extend(capture.facts);
@@ -318,32 +318,34 @@ impl Streams {
         Ok(RowsEntry::Listed(section))
     }
 
-    fn bank(
-        &mut self,
-        place: usize,
-        bank: &Bank,
-        rows: RowsEntry,
-        choice: Choice,
-        rotation: Option<u32>,
-    ) -> Result<()> {
-        let mut entry = BankEntry {
-            role: bank.role,
-            layer: bank.layer,
-            index: bank.index,
-            dtype: bank.dtype,
-            shape: bank.shape.clone(),
-            rows,
-            window: bank.window,
-            codec: choice.codec,
-            rotation,
-            chunk_len: CHUNK,
-            fallback: choice.fallback,
-        };
-        entry.chunk_len = chunk_len(&entry);
+    fn bank(&mut self, place: usize, entry: BankEntry) {
         self.streams.push(Stream::Bank(entry));
         self.sources.push(Source::Bank(place));
-        Ok(())
     }
+}
+
+/// What the manifest says of a bank that is encoded so.
+pub(crate) fn entry(
+    bank: &Bank,
+    rows: RowsEntry,
+    choice: Choice,
+    rotation: Option<u32>,
+) -> BankEntry {
+    let mut entry = BankEntry {
+        role: bank.role,
+        layer: bank.layer,
+        index: bank.index,
+        dtype: bank.dtype,
+        shape: bank.shape.clone(),
+        rows,
+        window: bank.window,
+        codec: choice.codec,
+        rotation,
+        chunk_len: CHUNK,
+        fallback: choice.fallback,
+    };
+    entry.chunk_len = chunk_len(&entry);
+    entry
 }
 
 /// Whole frames of at least 256 KiB, where the codec has a fixed rate and a chunk can hold them.

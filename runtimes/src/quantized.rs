@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Hints, OpenReport, RuntimeKind, Skeleton,
-    bank_io::{BankCodec, Buffers, banks},
+    bank_io::{BankCodec, Buffers},
     parse,
     safetensors::Header,
 };
@@ -89,9 +89,9 @@ fn layers<S: ReadAt>(opened: &Opened<S>) -> Result<Vec<Layer<'_>>> {
     let mut layers = Vec::new();
     for number in 0..context.layers {
         let of = |role| {
-            let mut found = banks(context).filter(|(_, bank)| bank.layer == number);
+            let mut found = context.banks().filter(|(_, bank)| bank.layer == number);
             let bank = found.find(|(_, bank)| bank.role == role)?;
-            let one = banks(context).filter(|(_, b)| b.layer == number).count() == 2;
+            let one = context.banks().filter(|(_, b)| b.layer == number).count() == 2;
             one.then_some(bank)
         };
         let (Some(keys), Some(values)) = (of(Role::Key), of(Role::Value)) else {
