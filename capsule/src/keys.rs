@@ -347,6 +347,8 @@ debug_as_id! {
 }
 
 #[cfg(test)]
+mod sets;
+#[cfg(test)]
 mod tests {
     use super::*;
 
