@@ -1,59 +1,43 @@
 //! The ciphers of the suites, behind one seam (capsule-v1 §3).
+//!
+//! A provider is a file with a `Cipher`: `new` of a suite and a key, `seal` in place giving the tag,
+//! `open` in place, after whose refusal the chunk must not be used. Providers differ in speed alone,
+//! and each chooses its instructions by what the processor has at run time.
 
-use aes_gcm::Aes256Gcm;
 use chacha20poly1305::{
-    ChaCha20Poly1305, XChaCha20Poly1305,
+    XChaCha20Poly1305,
     aead::{AeadInOut, KeyInit},
 };
 use zeroize::Zeroizing;
 
 use crate::manifest::Suite;
 
+#[cfg(feature = "aws-lc")]
+mod aws_lc;
+#[cfg(any(test, not(feature = "aws-lc")))]
+mod rust_crypto;
+
+#[cfg(feature = "aws-lc")]
+pub(crate) use aws_lc::Cipher;
+#[cfg(not(feature = "aws-lc"))]
+pub(crate) use rust_crypto::Cipher;
+
 /// A chunk or a wrapped key could not be opened; nothing more may be said.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
-/// One stream's cipher.
-pub(crate) enum Cipher {
-    ChaCha(ChaCha20Poly1305),
-    Aes(Box<Aes256Gcm>),
-}
+impl Suite {
+    /// Every suite, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::ChaCha20Poly1305, Self::Aes256Gcm];
 
-impl Cipher {
-    pub(crate) fn new(suite: Suite, key: &[u8; 32]) -> Self {
-        match suite {
-            Suite::ChaCha20Poly1305 => Self::ChaCha(ChaCha20Poly1305::new(key.into())),
-            Suite::Aes256Gcm => Self::Aes(Box::new(Aes256Gcm::new(key.into()))),
+    /// The library that this build seals and opens chunks with: `RustCrypto`, or `AWS-LC` with the
+    /// feature `aws-lc`.
+    #[must_use]
+    pub const fn provider() -> &'static str {
+        match cfg!(feature = "aws-lc") {
+            true => "AWS-LC",
+            false => "RustCrypto",
         }
-    }
-
-    /// Encrypts in place and gives the tag.
-    pub(crate) fn seal(
-        &self,
-        nonce: &[u8; 12],
-        aad: &[u8],
-        chunk: &mut [u8],
-    ) -> Result<[u8; 16], Refused> {
-        let tag = match self {
-            Self::ChaCha(cipher) => cipher.encrypt_inout_detached(nonce.into(), aad, chunk.into()),
-            Self::Aes(cipher) => cipher.encrypt_inout_detached(nonce.into(), aad, chunk.into()),
-        };
-        tag.map(Into::into).map_err(|_| Refused)
-    }
-
-    /// Decrypts in place; where the tag is wrong, `chunk` must not be used.
-    pub(crate) fn open(
-        &self,
-        nonce: &[u8; 12],
-        aad: &[u8],
-        chunk: &mut [u8],
-        tag: &[u8; 16],
-    ) -> Result<(), Refused> {
-        let (nonce, tag) = (nonce.into(), tag.into());
-        match self {
-            Self::ChaCha(cipher) => cipher.decrypt_inout_detached(nonce, aad, chunk.into(), tag),
-            Self::Aes(cipher) => cipher.decrypt_inout_detached(nonce, aad, chunk.into(), tag),
-        }
-        .map_err(|_| Refused)
     }
 }
 
@@ -96,3 +80,6 @@ pub(crate) fn unwrap(
         .map_err(|_| Refused)?;
     Ok(secret)
 }
+
+#[cfg(test)]
+mod tests;
