@@ -102,7 +102,7 @@ codes! {
     LineageParentAbsent 701 "lineage.parent_absent" Refused "the parent capsule is not at hand";
     LineageParentDigest 702 "lineage.parent_digest" Refused "the parent is not the capsule that was meant";
     LineagePositions 703 "lineage.positions" Refused "the positions do not continue the parent's";
-    LineageBinding 704 "lineage.binding" Refused "model, tokenizer, rope or layout differ from the parent's";
+    LineageBinding 704 "lineage.binding" Refused "model, tokenizer, rope, layout or prompt differ from the parent's";
     LineageScope 705 "lineage.scope" Refused "the capsule claims more than its parent";
     LineageDepth 706 "lineage.depth" Refused "the chain is too long";
     LineageIssuer 707 "lineage.issuer" Refused "the parent has another issuer";

@@ -10,6 +10,8 @@
 //!                           check its body
 //! ```
 //!
+//! A capsule that continues another one is verified with its ancestors as a [`Chain`], and opens as one.
+//!
 //! [`Sealer`] is the other direction. This crate knows bytes: encoding and decoding of banks is
 //! `kvcap-codecs`, runtimes' state files are `kvcap-runtimes`.
 //!
@@ -51,12 +53,14 @@ mod aead;
 mod bank;
 pub mod binding;
 mod cbor;
+mod chain;
 mod envelope;
 mod error;
 pub mod hazmat;
 mod io;
 mod keys;
 mod limits;
+mod link;
 mod manifest;
 mod open;
 mod outline;
@@ -78,6 +82,7 @@ pub use trust::{Trust, TrustedKey};
 pub use envelope::Terms;
 pub use seal::{Draft, Sealed, Sealer};
 // verifying and opening
+pub use chain::{Chain, Members, OpenedChain, Part};
 pub use envelope::Claims;
 pub use limits::{Limits, MAX_CHUNK, MIN_CHUNK};
 pub use open::{Opened, StreamReader};

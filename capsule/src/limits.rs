@@ -17,8 +17,10 @@ pub struct Limits {
     pub adapters: u64,
     /// Dimensions of a shape.
     pub dimensions: u64,
-    /// Sum of plain bytes of all streams.
+    /// Sum of plain bytes of all streams, in all capsules of a chain.
     pub budget: u64,
+    /// Capsules of a chain, from its root to its tip.
+    pub chain: usize,
 }
 
 /// Smallest chunk length of a stream.
@@ -45,6 +47,7 @@ impl Default for Limits {
             adapters: 64,
             dimensions: 8,
             budget: u64::MAX,
+            chain: 64,
         }
     }
 }

@@ -349,7 +349,31 @@ impl Stream {
     }
 }
 
+impl Prefix {
+    /// Tokens in the prompt, where it is named.
+    #[must_use]
+    pub const fn tokens(&self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Keyed { tokens, .. } | Self::Public { tokens, .. } => Some(*tokens),
+        }
+    }
+}
+
 impl BankEntry {
+    /// What no two banks of a capsule share, and what a chain finds its banks by.
+    #[must_use]
+    pub const fn identity(&self) -> (Role, u32, u32) {
+        (self.role, self.layer, self.index)
+    }
+
+    /// Whether it keeps every position, in order: an increment continues such a bank, and holds every
+    /// other whole.
+    #[must_use]
+    pub const fn is_by_position(&self) -> bool {
+        matches!(self.rows, RowsEntry::From(_)) && self.window == 0
+    }
+
     /// Encoded bytes, where they follow from the shape alone.
     #[must_use]
     pub fn fixed_len(&self) -> Option<u64> {

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     binding::Digest,
+    chain::parent_absent,
     error::{Code, Error, Result},
     io::{ReadAt, usize_of},
     keys::{PrefixKey, WrappingKey},
@@ -40,16 +41,17 @@ impl Verified {
     /// No body byte is released by this; the sealed prefix value is compared with its commitment.
     ///
     /// # Errors
-    /// KVC-106, 107, 108, 807 for the file's length and padding; 701 for a capsule with a parent;
-    /// 809, 803, 804 for the key; 605 for the prefix; 801, 805, 806 for what was read.
+    /// KVC-106, 107, 108, 807 for the file's length and padding; 701 for a capsule with a parent, which
+    /// opens as a [`crate::Chain`]; 809, 803, 804 for the key; 605 for the prefix; 801, 805, 806 for what was read.
     pub fn open<S: ReadAt>(self, source: S, key: &WrappingKey) -> Result<Opened<S>> {
         if let Some(parent) = &self.manifest.context.parent {
-            return Err(Error::new(
-                Code::LineageParentAbsent,
-                "the capsule opens only together with its parent",
-            )
-            .at(format_args!("parent {}", parent.digest)));
+            return Err(parent_absent(parent));
         }
+        self.open_member(source, key)
+    }
+
+    /// The same for one capsule of a chain, whose parent is seen to by the chain.
+    pub(crate) fn open_member<S: ReadAt>(self, source: S, key: &WrappingKey) -> Result<Opened<S>> {
         self.check_extent(&source)?;
         let recipients = &self.manifest.keys.recipients;
         let id = key.id();
@@ -186,7 +188,7 @@ impl<S: ReadAt> Opened<S> {
         }
     }
 
-    fn prefix_value(&self) -> Result<Option<Digest>> {
+    pub(crate) fn prefix_value(&self) -> Result<Option<Digest>> {
         let Some(bytes) = self.section(&SectionKind::Prefix)? else {
             return Ok(None);
         };

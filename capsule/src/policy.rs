@@ -67,6 +67,21 @@ impl<'a> Policy<'a> {
             limits: Limits::default(),
         }
     }
+
+    /// The same for an ancestor of a capsule: what is expected of positions, prompt, banks and capsule
+    /// id is said of the tip alone.
+    pub(crate) fn of_ancestor(&self) -> Self {
+        Self {
+            expected: Expected {
+                positions: None,
+                prefix: None,
+                banks: Vec::new(),
+                capsule: None,
+                ..self.expected.clone()
+            },
+            ..self.clone()
+        }
+    }
 }
 
 /// What a capsule must be of. Only what is stated is compared.

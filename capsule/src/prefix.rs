@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     binding::{Digest, labelled_hasher},
-    error::{Code, Error},
+    error::{Code, Error, Result},
     keys::PrefixKey,
     manifest::Prefix,
 };
@@ -39,6 +39,25 @@ impl PrefixValue {
         Self {
             value,
             tokens: count,
+        }
+    }
+
+    /// Whether `tokens` begin with this prompt.
+    ///
+    /// # Errors
+    /// KVC-704 where they do not, or are too few to tell.
+    pub fn check_continued(&self, tokens: &[u32]) -> Result<()> {
+        let refused = |what| Error::new(Code::LineageBinding, what).at("prompt");
+        let shared = usize::try_from(self.tokens)
+            .ok()
+            .and_then(|n| tokens.get(..n));
+        match shared {
+            Some(shared) if Self::of(shared).value == self.value => Ok(()),
+            Some(_) => Err(refused("the prompt does not continue the parent's")),
+            None => Err(refused(
+                "the token ids that would show whose prompt is continued are not there",
+            )
+            .sides(format_args!("at least {}", self.tokens), tokens.len())),
         }
     }
 

@@ -98,6 +98,18 @@ impl Untrusted {
             .map(|manifest| Outline::of(&manifest))
     }
 
+    /// The digest by which a child would name this capsule, as the file stands: for finding a parent
+    /// among files, never for trusting one.
+    ///
+    /// # Errors
+    /// As [`Self::outline`].
+    pub fn lineage(&self) -> Result<Digest> {
+        let payload = self.envelope.unverified_payload();
+        let claims = self.claims().clone();
+        manifest::decode(payload, claims, self.prologue, &self.limits)
+            .map(|manifest| identity(payload, &manifest).1)
+    }
+
     /// Length that the whole file must have.
     #[must_use]
     pub fn file_len(&self) -> u64 {
@@ -122,13 +134,7 @@ impl Untrusted {
         policy::check_key(policy, key, &manifest)?;
         policy::check_claims(policy, &manifest.claims.terms)?;
         policy::check_binding(policy, &manifest)?;
-        let raw = |key| cbor::raw_value(payload, key).unwrap_or_default();
-        let ctx = schedule::context_digest(&manifest.claims, raw(2));
-        let keys = &manifest.keys;
-        let lineage = Digest::labelled(
-            "kvcap v1 lineage",
-            &[&ctx.0, &keys.salt, &keys.commitment.0, raw(3)],
-        );
+        let (ctx, lineage) = identity(payload, &manifest);
         Ok(Verified {
             manifest,
             prologue: self.prologue,
@@ -214,6 +220,18 @@ impl Verified {
         let signed = self.manifest.measured.get(stream).map(|m| m.table);
         Table::verify(stream, rows, &signed.unwrap_or(Digest([0; 32])))
     }
+}
+
+/// The digest of what the body is bound to, and the one by which children name the capsule (§8.1, §9).
+fn identity(payload: &[u8], manifest: &Manifest) -> (Digest, Digest) {
+    let raw = |key| cbor::raw_value(payload, key).unwrap_or_default();
+    let ctx = schedule::context_digest(&manifest.claims, raw(2));
+    let keys = &manifest.keys;
+    let lineage = Digest::labelled(
+        "kvcap v1 lineage",
+        &[&ctx.0, &keys.salt, &keys.commitment.0, raw(3)],
+    );
+    (ctx, lineage)
 }
 
 pub(crate) fn body_cut(stream: usize, chunk: Chunk) -> Error {

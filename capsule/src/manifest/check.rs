@@ -50,7 +50,7 @@ pub(crate) fn context(context: &Context) -> Result<()> {
     for (index, stream) in context.streams.iter().enumerate() {
         match stream {
             Stream::Bank(entry) => {
-                if !identities.insert((entry.role, entry.layer, entry.index)) {
+                if !identities.insert(entry.identity()) {
                     return Err(duplicate("two banks have one identity", index));
                 }
                 bank(context, entry).map_err(|error| error.at(format_args!("stream {index}")))?;
@@ -77,12 +77,10 @@ fn section_len(context: &Context, section: &Section) -> Result<()> {
     let fits = match section.kind {
         SectionKind::Prefix => section.len == 32,
         SectionKind::Positions => section.len.is_multiple_of(8),
-        SectionKind::Tokens => match context.prefix {
-            Prefix::None => false,
-            Prefix::Keyed { tokens, .. } | Prefix::Public { tokens, .. } => {
-                tokens.checked_mul(4) == Some(section.len)
-            }
-        },
+        SectionKind::Tokens => {
+            let len = context.prefix.tokens().map(|tokens| tokens.checked_mul(4));
+            len == Some(Some(section.len))
+        }
         _ => true,
     };
     if fits {
@@ -131,6 +129,13 @@ fn bank(context: &Context, bank: &BankEntry) -> Result<()> {
                     format_args!("{} to {}", positions.start, positions.end),
                     format_args!("{tokens} from {start}"),
                 ));
+            }
+            if context.parent.is_some() && !windowed && start != positions.start {
+                return Err(Error::new(
+                    Code::LineagePositions,
+                    "a bank does not continue the parent's",
+                )
+                .sides(positions.start, start));
             }
         }
         (Some(tokens), RowsEntry::Listed(stream)) => {

@@ -1,0 +1,392 @@
+//! Capsules that continue others: what makes a chain, and every way in which a chain is none.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that meets what it does not expect fails"
+)]
+
+use kvcap::{
+    Chain, Code, Context, Error, Expected, Limits, Members, Parent, Policy, PrefixValue, RowsEntry,
+    SectionKind, SigningKey, Stream, Terms, Trust, Untrusted, WrappingKey,
+    binding::{Digest, F64Bits},
+};
+use kvcap_codecs::{BankShape, Dtype};
+use kvcap_testvectors::fixture::{self, Capsule};
+
+const STEP: u64 = 10;
+
+/// Token ids of a session; `branch` differs after the first step.
+fn ids(turns: u64, branch: u32) -> Vec<u32> {
+    let count = u32::try_from(STEP * turns).unwrap();
+    (0..count)
+        .map(|n| n + if n < 10 { 0 } else { branch })
+        .collect()
+}
+
+/// The context of turn `turn`, from 0.
+fn context(turn: u64, branch: u32) -> Context {
+    let mut context = fixture::context();
+    let (start, end) = (STEP * turn, STEP * (turn + 1));
+    context.positions = start..end;
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY).prefix_key();
+    context.prefix = PrefixValue::of(&ids(turn + 1, branch)).keyed(&key);
+    for stream in &mut context.streams {
+        match stream {
+            Stream::Bank(bank) => {
+                bank.rows = RowsEntry::From(start);
+                if let BankShape::Tokens { tokens, .. } = &mut bank.shape {
+                    *tokens = STEP;
+                }
+            }
+            Stream::Section(section) if section.kind == SectionKind::Tokens => {
+                section.len = 4 * end
+            }
+            Stream::Section(_) => {}
+        }
+    }
+    context
+}
+
+fn contents(context: &Context, ids: &[u32]) -> Vec<Vec<u8>> {
+    let mut plain = fixture::contents(context);
+    for (stream, bytes) in context.streams.iter().zip(&mut plain) {
+        match stream {
+            Stream::Section(section) if section.kind == SectionKind::Tokens => {
+                *bytes = fixture::token_bytes(ids);
+            }
+            Stream::Section(section) if section.kind == SectionKind::Prefix => {
+                *bytes = PrefixValue::of(ids).value.0.to_vec();
+            }
+            _ => {}
+        }
+    }
+    plain
+}
+
+fn seal(name: &str, terms: Terms, context: Context, ids: &[u32]) -> Capsule {
+    let plain = contents(&context, ids);
+    fixture::seal(
+        name,
+        terms,
+        context,
+        plain,
+        &[],
+        &[fixture::WRAP_KEY],
+        Vec::new(),
+    )
+}
+
+fn lineage(capsule: &Capsule) -> Digest {
+    read(capsule).lineage().unwrap()
+}
+
+fn read(capsule: &Capsule) -> Untrusted {
+    Untrusted::read_at(&capsule.file, &Limits::default()).unwrap()
+}
+
+/// A capsule that continues `parent`, changed.
+fn child(
+    name: &str,
+    parent: &Capsule,
+    turn: u64,
+    change: impl FnOnce(&mut Terms, &mut Context, &mut Vec<u32>),
+) -> Capsule {
+    let mut context = context(turn, 0);
+    let (mut terms, mut ids) = (fixture::terms(), ids(turn + 1, 0));
+    context.parent = Some(Parent {
+        digest: lineage(parent),
+        positions: STEP * (turn - 1)..STEP * turn,
+    });
+    change(&mut terms, &mut context, &mut ids);
+    seal(name, terms, context, &ids)
+}
+
+fn root() -> Capsule {
+    seal("root", fixture::terms(), context(0, 0), &ids(1, 0))
+}
+
+fn as_is(_: &mut Terms, _: &mut Context, _: &mut Vec<u32>) {}
+
+/// Verifies the first by the vectors' policy and extends it by the others.
+fn chain<'a>(
+    members: &[&'a Capsule],
+    change: impl FnOnce(&mut Policy<'_>),
+) -> Result<Chain<&'a [u8]>, Error> {
+    let trust = Trust::from(SigningKey::from_seed(&fixture::SIGN_SEED).public());
+    let expected = Expected::danger_any_model();
+    let mut policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
+    policy.subject = Some(fixture::SUBJECT.to_owned());
+    policy.organisation = Some(fixture::TENANT.to_owned());
+    change(&mut policy);
+    let (tip, ancestors) = members.split_first().unwrap();
+    let mut chain = Chain::new(read(tip).verify(&policy)?, tip.file.as_slice());
+    for parent in ancestors {
+        chain = chain.extend(read(parent), parent.file.as_slice(), &policy)?;
+    }
+    Ok(chain)
+}
+
+fn opened(members: &[&Capsule]) -> Result<usize, Error> {
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let opened = chain(members, |_| {})?.open(&[key])?;
+    Ok(opened.ancestors().len() + 1)
+}
+
+fn code(result: Result<usize, Error>) -> Code {
+    result.unwrap_err().code()
+}
+
+/// The code that a root and one changed child get.
+fn pair(change: impl FnOnce(&mut Terms, &mut Context, &mut Vec<u32>)) -> Code {
+    let root = root();
+    let child = child("child", &root, 1, change);
+    code(opened(&[&child, &root]))
+}
+
+#[test]
+fn a_chain_holds_one_state() {
+    let root = root();
+    let first = child("first", &root, 1, as_is);
+    let second = child("second", &first, 2, as_is);
+    let members = [&second, &first, &root];
+    assert_eq!(opened(&members).unwrap(), 3);
+    let chain = chain(&members, |_| {}).unwrap();
+    assert_eq!(chain.wanted(), None);
+    assert_eq!(chain.expires(), fixture::EXPIRES);
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let opened = chain.open(&[key]).unwrap();
+    assert_eq!(opened.positions(), 0..30);
+    let tip = &opened.tip().manifest().context;
+    for (_, bank) in tip.banks() {
+        let parts = opened.parts(bank).unwrap();
+        let starts: Vec<_> = parts.iter().map(|part| part.bank.rows).collect();
+        assert_eq!(starts, [0, 10, 20].map(RowsEntry::From));
+        for (part, capsule) in parts.iter().zip([&root, &first, &second]) {
+            let bytes = part.capsule.stream_bytes(part.stream).unwrap();
+            assert_eq!(bytes, capsule.plain[part.stream]);
+        }
+    }
+    // an increment alone is whole for nobody
+    let trust = Trust::from(SigningKey::from_seed(&fixture::SIGN_SEED).public());
+    let mut policy = Policy::new(
+        &trust,
+        fixture::NOW,
+        fixture::AUDIENCE,
+        Expected::danger_any_model(),
+    );
+    policy.subject = Some(fixture::SUBJECT.to_owned());
+    policy.organisation = Some(fixture::TENANT.to_owned());
+    let verified = read(&second).verify(&policy).unwrap();
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let alone = verified.open(second.file.as_slice(), &key).err().unwrap();
+    assert_eq!(alone.code(), Code::LineageParentAbsent);
+}
+
+#[test]
+fn two_branches_share_a_base() {
+    let mut terms = fixture::terms();
+    terms.subject = None;
+    terms.organisation = None;
+    let mut base = context(0, 0);
+    base.base = true;
+    base.prefix = PrefixValue::of(&ids(1, 0)).public();
+    let base = seal("base image", terms, base, &ids(1, 0));
+    for branch in [1000, 2000] {
+        let capsule = child("branch", &base, 1, |_, context, tokens| {
+            *tokens = ids(2, branch);
+            context.prefix = self::context(1, branch).prefix;
+        });
+        assert_eq!(opened(&[&capsule, &base]).unwrap(), 2);
+    }
+    // another issuer's base image, or a wider scope than it grants
+    let foreign = child("foreign", &base, 1, |terms, _, _| {
+        terms.issuer = "another.example.com".to_owned();
+    });
+    assert_eq!(code(opened(&[&foreign, &base])), Code::LineageIssuer);
+    let wider = child("wider", &base, 1, |terms, _, _| {
+        terms.scope = "kv:restore kv:train".to_owned();
+    });
+    assert_eq!(code(opened(&[&wider, &base])), Code::LineageScope);
+}
+
+#[test]
+fn parent_absent() {
+    let root = root();
+    let first = child("first", &root, 1, as_is);
+    let second = child("second", &first, 2, as_is);
+    assert_eq!(code(opened(&[&second])), Code::LineageParentAbsent);
+    assert_eq!(code(opened(&[&second, &first])), Code::LineageParentAbsent);
+}
+
+#[test]
+fn parent_digest_and_other_capsules_of_the_same_prefix() {
+    let root = root();
+    let first = child("first", &root, 1, as_is);
+    let second = child("second", &first, 2, as_is);
+    // the same terms, prompt and bytes: another capsule all the same
+    let twin = seal("twin", fixture::terms(), context(0, 0), &ids(1, 0));
+    // two children of one parent are no line
+    let fork = child("fork", &root, 1, as_is);
+    for wrong in [
+        vec![&second, &root, &first], // reordered
+        vec![&second, &root],         // a member lost
+        vec![&second, &second],       // itself for its parent
+        vec![&second, &first, &first],
+        vec![&second, &first, &root, &first], // a cycle
+        vec![&second, &fork, &root],
+        vec![&first, &twin],
+        vec![&first, &root, &twin], // more than the chain has
+    ] {
+        assert_eq!(code(opened(&wrong)), Code::LineageParentDigest);
+    }
+}
+
+#[test]
+fn positions_that_do_not_continue() {
+    let root = root();
+    // the named parent ends where the child begins, but the real one does not
+    let longer = seal("longer", fixture::terms(), context(1, 0), &ids(2, 0));
+    let gap = child("gap", &root, 2, |_, context, _| {
+        context.parent.as_mut().unwrap().positions = 10..20;
+    });
+    assert_eq!(code(opened(&[&gap, &root])), Code::LineagePositions);
+    let overlap = child("overlap", &longer, 1, |_, context, _| {
+        context.parent.as_mut().unwrap().positions = 0..10;
+    });
+    assert_eq!(code(opened(&[&overlap, &longer])), Code::LineagePositions);
+}
+
+#[test]
+fn bindings_that_differ() {
+    let differs = [
+        pair(|_, context, _| context.model.id = fixture::digest("another model")),
+        pair(|_, context, _| context.tokenizer.vocab_size += 1),
+        pair(|_, context, _| context.tokenizer.chat_template = None),
+        pair(|_, context, _| context.rope[0].theta = F64Bits(10_000.0_f64.to_bits())),
+        pair(|_, context, _| context.rope[0].offset = 1),
+        pair(|_, context, _| context.runtime.name = "transformers".to_owned()),
+        pair(|_, context, _| context.runtime.format = "mlx-lm-0.31".to_owned()),
+        pair(|_, context, _| context.runtime.facts[0].1 = "bthd".to_owned()),
+        pair(|_, context, _| context.runtime.facts.clear()),
+        pair(|_, context, _| {
+            context.layers = 2;
+            context.stateless = vec![1];
+        }),
+        pair(|_, context, _| {
+            for stream in &mut context.streams {
+                if let Stream::Bank(bank) = stream {
+                    bank.dtype = Dtype::Bf16;
+                }
+            }
+        }),
+        pair(|_, context, _| {
+            for stream in &mut context.streams {
+                if let Stream::Bank(bank) = stream
+                    && let BankShape::Tokens { heads, .. } = &mut bank.shape
+                {
+                    *heads = 2;
+                }
+            }
+        }),
+        pair(|_, context, _| {
+            for stream in &mut context.streams {
+                if let Stream::Bank(bank) = stream {
+                    bank.index = 1;
+                }
+            }
+        }),
+        // another prompt of the same length, a shorter one, none
+        pair(|_, context, tokens| {
+            tokens[3] += 1;
+            let key = WrappingKey::from_bytes(fixture::WRAP_KEY).prefix_key();
+            context.prefix = PrefixValue::of(tokens).keyed(&key);
+        }),
+        pair(|_, context, tokens| {
+            tokens.truncate(9);
+            let key = WrappingKey::from_bytes(fixture::WRAP_KEY).prefix_key();
+            context.prefix = PrefixValue::of(tokens).keyed(&key);
+            context.streams[2] = fixture::section(SectionKind::Tokens, 36);
+        }),
+        pair(|_, context, _| {
+            context.prefix = kvcap::Prefix::None;
+            context.streams.truncate(2);
+        }),
+        // a prompt whose ids nobody can compare
+        pair(|_, context, _| {
+            context.streams.remove(2);
+        }),
+    ];
+    assert_eq!(differs, [Code::LineageBinding; 17]);
+}
+
+#[test]
+fn a_parents_windows_are_not_continued() {
+    let windowed = |context: &mut Context, window| {
+        for stream in &mut context.streams {
+            if let Stream::Bank(bank) = stream {
+                bank.window = window;
+            }
+        }
+    };
+    let mut first = context(0, 0);
+    windowed(&mut first, 64);
+    let root = seal("root", fixture::terms(), first, &ids(1, 0));
+    let whole = child("whole", &root, 1, |_, context, _| windowed(context, 64));
+    assert_eq!(opened(&[&whole, &root]).unwrap(), 2);
+    let part = child("part", &root, 1, as_is);
+    assert_eq!(code(opened(&[&part, &root])), Code::LineageBinding);
+}
+
+#[test]
+fn claims_that_are_more_than_the_parents() {
+    let more = [
+        pair(|terms, _, _| terms.scope = "kv:inspect kv:restore kv:train".to_owned()),
+        pair(|terms, _, _| terms.subject = None),
+        pair(|terms, _, _| terms.organisation = None),
+    ];
+    assert_eq!(more, [Code::LineageScope; 3]);
+    let root = root();
+    let narrower = child("narrower", &root, 1, |terms, _, _| {
+        terms.scope = "kv:restore".to_owned();
+    });
+    assert_eq!(opened(&[&narrower, &root]).unwrap(), 2);
+    // each member is for this verifier: another's subject is refused before it is compared
+    let mut terms = fixture::terms();
+    terms.subject = Some("eve".to_owned());
+    let eves = seal("eve", terms, context(0, 0), &ids(1, 0));
+    let stolen = child("stolen", &eves, 1, as_is);
+    assert_eq!(code(opened(&[&stolen, &eves])), Code::ClaimsSubject);
+}
+
+#[test]
+fn an_increment_does_not_outlive_its_parent() {
+    let mut terms = fixture::terms();
+    terms.expires = fixture::NOW + 5;
+    let root = seal("root", terms, context(0, 0), &ids(1, 0));
+    let first = child("first", &root, 1, as_is);
+    let members = [&first, &root];
+    let whole = chain(&members, |policy| policy.now = fixture::NOW + 4).unwrap();
+    assert_eq!(whole.expires(), fixture::NOW + 5);
+    let late = chain(&members, |policy| policy.now = fixture::NOW + 5);
+    assert_eq!(late.err().unwrap().code(), Code::LineageParentInvalid);
+    let expired = chain(&members, |policy| policy.now = fixture::EXPIRES);
+    assert_eq!(expired.err().unwrap().code(), Code::ClaimsExpired);
+}
+
+#[test]
+fn chain_too_deep() {
+    let mut members = vec![root()];
+    for turn in 1..=64 {
+        let next = child("deep", members.last().unwrap(), turn, as_is);
+        members.push(next);
+    }
+    let newest_first = |from: usize| members[from..].iter().rev().collect::<Vec<_>>();
+    let deep = code(opened(&newest_first(0)));
+    assert_eq!(deep, Code::LineageDepth);
+    let found = chain(&newest_first(1), |_| {}).unwrap();
+    assert_eq!(found.members().count(), 64);
+    let low = chain(&newest_first(62), |policy| policy.limits.chain = 2);
+    assert_eq!(low.err().unwrap().code(), Code::LineageDepth);
+    let small = chain(&newest_first(62), |policy| policy.limits.budget = 5000);
+    assert_eq!(small.err().unwrap().code(), Code::ResourceBudget);
+}
