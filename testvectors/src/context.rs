@@ -20,12 +20,16 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The bytes of hexadecimal text.
 #[must_use]
 pub fn unhex<const N: usize>(text: &str) -> [u8; N] {
-    assert_eq!(text.len(), 2 * N, "{text}");
-    let mut bytes = [0; N];
-    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    }
-    bytes
+    unhex_any(text).try_into().unwrap()
+}
+
+/// The same, for any number of bytes.
+#[must_use]
+pub fn unhex_any(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// Everything that verifying and opening depend on besides the file.

@@ -2,8 +2,11 @@
 
 use kvcap::{BankEntry, Code, Error, Manifest, Result, RowsEntry, binding::Pairing};
 use kvcap_codecs::{
-    CodecError, FrameContext, FrameQuality, Measurement, Positions, Rotation, Scratch, packed,
+    BankShape, Codec, CodecError, Dtype, FrameContext, FrameQuality, Measurement, Positions,
+    Rotation, Scratch, packed,
 };
+
+type CodecResult<T> = std::result::Result<T, CodecError>;
 
 fn refused(error: &CodecError) -> Error {
     let code = Code::from_number(error.code()).unwrap_or(Code::CodecMalformed);
@@ -11,11 +14,16 @@ fn refused(error: &CodecError) -> Error {
 }
 
 /// The rotation of a bank's keys and the positions of its rows, as a codec is told of them.
-struct Turned {
-    pairing: kvcap_codecs::Pairing,
-    frequencies: Vec<f64>,
-    start: i64,
-    listed: Option<Vec<i64>>,
+#[derive(Clone, Debug)]
+pub struct Turned {
+    /// Which elements form a pair.
+    pub pairing: kvcap_codecs::Pairing,
+    /// Radians a position for each pair.
+    pub frequencies: Vec<f64>,
+    /// The first row's position, where none are listed.
+    pub start: i64,
+    /// Each row's position.
+    pub listed: Option<Vec<i64>>,
 }
 
 impl Turned {
@@ -71,76 +79,126 @@ pub fn bank(
     encoded: &[u8],
 ) -> Result<Vec<u8>> {
     let turned = Turned::of(bank, manifest, streams);
-    decode(bank, turned.as_ref(), encoded).map_err(|error| refused(&error))
+    Coding::of(bank, turned.as_ref())
+        .decode(encoded, &mut Scratch::new())
+        .map_err(|error| refused(&error))
 }
 
-fn decode(
-    bank: &BankEntry,
-    turned: Option<&Turned>,
-    encoded: &[u8],
-) -> std::result::Result<Vec<u8>, CodecError> {
-    let (codec, shape, dtype) = (bank.codec, &bank.shape, bank.dtype);
-    let frames = shape.frames(dtype).unwrap_or(0);
-    let mut index = None;
-    if !codec.is_fixed_rate() {
-        let at = encoded.len().saturating_sub(4 * frames as usize);
-        let parsed =
-            packed::Index::parse(codec, shape, dtype, &encoded[at..], encoded.len() as u64)?;
-        let padding = parsed.padding();
-        packed::check_padding(&encoded[padding.start as usize..padding.end as usize])?;
-        index = Some(parsed);
-    }
-    let mut scratch = Scratch::new();
-    let (mut plain, mut start) = (Vec::new(), 0);
-    for frame in 0..frames {
-        let len = match &index {
-            Some(index) => {
-                let range = index.frame(frame as usize).unwrap();
-                range.end - range.start
-            }
-            None => codec.encoded_frame_len(shape, dtype, frame).unwrap_or(0),
-        };
-        let part = &encoded[start..start + len as usize];
-        start += len as usize;
-        let mut told = FrameContext::new(shape, dtype, frame)?;
-        if let Some(turned) = turned {
-            told = turned.tell(told);
-        }
-        let at = plain.len();
-        plain.resize(at + told.plain_len(), 0);
-        codec.decode_frame(&told, part, &mut plain[at..], &mut scratch)?;
-    }
-    Ok(plain)
+/// A bank's layout and codec.
+#[derive(Clone, Copy, Debug)]
+pub struct Coding<'a> {
+    /// How its frames are encoded.
+    pub codec: Codec,
+    /// Its shape.
+    pub shape: &'a BankShape,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// How its keys are turned, where that is stated.
+    pub turned: Option<&'a Turned>,
 }
 
-/// Encodes a bank's plain bytes: its stream, packed where its codec is not of fixed rate.
-#[must_use]
-pub fn encode(bank: &BankEntry, frequencies: &[f64], plain: &[u8]) -> Vec<u8> {
-    let turned = Turned {
-        pairing: kvcap_codecs::Pairing::Half,
-        frequencies: frequencies.to_vec(),
-        start: 0,
-        listed: None,
-    };
-    let (mut scratch, mut frame) = (Scratch::new(), Vec::new());
-    let (mut out, mut index, mut start) = (Vec::new(), Vec::new(), 0);
-    for number in 0..bank.shape.frames(bank.dtype).unwrap() {
-        let mut told = FrameContext::new(&bank.shape, bank.dtype, number).unwrap();
-        if !frequencies.is_empty() {
-            told = turned.tell(told);
+impl<'a> Coding<'a> {
+    fn of(bank: &'a BankEntry, turned: Option<&'a Turned>) -> Self {
+        Self {
+            codec: bank.codec,
+            shape: &bank.shape,
+            dtype: bank.dtype,
+            turned,
         }
-        let part = &plain[start..start + told.plain_len()];
-        start += part.len();
-        bank.codec
-            .encode_frame(&told, part, &mut frame, &mut scratch)
-            .unwrap();
-        packed::push_entry(&mut index, frame.len()).unwrap();
-        out.extend_from_slice(&frame);
     }
-    if bank.codec.is_fixed_rate() {
-        return out;
+
+    fn frames(&self) -> u64 {
+        self.shape.frames(self.dtype).unwrap_or(0)
     }
-    pack(out, &index)
+
+    fn frame(&self, number: u64) -> CodecResult<FrameContext<'a>> {
+        let frame = FrameContext::new(self.shape, self.dtype, number)?;
+        Ok(match self.turned {
+            Some(turned) => turned.tell(frame),
+            None => frame,
+        })
+    }
+
+    /// The plain bytes of an encoded stream.
+    ///
+    /// # Errors
+    /// 901 to 905 as codecs-v1.
+    pub fn decode(&self, encoded: &[u8], scratch: &mut Scratch) -> CodecResult<Vec<u8>> {
+        let frames = self.frames();
+        let mut index = None;
+        if !self.codec.is_fixed_rate() {
+            let at = encoded.len().saturating_sub(4 * frames as usize);
+            let len = encoded.len() as u64;
+            let parsed =
+                packed::Index::parse(self.codec, self.shape, self.dtype, &encoded[at..], len)?;
+            let padding = parsed.padding();
+            packed::check_padding(&encoded[padding.start as usize..padding.end as usize])?;
+            index = Some(parsed);
+        }
+        let (mut plain, mut rest) = (Vec::new(), encoded);
+        for number in 0..frames {
+            let len = match &index {
+                Some(index) => index.frame(number as usize).map_or(0, |r| r.end - r.start),
+                // the last frame of a fixed rate is whatever is left
+                None if number + 1 == frames => rest.len() as u64,
+                None => self
+                    .codec
+                    .encoded_frame_len(self.shape, self.dtype, number)
+                    .unwrap_or(0),
+            };
+            let (part, after) = rest.split_at((len as usize).min(rest.len()));
+            rest = after;
+            let frame = self.frame(number)?;
+            let at = plain.len();
+            plain.resize(at + frame.plain_len(), 0);
+            self.codec
+                .decode_frame(&frame, part, &mut plain[at..], scratch)?;
+        }
+        Ok(plain)
+    }
+
+    /// The stream of a bank's plain bytes, packed where its codec is not of fixed rate.
+    ///
+    /// # Errors
+    /// 903 to 905 where the codec cannot express them.
+    pub fn encode(&self, plain: &[u8], scratch: &mut Scratch) -> CodecResult<Vec<u8>> {
+        let (mut out, mut index) = (Vec::new(), Vec::new());
+        let (mut encoded, mut rest) = (Vec::new(), plain);
+        for number in 0..self.frames() {
+            let frame = self.frame(number)?;
+            let (part, after) = rest.split_at(frame.plain_len());
+            rest = after;
+            self.codec
+                .encode_frame(&frame, part, &mut encoded, scratch)?;
+            packed::push_entry(&mut index, encoded.len())?;
+            out.extend_from_slice(&encoded);
+        }
+        if self.codec.is_fixed_rate() {
+            return Ok(out);
+        }
+        Ok(pack(out, &index))
+    }
+
+    /// The quality receipt of what came back.
+    ///
+    /// # Errors
+    /// 903 to 905 as codecs-v1 §10.
+    pub fn receipt(
+        &self,
+        plain: &[u8],
+        decoded: &[u8],
+        scratch: &mut Scratch,
+    ) -> CodecResult<[u8; 32]> {
+        let (mut measurement, mut start) = (Measurement::new(), 0);
+        for number in 0..self.frames() {
+            let frame = self.frame(number)?;
+            let part = start..start + frame.plain_len();
+            start = part.end;
+            let (was, is) = (&plain[part.clone()], &decoded[part]);
+            measurement.add(&FrameQuality::measure(&frame, was, is, scratch)?);
+        }
+        Ok(measurement.finish().to_bytes())
+    }
 }
 
 /// Frames, padding, index.
@@ -153,27 +211,21 @@ pub fn pack(mut frames: Vec<u8>, index: &[u8]) -> Vec<u8> {
     frames
 }
 
-/// The quality receipt of a lossy bank.
+/// A bank's encoded stream, and its quality receipt where its codec is lossy. Its keys are turned by
+/// `frequencies` from position 0 on, where there are any.
 #[must_use]
-pub fn receipt(bank: &BankEntry, frequencies: &[f64], plain: &[u8], encoded: &[u8]) -> [u8; 32] {
+pub fn encode(bank: &BankEntry, frequencies: &[f64], plain: &[u8]) -> (Vec<u8>, Option<[u8; 32]>) {
     let turned = (!frequencies.is_empty()).then(|| Turned {
         pairing: kvcap_codecs::Pairing::Half,
         frequencies: frequencies.to_vec(),
         start: 0,
         listed: None,
     });
-    let decoded = decode(bank, turned.as_ref(), encoded).unwrap();
-    let (mut scratch, mut start) = (Scratch::new(), 0);
-    let mut measurement = Measurement::new();
-    for number in 0..bank.shape.frames(bank.dtype).unwrap() {
-        let mut told = FrameContext::new(&bank.shape, bank.dtype, number).unwrap();
-        if let Some(turned) = &turned {
-            told = turned.tell(told);
-        }
-        let part = start..start + told.plain_len();
-        start = part.end;
-        let (was, is) = (&plain[part.clone()], &decoded[part]);
-        measurement.add(&FrameQuality::measure(&told, was, is, &mut scratch).unwrap());
-    }
-    measurement.finish().to_bytes()
+    let (coding, mut scratch) = (Coding::of(bank, turned.as_ref()), Scratch::new());
+    let encoded = coding.encode(plain, &mut scratch).unwrap();
+    let receipt = (!bank.codec.is_exact()).then(|| {
+        let decoded = coding.decode(&encoded, &mut scratch).unwrap();
+        coding.receipt(plain, &decoded, &mut scratch).unwrap()
+    });
+    (encoded, receipt)
 }

@@ -16,6 +16,7 @@
 pub mod annotate;
 pub mod case;
 pub mod cases;
+pub mod codec_set;
 pub mod context;
 pub mod decode;
 pub mod example;

@@ -1,4 +1,4 @@
-"""python -m kvcap_ref verify | open | seal | keygen | vectors"""
+"""python -m kvcap_ref verify | open | seal | keygen | vectors | codecs"""
 
 import argparse
 import json
@@ -7,8 +7,9 @@ import secrets
 import struct
 import sys
 import time
+from pathlib import Path
 
-from . import ed25519, keys, kvid, manifest, prefix, raw, seal, vectors, verify
+from . import codec_set, ed25519, keys, kvid, manifest, prefix, raw, seal, vectors, verify
 from . import open as opening
 from .envelope import Claims
 from .errors import Refusal, require
@@ -118,6 +119,10 @@ def cmd_vectors(args):
     return vectors.run(args.folder, args.all)
 
 
+def cmd_codecs(args):
+    return codec_set.run(args.file)
+
+
 def parser():
     top = argparse.ArgumentParser(prog="kvcap_ref", description="the independent implementation of the KV capsule")
     verbs = top.add_subparsers(dest="verb", required=True)
@@ -166,6 +171,8 @@ def parser():
     p = verb("vectors", cmd_vectors)
     p.add_argument("folder")
     p.add_argument("--all", action="store_true", help="a line for every vector, not only for those that differ")
+    p = verb("codecs", cmd_codecs)
+    p.add_argument("file", type=Path, help="testvectors/codec/vectors.json")
     return top
 
 
