@@ -10,7 +10,7 @@ use std::{
 
 use kvcap::{
     Bank, CaptureFlags, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite,
-    Terms, Trust, Untrusted, WrappingKey,
+    Terms, Trust, Untrusted, Workers, WrappingKey,
 };
 use kvcap_codecs::{Codec, Dtype, Guard, Preset};
 use kvcap_runtimes::{
@@ -110,7 +110,9 @@ impl Capsule {
             .unwrap()
             .verify(&policy)
             .unwrap();
-        let checked = verified.check_body(&mut reader, &mut |_| {}).unwrap();
+        let checked = verified
+            .check_body(&mut reader, Workers::new(2), &mut |_| {})
+            .unwrap();
         assert_eq!(checked.chunks, self.report.sealed.chunks);
         verified.open(self.bytes.as_slice(), &self.wrap).unwrap()
     }

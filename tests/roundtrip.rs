@@ -10,7 +10,7 @@ use std::io::Cursor;
 
 use kvcap::{
     BankEntry, Context, Draft, Expected, Limits, Opened, Policy, Role, RowsEntry, Sealer,
-    SectionKind, SigningKey, Stream, Suite, Terms, Trust, Untrusted, WrappingKey,
+    SectionKind, SigningKey, Stream, Suite, Terms, Trust, Untrusted, Workers, WrappingKey,
 };
 use kvcap_codecs::{BankShape, Dtype};
 use kvcap_testvectors::fixture;
@@ -145,7 +145,9 @@ fn open<'a>(terms: &Terms, file: &'a [u8]) -> Opened<&'a [u8]> {
     assert_eq!(untrusted.claims().terms, *terms);
     assert_eq!(untrusted.file_len(), file.len() as u64);
     let verified = untrusted.verify(&policy).unwrap();
-    verified.check_body(&mut reader, &mut |_| {}).unwrap();
+    verified
+        .check_body(&mut reader, Workers::new(2), &mut |_| {})
+        .unwrap();
     verified
         .open(file, &WrappingKey::from_bytes(fixture::WRAP_KEY))
         .unwrap()

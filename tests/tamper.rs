@@ -8,7 +8,7 @@
 
 use std::{ops::Range, thread};
 
-use kvcap::{Expected, Limits, Policy, Role, Stream, Trust, Untrusted, WrappingKey};
+use kvcap::{Expected, Limits, Policy, Role, Stream, Trust, Untrusted, Workers, WrappingKey};
 use kvcap_codecs::Dtype;
 use kvcap_testvectors::{
     fixture::{self, Capsule},
@@ -47,7 +47,7 @@ fn verify(trust: &Trust, file: &[u8]) -> u16 {
     let mut reader = file;
     let result = Untrusted::read(&mut reader, &Limits::default())
         .and_then(|capsule| capsule.verify(&policy(trust)))
-        .and_then(|verified| verified.check_body(&mut reader, &mut |_| {}));
+        .and_then(|verified| verified.check_body(&mut reader, Workers::new(2), &mut |_| {}));
     result.map_or_else(|error| error.code().number(), |_| 0)
 }
 
@@ -139,7 +139,8 @@ fn a_file_with_any_bit_flipped_is_refused() {
         let found = if bit / 8 < header {
             verify(&trust, &flipped)
         } else {
-            let checked = verified.check_body(&mut &flipped[header..], &mut |_| {});
+            let checked =
+                verified.check_body(&mut &flipped[header..], Workers::new(2), &mut |_| {});
             checked.map_or_else(|error| error.code().number(), |_| 0)
         };
         let place = format!("byte {}, bit {}: KVC-{found}", bit / 8, bit % 8);

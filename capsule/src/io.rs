@@ -1,9 +1,11 @@
 //! Random access to files and slices.
 
-use std::{fs::File, io};
+use std::{fs::File, io, sync::Mutex};
 
-/// Random access to bytes of known length.
-pub trait ReadAt {
+use crate::workers::lock;
+
+/// Random access to bytes of known length, for several threads at a time.
+pub trait ReadAt: Sync {
     /// Length in bytes.
     fn len(&self) -> u64;
 
@@ -19,8 +21,8 @@ pub trait ReadAt {
     }
 }
 
-/// Random access to an output of known length.
-pub trait WriteAt {
+/// Random access to an output, for several threads at a time.
+pub trait WriteAt: Sync {
     /// Writes all of `buf` at `offset`.
     ///
     /// # Errors
@@ -107,6 +109,30 @@ impl WriteAt for File {
             }
         }
         Ok(())
+    }
+}
+
+/// An output in memory that grows.
+impl WriteAt for Mutex<Vec<u8>> {
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let mut bytes = lock(self);
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let end = start
+            .checked_add(buf.len())
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        if let Some(place) = bytes.get_mut(start..end) {
+            place.copy_from_slice(buf);
+        }
+        Ok(())
+    }
+}
+
+impl<T: WriteAt + ?Sized> WriteAt for &T {
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        (**self).write_all_at(offset, buf)
     }
 }
 

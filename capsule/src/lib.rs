@@ -52,6 +52,7 @@
 mod aead;
 mod bank;
 pub mod binding;
+mod body;
 mod cbor;
 mod chain;
 mod envelope;
@@ -72,6 +73,7 @@ mod seal;
 mod table;
 mod trust;
 mod verify;
+mod workers;
 
 // what banks are
 pub use bank::{Bank, Role, Rows};
@@ -82,6 +84,7 @@ pub use trust::{Trust, TrustedKey};
 pub use envelope::Terms;
 pub use seal::{Draft, Sealed, Sealer};
 // verifying and opening
+pub use body::BodyChecked;
 pub use chain::{Chain, Members, OpenedChain, Part};
 pub use envelope::Claims;
 pub use limits::{Limits, MAX_CHUNK, MIN_CHUNK};
@@ -89,7 +92,7 @@ pub use open::{Opened, StreamReader};
 pub use outline::{Outline, OutlineStream};
 pub use policy::{Expected, MAX_LIFETIME, MAX_SKEW, Policy, RESTORE};
 pub use prefix::PrefixValue;
-pub use verify::{BodyChecked, Untrusted, Verified};
+pub use verify::{Untrusted, Verified};
 // the manifest
 pub use manifest::{
     BankEntry, CaptureFlags, Context, Fallback, Manifest, Measured, Parent, Prefix, RotationTable,
@@ -98,3 +101,4 @@ pub use manifest::{
 // errors and access
 pub use error::{Code, Error, Outcome, Result};
 pub use io::{ReadAt, WriteAt};
+pub use workers::{Turn, Workers};

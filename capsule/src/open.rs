@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     binding::Digest,
+    body::{body_cut, trailing},
     chain::parent_absent,
     error::{Code, Error, Result},
     io::{ReadAt, usize_of},
@@ -21,7 +22,7 @@ use crate::{
     prefix::{self, PrefixValue},
     schedule::{self, ContentKey, Root, StreamKey},
     table::{Chunk, Extent, Table, place},
-    verify::{Verified, body_cut, check_zero, trailing},
+    verify::{Verified, check_zero},
 };
 
 /// A capsule whose content key is unwrapped and the one committed to. Its banks and sections can be
@@ -307,7 +308,7 @@ impl<S: ReadAt> StreamReader<'_, S> {
         self.opened
             .fetch(chunk.at, &mut self.chunk)
             .map_err(|error| {
-                if chunk_is_past_end(self.opened, chunk) {
+                if chunk.end() > self.opened.source.len() {
                     body_cut(self.stream, chunk)
                 } else {
                     error
@@ -318,10 +319,6 @@ impl<S: ReadAt> StreamReader<'_, S> {
             .open(chunk.index, chunk.last, &mut self.chunk, &tag)
             .map_err(|error| error.at(place(self.stream, chunk)))
     }
-}
-
-fn chunk_is_past_end<S: ReadAt>(opened: &Opened<S>, chunk: Chunk) -> bool {
-    chunk.at + u64::try_from(chunk.len).unwrap_or(0) > opened.source.len()
 }
 
 fn out_of_range(

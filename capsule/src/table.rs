@@ -80,12 +80,20 @@ impl Extent {
 }
 
 /// One chunk's place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Chunk {
     pub(crate) index: u64,
     pub(crate) at: u64,
     pub(crate) len: usize,
     pub(crate) last: bool,
+}
+
+impl Chunk {
+    /// The first byte of the file after it.
+    pub(crate) fn end(&self) -> u64 {
+        let len = u64::try_from(self.len).unwrap_or(u64::MAX);
+        self.at.saturating_add(len)
+    }
 }
 
 /// A stream's table, whose digest is the signed one.

@@ -15,7 +15,6 @@ use crate::{
     policy::{self, Policy},
     prologue::{PROLOGUE, Prologue},
     schedule,
-    table::{Chunk, Extent, Table, place},
 };
 
 /// A capsule's header that is well formed and within limits. Nobody has vouched for it: it can show
@@ -34,15 +33,6 @@ pub struct Verified {
     pub(crate) prologue: Prologue,
     pub(crate) ctx: Digest,
     lineage: Digest,
-}
-
-/// What a check of the body has read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyChecked {
-    /// Chunks whose hash is the signed one.
-    pub chunks: u64,
-    /// Bytes of the file after its header.
-    pub bytes: u64,
 }
 
 impl Untrusted {
@@ -162,64 +152,6 @@ impl Verified {
     pub fn file_len(&self) -> u64 {
         self.prologue.file_len()
     }
-
-    /// Checks every byte after the header, without any secret and in bounded memory: the tables and
-    /// one chunk. `reader` stands where [`Untrusted::read`] left it; `progress` hears of bytes read.
-    ///
-    /// # Errors
-    /// KVC-106, 107, 801 for the tables; 805, 807, 108 for the body; 940 where reading fails.
-    pub fn check_body(
-        &self,
-        reader: &mut impl Read,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<BodyChecked> {
-        let extents = Extent::all(&self.manifest, self.prologue);
-        let tables = self.read_tables(reader, &extents)?;
-        let mut chunks = 0;
-        let mut buffer = Vec::new();
-        for (stream, (extent, table)) in extents.iter().zip(&tables).enumerate() {
-            for index in 0..extent.chunks() {
-                let chunk = extent.chunk(index);
-                buffer.resize(chunk.len, 0);
-                fill(reader, &mut buffer, || body_cut(stream, chunk))?;
-                table.check(stream, chunk, &buffer)?;
-                chunks += 1;
-                progress(u64::try_from(chunk.len).unwrap_or(0));
-            }
-        }
-        expect_end(reader)?;
-        Ok(BodyChecked {
-            chunks,
-            bytes: self.prologue.file_len() - self.prologue.tables_at(),
-        })
-    }
-
-    fn read_tables(&self, reader: &mut impl Read, extents: &[Extent]) -> Result<Vec<Table>> {
-        let cut = || Error::new(Code::FramingTruncated, "the file ends inside its tables");
-        let mut tables = Vec::with_capacity(extents.len());
-        let mut at = self.prologue.tables_at();
-        for (stream, extent) in extents.iter().enumerate() {
-            let mut rows = vec![0; usize_of(extent.table_len())];
-            fill(reader, &mut rows, cut)?;
-            tables.push(self.table(stream, rows)?);
-            at += extent.table_len();
-        }
-        // unused rows and padding, in pieces
-        let mut piece = [0; 4096];
-        while at < self.prologue.body_at() {
-            let take = usize_of(self.prologue.body_at() - at).min(piece.len());
-            let part = piece.get_mut(..take).unwrap_or_default();
-            fill(reader, part, cut)?;
-            check_zero(part)?;
-            at += u64::try_from(take).unwrap_or(0);
-        }
-        Ok(tables)
-    }
-
-    pub(crate) fn table(&self, stream: usize, rows: Vec<u8>) -> Result<Table> {
-        let signed = self.manifest.measured.get(stream).map(|m| m.table);
-        Table::verify(stream, rows, &signed.unwrap_or(Digest([0; 32])))
-    }
 }
 
 /// The digest of what the body is bound to, and the one by which children name the capsule (§8.1, §9).
@@ -234,10 +166,6 @@ fn identity(payload: &[u8], manifest: &Manifest) -> (Digest, Digest) {
     (ctx, lineage)
 }
 
-pub(crate) fn body_cut(stream: usize, chunk: Chunk) -> Error {
-    Error::new(Code::BodyTruncated, "the body ends early").at(place(stream, chunk))
-}
-
 pub(crate) fn check_zero(bytes: &[u8]) -> Result<()> {
     if bytes.iter().fold(0, |all, byte| all | byte) == 0 {
         return Ok(());
@@ -248,21 +176,8 @@ pub(crate) fn check_zero(bytes: &[u8]) -> Result<()> {
     ))
 }
 
-fn expect_end(reader: &mut impl Read) -> Result<()> {
-    let mut more = [0];
-    match reader.read_exact(&mut more) {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
-        Err(error) => Err(Error::io(&error, "capsule")),
-        Ok(()) => Err(trailing()),
-    }
-}
-
-pub(crate) fn trailing() -> Error {
-    Error::new(Code::FramingTrailing, "bytes follow the body")
-}
-
 /// `read_exact` goes on after short and interrupted reads; only a real end is `cut`.
-fn fill(reader: &mut impl Read, buf: &mut [u8], cut: impl Fn() -> Error) -> Result<()> {
+pub(crate) fn fill(reader: &mut impl Read, buf: &mut [u8], cut: impl Fn() -> Error) -> Result<()> {
     reader.read_exact(buf).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => cut(),
         _ => Error::io(&error, "capsule"),

@@ -3,6 +3,7 @@
 use std::{ops::Range, path::Path, str::FromStr};
 
 use clap::{Parser, Subcommand};
+use kvcap::Workers;
 
 use crate::{cmd, time};
 
@@ -50,6 +51,22 @@ pub(crate) struct Common {
         display_order = 901
     )]
     pub(crate) quiet: bool,
+}
+
+/// How many threads share the work.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Threads {
+    /// Threads that share the work, which gives the same bytes whatever their number [default: all
+    /// cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl Threads {
+    pub(crate) fn workers(&self) -> Workers {
+        self.threads
+            .map_or_else(Workers::all, |threads| Workers::new(threads.into()))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,11 +17,24 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
 ///
 /// # Errors
 /// KVC-940.
-pub(crate) fn stream(path: &Path) -> Result<Box<dyn Read>> {
+pub(crate) fn stream(path: &Path) -> Result<Box<dyn Read + Send>> {
     match is_stdin(path) {
-        true => Ok(Box::new(io::stdin().lock())),
+        true => Ok(Box::new(io::stdin())),
         false => Ok(Box::new(open(path)?)),
     }
+}
+
+/// A regular file, which can be read in any order; `None` for stdin and pipes.
+///
+/// # Errors
+/// KVC-940.
+pub(crate) fn regular(path: &Path) -> Result<Option<File>> {
+    if is_stdin(path) {
+        return Ok(None);
+    }
+    // a pipe must not be opened, and so emptied, only to look
+    let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
+    is_file.then(|| open(path)).transpose()
 }
 
 /// An input to be read in any order: stdin and pipes are copied to an unnamed temporary file.
@@ -140,7 +153,7 @@ pub(crate) struct Capsule {
 enum Rest {
     File(File),
     /// The header is in the spool; the body has not been asked for.
-    Stream(Tee<Box<dyn Read>>),
+    Stream(Tee<Box<dyn Read + Send>>),
 }
 
 impl Capsule {

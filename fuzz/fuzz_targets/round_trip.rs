@@ -5,7 +5,9 @@
 
 use std::io::{Read, Seek};
 
-use kvcap::{Expected, Limits, Policy, SigningKey, Suite, Trust, Untrusted, WrappingKey};
+use kvcap::{
+    Expected, Limits, Policy, SigningKey, Suite, Trust, Untrusted, Workers, WrappingKey,
+};
 use kvcap_codecs::{Guard, Preset};
 use kvcap_fuzz::{Input, scratch_file, seal};
 use kvcap_runtimes::{Encoding, Hints, RuntimeKind, check_quality, open_state, parse};
@@ -45,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
         .and_then(|capsule| capsule.verify(&policy))
         .expect("what was sealed verifies");
     verified
-        .check_body(&mut reader, &mut |_| {})
+        .check_body(&mut reader, Workers::new(2), &mut |_| {})
         .expect("its body is whole");
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let opened = verified.open(file.as_slice(), &key).expect("it opens");

@@ -1,26 +1,26 @@
 //! Files in memory, readers in pieces, and one temporary file that is used again and again.
 
 use std::{
-    cell::RefCell,
     fs::File,
     io::{self, Read},
+    sync::Mutex,
 };
 
 use kvcap_runtimes::WriteAt;
 
 /// An output in memory.
-pub struct Memory(pub RefCell<Vec<u8>>);
+pub struct Memory(pub Mutex<Vec<u8>>);
 
 impl Memory {
     /// Zeros.
     pub fn zeros(len: usize) -> Self {
-        Self(RefCell::new(vec![0; len]))
+        Self(Mutex::new(vec![0; len]))
     }
 }
 
 impl WriteAt for Memory {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        let mut bytes = self.0.borrow_mut();
+        let mut bytes = self.0.lock().unwrap();
         let place = usize::try_from(offset)
             .ok()
             .and_then(|start| bytes.get_mut(start..start.checked_add(buf.len())?));

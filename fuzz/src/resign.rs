@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use ciborium::Value;
-use kvcap::{Code, Error, Result, Untrusted, WrappingKey};
+use kvcap::{Code, Error, Result, Untrusted, Workers, WrappingKey};
 use kvcap_runtimes::{Selection, extract};
 use kvcap_testvectors::{
     context::Context,
@@ -157,7 +157,7 @@ pub fn check_all(file: &[u8]) -> Result<()> {
         by_slice.as_ref().map(|v| v.lineage()).map_err(Error::code),
         "a reader in pieces and a slice disagree on the header"
     );
-    let body = by_reader?.check_body(&mut reader, &mut |_| {});
+    let body = by_reader?.check_body(&mut reader, Workers::new(2), &mut |_| {});
     let opened = by_slice?.open(file, &WrappingKey::from_bytes(WRAP_KEY));
     let read = opened.as_ref().map_err(Error::code).and_then(|opened| {
         (0..opened.manifest().context.streams.len())

@@ -5,7 +5,7 @@ use std::{io::Cursor, path::Path, sync::LazyLock};
 
 use kvcap::{
     CaptureFlags, Context, Draft, Expected, Limits, Opened, Policy, Result, Sealer, SectionKind,
-    SigningKey, Suite, Terms, Trust, Untrusted, WrappingKey, hazmat::Entropy,
+    SigningKey, Suite, Terms, Trust, Untrusted, Workers, WrappingKey, hazmat::Entropy,
 };
 use kvcap_codecs::{BankShape, Preset};
 use kvcap_runtimes::{
@@ -199,7 +199,7 @@ fn open(file: &[u8], then: Opening<'_>) -> Result<()> {
     let mut reader = file;
     let verified = Untrusted::read(&mut reader, &Limits::default())?.verify(&policy)?;
     verified
-        .check_body(&mut reader, &mut |_| {})
+        .check_body(&mut reader, Workers::new(2), &mut |_| {})
         .expect("our own body is whole");
     then(&verified.open(file, &WrappingKey::from_bytes(WRAP_KEY))?);
     Ok(())

@@ -46,7 +46,7 @@ pub fn parse_state(kind: RuntimeKind, file: &[u8]) {
         .padding_nonzero(&file)
         .expect("regions lie in the file");
     assert_eq!(
-        out.0.borrow().as_slice() == file,
+        out.0.lock().unwrap().as_slice() == file,
         leftovers.is_empty(),
         "the file comes back byte for byte exactly where its padding is zero"
     );

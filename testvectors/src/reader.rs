@@ -6,12 +6,12 @@ use std::{
     path::Path,
 };
 
-use kvcap::{Opened, ReadAt, Result, Stream, Untrusted, WrappingKey};
+use kvcap::{Opened, ReadAt, Result, Stream, Untrusted, Workers, WrappingKey};
 
 use crate::{
     case::Stage,
     context::{Context, unhex},
-    decode, parts,
+    decode,
 };
 
 /// A way into the library.
@@ -123,11 +123,17 @@ fn steps(
     *stage = Stage::Verify;
     let mut verified = verify(untrusted, context.now)?;
     *stage = Stage::Body;
-    if entry.checks_body() {
-        verified.check_body(&mut pieces, &mut |_| {})?;
-    } else if context.wrapping_key.is_none() {
-        let mut rest = bytes.get(parts::regions(bytes).0..).unwrap_or_default();
-        verified.check_body(&mut rest, &mut |_| {})?;
+    match entry {
+        Entry::OneByte => {
+            verified.check_body(&mut pieces, Workers::ONE, &mut |_| {})?;
+        }
+        Entry::Ragged => {
+            verified.check_body(&mut pieces, Workers::new(3), &mut |_| {})?;
+        }
+        _ if context.wrapping_key.is_none() => {
+            verified.check_body_at(&source, Workers::new(2), &mut |_| {})?;
+        }
+        _ => {}
     }
     if let Some(later) = context.later {
         verified = verify(Untrusted::read_at(&source, &limits)?, later)?;

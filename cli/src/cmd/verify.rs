@@ -1,11 +1,11 @@
 //! `kvcap verify`: every byte, without a secret.
 
-use std::path::PathBuf;
+use std::{fs::File, io::Read, path::PathBuf};
 
 use kvcap::{Limits, Result, Untrusted};
 
 use crate::{
-    args::Common,
+    args::{Common, Threads},
     input,
     policy::PolicyArgs,
     progress,
@@ -26,14 +26,29 @@ pub(crate) struct Args {
     /// Verify the header only: is it worth sending the body?
     #[arg(long)]
     header_only: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+/// A file is read by all threads, a stream by one at a time.
+enum Source {
+    File(File),
+    Stream(Box<dyn Read + Send>),
 }
 
 /// # Errors
 /// What capsule-v1 §11.2 refuses.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
-    let mut reader = input::stream(&args.capsule)?;
-    let untrusted = Untrusted::read(&mut reader, &Limits::default())
-        .map_err(|error| input::at(error, &args.capsule))?;
+    let limits = Limits::default();
+    let mut source = match input::regular(&args.capsule)? {
+        Some(file) => Source::File(file),
+        None => Source::Stream(input::stream(&args.capsule)?),
+    };
+    let untrusted = match &mut source {
+        Source::File(file) => Untrusted::read_at(file, &limits),
+        Source::Stream(reader) => Untrusted::read(reader, &limits),
+    };
+    let untrusted = untrusted.map_err(|error| input::at(error, &args.capsule))?;
     let judged = args.policy.verify(untrusted, common)?;
     let verified = &judged.verified;
     let mut report = Report::new();
@@ -41,7 +56,11 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         true => None,
         false => {
             let bar = progress::bar(common, "verify", verified.file_len());
-            let body = verified.check_body(&mut reader, &mut |read| bar.inc(read));
+            let (workers, told) = (args.threads.workers(), &mut |read| bar.inc(read));
+            let body = match &mut source {
+                Source::File(file) => verified.check_body_at(file, workers, told),
+                Source::Stream(reader) => verified.check_body(reader, workers, told),
+            };
             bar.finish_and_clear();
             Some(body?)
         }

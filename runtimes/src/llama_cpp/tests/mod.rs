@@ -1,4 +1,4 @@
-use std::{cell::RefCell, io};
+use std::{io, sync::Mutex};
 
 use kvcap::{Bank, Code, Result, Role, Rows};
 use kvcap_codecs::{BankShape, Dtype};
@@ -57,12 +57,12 @@ fn banks(state: &State) -> Vec<Bank> {
         .collect()
 }
 
-struct Output(RefCell<Vec<u8>>);
+struct Output(Mutex<Vec<u8>>);
 
 impl WriteAt for Output {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         let start = usize::try_from(offset).unwrap();
-        self.0.borrow_mut()[start..start + buf.len()].copy_from_slice(buf);
+        self.0.lock().unwrap()[start..start + buf.len()].copy_from_slice(buf);
         Ok(())
     }
 }
@@ -84,7 +84,7 @@ fn round_trip(bytes: &[u8], hints: Hints<'_>) -> State {
     assert_eq!(again.facts, state.facts);
     assert_eq!(again.positions, state.positions);
 
-    let output = Output(RefCell::new(vec![0; file.len()]));
+    let output = Output(Mutex::new(vec![0; file.len()]));
     skeleton.write(&output).unwrap();
     let mut frame = Vec::new();
     for (from, to) in state.banks.iter().zip(&again.banks) {
@@ -94,7 +94,7 @@ fn round_trip(bytes: &[u8], hints: Hints<'_>) -> State {
         }
     }
     assert!(
-        output.0.into_inner() == file,
+        output.0.into_inner().unwrap() == file,
         "the file differs after a round trip"
     );
     state
