@@ -33,6 +33,7 @@ fn terms() -> Terms {
         organisation: None,
         sequence: None,
         single_use: false,
+        renew_until: None,
     }
 }
 

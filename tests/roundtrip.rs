@@ -111,6 +111,7 @@ fn terms() -> impl Strategy<Value = Terms> {
                 organisation,
                 sequence,
                 single_use,
+                renew_until: sequence.map(|more| (issued_at + life).saturating_add(more)),
             }
         },
     )

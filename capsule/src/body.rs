@@ -1,6 +1,7 @@
 //! The body under its signed tables, checked without a secret (capsule-v1 §6.4, §11.2).
 
 use std::{
+    cmp::Ordering,
     io::{ErrorKind, Read},
     sync::Mutex,
 };
@@ -9,6 +10,7 @@ use crate::{
     binding::Digest,
     error::{Code, Error, Result},
     io::{ReadAt, Sequential, usize_of},
+    prologue::Prologue,
     table::{Chunk, Extent, Table, place},
     verify::{Verified, check_zero, fill},
     workers::{Workers, lock},
@@ -184,6 +186,22 @@ fn expect_end(reader: &mut impl Read) -> Result<()> {
     }
 }
 
-pub(crate) fn trailing() -> Error {
+/// F-4, F-6: a file of `found` bytes is as long as its header says.
+pub(crate) fn check_len(prologue: Prologue, found: u64) -> Result<()> {
+    let want = prologue.file_len();
+    if found < prologue.body_at() {
+        let what = "the file ends inside its tables";
+        return Err(Error::new(Code::FramingTruncated, what));
+    }
+    match found.cmp(&want) {
+        Ordering::Less => {
+            Err(Error::new(Code::BodyTruncated, "the body ends early").sides(want, found))
+        }
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(trailing().sides(want, found)),
+    }
+}
+
+fn trailing() -> Error {
     Error::new(Code::FramingTrailing, "bytes follow the body")
 }

@@ -241,6 +241,11 @@ pub(crate) fn decode_scanned(bytes: &[u8]) -> Result<Value> {
 
 /// The raw value of unsigned key `key` of a map that a [`Scanner`] has passed.
 pub(crate) fn raw_value(bytes: &[u8], key: u64) -> Option<&[u8]> {
+    bytes.get(raw_range(bytes, key)?)
+}
+
+/// Where the value of an unsigned key stands in a map that has passed the scan.
+pub(crate) fn raw_range(bytes: &[u8], key: u64) -> Option<Range<usize>> {
     let mut scanner = Scanner::new(bytes);
     let (Major::Map, count) = scanner.head().ok()? else {
         return None;
@@ -250,7 +255,7 @@ pub(crate) fn raw_value(bytes: &[u8], key: u64) -> Option<&[u8]> {
         let found = head.head().ok()? == (Major::Unsigned, key);
         let value = scanner.item(1).ok()?;
         if found {
-            return bytes.get(value);
+            return Some(value);
         }
     }
     None

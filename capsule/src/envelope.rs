@@ -8,6 +8,7 @@ use crate::{
     cbor::{self, Field, Keys, Major, Scanner},
     error::{Code, Error, Result},
     keys::{CapsuleId, KeyId, PublicKey, SigningKey},
+    limits::MAX_LIFETIME,
 };
 
 const TAG_18: u8 = 0xD2;
@@ -30,6 +31,7 @@ const TYP: i64 = 16;
 const ORG: i64 = -70_001;
 const SEQ: i64 = -70_002;
 const ONCE: i64 = -70_003;
+const RENEW_UNTIL: i64 = -70_004;
 
 /// For whom a capsule is, what for and until when: what its issuer decides (capsule-v1 §4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,25 @@ pub struct Terms {
     pub sequence: Option<u64>,
     /// Whether it may be opened once only.
     pub single_use: bool,
+    /// The latest `exp` that a renewal may give it; [`Self::renewal_cap`] where there is none.
+    pub renew_until: Option<u64>,
+}
+
+impl Terms {
+    /// The latest `exp` that a renewal may give: what the issuer said, else the lifetime limit from the
+    /// time of sealing. What may be used once only is never extended: who remembers its use may forget
+    /// it when it has expired (N-3).
+    #[must_use]
+    pub fn renewal_cap(&self) -> u64 {
+        match self.renew_until {
+            _ if self.single_use => self.expires,
+            Some(until) => until,
+            None => self
+                .issued_at
+                .saturating_add(MAX_LIFETIME)
+                .max(self.expires),
+        }
+    }
 }
 
 /// What an untrusted file says of itself. Nobody has vouched for any of it.
@@ -148,6 +169,10 @@ impl Envelope {
     /// The payload before anyone vouched for it: for display alone.
     pub(crate) fn unverified_payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    pub(crate) fn into_payload(self) -> Vec<u8> {
+        self.payload
     }
 }
 
@@ -258,6 +283,10 @@ fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
         Some(field) if field.uint()? == 1 => true,
         Some(field) => return Err(field.wrong("is not 1")),
     };
+    let renew_until = fields
+        .optional(RENEW_UNTIL, "renew until")
+        .map(Field::uint)
+        .transpose()?;
     fields.end()?;
     Ok(Claims {
         id,
@@ -273,6 +302,7 @@ fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
             organisation,
             sequence,
             single_use,
+            renew_until,
         },
     })
 }
@@ -292,6 +322,7 @@ fn header(claims: &Claims) -> Result<Vec<u8>> {
         (ORG, terms.organisation.as_deref().map(cbor::text)),
         (SEQ, terms.sequence.map(cbor::uint)),
         (ONCE, terms.single_use.then(|| cbor::uint(1))),
+        (RENEW_UNTIL, terms.renew_until.map(cbor::uint)),
     ];
     let cwt = entries
         .into_iter()

@@ -68,6 +68,8 @@ mod outline;
 mod policy;
 mod prefix;
 mod prologue;
+mod recipient;
+mod reissue;
 mod schedule;
 mod seal;
 mod table;
@@ -87,12 +89,14 @@ pub use seal::{Draft, Sealed, Sealer};
 pub use body::BodyChecked;
 pub use chain::{Chain, Members, OpenedChain, Part};
 pub use envelope::Claims;
-pub use limits::{Limits, MAX_CHUNK, MIN_CHUNK};
+pub use limits::{Limits, MAX_CHUNK, MAX_LIFETIME, MIN_CHUNK};
 pub use open::{Opened, StreamReader};
 pub use outline::{Outline, OutlineStream};
-pub use policy::{Expected, MAX_LIFETIME, MAX_SKEW, Policy, RESTORE};
+pub use policy::{Expected, MAX_SKEW, Policy, RESTORE};
 pub use prefix::PrefixValue;
 pub use verify::{Untrusted, Verified};
+// a new header over the same body
+pub use reissue::{Header, Reissuer, Renewal, Rewrap};
 // the manifest
 pub use manifest::{
     BankEntry, CaptureFlags, Context, Fallback, Manifest, Measured, Parent, Prefix, RotationTable,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) use decode::decode;
-pub(crate) use encode::{encode, encode_context};
+pub(crate) use encode::{encode, encode_context, encode_keys};
 
 /// A verified capsule's statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,11 +236,11 @@ pub struct Measured {
 pub(crate) struct Keys {
     pub(crate) salt: [u8; 32],
     pub(crate) commitment: Digest,
-    pub(crate) recipients: Vec<Recipient>,
+    pub(crate) recipients: Vec<WrappedKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Recipient {
+pub(crate) struct WrappedKey {
     pub(crate) key: KeyId,
     pub(crate) nonce: [u8; 24],
     pub(crate) wrapped: [u8; 48],

@@ -13,14 +13,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     binding::Digest,
-    body::{body_cut, trailing},
+    body::{body_cut, check_len},
     chain::parent_absent,
     error::{Code, Error, Result},
     io::{ReadAt, usize_of},
     keys::{PrefixKey, WrappingKey},
     manifest::{Manifest, SectionKind},
     prefix::{self, PrefixValue},
-    schedule::{self, ContentKey, Root, StreamKey},
+    schedule::{Root, StreamKey},
     table::{Chunk, Extent, Table, place},
     verify::{Verified, check_zero},
 };
@@ -54,16 +54,7 @@ impl Verified {
     /// The same for one capsule of a chain, whose parent is seen to by the chain.
     pub(crate) fn open_member<S: ReadAt>(self, source: S, key: &WrappingKey) -> Result<Opened<S>> {
         self.check_extent(&source)?;
-        let recipients = &self.manifest.keys.recipients;
-        let id = key.id();
-        let recipient = recipients.iter().find(|r| r.key == id).ok_or_else(|| {
-            let known: Vec<String> = recipients.iter().map(|r| r.key.to_string()).collect();
-            Error::new(Code::BodyNoKey, "the capsule is not wrapped for this key")
-                .sides(known.join(" or "), id)
-        })?;
-        let content = ContentKey::unwrap(recipient, key, self.manifest.claims.id)?;
-        let (commitment, root) = content.derive(&self.manifest.keys.salt, &self.ctx);
-        schedule::check_commitment(&commitment, &self.manifest.keys.commitment)?;
+        let (_, root) = self.unlock(key)?;
         let extents = Extent::all(&self.manifest, self.prologue);
         let opened = Opened {
             tables: extents.iter().map(|_| OnceLock::new()).collect(),
@@ -81,19 +72,7 @@ impl Verified {
     /// F-4, F-5, F-6 for a source of known length.
     fn check_extent(&self, source: &impl ReadAt) -> Result<()> {
         let prologue = self.prologue;
-        let (found, want) = (source.len(), prologue.file_len());
-        if found < prologue.body_at() {
-            return Err(Error::new(
-                Code::FramingTruncated,
-                "the file ends inside its tables",
-            ));
-        }
-        if found < want {
-            return Err(Error::new(Code::BodyTruncated, "the body ends early").sides(want, found));
-        }
-        if found > want {
-            return Err(trailing().sides(want, found));
-        }
+        check_len(prologue, source.len())?;
         let extents = Extent::all(&self.manifest, prologue);
         let mut at = extents.last().map_or(prologue.tables_at(), |last| {
             last.table_at + last.table_len()

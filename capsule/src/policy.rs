@@ -8,7 +8,7 @@ use crate::{
     envelope::Terms,
     error::{Code, Error, Result},
     keys::{CapsuleId, PrefixKey},
-    limits::Limits,
+    limits::{Limits, MAX_LIFETIME},
     manifest::{Context, Manifest, Suite},
     prefix::{self, PrefixValue},
     trust::{Trust, TrustedKey},
@@ -16,8 +16,6 @@ use crate::{
 
 /// The scope that restoring needs.
 pub const RESTORE: &str = "kv:restore";
-/// Longest lifetime that is accepted by default: 30 days, in seconds.
-pub const MAX_LIFETIME: u64 = 30 * 24 * 3600;
 /// Largest difference of clocks that `nbf` and `iat` are granted, in seconds.
 pub const MAX_SKEW: u64 = 60;
 
@@ -80,6 +78,19 @@ impl<'a> Policy<'a> {
                 ..self.expected.clone()
             },
             ..self.clone()
+        }
+    }
+
+    /// A policy that judges signature, key and times, and takes from `terms` for whom and what for the
+    /// capsule is: for its issuer, and for display. Whoever restores states his own names.
+    #[must_use]
+    pub fn danger_as_stated(trust: &'a Trust, now: u64, terms: &Terms) -> Self {
+        let scope = terms.scope.split(' ').next().unwrap_or_default();
+        Self {
+            subject: terms.subject.clone(),
+            organisation: terms.organisation.clone(),
+            scope: scope.to_owned(),
+            ..Self::new(trust, now, &terms.audience, Expected::danger_any_model())
         }
     }
 }
@@ -237,7 +248,15 @@ fn check_time(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
             ),
         );
     }
-    Ok(())
+    match terms.renew_until {
+        Some(until) if terms.expires > until => Err(past_renewal(until, terms.expires)),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn past_renewal(until: u64, expires: u64) -> Error {
+    let what = "the capsule would outlive what its issuer allowed";
+    Error::new(Code::ClaimsLifetime, what).sides(format_args!("exp at most {until}"), expires)
 }
 
 /// Step 10.

@@ -4,13 +4,12 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
-    aead::{self, Cipher},
+    aead::Cipher,
     binding::{Digest, labelled_hasher},
     envelope::Claims,
     error::{Code, Error, Result},
     hazmat::Entropy,
-    keys::{CapsuleId, WrappingKey},
-    manifest::{Recipient, Suite},
+    manifest::Suite,
 };
 
 /// The digest of everything that the body's keys are bound to (§8.1).
@@ -51,46 +50,21 @@ impl ContentKey {
         Ok(Self(key))
     }
 
-    pub(crate) fn wrap(
-        &self,
-        key: &WrappingKey,
-        capsule: CapsuleId,
-        entropy: &mut Entropy,
-    ) -> Result<Recipient> {
-        let mut nonce = [0; 24];
-        entropy.fill(&mut nonce)?;
-        let aad = wrap_aad(key, capsule);
-        let wrapped = aead::wrap(key.bytes(), &nonce, &aad, &self.0)
-            .map_err(|_| Error::new(Code::BodyUnwrap, "the content key could not be wrapped"))?;
-        Ok(Recipient {
-            key: key.id(),
-            nonce,
-            wrapped,
-        })
+    pub(crate) fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
     }
 
-    pub(crate) fn unwrap(
-        recipient: &Recipient,
-        key: &WrappingKey,
-        capsule: CapsuleId,
-    ) -> Result<Self> {
-        let aad = wrap_aad(key, capsule);
-        aead::unwrap(key.bytes(), &recipient.nonce, &aad, &recipient.wrapped)
-            .map(Self)
-            .map_err(|_| Error::new(Code::BodyUnwrap, "the content key could not be unwrapped"))
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
-    /// Commitment and root for streams (§8.2); the content key is not needed after this.
-    pub(crate) fn derive(self, salt: &[u8; 32], ctx: &Digest) -> (Digest, Root) {
+    /// Commitment and root for streams (§8.2); only a new wrapping needs the content key after this.
+    pub(crate) fn derive(&self, salt: &[u8; 32], ctx: &Digest) -> (Digest, Root) {
         let material: [&[u8]; 3] = [&*self.0, salt, &ctx.0];
         let commitment = Digest::labelled("kvcap v1 commitment", &material);
         let root = Digest::labelled("kvcap v1 streams", &material);
         (commitment, Root(Zeroizing::new(root.0)))
     }
-}
-
-fn wrap_aad(key: &WrappingKey, capsule: CapsuleId) -> Vec<u8> {
-    [&b"kvcap v1 wrap"[..], &key.id().0, &capsule.0].concat()
 }
 
 /// A-1, in constant time.

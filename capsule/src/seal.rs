@@ -15,6 +15,7 @@ use crate::{
     limits::Limits,
     manifest::{self, Context, Keys, Measured, Stream},
     prologue::{Prologue, ROW},
+    recipient,
     schedule::{self, ContentKey, Root, StreamKey},
     table,
 };
@@ -120,7 +121,7 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
         entropy.fill(&mut salt)?;
         let recipients = recipients
             .iter()
-            .map(|key| content.wrap(key, id, &mut entropy))
+            .map(|key| recipient::wrap(&content, key, id, &mut entropy))
             .collect::<Result<_>>()?;
         let ctx = schedule::context_digest(&claims, &manifest::encode_context(&draft.context)?);
         let (commitment, root) = content.derive(&salt, &ctx);

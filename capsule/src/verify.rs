@@ -33,6 +33,8 @@ pub struct Verified {
     pub(crate) prologue: Prologue,
     pub(crate) ctx: Digest,
     lineage: Digest,
+    /// The manifest's bytes as received, for a new header over the same body.
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Untrusted {
@@ -56,9 +58,13 @@ impl Untrusted {
         let mut padding = vec![0; usize_of(prologue.tables_at() - prologue.envelope_end())];
         fill(reader, &mut padding, cut)?;
         check_zero(&padding)?;
+        Self::of(prologue, &envelope, limits)
+    }
+
+    pub(crate) fn of(prologue: Prologue, envelope: &[u8], limits: &Limits) -> Result<Self> {
         Ok(Self {
             prologue,
-            envelope: Envelope::parse(&envelope)?,
+            envelope: Envelope::parse(envelope)?,
             limits: limits.clone(),
         })
     }
@@ -130,6 +136,7 @@ impl Untrusted {
             prologue: self.prologue,
             ctx,
             lineage,
+            payload: self.envelope.into_payload(),
         })
     }
 }
@@ -145,6 +152,16 @@ impl Verified {
     #[must_use]
     pub fn lineage(&self) -> Digest {
         self.lineage
+    }
+
+    /// Ids of the keys that open it.
+    #[must_use]
+    pub fn recipients(&self) -> Vec<String> {
+        let recipients = &self.manifest.keys.recipients;
+        recipients
+            .iter()
+            .map(|entry| entry.key.to_string())
+            .collect()
     }
 
     /// Length that the whole file has.

@@ -76,6 +76,8 @@ pub(crate) enum Verb {
     Seal(Box<cmd::seal::Args>),
     Verify(cmd::verify::Args),
     Open(cmd::open::Args),
+    Renew(cmd::renew::Args),
+    Rewrap(cmd::rewrap::Args),
     Inspect(cmd::inspect::Args),
     Bench(cmd::bench::Args),
     Selftest(cmd::selftest::Args),
@@ -91,6 +93,8 @@ impl Verb {
             Self::ModelId(args) => args.output.as_deref(),
             Self::Seal(args) => Some(&args.output),
             Self::Open(args) => Some(&args.output),
+            Self::Renew(args) => Some(args.output()),
+            Self::Rewrap(args) => Some(args.output()),
             _ => None,
         }
     }

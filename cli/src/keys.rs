@@ -22,11 +22,13 @@ pub(crate) fn signing(path: &Path) -> Result<SigningKey> {
 pub(crate) fn wrapping(paths: &[impl AsRef<Path>]) -> Result<Vec<WrappingKey>> {
     paths
         .iter()
-        .map(|path| {
-            let path = path.as_ref();
-            WrappingKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
-        })
+        .map(|path| wrapping_key(path.as_ref()))
         .collect()
+}
+
+/// A secret wrapping key.
+pub(crate) fn wrapping_key(path: &Path) -> Result<WrappingKey> {
+    WrappingKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
 }
 
 /// The public keys that are trusted: each a file, or the key's text itself.

@@ -2,12 +2,14 @@
 
 use super::support::{Folder, SEAL, TRUST};
 
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 12] = [
     "keygen",
     "model-id",
     "seal",
     "verify",
     "open",
+    "renew",
+    "rewrap",
     "inspect",
     "demo",
     "completions",

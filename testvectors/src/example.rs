@@ -139,6 +139,7 @@ pub fn capsule() -> Capsule {
         organisation: None,
         sequence: None,
         single_use: false,
+        renew_until: None,
     };
     // f16: 1.0 to 12.0, and the same negative
     let numbers = [

@@ -95,6 +95,7 @@ pub fn terms() -> Terms {
         organisation: Some(TENANT.to_owned()),
         sequence: Some(3),
         single_use: false,
+        renew_until: None,
     }
 }
 

@@ -12,7 +12,7 @@ use self::{
     stream::{measured, stream},
 };
 use super::{
-    CaptureFlags, Context, Keys, Manifest, Recipient, Suite,
+    CaptureFlags, Context, Keys, Manifest, Suite, WrappedKey,
     check::{self, contradiction, over},
 };
 use crate::{
@@ -232,12 +232,12 @@ fn keys(field: Field<'_>, limits: &Limits) -> Result<Keys> {
     })
 }
 
-fn recipient(field: Field<'_>) -> Result<Recipient> {
+fn recipient(field: Field<'_>) -> Result<WrappedKey> {
     let [kind, key, nonce, wrapped] = field.tuple()?;
     if kind.uint()? != 1 {
         return Err(kind.wrong("is a recipient of a type that is not known"));
     }
-    Ok(Recipient {
+    Ok(WrappedKey {
         key: KeyId(key.array_of()?),
         nonce: nonce.array_of()?,
         wrapped: wrapped.array_of()?,

@@ -25,19 +25,6 @@ pub(crate) fn encode(
     tables_len: u64,
     extensions: &[(u64, Vec<u8>)],
 ) -> Result<Vec<u8>> {
-    let recipients = keys.recipients.iter().map(|recipient| {
-        array([
-            uint(1),
-            bytes(recipient.key.0),
-            bytes(recipient.nonce),
-            bytes(recipient.wrapped),
-        ])
-    });
-    let keys = map([
-        (1, Some(bytes(keys.salt))),
-        (2, Some(bytes(keys.commitment.0))),
-        (3, Some(array(recipients))),
-    ]);
     let extensions = (!extensions.is_empty()).then(|| {
         let all = extensions
             .iter()
@@ -48,11 +35,32 @@ pub(crate) fn encode(
         (1, Some(uint(VERSION.into()))),
         (2, Some(context_value(context))),
         (3, Some(array(measured.iter().map(measured_value)))),
-        (4, Some(keys)),
+        (4, Some(keys_value(keys))),
         // fixed width would be kinder to the writer; the value is known before the first byte
         (5, Some(uint(tables_len))),
         (6, extensions),
     ]))
+}
+
+/// The bytes of key 4: all of a payload that a new wrapping changes.
+pub(crate) fn encode_keys(keys: &Keys) -> Result<Vec<u8>> {
+    encode_item(&keys_value(keys))
+}
+
+fn keys_value(keys: &Keys) -> Value {
+    let recipients = keys.recipients.iter().map(|recipient| {
+        array([
+            uint(1),
+            bytes(recipient.key.0),
+            bytes(recipient.nonce),
+            bytes(recipient.wrapped),
+        ])
+    });
+    map([
+        (1, Some(bytes(keys.salt))),
+        (2, Some(bytes(keys.commitment.0))),
+        (3, Some(array(recipients))),
+    ])
 }
 
 /// The bytes of key 2, which enter the keys of the body.

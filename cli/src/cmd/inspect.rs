@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kvcap::{Claims, Expected, Outline, Policy, Result, Untrusted};
+use kvcap::{Claims, Outline, Policy, Result, Untrusted};
 use serde_json::{Value, json};
 
 use crate::{
@@ -74,16 +74,8 @@ fn signed_outline(untrusted: Untrusted, trust: &[String]) -> Result<Outline> {
     let trust = keys::trust(trust)?;
     let terms = untrusted.claims().terms.clone();
     let policy = Policy {
-        subject: terms.subject,
-        organisation: terms.organisation,
-        scope: terms.scope.split(' ').next().unwrap_or_default().to_owned(),
         max_lifetime: u64::MAX,
-        ..Policy::new(
-            &trust,
-            terms.issued_at.max(terms.not_before),
-            &terms.audience,
-            Expected::danger_any_model(),
-        )
+        ..Policy::danger_as_stated(&trust, terms.issued_at.max(terms.not_before), &terms)
     };
     Ok(Outline::of(untrusted.verify(&policy)?.manifest()))
 }
@@ -116,6 +108,12 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
         "expires",
         format_args!("{until} ({})", time::show_distance(now, terms.expires)),
     );
+    if let Some(until) = terms.renew_until {
+        report.row(
+            "renewable",
+            format_args!("until {}", time::show_instant(until)),
+        );
+    }
     let [id, _, _, name] = &outline.model;
     report.row("model", format_args!("{id} ({name})"));
     for (digest, scale) in &outline.adapters {
@@ -189,6 +187,7 @@ fn statements(claims: &Claims, outline: &Outline) -> Value {
             "issued_at": terms.issued_at,
             "sequence": terms.sequence,
             "single_use": terms.single_use,
+            "renew_until": terms.renew_until,
         },
         "model": {"id": model, "weights": weights, "config": config, "name": name, "adapters": adapters},
         "tokenizer": {"vocabulary": vocab, "version": version, "pre_tokenizer": pre_tokenizer},

@@ -10,6 +10,9 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
+mod reissue;
+pub(crate) mod renew;
+pub(crate) mod rewrap;
 pub(crate) mod seal;
 mod seal_report;
 pub(crate) mod selftest;
@@ -35,6 +38,8 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Seal(args) => seal::run(args, common),
         Verb::Verify(args) => verify::run(args, common),
         Verb::Open(args) => open::run(args, common),
+        Verb::Renew(args) => renew::run(args),
+        Verb::Rewrap(args) => rewrap::run(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Bench(args) => bench::run(args, common),
         Verb::Selftest(args) => Ok(selftest::run(args)),

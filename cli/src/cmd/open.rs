@@ -64,7 +64,7 @@ pub(crate) struct Args {
 /// What capsule-v1 §11.2 and §11.3 refuse, and the codecs.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     output::check_absent(&args.output, args.force)?;
-    let key = keys::wrapping(&[&args.wrap_key])?;
+    let key = keys::wrapping_key(&args.wrap_key)?;
     let tokens = args.tokens.as_deref().map(input::tokens).transpose()?;
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
     let judged = args.policy.verify(untrusted, common)?;
@@ -74,10 +74,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     // before the body is asked for: an output that cannot be made is known early
     let output = Output::create(&args.output, args.force, Readers::Owner)?;
     let source = body.fetch(judged.verified.file_len())?;
-    let key = key
-        .first()
-        .ok_or_else(|| Error::new(Code::LocalUsage, "no wrapping key"))?;
-    let opened = judged.verified.open(source, key)?;
+    let opened = judged.verified.open(source, &key)?;
     if let Some(tokens) = &tokens {
         opened.check_prompt(tokens)?;
     }

@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// How long it is valid, from --not-before
     #[arg(long, value_name = "TIME", value_parser = duration)]
     ttl: u64,
+    /// How long renewals may extend it, from --not-before [default: 30d from now]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    renewable_for: Option<u64>,
     /// When it begins to be valid [default: now]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     not_before: Option<u64>,
@@ -238,6 +241,15 @@ impl Args {
         let Some(expires) = not_before.checked_add(self.ttl).filter(|exp| *exp > now) else {
             return usage("the capsule would expire before it is sealed", "--ttl");
         };
+        let renew_until = self
+            .renewable_for
+            .map(|more| not_before.saturating_add(more));
+        if renew_until.is_some_and(|until| until < expires) {
+            return usage(
+                "renewals would end before the capsule does",
+                "--renewable-for",
+            );
+        }
         Ok(Terms {
             issuer: self.issuer.clone(),
             subject: self.subject.clone(),
@@ -249,6 +261,7 @@ impl Args {
             organisation: self.org.clone(),
             sequence: self.seq,
             single_use: self.single_use,
+            renew_until,
         })
     }
 

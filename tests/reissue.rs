@@ -1,0 +1,359 @@
+//! New headers over a body that stays: renewal, other recipients, and what both refuse.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets what it does not expect fails"
+)]
+
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+
+use kvcap::{
+    Header, Limits, MAX_LIFETIME, Opened, Policy, Reissuer, Renewal, Result, Rewrap, SigningKey,
+    Terms, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
+};
+use kvcap_testvectors::fixture::{self, EXPIRES, ISSUED, NOW};
+
+const DAY: u64 = 24 * 3600;
+
+type Change<'a> = &'a dyn Fn(&mut Terms);
+
+fn signer() -> SigningKey {
+    SigningKey::from_seed(&fixture::SIGN_SEED)
+}
+
+fn capsule(change: impl Fn(&mut Terms)) -> Vec<u8> {
+    let mut terms = fixture::terms();
+    change(&mut terms);
+    let context = fixture::context();
+    let plain = fixture::contents(&context);
+    let keys = [fixture::WRAP_KEY];
+    fixture::seal("reissue", terms, context, plain, &[], &keys, Vec::new()).file
+}
+
+fn verify(file: &[u8], trust: &Trust, now: u64) -> Result<Verified> {
+    let untrusted = Untrusted::read_at(file, &Limits::default())?;
+    let terms = untrusted.claims().terms.clone();
+    untrusted.verify(&Policy::danger_as_stated(trust, now, &terms))
+}
+
+fn open<'f>(file: &'f [u8], trust: &Trust, key: &WrappingKey) -> Result<Opened<&'f [u8]>> {
+    verify(file, trust, NOW)?.open(file, key)
+}
+
+fn renewal(expires: u64) -> Renewal {
+    Renewal {
+        expires,
+        scope: None,
+        widen_scope: false,
+    }
+}
+
+fn written(header: &Header, old: &[u8]) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    header.write(&mut Cursor::new(old), &mut out).unwrap();
+    let file = out.into_inner();
+    assert_eq!(file.len() as u64, header.verified().file_len());
+    file
+}
+
+fn code<T>(result: Result<T>) -> u16 {
+    result.map_or_else(|error| error.code().number(), |_| 0)
+}
+
+/// Tables and body: all but the header's pages.
+fn rest(file: &[u8]) -> &[u8] {
+    let len = u32::from_le_bytes(file[12..16].try_into().unwrap()) as usize;
+    &file[(64 + len).next_multiple_of(4096)..]
+}
+
+struct Fixed {
+    signer: SigningKey,
+    trust: Trust,
+}
+
+impl Fixed {
+    fn new() -> Self {
+        let signer = signer();
+        let trust = Trust::from(signer.public());
+        Self { signer, trust }
+    }
+
+    fn by(&self, now: u64) -> Reissuer<'_> {
+        Reissuer {
+            key: &self.signer,
+            trust: &self.trust,
+            now,
+            max_lifetime: MAX_LIFETIME,
+        }
+    }
+
+    fn renew(&self, file: &[u8], now: u64, renewal: &Renewal) -> Result<Vec<u8>> {
+        let verified = verify(file, &self.trust, now)?;
+        let header = verified.renew(renewal, &self.by(now))?;
+        assert_eq!(header.verified().lineage(), verified.lineage());
+        Ok(written(&header, file))
+    }
+}
+
+#[test]
+fn a_renewal_changes_times_and_nothing_else() {
+    let fixed = Fixed::new();
+    let old = capsule(|_| {});
+    let new = fixed.renew(&old, NOW, &renewal(EXPIRES + DAY)).unwrap();
+    assert!(rest(&new) == rest(&old));
+    let (was, is) = (
+        verify(&old, &fixed.trust, NOW).unwrap(),
+        verify(&new, &fixed.trust, EXPIRES).unwrap(),
+    );
+    assert_eq!(code(verify(&old, &fixed.trust, EXPIRES)), 402);
+    let mut claims = was.manifest().claims.clone();
+    claims.terms.expires = EXPIRES + DAY;
+    claims.terms.issued_at = NOW;
+    claims.terms.renew_until = Some(ISSUED + MAX_LIFETIME);
+    assert_eq!(is.manifest().claims, claims);
+    assert_eq!(is.manifest().context, was.manifest().context);
+    assert_eq!(is.manifest().measured, was.manifest().measured);
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let opened = open(&new, &fixed.trust, &key).unwrap();
+    for (index, plain) in fixture::contents(&fixture::context()).iter().enumerate() {
+        assert_eq!(
+            &opened.stream_bytes(index).unwrap(),
+            plain,
+            "stream {index}"
+        );
+    }
+}
+
+#[test]
+fn no_chain_of_renewals_passes_the_cap() {
+    let fixed = Fixed::new();
+    // what the issuer said, or the lifetime limit from the first sealing, or nothing where it is for once
+    let cases: [(Change<'_>, u64); 4] = [
+        (&|_| {}, ISSUED + MAX_LIFETIME),
+        (
+            &|terms| terms.renew_until = Some(EXPIRES + 90 * DAY),
+            EXPIRES + 90 * DAY,
+        ),
+        (&|terms| terms.renew_until = Some(EXPIRES), EXPIRES),
+        (&|terms| terms.single_use = true, EXPIRES),
+    ];
+    for (change, cap) in cases {
+        let mut file = capsule(change);
+        let (mut now, mut exp) = (NOW, EXPIRES);
+        while exp < cap {
+            exp = cap.min(exp + 20 * DAY);
+            file = fixed.renew(&file, now, &renewal(exp)).unwrap();
+            now = exp - 1;
+        }
+        assert_eq!(
+            code(fixed.renew(&file, now, &renewal(cap + 1))),
+            404,
+            "{cap}"
+        );
+        assert_eq!(code(fixed.renew(&file, cap, &renewal(cap))), 402, "{cap}");
+        // shorter is always allowed
+        fixed.renew(&file, cap - 10, &renewal(cap - 5)).unwrap();
+    }
+    // and none of the steps lives longer than a verifier accepts
+    let file = capsule(|terms| terms.renew_until = Some(EXPIRES + 90 * DAY));
+    let long = renewal(NOW + MAX_LIFETIME + 1);
+    assert_eq!(code(fixed.renew(&file, NOW, &long)), 404);
+    // a header that was signed past its own cap is refused by every verifier
+    let signed = capsule(|terms| terms.renew_until = Some(terms.expires - 1));
+    assert_eq!(code(verify(&signed, &fixed.trust, NOW)), 404);
+}
+
+#[test]
+fn a_scope_is_widened_by_name_only() {
+    let fixed = Fixed::new();
+    let file = capsule(|_| {});
+    let scoped = |scope: &str, widen_scope| Renewal {
+        expires: EXPIRES,
+        scope: Some(scope.to_owned()),
+        widen_scope,
+    };
+    let narrow = fixed
+        .renew(&file, NOW, &scoped("kv:inspect", false))
+        .unwrap();
+    let restore = Policy {
+        scope: kvcap::RESTORE.to_owned(),
+        ..Policy::danger_as_stated(&fixed.trust, NOW, &fixture::terms())
+    };
+    let read = |file: &[u8]| Untrusted::read_at(file, &Limits::default()).unwrap();
+    assert_eq!(code(read(&narrow).verify(&restore)), 408);
+    for wider in [
+        "kv:restore",
+        "kv:inspect kv:restore",
+        "kv:inspec",
+        "kv:inspect kv",
+    ] {
+        assert_eq!(
+            code(fixed.renew(&narrow, NOW, &scoped(wider, false))),
+            408,
+            "{wider}"
+        );
+    }
+    let wide = fixed
+        .renew(&narrow, NOW, &scoped("kv:restore", true))
+        .unwrap();
+    read(&wide).verify(&restore).unwrap();
+    assert_eq!(code(fixed.renew(&file, NOW, &scoped("", false))), 408);
+    assert_eq!(code(fixed.renew(&file, NOW, &scoped("", true))), 401);
+}
+
+#[test]
+fn only_a_trusted_key_of_the_issuer_renews() {
+    let fixed = Fixed::new();
+    let verified = verify(&capsule(|_| {}), &fixed.trust, NOW).unwrap();
+    let other = SigningKey::from_seed(&[9; 32]);
+    let trusting = |change: &dyn Fn(&mut TrustedKey)| {
+        let mut key = TrustedKey::new(other.public());
+        change(&mut key);
+        let mut trust = fixed.trust.clone();
+        trust.add(key).unwrap();
+        trust
+    };
+    let by = |trust: &Trust| {
+        let by = Reissuer {
+            key: &other,
+            trust,
+            ..fixed.by(NOW)
+        };
+        code(verified.renew(&renewal(EXPIRES), &by))
+    };
+    assert_eq!(by(&fixed.trust), 301);
+    let issuer =
+        |name: &'static str| move |key: &mut TrustedKey| key.issuer = Some(name.to_owned());
+    assert_eq!(by(&trusting(&issuer("somebody else"))), 312);
+    assert_eq!(by(&trusting(&|key| key.compromised = true)), 304);
+    assert_eq!(by(&trusting(&|key| key.sign_until = NOW)), 303);
+    assert_eq!(by(&trusting(&|key| key.not_before = NOW + 1)), 303);
+    assert_eq!(by(&trusting(&|key| key.for_capsules = false)), 302);
+    // a key that came after the sealing: `iat` is when the new header was signed
+    let trust = trusting(&|key| {
+        key.not_before = NOW;
+        key.issuer = Some(fixture::ISSUER.to_owned());
+    });
+    assert_eq!(by(&trust), 0);
+}
+
+#[test]
+fn another_key_opens_after_rewrapping() {
+    let fixed = Fixed::new();
+    let file = capsule(|_| {});
+    let verified = verify(&file, &fixed.trust, NOW).unwrap();
+    let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let new = WrappingKey::generate().unwrap();
+    let only = [&new];
+    let to = |keep| Rewrap {
+        to: &only,
+        keep,
+        audience: None,
+    };
+    for keep in [false, true] {
+        let header = verified.rewrap(&old, &to(keep), &fixed.by(NOW)).unwrap();
+        assert_eq!(header.verified().lineage(), verified.lineage());
+        let out = written(&header, &file);
+        assert!(rest(&out) == rest(&file));
+        let read = |key| open(&out, &fixed.trust, key).and_then(|opened| opened.stream_bytes(0));
+        assert_eq!(
+            read(&new).unwrap(),
+            fixture::contents(&fixture::context())[0]
+        );
+        assert_eq!(code(read(&old)), if keep { 0 } else { 809 });
+        let terms = &header.verified().manifest().claims.terms;
+        assert_eq!((terms.expires, terms.issued_at), (EXPIRES, NOW));
+        assert_eq!(terms.renew_until, Some(ISSUED + MAX_LIFETIME));
+    }
+    let again = Rewrap {
+        to: &[&old],
+        ..to(true)
+    };
+    assert_eq!(code(verified.rewrap(&old, &again, &fixed.by(NOW))), 808);
+    assert_eq!(code(verified.rewrap(&new, &to(true), &fixed.by(NOW))), 809);
+    let many: Vec<WrappingKey> = (0..16).map(|_| WrappingKey::generate().unwrap()).collect();
+    let many: Vec<&WrappingKey> = many.iter().collect();
+    for (keep, want) in [(false, 0), (true, 503)] {
+        let crowd = Rewrap {
+            to: &many,
+            ..to(keep)
+        };
+        assert_eq!(code(verified.rewrap(&old, &crowd, &fixed.by(NOW))), want);
+    }
+    let nobody = Rewrap {
+        to: &[],
+        ..to(false)
+    };
+    assert_eq!(code(verified.rewrap(&old, &nobody, &fixed.by(NOW))), 501);
+}
+
+#[test]
+fn a_header_that_grows_moves_the_body_by_pages() {
+    let fixed = Fixed::new();
+    let file = capsule(|terms| terms.scope += &format!(" {}", "w".repeat(900)));
+    let verified = verify(&file, &fixed.trust, NOW).unwrap();
+    let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let many: Vec<WrappingKey> = (0..15).map(|_| WrappingKey::generate().unwrap()).collect();
+    let crowd = Rewrap {
+        to: &many.iter().collect::<Vec<_>>(),
+        keep: true,
+        audience: Some("a".repeat(1024)),
+    };
+    let header = verified.rewrap(&old, &crowd, &fixed.by(NOW)).unwrap();
+    let out = written(&header, &file);
+    assert_eq!(out.len() - file.len(), 4096);
+    assert!(rest(&out) == rest(&file));
+    for key in &many {
+        open(&out, &fixed.trust, key).unwrap();
+    }
+}
+
+/// Counts what is read, and from where on.
+struct Counted<'a>(Cursor<&'a [u8]>, u64, u64);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.2 = self.2.min(self.0.position());
+        let len = self.0.read(buf)?;
+        self.1 += len as u64;
+        Ok(len)
+    }
+}
+
+impl Seek for Counted<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+#[test]
+fn the_body_is_copied_once_and_its_length_is_exact() {
+    let fixed = Fixed::new();
+    let file = capsule(|_| {});
+    let verified = verify(&file, &fixed.trust, NOW).unwrap();
+    let header = verified
+        .renew(&renewal(EXPIRES + 1), &fixed.by(NOW))
+        .unwrap();
+    let mut counted = Counted(Cursor::new(&file), 0, u64::MAX);
+    header
+        .write(&mut counted, &mut Cursor::new(Vec::new()))
+        .unwrap();
+    let tail = rest(&file).len() as u64;
+    assert_eq!((counted.1, counted.2), (tail, file.len() as u64 - tail));
+
+    let write = |file: &[u8]| {
+        let mut out = Cursor::new(Vec::new());
+        let result = code(header.write(&mut Cursor::new(file), &mut out));
+        (result, out.into_inner())
+    };
+    let longer = [&file[..], &[0]].concat();
+    for (cut, want) in [
+        (&longer[..], 108),
+        (&file[..file.len() - 1], 807),
+        (&file[..5000], 106),
+    ] {
+        assert_eq!(write(cut), (want, Vec::new()));
+    }
+    assert_eq!(header.old_len(), file.len() as u64);
+}
