@@ -660,6 +660,25 @@ fn hugging_face_sliding_and_recurrent_layers() {
     assert_eq!(state.banks[0].bank.window, 4);
     assert_eq!(state.banks[2].bank.rows, Rows::From(0));
     assert!(rebuild(kind, &known, Hints::None).unwrap() == known);
+
+    // a layer that the model fills and the file does not: nothing says that it was never filled
+    let attention = |window| LayerGeometry::Attention {
+        kv_heads: 1,
+        key_dim: 2,
+        value_dim: 2,
+        window,
+    };
+    let layers = |third| Geometry {
+        layers: vec![attention(4), attention(0), third, LayerGeometry::Recurrent],
+        context_length: 0,
+    };
+    let shared = layers(LayerGeometry::Shared);
+    assert!(parse(kind, &known, Hints::Model(&shared)).is_ok());
+    for third in [attention(0), LayerGeometry::Recurrent] {
+        let error = parse(kind, &known, Hints::Model(&layers(third))).unwrap_err();
+        assert_eq!(error.code(), Code::StateContradiction);
+        assert_eq!(error.place(), Some("layer 2"));
+    }
 }
 
 #[test]

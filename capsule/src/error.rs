@@ -131,6 +131,7 @@ codes! {
     StateContradiction 923 "state.contradiction" Refused "the state file contradicts the model or itself";
     StateLimit 924 "state.limit" Malformed "a count in the state file is over its limit";
     StateUnknownPrefix 925 "state.unknown_prefix" Usage "the state does not carry its tokens and none were given";
+    StateRestoreIneffective 926 "state.restore_ineffective" Refused "the runtime did not reuse what was restored";
     ModelMalformed 930 "model.malformed" Malformed "a model file is malformed";
     ModelUnsupported 931 "model.unsupported" Refused "the model uses something that a capsule cannot bind";
     ModelMissing 932 "model.missing" Io "the model folder lacks a needed file";

@@ -111,6 +111,8 @@ pub struct Expected<'a> {
     pub prefix: Option<(PrefixValue, &'a PrefixKey)>,
     /// Banks that the model needs (KVC-607).
     pub banks: Vec<(Role, u32)>,
+    /// Layers of which the model needs some bank (KVC-607).
+    pub layers: Vec<u32>,
     /// The capsule that is meant (KVC-507).
     pub capsule: Option<CapsuleId>,
 }
@@ -306,6 +308,15 @@ pub(crate) fn check_binding(policy: &Policy<'_>, manifest: &Manifest) -> Result<
                 "a bank that the model needs is not in the capsule",
             )
             .at(format_args!("{role:?} of layer {layer}")));
+        }
+    }
+    for layer in &expected.layers {
+        if !context.banks().any(|(_, bank)| bank.layer == *layer) {
+            return Err(Error::new(
+                Code::BindingBankMissing,
+                "a layer that the model needs has no bank in the capsule",
+            )
+            .at(format_args!("layer {layer}")));
         }
     }
     let plain = context

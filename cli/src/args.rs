@@ -78,6 +78,7 @@ pub(crate) enum Verb {
     Open(cmd::open::Args),
     Renew(cmd::renew::Args),
     Rewrap(cmd::rewrap::Args),
+    Receipt(cmd::receipt::Args),
     Inspect(cmd::inspect::Args),
     Bench(cmd::bench::Args),
     Selftest(cmd::selftest::Args),

@@ -123,6 +123,9 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::StateUnknownPrefix => {
             "give the prompt's token ids with --tokens FILE, or seal without them: --danger-no-prefix"
         }
+        Code::StateRestoreIneffective => {
+            "the runtime loaded the state and did not use it: see its log, and count this as a cold start"
+        }
         Code::ModelMalformed => "give a model folder, a gguf file or a .kvid file",
         Code::ModelUnsupported => "a state of this model cannot be bound safely",
         Code::ModelMissing => {

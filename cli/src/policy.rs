@@ -1,4 +1,4 @@
-//! What `verify`, `open` and `inspect` share: whom to trust, and what is expected.
+//! What `verify`, `open` and `receipt` share: whom to trust, and what is expected.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use clap::Args;
 use kvcap::{
     Claims, Expected, Manifest, Policy, Result, Trust, Untrusted, Verified, binding::Model,
 };
-use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_runtimes::{HashCache, ModelProfile, RuntimeKind, RuntimeOptions};
 
 use crate::{
     args::{Common, duration, instant},
@@ -90,6 +90,9 @@ pub(crate) struct PolicyArgs {
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model_args: ModelArgs,
+    /// The runtime that it must be of, and where the capsule states one, its version
+    #[arg(long, value_name = "NAME[=VERSION]", value_parser = runtime)]
+    pub(crate) runtime: Option<(String, Option<String>)>,
     /// A name under which this verifier is known; the capsule must be meant for one of them
     #[arg(long, value_name = "NAME", default_value = "local")]
     pub(crate) audience: Vec<String>,
@@ -108,6 +111,18 @@ pub(crate) struct PolicyArgs {
     /// Judge as of this time instead of now: for audits and tests
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub(crate) at: Option<u64>,
+}
+
+/// A runtime's name, and its version after `=`.
+fn runtime(text: &str) -> Result<(String, Option<String>), String> {
+    let (name, version) = match text.split_once('=') {
+        Some((name, version)) => (name, Some(version.to_owned())),
+        None => (text, None),
+    };
+    match RuntimeKind::from_str(name) {
+        Ok(kind) => Ok((kind.runtime().to_owned(), version)),
+        Err(_) => Err("the runtimes are mlx-lm, llama-cpp, hf and raw".to_owned()),
+    }
 }
 
 /// A verdict's facts, for the report.
@@ -135,10 +150,16 @@ impl PolicyArgs {
         let runtime = untrusted.outline().map(|outline| outline.runtime);
         let runtime = runtime.map_or(String::new(), |[name, ..]| name);
         let rope = profile.as_ref().map(|profile| profile.rope_in(&runtime));
-        let expected = match (&profile, &rope) {
+        let mut expected = match (&profile, &rope) {
             (Some(profile), Some(rope)) => Expected::of(&profile.model, &profile.tokenizer, rope),
             _ => Expected::danger_any_model(),
         };
+        // raw capsules hold whatever tensors a file had: their roles and layers mean nothing
+        if let Some(profile) = profile.as_ref().filter(|_| runtime != "raw") {
+            expected.banks = profile.needed_banks();
+            expected.layers = profile.needed_layers();
+        }
+        expected.runtime.clone_from(&self.runtime);
         let now = self.at.unwrap_or_else(time::now);
         let policy = Policy {
             audiences: self.audience.clone(),

@@ -30,7 +30,6 @@ fn check_layer(state: &State, number: u32, layer: &LayerGeometry) -> Result<()> 
         .filter(|p| p.bank.layer == number)
         .collect();
     let has = |role| banks.iter().any(|placed| placed.bank.role == role);
-    let stateless = state.stateless.binary_search(&number).is_ok();
     match *layer {
         LayerGeometry::Attention {
             kv_heads,
@@ -39,7 +38,7 @@ fn check_layer(state: &State, number: u32, layer: &LayerGeometry) -> Result<()> 
             window: _,
         } => {
             for (role, dim) in [(Role::Key, key_dim), (Role::Value, value_dim)] {
-                if !has(role) && !stateless {
+                if !has(role) {
                     return Err(
                         contradiction("the state lacks what the model's layer keeps")
                             .sides(format_args!("a {} bank", word(role)), "none"),
@@ -52,7 +51,7 @@ fn check_layer(state: &State, number: u32, layer: &LayerGeometry) -> Result<()> 
         }
         LayerGeometry::Latent { rank, rope_dim } => {
             // A cache may also hold the expanded keys and values, whose sizes this does not know.
-            if !has(Role::Latent) && !has(Role::Key) && !stateless {
+            if !has(Role::Latent) && !has(Role::Key) {
                 return Err(
                     contradiction("the state lacks what the model's layer keeps")
                         .sides("a latent bank", "none"),
@@ -73,6 +72,12 @@ fn check_layer(state: &State, number: u32, layer: &LayerGeometry) -> Result<()> 
             }
         }
         LayerGeometry::Recurrent => {
+            if banks.is_empty() {
+                return Err(
+                    contradiction("the state lacks what the model's layer keeps")
+                        .sides("recurrent state", "none"),
+                );
+            }
             if let Some(placed) = banks.iter().find(|p| attention(p.bank.role)) {
                 return Err(
                     contradiction("the state has attention banks for a recurrent layer")

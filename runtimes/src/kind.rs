@@ -37,16 +37,21 @@ impl RuntimeKind {
         }
     }
 
+    /// The name in [`State::runtime`], and in a manifest.
+    #[must_use]
+    pub const fn runtime(self) -> &'static str {
+        match self {
+            Self::MlxLm => "mlx-lm",
+            Self::LlamaCpp => "llama.cpp",
+            Self::HuggingFace => "transformers",
+            Self::Raw => "raw",
+        }
+    }
+
     /// The kind whose states carry this [`State::runtime`], as a manifest names it.
     #[must_use]
     pub fn from_runtime(name: &str) -> Option<Self> {
-        match name {
-            "mlx-lm" => Some(Self::MlxLm),
-            "llama.cpp" => Some(Self::LlamaCpp),
-            "transformers" => Some(Self::HuggingFace),
-            "raw" => Some(Self::Raw),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|kind| kind.runtime() == name)
     }
 }
 

@@ -11,6 +11,7 @@
 mod bank_io;
 mod check;
 mod check_quality;
+mod effect;
 mod encoding;
 mod extract;
 mod file;
@@ -32,6 +33,7 @@ mod state;
 
 pub use check::Leftover;
 pub use check_quality::check_quality;
+pub use effect::EffectReceipt;
 pub use encoding::Encoding;
 pub use extract::{Extracted, Selection, extract};
 pub use kind::{RuntimeKind, detect, parse};

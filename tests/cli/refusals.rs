@@ -236,3 +236,64 @@ fn requests_that_are_not_usable() {
     );
     folder.refused("model-id prompt.json", 930, 3);
 }
+
+#[test]
+fn a_bank_that_the_model_needs() {
+    let folder = Folder::sealed();
+    folder.ok("model-id model -o model.kvid");
+    let mut kvid: serde_json::Value = serde_json::from_slice(&folder.read("model.kvid")).unwrap();
+    let layers = kvid["geometry"]["layers"].as_array_mut().unwrap();
+    layers.push(layers[0].clone());
+    folder.write("longer.kvid", kvid.to_string().as_bytes());
+    folder.ok(&format!("verify a.kvcap {TRUST} --model model.kvid"));
+    for line in [
+        "verify",
+        "verify --header-only",
+        "open -o b --wrap-key reader.key",
+    ] {
+        let line = format!("{line} a.kvcap {TRUST} --model longer.kvid");
+        let ran = folder.refused(&line, 607, 1);
+        assert!(ran.err.contains("layer 6"), "{}", ran.err);
+    }
+
+    // raw capsules name layers of their own
+    folder.ok(&format!(
+        "seal model/model.safetensors {SEAL} -o raw.kvcap --runtime raw --danger-no-prefix"
+    )
+    .replace("-o a.kvcap ", ""));
+    folder.ok(&format!("verify raw.kvcap {TRUST} --model model"));
+}
+
+#[test]
+fn another_runtime_or_version() {
+    let folder = Folder::new();
+    folder.ok(&format!("seal state.bin {SEAL} --runtime-version 0.3.36"));
+    let verify = format!("verify a.kvcap {TRUST} --runtime");
+    for same in ["llama-cpp", "llama-cpp=0.3.36"] {
+        folder.ok(&format!("{verify} {same}"));
+    }
+    for other in ["mlx-lm", "hf=0.3.36", "llama-cpp=0.3.35", "llama-cpp="] {
+        folder.refused(&format!("{verify} {other}"), 608, 1);
+    }
+    let open = format!("open a.kvcap -o b --wrap-key reader.key {TRUST} --runtime");
+    folder.refused(&format!("{open} llama-cpp=0.3.35"), 608, 1);
+    folder.refused(&format!("{verify} vllm"), 944, 2);
+    folder.ok(&format!("{open} llama-cpp=0.3.36"));
+}
+
+#[test]
+fn a_restore_that_saved_nothing() {
+    let folder = Folder::sealed();
+    let receipt = format!("receipt a.kvcap {TRUST} --model model --prompt");
+    let effective = folder.json(&format!("{receipt} 17 --evaluated 1"));
+    assert_eq!(effective["claimed"], 16);
+    assert_eq!(effective["reused"], 16);
+    folder.ok(&format!("{receipt} 16 --evaluated 1"));
+    let ran = folder.refused(&format!("{receipt} 17 --evaluated 17"), 926, 1);
+    assert!(ran.err.contains("16 tokens reused, found 0"), "{}", ran.err);
+    folder.refused(&format!("{receipt} 17 --evaluated 2"), 926, 1);
+    folder.refused(&format!("{receipt} 0 --evaluated 0"), 944, 2);
+    folder.ok("keygen sign -o stranger.key");
+    let stranger = "receipt a.kvcap --trust stranger.key.pub --prompt 17 --evaluated 1";
+    folder.refused(stranger, 301, 1);
+}

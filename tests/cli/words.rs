@@ -2,7 +2,7 @@
 
 use super::support::{Folder, SEAL, TRUST};
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "keygen",
     "model-id",
     "seal",
@@ -15,6 +15,7 @@ const VERBS: [&str; 12] = [
     "completions",
     "man",
     "selftest",
+    "receipt",
 ];
 
 #[test]

@@ -10,6 +10,7 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
+pub(crate) mod receipt;
 mod reissue;
 pub(crate) mod renew;
 pub(crate) mod rewrap;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Open(args) => open::run(args, common),
         Verb::Renew(args) => renew::run(args),
         Verb::Rewrap(args) => rewrap::run(args),
+        Verb::Receipt(args) => receipt::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Bench(args) => bench::run(args, common),
         Verb::Selftest(args) => Ok(selftest::run(args)),

@@ -21,7 +21,7 @@ mod value;
 use std::path::{Path, PathBuf};
 
 use kvcap::{
-    Code, Error, Result,
+    Code, Error, Result, Role,
     binding::{Adapter, Digest, F64Bits, Model, Pairing, Rope, Tokenizer},
 };
 
@@ -129,6 +129,36 @@ impl ModelProfile {
     #[must_use]
     pub fn to_kvid(&self) -> String {
         kvid::write(self)
+    }
+
+    /// The banks that a state of this model needs, whichever runtime saved it: keys and values of
+    /// every layer of attention.
+    #[must_use]
+    pub fn needed_banks(&self) -> Vec<(Role, u32)> {
+        let attention = |layer: &LayerGeometry| matches!(layer, LayerGeometry::Attention { .. });
+        self.layers_that(attention)
+            .flat_map(|layer| [(Role::Key, layer), (Role::Value, layer)])
+            .collect()
+    }
+
+    /// The layers of which a state of this model needs some bank, where runtimes differ in which:
+    /// latent attention and recurrent layers.
+    #[must_use]
+    pub fn needed_layers(&self) -> Vec<u32> {
+        let kept = |layer: &LayerGeometry| {
+            matches!(
+                layer,
+                LayerGeometry::Latent { .. } | LayerGeometry::Recurrent
+            )
+        };
+        self.layers_that(kept).collect()
+    }
+
+    fn layers_that(&self, kind: fn(&LayerGeometry) -> bool) -> impl Iterator<Item = u32> {
+        (0..)
+            .zip(&self.geometry.layers)
+            .filter(move |(_, layer)| kind(layer))
+            .map(|(number, _)| number)
     }
 
     /// The ropes as a runtime stores keys with them: mlx-lm interleaves the rotated part of a
