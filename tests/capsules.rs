@@ -133,7 +133,7 @@ fn round_trip(
     let history = opened.section(&SectionKind::History).unwrap();
     assert_eq!(history.as_deref(), Some(&b"user: hello"[..]));
     let out = tempfile::tempfile().unwrap();
-    open_state(&opened, &out, &mut |_| {}).unwrap();
+    open_state(&opened, &out, Workers::new(2), &mut |_| {}).unwrap();
     (read_all(out), capsule.bytes.len())
 }
 

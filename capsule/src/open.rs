@@ -245,6 +245,43 @@ impl<S: ReadAt> StreamReader<'_, S> {
         self.extent.len == 0
     }
 
+    /// The capsule that it reads.
+    #[must_use]
+    pub fn capsule(&self) -> &Opened<S> {
+        self.opened
+    }
+
+    /// Bytes of every chunk but the last.
+    #[must_use]
+    pub fn chunk_len(&self) -> u64 {
+        self.extent.chunk_len
+    }
+
+    /// The bytes of chunk `index`, which begin at `index` times the chunk length.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn chunk(&mut self, index: u64) -> Result<&[u8]> {
+        if index >= self.extent.chunks() {
+            return Err(out_of_range("chunks", self.extent.chunks(), index));
+        }
+        self.load(index)?;
+        Ok(&self.chunk)
+    }
+
+    /// Goes on with another stream of the same capsule, in the same memory.
+    ///
+    /// # Errors
+    /// As [`Opened::stream`].
+    pub fn go_to(&mut self, stream: usize) -> Result<()> {
+        let chunk = std::mem::take(&mut self.chunk);
+        *self = Self {
+            chunk,
+            ..self.opened.stream(stream)?
+        };
+        Ok(())
+    }
+
     /// Appends bytes `range` of the stream to `out`. Only the chunks that cover it are read.
     ///
     /// # Errors

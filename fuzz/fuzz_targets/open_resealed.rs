@@ -7,6 +7,7 @@
 use kvcap::{Role, RowsEntry, SectionKind, Stream, binding::F64Bits};
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 use kvcap_fuzz::{Input, Seed, edit_bytes, scratch_file, seeds};
+use kvcap::Workers;
 use kvcap_runtimes::{Selection, check_quality, extract, open_state};
 use libfuzzer_sys::fuzz_target;
 
@@ -29,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
         let _ = opened.tokens();
         let _ = opened.check_prompt(&[1, 2, 3]);
         let out = scratch_file();
-        if let Ok(report) = open_state(opened, &out, &mut |_| {})
+        if let Ok(report) = open_state(opened, &out, Workers::new(2), &mut |_| {})
             && report.state_len <= READ_BACK
         {
             let _ = check_quality(opened, &out);

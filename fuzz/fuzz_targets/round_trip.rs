@@ -52,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let opened = verified.open(file.as_slice(), &key).expect("it opens");
     let mut out = scratch_file();
-    open_state(&opened, &out, &mut |_| {}).expect("the state file comes back");
+    open_state(&opened, &out, Workers::new(2), &mut |_| {}).expect("the state file comes back");
     let mut back = Vec::new();
     out.rewind().expect("a temporary file");
     out.read_to_end(&mut back).expect("a temporary file");

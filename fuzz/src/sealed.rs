@@ -134,7 +134,7 @@ pub fn seeds() -> &'static [Seed] {
                 let mut reached = false;
                 let opened = seed.open(&mut |opened| {
                     let out = scratch_file();
-                    open_state(opened, &out, &mut |_| {}).expect("an unchanged capsule opens");
+                    open_state(opened, &out, Workers::new(2), &mut |_| {}).expect("an unchanged capsule opens");
                     reached = true;
                 });
                 assert!(

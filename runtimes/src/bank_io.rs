@@ -130,27 +130,55 @@ impl<'a> BankCodec<'a> {
         range: Range<u64>,
         mut write: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let codec = self.bank.codec;
         let (mut plain, mut scratch) = (
             std::mem::take(&mut buffers.plain),
             std::mem::take(&mut buffers.codec),
         );
         self.encoded(buffers, reader, range, |at, encoded| {
-            if codec == Codec::Raw {
-                return write(at, encoded);
-            }
-            let frame = self.frame(at)?;
-            let refused = |error: CodecError| codec_error(&error).at(self.name());
-            // a few bytes must not ask for all that a shape may claim
-            codec.check_frame(&frame, encoded).map_err(refused)?;
-            plain.resize(frame.plain_len(), 0);
-            codec
-                .decode_frame(&frame, encoded, &mut plain, &mut scratch)
-                .map_err(refused)?;
-            write(at, &plain)
+            write(at, self.plain(at, encoded, &mut plain, &mut scratch)?)
         })?;
         (buffers.plain, buffers.codec) = (plain, scratch);
         Ok(())
+    }
+
+    /// The plain bytes of a frame: decoded into `out`, or where nothing is to be done `encoded`.
+    pub(crate) fn plain<'b>(
+        &self,
+        index: u64,
+        encoded: &'b [u8],
+        out: &'b mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<&'b [u8]> {
+        let codec = self.bank.codec;
+        if codec == Codec::Raw {
+            return Ok(encoded);
+        }
+        let frame = self.frame(index)?;
+        let refused = |error: CodecError| codec_error(&error).at(self.name());
+        // a few bytes must not ask for all that a shape may claim
+        codec.check_frame(&frame, encoded).map_err(refused)?;
+        out.resize(frame.plain_len(), 0);
+        codec
+            .decode_frame(&frame, encoded, out, scratch)
+            .map_err(refused)?;
+        Ok(out)
+    }
+
+    /// Where a frame lies in the stream; `index` is that of a stream of varying frames.
+    pub(crate) fn place(&self, index: Option<&packed::Index>, frame: u64) -> Result<Range<u64>> {
+        let bank = self.bank;
+        let length = |at| bank.codec.encoded_frame_len(&bank.shape, bank.dtype, at);
+        let place = match index {
+            Some(index) => usize::try_from(frame).ok().and_then(|at| index.frame(at)),
+            // every frame but the last has the length of the first
+            None => length(0)
+                .and_then(|len| len.checked_mul(frame))
+                .zip(length(frame))
+                .map(|(start, len)| start..start.saturating_add(len)),
+        };
+        place.ok_or_else(|| {
+            Error::new(Code::BodyRange, "the bank has no such frame").at(self.name())
+        })
     }
 
     /// Hands encoded frames `range` of an opened stream, in order, to `take`.
@@ -161,38 +189,25 @@ impl<'a> BankCodec<'a> {
         range: Range<u64>,
         mut take: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let bank = self.bank;
-        let index = match bank.codec.is_fixed_rate() {
-            true => None,
-            false => Some(self.index(buffers, reader)?),
-        };
-        let length = |at| bank.codec.encoded_frame_len(&bank.shape, bank.dtype, at);
+        let index = self.index(buffers, reader)?;
         for at in range {
-            let place = match &index {
-                Some(index) => usize::try_from(at).ok().and_then(|at| index.frame(at)),
-                // every frame but the last has the length of the first
-                None => length(0)
-                    .and_then(|len| len.checked_mul(at))
-                    .zip(length(at))
-                    .map(|(start, len)| start..start.saturating_add(len)),
-            };
-            let place = place.ok_or_else(|| {
-                Error::new(Code::BodyRange, "the bank has no such frame").at(self.name())
-            })?;
             buffers.encoded.clear();
-            reader.read(place, &mut buffers.encoded)?;
+            reader.read(self.place(index.as_ref(), at)?, &mut buffers.encoded)?;
             take(at, &buffers.encoded)?;
         }
         Ok(())
     }
 
     /// The frame index at the end of a stream of varying frames, and its padding checked.
-    fn index<S: ReadAt>(
+    pub(crate) fn index<S: ReadAt>(
         &self,
         scratch: &mut Buffers,
         reader: &mut StreamReader<'_, S>,
-    ) -> Result<packed::Index> {
+    ) -> Result<Option<packed::Index>> {
         let bank = self.bank;
+        if bank.codec.is_fixed_rate() {
+            return Ok(None);
+        }
         let refused = |error: CodecError| codec_error(&error).at(self.name());
         let len = reader.len();
         let start = packed::index_len(self.frames())
@@ -206,10 +221,15 @@ impl<'a> BankCodec<'a> {
         let index =
             packed::Index::parse(bank.codec, &bank.shape, bank.dtype, &scratch.encoded, len)
                 .map_err(refused)?;
-        scratch.encoded.clear();
-        reader.read(index.padding(), &mut scratch.encoded)?;
-        packed::check_padding(&scratch.encoded).map_err(refused)?;
-        Ok(index)
+        let (mut at, end) = (index.padding().start, index.padding().end);
+        while at < end {
+            let piece = at..end.min(at.saturating_add(reader.chunk_len()));
+            at = piece.end;
+            scratch.encoded.clear();
+            reader.read(piece, &mut scratch.encoded)?;
+            packed::check_padding(&scratch.encoded).map_err(refused)?;
+        }
+        Ok(Some(index))
     }
 
     pub(crate) fn name(&self) -> String {

@@ -15,6 +15,7 @@ mod effect;
 mod encoding;
 mod extract;
 mod file;
+mod frames;
 mod geometry;
 mod hf;
 mod kind;

@@ -1,12 +1,16 @@
 //! An opened capsule back into its runtime's state file.
 
-use std::fs::File;
+use std::{fs::File, sync::Mutex};
 
-use kvcap::{Bank, Code, Context, Error, Opened, ReadAt, Result, Rows, RowsEntry, SectionKind};
+use kvcap::{
+    Bank, Code, Context, Error, Opened, Part, ReadAt, Result, Rows, RowsEntry, SectionKind, Workers,
+};
+use kvcap_codecs::Scratch;
 
 use crate::{
     RuntimeKind, Skeleton,
-    bank_io::{BankCodec, Buffers, listed_rows},
+    bank_io::listed_rows,
+    frames::{each_frame, lock},
 };
 
 /// What was written.
@@ -29,7 +33,8 @@ pub struct OpenReport {
 pub fn open_state<S: ReadAt>(
     opened: &Opened<S>,
     out: &File,
-    progress: &mut dyn FnMut(u64),
+    workers: Workers,
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<OpenReport> {
     let context = &opened.manifest().context;
     let kind = RuntimeKind::from_runtime(&context.runtime.name).ok_or_else(|| {
@@ -51,24 +56,35 @@ pub fn open_state<S: ReadAt>(
     out.set_len(state.file_len)
         .map_err(|error| Error::io(&error, "output"))?;
     skeleton.write(out)?;
-    let mut buffers = Buffers::default();
-    let mut plain_len = 0;
-    for ((index, entry), placed) in context.banks().zip(&state.banks) {
-        let codec = BankCodec::new(entry, &context.rotations, listed_rows(opened, entry)?);
-        let mut reader = opened.stream(index)?;
-        codec.decode(
-            &mut buffers,
-            &mut reader,
-            0..codec.frames(),
-            |frame, plain| {
-                placed.write_frame(out, frame, plain)?;
-                let len = u64::try_from(plain.len()).unwrap_or(0);
-                plain_len += len;
-                progress(len);
-                Ok(())
-            },
-        )?;
-    }
+    let parts: Vec<Part<'_, S>> = context
+        .banks()
+        .map(|(stream, bank)| Part {
+            capsule: opened,
+            stream,
+            bank,
+        })
+        .collect();
+    let done = Mutex::new((0_u64, progress));
+    each_frame(
+        &parts,
+        workers,
+        Default::default,
+        |(plain, scratch): &mut (Vec<u8>, Scratch), frame| {
+            let plain = frame
+                .codec
+                .plain(frame.index, frame.encoded, plain, scratch)?;
+            let Some(placed) = state.banks.get(frame.bank) else {
+                return Ok(());
+            };
+            placed.write_frame(out, frame.index, plain)?;
+            let len = u64::try_from(plain.len()).unwrap_or(0);
+            let mut done = lock(&done);
+            done.0 += len;
+            (done.1)(len);
+            Ok(())
+        },
+    )?;
+    let plain_len = lock(&done).0;
     Ok(OpenReport {
         state_len: state.file_len,
         banks: described.len(),

@@ -6,7 +6,7 @@ use kvcap::{Code, Error, Opened, Result, Stream};
 use kvcap_runtimes::{Selection, check_quality, extract, open_quantized, open_state};
 
 use crate::{
-    args::{Common, range},
+    args::{Common, Threads, range},
     input::{self, Capsule},
     keys,
     output::{self, Output, Readers},
@@ -58,6 +58,8 @@ pub(crate) struct Args {
     /// encoded again
     #[arg(long, conflicts_with_all = ["section", "layers", "positions"])]
     quantized: bool,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// # Errors
@@ -136,7 +138,7 @@ impl Args {
         let mut told = |done| bar.inc(done);
         let written = match self.quantized {
             true => open_quantized(opened, output.file(), &mut told),
-            false => open_state(opened, output.file(), &mut told),
+            false => open_state(opened, output.file(), self.threads.workers(), &mut told),
         };
         bar.finish_and_clear();
         Ok(written?.state_len)
