@@ -72,6 +72,7 @@ mod recipient;
 mod reissue;
 mod schedule;
 mod seal;
+mod steps;
 mod table;
 mod trust;
 mod verify;
@@ -102,6 +103,8 @@ pub use manifest::{
     BankEntry, CaptureFlags, Context, Fallback, Manifest, Measured, Parent, Prefix, RotationTable,
     RowsEntry, Section, SectionKind, Stream, Suite,
 };
+// measuring
+pub use steps::ChunkSteps;
 // errors and access
 pub use error::{Code, Error, Outcome, Result};
 pub use io::{ReadAt, WriteAt};

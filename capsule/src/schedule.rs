@@ -113,6 +113,15 @@ impl Root {
 const AAD: usize = 14 + 4 + 8 + 1 + 4;
 
 impl StreamKey {
+    /// One that belongs to no capsule.
+    pub(crate) fn throwaway(suite: Suite, key: &[u8; 32]) -> Self {
+        Self {
+            cipher: Cipher::new(suite, key),
+            base: [0; 12],
+            stream: 0,
+        }
+    }
+
     fn parameters(&self, index: u64, last: bool, len: usize) -> ([u8; 12], [u8; AAD]) {
         let mut nonce = self.base;
         for (byte, mask) in nonce.iter_mut().skip(4).zip(index.to_be_bytes()) {

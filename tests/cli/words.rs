@@ -234,3 +234,22 @@ fn arguments_that_are_not_text_are_no_reason_to_crash() {
     let made = folder.command("keygen wrap -o").arg(odd).status().unwrap();
     assert!(made.success());
 }
+
+#[test]
+fn the_bench_of_suites_recommends_one_that_it_measured() {
+    let folder = Folder::new();
+    let told = folder.json("bench suites --rounds 2");
+    let suites = told["suites"].as_array().unwrap();
+    assert_eq!(suites.len(), 2);
+    for suite in suites {
+        for rate in ["seal_gb_s", "open_gb_s", "hash_and_open_gb_s"] {
+            assert!(suite[rate].as_f64().unwrap() > 0.0, "{told}");
+        }
+    }
+    assert!(
+        suites
+            .iter()
+            .any(|suite| suite["suite"] == told["recommended"])
+    );
+    assert_eq!(told["provider"], "AWS-LC");
+}
