@@ -1,7 +1,13 @@
 //! The files of `vectors/` and their `manifest.json`.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
 
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,6 +19,29 @@ use crate::{
     reader::{self, Entry},
     rows,
 };
+
+/// Where the files are.
+pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors");
+/// Files longer than this are stored by gzip, under a name that ends in `.gz`.
+const PLAIN: usize = 64 << 10;
+
+/// The content of a file of the folder, or of a file elsewhere; of none, nothing.
+#[must_use]
+pub fn load(name: &Path) -> Vec<u8> {
+    let stored = fs::read(Path::new(FOLDER).join(name)).unwrap_or_default();
+    if stored.is_empty() || name.extension().is_none_or(|extension| extension != "gz") {
+        return stored;
+    }
+    let mut bytes = Vec::new();
+    GzDecoder::new(&stored[..]).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// The index.
+#[must_use]
+pub fn manifest() -> Value {
+    serde_json::from_slice(&load(Path::new("manifest.json"))).unwrap()
+}
 
 /// SHA-256 in hexadecimal.
 #[must_use]
@@ -86,7 +115,10 @@ pub fn files() -> BTreeMap<String, Vec<u8>> {
         let made = (case.make)();
         let name = names
             .entry(sha256(&made.file))
-            .or_insert_with(|| format!("{}.kvcap", case.name))
+            .or_insert_with(|| {
+                let packed = if made.file.len() > PLAIN { ".gz" } else { "" };
+                format!("{}.kvcap{packed}", case.name)
+            })
             .clone();
         let flag = flags.get(case.name).copied().unwrap_or_default();
         entries.push(entry(group, case, &made, &name, flag).to_string());
@@ -107,6 +139,19 @@ pub fn files() -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Writes a file, by gzip where its name ends in `.gz`.
+///
+/// # Errors
+/// As the file system.
+pub fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.extension().is_none_or(|extension| extension != "gz") {
+        return fs::write(path, bytes);
+    }
+    let mut packer = GzEncoder::new(fs::File::create(path)?, Compression::best());
+    packer.write_all(bytes)?;
+    packer.finish().map(drop)
+}
+
 /// Writes the folder beside itself and puts it in place.
 ///
 /// # Errors
@@ -121,7 +166,7 @@ pub fn write(folder: &Path) -> io::Result<usize> {
     fs::create_dir_all(&new)?;
     let files = files();
     for (name, bytes) in &files {
-        fs::write(new.join(name), bytes)?;
+        store(&new.join(name), bytes)?;
     }
     if folder.exists() {
         fs::rename(folder, &old)?;

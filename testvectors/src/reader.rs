@@ -21,7 +21,8 @@ pub enum Entry {
     Slice,
     /// Random access to a file.
     File,
-    /// A stream that gives one byte at a time: verify header and body, then open and read.
+    /// A stream that gives one byte at a time (a page, after the first 100 KiB): verify header and
+    /// body, then open and read.
     OneByte,
     /// A stream that gives some bytes at a time and is interrupted in between.
     Ragged,
@@ -64,10 +65,11 @@ impl Read for Pieces<'_> {
         if self.ragged && self.calls.is_multiple_of(3) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let piece = if self.ragged {
-            self.calls * 37 % 1021
-        } else {
-            1
+        let piece = match self.calls {
+            calls if self.ragged => calls * 37 % 1021,
+            // the largest vectors have 64 MiB
+            100_000.. => 4096,
+            _ => 1,
         };
         let len = piece.max(1).min(buf.len());
         self.bytes.read(&mut buf[..len])

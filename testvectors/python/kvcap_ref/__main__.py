@@ -172,7 +172,7 @@ def parser():
     p.add_argument("folder")
     p.add_argument("--all", action="store_true", help="a line for every vector, not only for those that differ")
     p = verb("codecs", cmd_codecs)
-    p.add_argument("file", type=Path, help="testvectors/codec/vectors.json")
+    p.add_argument("file", type=Path, help="testvectors/codec/vectors.json.gz")
     return top
 
 

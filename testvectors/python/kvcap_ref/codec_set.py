@@ -1,5 +1,6 @@
 """Runs the codec vectors (testvectors/codec/README.md)."""
 
+import gzip
 import hashlib
 import json
 import struct
@@ -82,7 +83,7 @@ def problem(vector):
 
 
 def run(path):
-    index = json.loads(path.read_text())
+    index = json.loads(gzip.decompress(path.read_bytes()))
     if index["format"] != 1:
         raise ValueError("format of the codec vectors")
     problems = [(vector["name"], found) for vector in index["vectors"] if (found := problem(vector))]

@@ -1,5 +1,6 @@
 """Runs the vectors: accepted ones must give the same bytes, refused ones the same code."""
 
+import gzip
 import hashlib
 import json
 from collections import Counter
@@ -163,6 +164,10 @@ def problems_of(vector, default, data):
     return code, problems
 
 
+def load(path):
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
 def run(folder, every):
     folder = Path(folder)
     index = json.loads((folder / "manifest.json").read_text())
@@ -172,7 +177,7 @@ def run(folder, every):
         if vector["context"].get("limits", {}).keys() - LOWERED:
             counts["skipped"] += 1
             continue
-        code, problems = problems_of(vector, index["default_context"], (folder / vector["file"]).read_bytes())
+        code, problems = problems_of(vector, index["default_context"], load(folder / vector["file"]))
         counts["accepted" if code == 0 else "refused"] += 1
         differing += bool(problems)
         if problems or every:

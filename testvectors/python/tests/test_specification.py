@@ -91,7 +91,7 @@ class Vectors(unittest.TestCase):
             if vector["code"] or vector["file"] in read:
                 continue
             read.add(vector["file"])
-            data = (VECTORS / vector["file"]).read_bytes()
+            data = vectors.load(VECTORS / vector["file"])
             kid = verify.framed(data)[1].kid
             trust = vectors.trust_of(index["default_context"] | vector["context"])
             with self.subTest(vector["name"]):

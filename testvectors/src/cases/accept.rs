@@ -2,6 +2,7 @@
 
 use kvcap::{PrefixValue, Section, SectionKind, Stream, Suite, Terms};
 
+use super::full_size;
 use crate::{
     case::{Made, given},
     cases,
@@ -131,7 +132,7 @@ cases! {
     /// an empty section, which has no chunk
     empty_section: A 0 Accept ["§6.3"] = sized(0);
     /// 257 chunks: the index takes more than a byte
-    chunks_257: A 0 Accept ["§8.4"] = sized(256 * 4096 + 1);
+    chunks_257: A 0 Accept ["§8.4"] = full_size::history(256 * 4096 + 1, CHUNK);
     /// 4,096 streams
     streams_at_limit: A 0 Accept ["§10"] = many_streams();
     /// now + 60 = nbf

@@ -9,6 +9,7 @@ pub mod claims;
 pub mod codec;
 pub mod cose;
 pub mod framing;
+pub mod full_size;
 pub mod header;
 pub mod keys;
 pub mod limits;
@@ -32,6 +33,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("signature", signature::CASES),
         ("claims", claims::CASES),
         ("limits", limits::CASES),
+        ("full_size", full_size::CASES),
         ("manifest", manifest::CASES),
         ("streams", streams::CASES),
         ("binding", binding::CASES),

@@ -15,6 +15,9 @@ use crate::{
 };
 use bytes::Bytes;
 
+/// Where they are stored.
+pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/codec/vectors.json.gz");
+
 /// One vector, as the file states it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,7 +297,7 @@ pub fn vectors() -> Vec<Vector> {
     all
 }
 
-/// `codec/vectors.json`: one vector a line.
+/// `codec/vectors.json.gz`: one vector a line.
 #[must_use]
 pub fn text() -> String {
     let lines: Vec<String> = vectors()
