@@ -12,11 +12,10 @@ use kvcap::{
     Bank, CaptureFlags, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite,
     Terms, Trust, Untrusted, Workers, WrappingKey,
 };
-use kvcap_codecs::{Codec, Dtype, Guard, Preset};
+use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, HashCache, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions,
-    SealReport, Selection, State, check_quality, detect, extract, open_quantized, open_state,
-    parse, seal_state,
+    SealReport, Selection, State, check_quality, detect, extract, open_state, parse, seal_state,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -345,42 +344,6 @@ fn a_cut_equals_the_same_cut_of_the_whole() {
         };
         let error = extract(&opened, &selection, &out, &mut |_| {}).unwrap_err();
         assert_eq!(error.code(), Code::BodyRange);
-    }
-}
-
-#[test]
-fn a_quantized_mlx_cache_needs_no_encoding() {
-    let profile = profile(&fixtures().join("model"));
-    let kind = RuntimeKind::MlxLm;
-    for name in ["mlx031_f16.safetensors", "mlx032_f16.safetensors"] {
-        let state = fs::read(fixtures().join(name)).unwrap();
-        for (preset, bits) in [(Preset::Q8, 8), (Preset::Q4, 4)] {
-            let prompt = prompt(&state, kind, &profile);
-            let encoding = Encoding {
-                guard: None,
-                ..Encoding::of(preset)
-            };
-            let capsule = seal(&state, kind, &profile, prompt, encoding);
-            let opened = capsule.open(&profile, kind);
-            let out = tempfile::tempfile().unwrap();
-            open_quantized(&opened, &out, &mut |_| {}).unwrap();
-            let file = read_all(out);
-            let quantized = parse(kind, &file, Hints::Model(&profile.geometry)).unwrap();
-            assert_eq!(quantized.banks.len(), 12);
-            let mut frame = Vec::new();
-            for (placed, (stream, _)) in quantized
-                .banks
-                .iter()
-                .zip(opened.manifest().context.banks())
-            {
-                let Dtype::MlxAffine(params) = placed.bank.dtype else {
-                    panic!("{:?}", placed.bank.dtype);
-                };
-                assert_eq!((params.bits, params.group), (bits, 64));
-                placed.read_frame(&file, 0, &mut frame).unwrap();
-                assert!(frame == opened.stream_bytes(stream).unwrap());
-            }
-        }
     }
 }
 

@@ -124,6 +124,7 @@ codes! {
     CodecBounds 904 "codec.bounds" Malformed "an encoded frame asks for more than its bounds";
     CodecNonFinite 905 "codec.non_finite" Malformed "a scale, bias or value is not finite";
     CodecReceipt 906 "codec.receipt" Refused "the measured quality is not the signed one";
+    CodecBackend 907 "codec.backend" Refused "a backend does not give the CPU's bits";
     ResourceBudget 910 "resource.budget" Malformed "the capsule is larger than the caller allows";
     StateUnrecognised 920 "state.unrecognised" Malformed "no adapter recognises the state file";
     StateMalformed 921 "state.malformed" Malformed "the state file is malformed or truncated";

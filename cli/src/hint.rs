@@ -107,6 +107,9 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::CodecMalformed | Code::CodecLength | Code::CodecBounds | Code::CodecReceipt => {
             "the issuer's encoder is at fault: have the state sealed again"
         }
+        Code::CodecBackend => {
+            "leave KVCAP_BACKEND unset: the cpu does the codecs; please report the machine's name"
+        }
         Code::CodecNonFinite => {
             "the state holds values that are not finite: seal it with --encoding exact"
         }

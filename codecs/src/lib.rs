@@ -38,6 +38,7 @@ mod quality;
 mod reference;
 mod rope;
 mod scratch;
+mod values;
 mod zstd_frame;
 
 pub use accelerator::{Accelerator, accelerate, accelerator};
@@ -49,3 +50,4 @@ pub use preset::{Choice, Guard, Preset, Reason, choose};
 pub use quality::{FrameQuality, Measurement, Quality};
 pub use rope::{Pairing, Positions, Rotation, Turns};
 pub use scratch::Scratch;
+pub use values::{from_f32, hadamard, to_f32};

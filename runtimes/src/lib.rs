@@ -11,6 +11,7 @@
 mod bank_io;
 mod check;
 mod check_quality;
+mod convert;
 mod effect;
 mod encoding;
 mod extract;
@@ -25,7 +26,6 @@ mod open;
 mod placement;
 mod plan;
 mod profile;
-mod quantized;
 mod raw;
 mod residue;
 mod safetensors;
@@ -34,6 +34,7 @@ mod state;
 
 pub use check::Leftover;
 pub use check_quality::check_quality;
+pub use convert::{Elements, open_as};
 pub use effect::EffectReceipt;
 pub use encoding::Encoding;
 pub use extract::{Extracted, Selection, extract};
@@ -44,7 +45,6 @@ pub use profile::{
     HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,
     hadamard_block, inverse_frequencies, model_id, weights_digest,
 };
-pub use quantized::open_quantized;
 pub use residue::{Skeleton, residue};
 pub use seal::{SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};

@@ -296,27 +296,6 @@ fn keys_and_values_may_have_codecs_of_their_own() {
 }
 
 #[test]
-fn an_affine_mlx_state_opens_as_a_quantized_cache() {
-    let folder = Folder::new();
-    folder.take("mlx032_f16.safetensors", "mlx.safetensors");
-    let seal = format!("seal mlx.safetensors {SEAL} --tokens prompt.json");
-    folder.ok(&format!("{seal} --encoding q8"));
-    let open = format!("open a.kvcap {TRUST} --wrap-key reader.key --quantized");
-    folder.ok(&format!("{open} -o q8.safetensors"));
-    // the runtime's own quantized cache is carried as it is
-    folder.ok(&format!(
-        "seal q8.safetensors -o b.kvcap --model model --ttl 1h {KEYS} --tokens prompt.json"
-    ));
-    let inspected = folder.json("inspect b.kvcap");
-    assert!(
-        inspected.to_string().contains("mlx_q8_g64_f16"),
-        "{inspected}"
-    );
-    folder.ok(&format!("{seal} --encoding exact -f"));
-    folder.refused(&format!("{open} -o exact.safetensors"), 922, 1);
-}
-
-#[test]
 fn bench_prints_each_codec_beside_memcpy() {
     let folder = Folder::new();
     folder.take("hf_f16.safetensors", "hf.safetensors");

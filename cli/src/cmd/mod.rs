@@ -44,7 +44,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Receipt(args) => receipt::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Bench(args) => bench::run(args, common),
-        Verb::Selftest(args) => Ok(selftest::run(args)),
+        Verb::Selftest(args) => selftest::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),

@@ -3,7 +3,7 @@
 use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
 
 use kvcap::{Code, Error, Opened, Result, Stream};
-use kvcap_runtimes::{Selection, check_quality, extract, open_quantized, open_state};
+use kvcap_runtimes::{Elements, Selection, check_quality, extract, open_as, open_state};
 
 use crate::{
     args::{Common, Threads, range},
@@ -54,10 +54,11 @@ pub(crate) struct Args {
     /// Write these positions alone, as plain tensors (safetensors)
     #[arg(long, value_name = "A..B", conflicts_with = "section", value_parser = range::<u64>)]
     positions: Option<Range<u64>>,
-    /// Write an mlx-lm state that was sealed with q8 or q4 as mlx-lm's own quantized cache; nothing is
+    /// Write keys and values of an mlx-lm state as this element type: f16, bf16, f32, or mlx-lm's own
+    /// quantized cache, q8_g64 (bits 3 to 8, groups of 32, 64 or 128). What is sealed so already is not
     /// encoded again
-    #[arg(long, conflicts_with_all = ["section", "layers", "positions"])]
-    quantized: bool,
+    #[arg(long, value_name = "TYPE", conflicts_with_all = ["section", "layers", "positions"], value_parser = elements)]
+    kv_type: Option<Elements>,
     #[command(flatten)]
     threads: Threads,
 }
@@ -136,13 +137,17 @@ impl Args {
         let plain = plain.filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
         let bar = progress::bar(common, "open", plain.sum());
         let mut told = |done| bar.inc(done);
-        let written = match self.quantized {
-            true => open_quantized(opened, output.file(), &mut told),
-            false => open_state(opened, output.file(), self.threads.workers(), &mut told),
+        let written = match self.kv_type {
+            Some(elements) => open_as(opened, elements, output.file(), &mut told),
+            None => open_state(opened, output.file(), self.threads.workers(), &mut told),
         };
         bar.finish_and_clear();
         Ok(written?.state_len)
     }
+}
+
+fn elements(text: &str) -> Result<Elements, String> {
+    text.parse().map_err(|error: Error| error.to_string())
 }
 
 fn section(opened: &Opened<File>, name: &str, output: &Output) -> Result<u64> {

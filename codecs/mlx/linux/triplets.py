@@ -63,56 +63,72 @@ def main(kvcap, fixtures):
 
         # Without the guard: mlx-lm has one width for a layer's keys and values.
         def seal(state, capsule, encoding):
-            run("seal", state, "-o", capsule, "--model", model, "--sign-key", folder / "sign",
-                "--wrap-key", folder / "wrap", "--ttl", "1h", "--encoding", encoding, "--guard", "off", "--danger-no-prefix")
+            codec = ["--keys", encoding, "--values", encoding] if "_" in encoding else ["--encoding", encoding]
+            run("seal", state, "-o", capsule, "--model", model, "--sign-key", folder / "sign", "--wrap-key", folder / "wrap",
+                "--ttl", "1h", *codec, "--guard", "off", "--danger-no-prefix")
 
         def open_(capsule, out, *more):
             run("open", capsule, "-o", out, "--model", model, "--trust", folder / "sign.pub",
                 "--wrap-key", folder / "wrap", *more)
             return out
 
+        kinds = [("q8", 8, 64), ("q4", 4, 64), ("q8_g32", 8, 32), ("q4_g32", 4, 32)]
         for name in ["mlx032_f16", "mlx031_f16"]:
-            for encoding, width in [("q8", 8), ("q4", 4)]:
-                here = folder / f"{name}-{encoding}"
+            exact = folder / f"{name}.exact.kvcap"
+            seal(fixtures / f"{name}.safetensors", exact, "exact")
+            for encoding, width, group in kinds:
+                kind = f"q{width}_g{group}"
+                here = folder / f"{name}-{kind}"
                 capsule = here.with_suffix(".kvcap")
                 seal(fixtures / f"{name}.safetensors", capsule, encoding)
                 plain = open_(capsule, here.with_suffix(".plain.safetensors"))
-                quantized = open_(capsule, here.with_suffix(".safetensors"), "--quantized")
+                quantized = open_(capsule, here.with_suffix(".safetensors"), "--kv-type", kind)
+                # An exact bank is quantized to the same triplets.
+                straight = open_(exact, here.with_suffix(".straight.safetensors"), "--kv-type", kind)
+                assert straight.read_bytes() == quantized.read_bytes(), (name, kind)
                 arrays = mx.load(str(plain))
                 if name == "mlx032_f16":
                     caches = load_prompt_cache(str(quantized))
                     for cache in caches:
                         assert type(cache).__name__ == "QuantizedKVCache", cache
-                        assert (cache.bits, cache.group_size) == (width, 64), vars(cache)
+                        assert (cache.bits, cache.group_size) == (width, group), vars(cache)
                     pairs = [[cache.keys, cache.values] for cache in caches]
                     tokens = [cache.offset for cache in caches]
                     assert tokens == [cache.offset for cache in load_prompt_cache(str(plain))]
                 else:
                     pairs, metadata = tensors(quantized)
                     tokens = [int(metadata[f"0.{layer}.0"]) for layer in range(len(pairs))]
-                for layer, (pair, rows) in enumerate(zip(pairs, tokens, strict=True)):
-                    for at, triplet in enumerate(pair):
-                        ours = arrays[f"{layer}.{at}"][..., :rows, :]
-                        theirs = decoded(triplet, 64, width, ours.dtype)[..., :rows, :]
-                        assert rows > 0 and same(ours, theirs), (name, encoding, layer, at)
-                        compared += 1
-                # The quantized cache is a state of its own, which is carried as it is.
+                # The quantized cache is a state of its own: carried as it is, or made plain.
                 verbatim = here.with_suffix(".verbatim.kvcap")
                 seal(quantized, verbatim, "exact")
                 back = open_(verbatim, here.with_suffix(".back.safetensors"))
-                assert back.read_bytes() == quantized.read_bytes(), (name, encoding)
+                assert back.read_bytes() == quantized.read_bytes(), (name, kind)
+                floats = mx.load(str(open_(verbatim, here.with_suffix(".f16.safetensors"), "--kv-type", "f16")))
+                for layer, (pair, rows) in enumerate(zip(pairs, tokens, strict=True)):
+                    for at, triplet in enumerate(pair):
+                        theirs = decoded(triplet, group, width, mx.float16)[..., :rows, :]
+                        for ours in arrays, floats:
+                            ours = ours[f"{layer}.{at}"][..., :rows, :]
+                            assert rows > 0 and same(ours, theirs), (name, kind, layer, at)
+                            compared += 1
 
-        # A cache that MLX quantized by itself.
+        # A cache that MLX quantized by itself: as it is, and plain.
         original = fixtures / "mlx032_q4.safetensors"
         capsule = folder / "theirs.kvcap"
         seal(original, capsule, "exact")
         back = load_prompt_cache(str(open_(capsule, folder / "theirs.safetensors")))
-        for ours, theirs in zip(back, load_prompt_cache(str(original)), strict=True):
+        plain = load_prompt_cache(str(open_(capsule, folder / "plain.safetensors", "--kv-type", "f16")))
+        for ours, floats, theirs in zip(back, plain, load_prompt_cache(str(original)), strict=True):
             rows = theirs.offset
             for mine, other in zip(ours.keys + ours.values, theirs.keys + theirs.values, strict=True):
                 assert mx.array_equal(mine[..., :rows, :], other[..., :rows, :]).item()
                 compared += 1
-    assert compared == 2 * 2 * 12 + 36, compared
+            assert type(floats).__name__ == "KVCache" and floats.offset == rows, floats
+            for mine, triplet in [(floats.keys, theirs.keys), (floats.values, theirs.values)]:
+                other = decoded(triplet, theirs.group_size, theirs.bits, mx.float16)
+                assert same(mine[..., :rows, :], other[..., :rows, :])
+                compared += 1
+    assert compared == 2 * 4 * 12 * 2 + 36 + 12, compared
     print(f"triplets: {compared} arrays equal, with mlx {mx.__version__}")
 
 

@@ -88,6 +88,7 @@ CODES = {
     904: ("codec.bounds", 3),
     905: ("codec.non_finite", 3),
     906: ("codec.receipt", 1),
+    907: ("codec.backend", 1),
     910: ("resource.budget", 3),
     920: ("state.unrecognised", 3),
     921: ("state.malformed", 3),
