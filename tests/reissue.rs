@@ -9,8 +9,8 @@
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use kvcap::{
-    Header, Limits, MAX_LIFETIME, Opened, Policy, Reissuer, Renewal, Result, Rewrap, SigningKey,
-    Terms, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
+    Header, Limits, MAX_LIFETIME, Opened, Policy, Purpose, Reissuer, Renewal, Result, Rewrap,
+    SigningKey, Status, Terms, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
 };
 use kvcap_testvectors::fixture::{self, EXPIRES, ISSUED, NOW};
 
@@ -226,10 +226,10 @@ fn only_a_trusted_key_of_the_issuer_renews() {
     let issuer =
         |name: &'static str| move |key: &mut TrustedKey| key.issuer = Some(name.to_owned());
     assert_eq!(by(&trusting(&issuer("somebody else"))), 312);
-    assert_eq!(by(&trusting(&|key| key.compromised = true)), 304);
+    assert_eq!(by(&trusting(&|key| key.status = Status::Compromised)), 304);
     assert_eq!(by(&trusting(&|key| key.sign_until = NOW)), 303);
     assert_eq!(by(&trusting(&|key| key.not_before = NOW + 1)), 303);
-    assert_eq!(by(&trusting(&|key| key.for_capsules = false)), 302);
+    assert_eq!(by(&trusting(&|key| key.purpose = Purpose::Statements)), 302);
     // a key that came after the sealing: `iat` is when the new header was signed
     let trust = trusting(&|key| {
         key.not_before = NOW;

@@ -272,6 +272,10 @@ pub(crate) fn uint(value: u64) -> Value {
     Value::Integer(value.into())
 }
 
+pub(crate) fn int(value: i64) -> Value {
+    Value::Integer(value.into())
+}
+
 pub(crate) fn bytes(value: impl Into<Vec<u8>>) -> Value {
     Value::Bytes(value.into())
 }

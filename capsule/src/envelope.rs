@@ -1,32 +1,21 @@
-//! The COSE_Sign1 profile and the claims in its protected header (capsule-v1 §4).
-//!
-//! Parsed by hand: the profile allows one form, and general COSE libraries are made to allow many.
+//! The envelope of a capsule: the claims in its protected header, the manifest as its payload
+//! (capsule-v1 §4).
 
 use ciborium::Value;
 
 use crate::{
-    cbor::{self, Field, Keys, Major, Scanner},
-    error::{Code, Error, Result},
+    cbor::{self, Field},
+    cose::{self, Profile, Sign1},
+    error::{Code, Result},
     keys::{CapsuleId, KeyId, PublicKey, SigningKey},
     limits::MAX_LIFETIME,
 };
 
-const TAG_18: u8 = 0xD2;
-const ARRAY_4: u8 = 0x84;
-const INDEFINITE_ARRAY: u8 = 0x9F;
-const EMPTY_MAP: u8 = 0xA0;
-const NULL: u8 = 0xF6;
-
-const ED25519: i64 = -19;
-const CONTENT_TYPE: &str = "application/vnd.kvcap.manifest+cbor";
-const TYPE: &str = "application/vnd.kvcap";
-
-const ALG: i64 = 1;
-const CRIT: i64 = 2;
-const CONTENT: i64 = 3;
-const KID: i64 = 4;
-const CWT_CLAIMS: i64 = 15;
-const TYP: i64 = 16;
+const PROFILE: Profile = Profile {
+    content: "application/vnd.kvcap.manifest+cbor",
+    typ: "application/vnd.kvcap",
+    claims: true,
+};
 
 const ORG: i64 = -70_001;
 const SEQ: i64 = -70_002;
@@ -91,174 +80,48 @@ pub struct Claims {
 /// An envelope that is well formed. Its parts are the bytes that were received.
 pub(crate) struct Envelope {
     pub(crate) claims: Claims,
-    protected: Vec<u8>,
-    payload: Vec<u8>,
-    signature: [u8; 64],
+    signed: Sign1,
 }
 
 impl Envelope {
     /// E-1 … E-9.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        let structure = |what: &'static str| Error::new(Code::CoseStructure, what).at("envelope");
-        let mut scanner = Scanner::new(bytes);
-        if scanner.take(1)? != [TAG_18] {
-            return Err(structure("is not a COSE_Sign1 with its tag"));
-        }
-        match scanner.take(1)? {
-            [ARRAY_4] => {}
-            [INDEFINITE_ARRAY] => {
-                return Err(
-                    Error::new(Code::CborNotCanonical, "an indefinite array").at("envelope")
-                );
-            }
-            _ => return Err(structure("is not an array of four")),
-        }
-        let protected = byte_string(&mut scanner, "protected header")?;
-        if protected.is_empty() {
-            return Err(Error::new(
-                Code::CoseHeaderMissing,
-                "the protected header is empty",
-            ));
-        }
-        match scanner.peek()? {
-            EMPTY_MAP => {
-                scanner.take(1)?;
-            }
-            other if other >> 5 == 5 => {
-                return Err(Error::new(
-                    Code::CoseUnprotected,
-                    "the unprotected header is not empty",
-                ));
-            }
-            _ => {
-                return Err(structure(
-                    "has something else where its unprotected header is",
-                ));
-            }
-        }
-        if scanner.peek()? == NULL {
-            return Err(Error::new(
-                Code::CoseDetached,
-                "the payload is not embedded",
-            ));
-        }
-        let payload = byte_string(&mut scanner, "payload")?;
-        let signature = byte_string(&mut scanner, "signature")?;
-        let signature = signature.try_into().map_err(|_| {
-            Error::new(Code::SignatureMalformed, "the signature has another length")
-                .sides("64 bytes", signature.len())
-        })?;
-        scanner.end()?;
+        let signed = Sign1::parse(bytes)?;
         Ok(Self {
-            claims: parse_header(protected)?,
-            protected: protected.to_vec(),
-            payload: payload.to_vec(),
-            signature,
+            claims: parse_header(signed.protected())?,
+            signed,
         })
     }
 
     /// E-10, E-11; gives the payload that is now known to be the signer's.
     pub(crate) fn verify(&self, key: &PublicKey) -> Result<&[u8]> {
-        key.verify(
-            &sig_structure(&self.protected, &self.payload)?,
-            &self.signature,
-        )?;
-        Ok(&self.payload)
+        self.signed.verify(key)
     }
 
     /// The payload before anyone vouched for it: for display alone.
     pub(crate) fn unverified_payload(&self) -> &[u8] {
-        &self.payload
+        self.signed.unverified_payload()
     }
 
     pub(crate) fn into_payload(self) -> Vec<u8> {
-        self.payload
+        self.signed.into_payload()
     }
 }
 
 /// An envelope's bytes: signed, complete.
 pub(crate) fn seal(claims: &Claims, payload: &[u8], key: &SigningKey) -> Result<Vec<u8>> {
-    let protected = header(claims)?;
-    let signature = key.sign(&sig_structure(&protected, payload)?);
-    let parts = cbor::encode(&cbor::array([
-        cbor::bytes(protected),
-        Value::Map(Vec::new()),
-        cbor::bytes(payload),
-        cbor::bytes(signature),
-    ]))?;
-    Ok([&[TAG_18][..], &parts].concat())
+    let protected = PROFILE.header(claims.key, Some(encode_claims(&claims.terms, claims.id)))?;
+    // what the reader would refuse is not written
+    parse_header(&protected)?;
+    cose::sign(&protected, payload, key)
 }
 
-fn byte_string<'a>(scanner: &mut Scanner<'a>, name: &'static str) -> Result<&'a [u8]> {
-    // a float or tag here is a wrong structure, not a matter of the CBOR profile
-    if scanner.peek()? >> 5 != 2 {
-        return Err(Error::new(Code::CoseStructure, "is not a byte string").at(name));
-    }
-    match scanner.head()? {
-        (Major::Bytes, len) => scanner.take(len),
-        _ => Err(Error::new(Code::CoseStructure, "is not a byte string").at(name)),
-    }
-}
-
-fn sig_structure(protected: &[u8], payload: &[u8]) -> Result<Vec<u8>> {
-    cbor::encode(&cbor::array([
-        cbor::text("Signature1"),
-        cbor::bytes(protected),
-        cbor::bytes([]),
-        cbor::bytes(payload),
-    ]))
-}
-
-/// E-7, E-8: labels are judged one by one, so that an unknown one's value is never looked into.
 fn parse_header(bytes: &[u8]) -> Result<Claims> {
-    let mut scanner = Scanner::new(bytes);
-    if scanner.peek()? >> 5 != 5 {
-        return Err(Error::new(Code::CoseStructure, "is not a map").at("protected header"));
-    }
-    let (_, count) = scanner.head()?;
-    let mut keys = Keys::default();
-    for _ in 0..count {
-        let label = match cbor::decode_scanned(scanner.key(&mut keys, 1)?)? {
-            Value::Integer(label) => i64::try_from(label).ok(),
-            _ => None,
-        };
-        match label {
-            Some(ALG | CONTENT | KID | CWT_CLAIMS | TYP) => {}
-            Some(CRIT) => {
-                return Err(Error::new(Code::CoseCritical, "a critical list").at("label 2"));
-            }
-            _ => {
-                return Err(Error::new(
-                    Code::CoseHeaderUnknown,
-                    "a label that the profile does not know",
-                )
-                .at("protected header"));
-            }
-        }
-        scanner.item(1)?;
-    }
-    scanner.end()?;
-
-    let value = cbor::decode_scanned(bytes)?;
-    let mut fields = Field::new(&value, "protected header", Code::CoseHeaderMissing).fields()?;
-    let alg = fields.required(ALG, "alg (1)")?;
-    let content = fields.required(CONTENT, "content type (3)")?;
-    let kid = fields.required(KID, "kid (4)")?;
-    let claims = fields.required(CWT_CLAIMS, "claims (15)")?;
-    let typ = fields.required(TYP, "typ (16)")?;
-    fields.end()?;
-    if alg.int().ok() != Some(ED25519) {
-        return Err(Error::new(Code::CoseAlgorithm, "the algorithm is not Ed25519").at("alg (1)"));
-    }
-    for (field, want) in [(content, CONTENT_TYPE), (typ, TYPE)] {
-        if field.text().ok() != Some(want) {
-            return Err(Error::new(Code::CoseType, "this is not a capsule's header").at(want));
-        }
-    }
-    let kid = kid
-        .array_of()
-        .map_err(|_| Error::new(Code::KeyUnknown, "the key id is not 16 bytes"))?;
-    parse_claims(claims.with(Code::ClaimsMalformed), KeyId(kid))
+    let (key, claims) = PROFILE.parse(bytes)?;
+    parse_claims(
+        Field::new(&claims, "claims (15)", Code::ClaimsMalformed),
+        key,
+    )
 }
 
 /// E-9.
@@ -307,9 +170,7 @@ fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
     })
 }
 
-fn header(claims: &Claims) -> Result<Vec<u8>> {
-    let terms = &claims.terms;
-    let label = |label: i64| Value::Integer(label.into());
+fn encode_claims(terms: &Terms, id: CapsuleId) -> Value {
     let entries = [
         (1, Some(cbor::text(&terms.issuer))),
         (2, terms.subject.as_deref().map(cbor::text)),
@@ -317,24 +178,15 @@ fn header(claims: &Claims) -> Result<Vec<u8>> {
         (4, Some(cbor::uint(terms.expires))),
         (5, Some(cbor::uint(terms.not_before))),
         (6, Some(cbor::uint(terms.issued_at))),
-        (7, Some(cbor::bytes(claims.id.0))),
+        (7, Some(cbor::bytes(id.0))),
         (9, Some(cbor::text(&terms.scope))),
         (ORG, terms.organisation.as_deref().map(cbor::text)),
         (SEQ, terms.sequence.map(cbor::uint)),
         (ONCE, terms.single_use.then(|| cbor::uint(1))),
         (RENEW_UNTIL, terms.renew_until.map(cbor::uint)),
     ];
-    let cwt = entries
+    let some = entries
         .into_iter()
-        .filter_map(|(key, value)| Some((label(key), value?)));
-    let bytes = cbor::encode(&Value::Map(vec![
-        (label(ALG), label(ED25519)),
-        (label(CONTENT), cbor::text(CONTENT_TYPE)),
-        (label(KID), cbor::bytes(claims.key.0)),
-        (label(CWT_CLAIMS), Value::Map(cwt.collect())),
-        (label(TYP), cbor::text(TYPE)),
-    ]))?;
-    // what the reader would refuse is not written
-    parse_header(&bytes)?;
-    Ok(bytes)
+        .filter_map(|(key, value)| Some((cbor::int(key), value?)));
+    Value::Map(some.collect())
 }

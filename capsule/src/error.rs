@@ -72,6 +72,7 @@ codes! {
     RegistryExpired 310 "registry.expired" Refused "the registry has expired";
     RegistryDuplicateKey 311 "registry.duplicate_key" Refused "two registry entries have one key id";
     KeyIssuer 312 "key.issuer" Refused "the issuer is not the one the key belongs to";
+    RegistryMalformed 313 "registry.malformed" Malformed "the registry's listing is malformed or over a limit";
     ClaimsMalformed 401 "claims.malformed" Refused "a claim is missing, of the wrong type, or contradicts another";
     ClaimsExpired 402 "claims.expired" Refused "the capsule has expired";
     ClaimsNotYetValid 403 "claims.not_yet_valid" Refused "the capsule is not valid yet, or was issued in the future";

@@ -178,7 +178,11 @@ impl SigningKey {
     /// The one line of a key file. A secret.
     #[must_use]
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        write_text(SIGN_TEXT, &Zeroizing::new(self.key.to_bytes()))
+        write_text(SIGN_TEXT, &self.seed())
+    }
+
+    pub(crate) fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.key.to_bytes())
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -258,7 +262,7 @@ fn checksum(tag: &str, key: &[u8; 32]) -> [u8; 4] {
     [a, b, c, d]
 }
 
-fn write_text(tag: &str, key: &[u8; 32]) -> Zeroizing<String> {
+pub(crate) fn write_text(tag: &str, key: &[u8; 32]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(tag.len() + 72));
     text.push_str(tag);
     for byte in key.iter().chain(&checksum(tag, key)) {
@@ -273,7 +277,7 @@ fn write_text(tag: &str, key: &[u8; 32]) -> Zeroizing<String> {
     text
 }
 
-fn parse_text(text: &str, tag: &str, kind: &'static str) -> Result<Zeroizing<[u8; 32]>> {
+pub(crate) fn parse_text(text: &str, tag: &str, kind: &'static str) -> Result<Zeroizing<[u8; 32]>> {
     let bad = |what: &'static str| Error::new(Code::LocalKeyMalformed, what).at(kind);
     let mut lines = text
         .lines()
@@ -287,7 +291,7 @@ fn parse_text(text: &str, tag: &str, kind: &'static str) -> Result<Zeroizing<[u8
     let Some(hex) = line.strip_prefix(tag) else {
         return Err(bad("the file holds another kind of key, or none"));
     };
-    let lower = tag == PUBLIC_TEXT;
+    let lower = !tag.starts_with("KVCAP");
     let mut bytes = Zeroizing::new([0_u8; 36]);
     let digits = hex.as_bytes();
     let cased = |digit: &u8| !digit.is_ascii_alphabetic() || digit.is_ascii_lowercase() == lower;

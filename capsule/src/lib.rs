@@ -55,6 +55,7 @@ pub mod binding;
 mod body;
 mod cbor;
 mod chain;
+mod cose;
 mod envelope;
 mod error;
 pub mod hazmat;
@@ -69,6 +70,7 @@ mod policy;
 mod prefix;
 mod prologue;
 mod recipient;
+mod registry;
 mod reissue;
 mod schedule;
 mod seal;
@@ -82,7 +84,10 @@ mod workers;
 pub use bank::{Bank, Role, Rows};
 // keys and trust
 pub use keys::{CapsuleId, KeyId, PrefixKey, PublicKey, SigningKey, WrappingKey};
-pub use trust::{Trust, TrustedKey};
+pub use registry::{
+    Change, Listing, Mark, Registry, Revoked, RootKey, RootPublic, UntrustedRegistry,
+};
+pub use trust::{Purpose, Status, Trust, TrustedKey};
 // sealing
 pub use envelope::Terms;
 pub use seal::{Draft, Sealed, Sealer};
@@ -90,7 +95,7 @@ pub use seal::{Draft, Sealed, Sealer};
 pub use body::BodyChecked;
 pub use chain::{Chain, Members, OpenedChain, Part};
 pub use envelope::Claims;
-pub use limits::{Limits, MAX_CHUNK, MAX_LIFETIME, MIN_CHUNK};
+pub use limits::{Limits, MAX_CHUNK, MAX_LIFETIME, MAX_REGISTRY, MIN_CHUNK};
 pub use open::{Opened, StreamReader};
 pub use outline::{Outline, OutlineStream};
 pub use policy::{Expected, MAX_SKEW, Policy, RESTORE};

@@ -38,6 +38,13 @@ pub(crate) const CBOR_ITEMS: u64 = 262_144;
 /// Longest text of a claim or a manifest, in bytes.
 pub(crate) const TEXT: usize = 1024;
 
+/// Longest key registry, in bytes (registry-v1 §2).
+pub const MAX_REGISTRY: usize = 4 << 20;
+/// Most keys of a registry.
+pub(crate) const MAX_REGISTRY_KEYS: usize = 1024;
+/// Most revoked capsules of a registry.
+pub(crate) const MAX_REVOKED: usize = 65_536;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -11,7 +11,7 @@ use crate::{
     limits::{Limits, MAX_LIFETIME},
     manifest::{Context, Manifest, Suite},
     prefix::{self, PrefixValue},
-    trust::{Trust, TrustedKey},
+    trust::{Purpose, Trust, TrustedKey},
 };
 
 /// The scope that restoring needs.
@@ -150,7 +150,7 @@ pub(crate) fn check_key(policy: &Policy<'_>, key: &TrustedKey, manifest: &Manife
         );
     }
     let suite = manifest.context.suite;
-    if !key.for_capsules || !key.suites.contains(&suite.number()) {
+    if key.purpose != Purpose::Capsules || !key.suites.contains(&suite.number()) {
         return Err(Error::new(
             Code::KeyPurpose,
             "the key is not meant for capsules of this suite",

@@ -1,21 +1,22 @@
 //! Which public keys a verifier trusts, for what and when (capsule-v1 §7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     error::{Code, Error, Result},
-    keys::{KeyId, PublicKey},
+    keys::{CapsuleId, KeyId, PublicKey},
+    registry::{self, Listing},
 };
 
 /// What a trusted key may do, and when (K-1 … K-4).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedKey {
     /// The key.
     pub key: PublicKey,
     /// The only issuer it signs for; any where `None`.
     pub issuer: Option<String>,
-    /// Whether it signs capsules (rather than registries).
-    pub for_capsules: bool,
+    /// What it signs.
+    pub purpose: Purpose,
     /// Suites it signs for.
     pub suites: Vec<u64>,
     /// Start of its window, in seconds.
@@ -24,9 +25,53 @@ pub struct TrustedKey {
     pub sign_until: u64,
     /// End of verifying. [`Self::NO_END`] for none.
     pub verify_until: u64,
-    /// Whether its secret is known to others.
-    pub compromised: bool,
+    /// Whether it still signs.
+    pub status: Status,
 }
+
+/// What a key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Capsules.
+    Capsules,
+    /// Statements about models, never capsules.
+    Statements,
+}
+
+/// Whether a key still signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It signs.
+    Active,
+    /// It signs no more; what it signed before its end of signing stays good.
+    Retired,
+    /// Others may know its secret: whatever it signed is void, whenever it says that it did.
+    Compromised,
+}
+
+macro_rules! numbered {
+    ($type:ident: $($variant:ident = $number:literal $name:literal,)+) => {
+        impl $type {
+            /// Its number in a registry.
+            #[must_use]
+            pub const fn number(self) -> u64 {
+                match self { $(Self::$variant => $number,)+ }
+            }
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            pub(crate) const fn from_number(number: u64) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+numbered! { Purpose: Capsules = 1 "capsules", Statements = 2 "statements", }
+numbered! { Status: Active = 0 "active", Retired = 1 "retired", Compromised = 2 "compromised", }
 
 impl TrustedKey {
     /// The end of a window that has none.
@@ -38,27 +83,43 @@ impl TrustedKey {
         Self {
             key,
             issuer: None,
-            for_capsules: true,
+            purpose: Purpose::Capsules,
             suites: vec![1, 2],
             not_before: 0,
             sign_until: Self::NO_END,
             verify_until: Self::NO_END,
-            compromised: false,
+            status: Status::Active,
         }
     }
 }
 
-/// The public keys that a verifier trusts.
-#[derive(Clone, Debug, Default)]
+/// The public keys that a verifier trusts, and the capsules that it refuses all the same.
+#[derive(Clone, Debug)]
 pub struct Trust {
     keys: BTreeMap<KeyId, TrustedKey>,
+    revoked: BTreeSet<CapsuleId>,
+    /// The first second at which the registry behind it has expired.
+    expires: u64,
 }
 
 impl Trust {
     /// Trusts nobody.
     #[must_use]
     pub fn none() -> Self {
-        Self::default()
+        Self {
+            keys: BTreeMap::new(),
+            revoked: BTreeSet::new(),
+            expires: TrustedKey::NO_END,
+        }
+    }
+
+    pub(crate) fn of(listing: &Listing) -> Self {
+        let keys = listing.keys.iter().map(|key| (key.key.id(), key.clone()));
+        Self {
+            keys: keys.collect(),
+            revoked: listing.revoked.iter().map(|entry| entry.capsule).collect(),
+            expires: listing.expires,
+        }
     }
 
     /// Trusts one more key.
@@ -73,6 +134,20 @@ impl Trust {
             );
         }
         self.keys.insert(id, key);
+        Ok(())
+    }
+
+    /// Trusts everyone whom `other` trusts, until the first of the two expires; what either revokes is
+    /// revoked.
+    ///
+    /// # Errors
+    /// KVC-311 where both trust a key: which of the two windows would count?
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        for key in other.keys.into_values() {
+            self.add(key)?;
+        }
+        self.revoked.extend(other.revoked);
+        self.expires = self.expires.min(other.expires);
         Ok(())
     }
 
@@ -94,12 +169,34 @@ impl Trust {
             Error::new(Code::KeyUnknown, "no trusted key has the capsule's key id").sides(known, id)
         })
     }
+
+    /// Refuses to go by a registry that has expired since it was verified.
+    pub(crate) fn check_current(&self, now: u64) -> Result<()> {
+        match now >= self.expires && self.expires != TrustedKey::NO_END {
+            true => Err(registry::expired(now, self.expires)),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_revoked(&self, capsule: CapsuleId) -> Result<()> {
+        match self.revoked.contains(&capsule) {
+            true => Err(Error::new(Code::ClaimsRevoked, "the capsule is revoked").at(capsule)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::none()
+    }
 }
 
 impl From<PublicKey> for Trust {
     fn from(key: PublicKey) -> Self {
         Self {
             keys: BTreeMap::from([(key.id(), TrustedKey::new(key))]),
+            ..Self::none()
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     policy::{self, Policy},
     prologue::{PROLOGUE, Prologue},
     schedule,
+    trust::Status,
 };
 
 /// A capsule's header that is well formed and within limits. Nobody has vouched for it: it can show
@@ -115,12 +116,14 @@ impl Untrusted {
     /// Verifies signature, manifest, claims and binding, in the order of capsule-v1 §11.2.
     ///
     /// # Errors
-    /// KVC-301 to 312 for key and signature, 2xx and 5xx for the manifest, 402 to 408 for the claims,
+    /// KVC-301 to 312 for key and signature, 2xx and 5xx for the manifest, 402 to 409 for the claims,
     /// 601 to 608 for the binding, 910 for the budget.
     pub fn verify(self, policy: &Policy<'_>) -> Result<Verified> {
         let claims = self.envelope.claims.clone();
-        let key = policy.trust.find(claims.key)?;
-        if key.compromised {
+        let trust = policy.trust;
+        trust.check_current(policy.now)?;
+        let key = trust.find(claims.key)?;
+        if key.status == Status::Compromised {
             return Err(
                 Error::new(Code::KeyCompromised, "the key is marked compromised").at(claims.key),
             );
@@ -128,6 +131,7 @@ impl Untrusted {
         let payload = self.envelope.verify(&key.key)?;
         let manifest = manifest::decode(payload, claims, self.prologue, &policy.limits)?;
         policy::check_key(policy, key, &manifest)?;
+        trust.check_revoked(manifest.claims.id)?;
         policy::check_claims(policy, &manifest.claims.terms)?;
         policy::check_binding(policy, &manifest)?;
         let (ctx, lineage) = identity(payload, &manifest);

@@ -80,6 +80,7 @@ pub(crate) enum Verb {
     Rewrap(cmd::rewrap::Args),
     Receipt(cmd::receipt::Args),
     Inspect(cmd::inspect::Args),
+    Registry(cmd::registry::Args),
     Bench(cmd::bench::Args),
     Selftest(cmd::selftest::Args),
     Demo(cmd::demo::Args),

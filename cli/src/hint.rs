@@ -45,6 +45,7 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::RegistryUnsigned
         | Code::RegistryVersion
         | Code::RegistryExpired
+        | Code::RegistryMalformed
         | Code::RegistryDuplicateKey => "fetch the current key registry from its owner",
         Code::ClaimsMalformed => "the issuer's claims contradict each other: have it sealed again",
         Code::ClaimsExpired => "have the state sealed again, with a longer --ttl if need be",

@@ -6,7 +6,9 @@ use std::{
     path::Path,
 };
 
-use kvcap::{Code, Error, PublicKey, Result, SigningKey, Trust, TrustedKey, WrappingKey};
+use kvcap::{
+    Code, Error, PublicKey, Result, RootKey, RootPublic, SigningKey, Trust, TrustedKey, WrappingKey,
+};
 use zeroize::Zeroizing;
 
 /// Longest key file, in bytes.
@@ -35,19 +37,41 @@ pub(crate) fn wrapping_key(path: &Path) -> Result<WrappingKey> {
 pub(crate) fn trust(keys: &[String]) -> Result<Trust> {
     let mut trust = Trust::none();
     for key in keys {
-        let key = match key.starts_with("kvcap-pub-") {
-            true => PublicKey::from_text(key)?,
-            false => {
-                let text = read(Path::new(key), &open(Path::new(key))?)?;
-                PublicKey::from_text(&text).map_err(|error| error.at(key))?
-            }
-        };
+        let key = public(key)?;
         // one key named twice is one key
         if trust.ids().all(|id| id != key.id()) {
             trust.add(TrustedKey::new(key))?;
         }
     }
     Ok(trust)
+}
+
+/// Whether this is a key's text, and no file's name.
+pub(crate) fn is_text(key: &str) -> bool {
+    key.starts_with("kvcap-pub-") || key.starts_with("kvcap-root-")
+}
+
+/// A public key: a file, or the key's text itself.
+pub(crate) fn public(key: &str) -> Result<PublicKey> {
+    text_of(key, PublicKey::from_text)
+}
+
+/// A root's public key: a file, or the key's text itself.
+pub(crate) fn root_public(key: &str) -> Result<RootPublic> {
+    text_of(key, RootPublic::from_text)
+}
+
+/// A secret root key.
+pub(crate) fn root(path: &Path) -> Result<RootKey> {
+    RootKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
+}
+
+fn text_of<T>(key: &str, parse: fn(&str) -> Result<T>) -> Result<T> {
+    if is_text(key) {
+        return parse(key);
+    }
+    let text = read(Path::new(key), &open(Path::new(key))?)?;
+    parse(&text).map_err(|error| error.at(key))
 }
 
 /// The text of a file that only its owner may read.

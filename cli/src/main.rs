@@ -11,12 +11,14 @@ mod cmd;
 mod hint;
 mod input;
 mod keys;
+mod locked;
 mod output;
 mod policy;
 mod progress;
 mod report;
 mod table;
 mod time;
+mod trust;
 
 use std::process::ExitCode;
 

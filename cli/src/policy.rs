@@ -6,16 +6,15 @@ use std::{
 };
 
 use clap::Args;
-use kvcap::{
-    Claims, Expected, Manifest, Policy, Result, Trust, Untrusted, Verified, binding::Model,
-};
+use kvcap::{Claims, Expected, Manifest, Policy, Result, Untrusted, Verified, binding::Model};
 use kvcap_runtimes::{HashCache, ModelProfile, RuntimeKind, RuntimeOptions};
 
 use crate::{
     args::{Common, duration, instant},
-    keys, progress,
+    progress,
     report::Report,
     time,
+    trust::TrustArgs,
 };
 
 /// Which model a state is of.
@@ -82,9 +81,8 @@ impl ModelArgs {
 /// Whom to trust, and what is expected of a capsule.
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArgs {
-    /// A public key that may have signed it: a KEY.pub file, or the key's text
-    #[arg(long, value_name = "PUB", required = true)]
-    pub(crate) trust: Vec<String>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// The model that it must be of: a model folder, GGUF file or .kvid file
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
@@ -139,7 +137,8 @@ impl PolicyArgs {
     /// # Errors
     /// As [`Untrusted::verify`]; those of key files and models.
     pub(crate) fn verify(&self, untrusted: Untrusted, common: &Common) -> Result<Judged> {
-        let trust = self.trusted()?;
+        let now = self.at.unwrap_or_else(time::now);
+        let trust = self.trust.load(now)?;
         let profile = self
             .model
             .as_deref()
@@ -160,7 +159,6 @@ impl PolicyArgs {
             expected.layers = profile.needed_layers();
         }
         expected.runtime.clone_from(&self.runtime);
-        let now = self.at.unwrap_or_else(time::now);
         let policy = Policy {
             audiences: self.audience.clone(),
             subject: self.subject.clone(),
@@ -174,10 +172,6 @@ impl PolicyArgs {
             now,
             model_compared: profile.is_some(),
         })
-    }
-
-    fn trusted(&self) -> Result<Trust> {
-        keys::trust(&self.trust)
     }
 }
 

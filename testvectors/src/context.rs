@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use kvcap::{
-    CapsuleId, Expected, Limits, Policy, PrefixKey, PrefixValue, PublicKey, Role, Suite, Trust,
-    TrustedKey,
+    CapsuleId, Expected, Limits, Policy, PrefixKey, PrefixValue, PublicKey, Purpose, Role, Status,
+    Suite, Trust, TrustedKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -128,12 +128,18 @@ impl Trusted {
         let key = PublicKey::from_bytes(&unhex(&self.key))?;
         Ok(TrustedKey {
             issuer: self.issuer.clone(),
-            for_capsules: self.for_capsules,
+            purpose: match self.for_capsules {
+                true => Purpose::Capsules,
+                false => Purpose::Statements,
+            },
             suites: self.suites.clone(),
             not_before: self.not_before,
             sign_until: self.sign_until.unwrap_or(u64::MAX),
             verify_until: self.verify_until.unwrap_or(u64::MAX),
-            compromised: self.compromised,
+            status: match self.compromised {
+                true => Status::Compromised,
+                false => Status::Active,
+            },
             ..TrustedKey::new(key)
         })
     }

@@ -30,6 +30,10 @@ impl<'a> Field<'a> {
         Self { code, ..self }
     }
 
+    pub(crate) fn value(self) -> &'a Value {
+        self.value
+    }
+
     pub(crate) fn wrong(self, what: &'static str) -> Error {
         Error::new(self.code, what).at(self.name)
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use kvcap::{Result, SigningKey, WrappingKey};
+use kvcap::{KeyId, Result, RootKey, SigningKey, WrappingKey};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -14,13 +14,14 @@ use crate::{
 /// Makes a signing key or a wrapping key
 ///
 /// A signing key seals: its public half, KEY.pub, is for everyone who verifies (--trust). A wrapping
-/// key opens: capsules are sealed for it, and it stays with who may restore them. KEY is readable by
-/// its owner alone (0600); the secret is never printed.
+/// key opens: capsules are sealed for it, and it stays with who may restore them. A root key signs key
+/// registries (kvcap registry) and is best kept offline; KEY.pub is for --registry-root. KEY is readable
+/// by its owner alone (0600); the secret is never printed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What the key is for
     kind: Kind,
-    /// Where the secret key goes; with `sign`, its public key goes to KEY.pub
+    /// Where the secret key goes; with `sign` and `root`, its public key goes to KEY.pub
     #[arg(short, long, value_name = "KEY")]
     output: PathBuf,
     /// Replace a key that is there: whatever needs the old one is lost
@@ -34,6 +35,8 @@ enum Kind {
     Sign,
     /// Wraps the content keys of capsules
     Wrap,
+    /// Ed25519: signs key registries
+    Root,
 }
 
 /// # Errors
@@ -46,29 +49,28 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let mut report = Report::new();
     match args.kind {
         Kind::Sign => {
-            let public_path = with_pub(path);
-            output::check_absent(path, args.force)?;
-            output::check_absent(&public_path, args.force)?;
             let key = SigningKey::generate()?;
-            let public = key.public();
-            let id = public.id();
-            write_secret(args, "signing", &id.to_string(), &key.to_secret_text())?;
-            let text = format!("# kvcap public signing key {id}\n{}\n", public.to_text());
-            output::write(&public_path, args.force, Readers::Umask, text.as_bytes())?;
-            report.row("signing key", id);
-            report.row(
-                "secret",
-                format_args!("{} (keep it; mode 0600)", path.display()),
-            );
-            report.row(
-                "public",
-                format_args!("{} (for --trust)", public_path.display()),
-            );
-            report.fact("kind", "sign");
-            report.fact("id", id.to_string());
-            report.fact("secret", path.display().to_string());
-            report.fact("public", public_path.display().to_string());
-            report.fact("public_key", public.to_text());
+            let pair = Pair {
+                kind: "sign",
+                name: "signing",
+                id: key.public().id(),
+                secret: key.to_secret_text(),
+                public: key.public().to_text(),
+                option: "--trust",
+            };
+            pair.write(args, &mut report)?;
+        }
+        Kind::Root => {
+            let key = RootKey::generate()?;
+            let pair = Pair {
+                kind: "root",
+                name: "root",
+                id: key.public().id(),
+                secret: key.to_secret_text(),
+                public: key.public().to_text(),
+                option: "--registry-root",
+            };
+            pair.write(args, &mut report)?;
         }
         Kind::Wrap => {
             let key = WrappingKey::generate()?;
@@ -85,6 +87,51 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// A key with a public half.
+struct Pair {
+    kind: &'static str,
+    name: &'static str,
+    id: KeyId,
+    secret: Zeroizing<String>,
+    public: String,
+    /// What takes the public half.
+    option: &'static str,
+}
+
+impl Pair {
+    fn write(&self, args: &Args, report: &mut Report) -> Result<()> {
+        let Self { name, id, .. } = self;
+        let path = &args.output;
+        let public_path = with_pub(path);
+        output::check_absent(path, args.force)?;
+        output::check_absent(&public_path, args.force)?;
+        write_secret(args, name, &id.to_string(), &self.secret)?;
+        let text = format!("# kvcap public {name} key {id}\n{}\n", self.public);
+        output::write(&public_path, args.force, Readers::Umask, text.as_bytes())?;
+        report.row(
+            match self.kind {
+                "root" => "root key",
+                _ => "signing key",
+            },
+            id,
+        );
+        report.row(
+            "secret",
+            format_args!("{} (keep it; mode 0600)", path.display()),
+        );
+        report.row(
+            "public",
+            format_args!("{} (for {})", public_path.display(), self.option),
+        );
+        report.fact("kind", self.kind);
+        report.fact("id", id.to_string());
+        report.fact("secret", path.display().to_string());
+        report.fact("public", public_path.display().to_string());
+        report.fact("public_key", self.public.as_str());
+        Ok(())
+    }
 }
 
 fn write_secret(args: &Args, kind: &str, id: &str, line: &str) -> Result<()> {

@@ -11,6 +11,8 @@ pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
 pub(crate) mod receipt;
+pub(crate) mod registry;
+mod registry_show;
 mod reissue;
 pub(crate) mod renew;
 pub(crate) mod rewrap;
@@ -43,6 +45,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Rewrap(args) => rewrap::run(args),
         Verb::Receipt(args) => receipt::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Registry(args) => registry::run(args),
         Verb::Bench(args) => bench::run(args, common),
         Verb::Selftest(args) => selftest::run(args),
         Verb::Demo(args) => demo::run(args),

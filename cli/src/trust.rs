@@ -1,0 +1,156 @@
+//! Whom a verifier trusts: public keys by themselves, and registries under their roots.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kvcap::{
+    Code, Error, KeyId, MAX_REGISTRY, PublicKey, Registry, Result, RootPublic, Trust, TrustedKey,
+    UntrustedRegistry,
+};
+
+use crate::{input, keys, report::usage};
+
+/// Whom to trust.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// Who may have signed it: a KEY.pub file, the key's text, or a key registry (with
+    /// --registry-root)
+    #[arg(long, value_name = "PUB|REGISTRY", required = true)]
+    trust: Vec<String>,
+    /// The root whose signature a registry must have: a ROOT.pub file, or its text
+    #[arg(long, value_name = "PUB")]
+    registry_root: Vec<String>,
+}
+
+impl TrustArgs {
+    /// The trusted keys at `now`.
+    ///
+    /// # Errors
+    /// KVC-3xx for keys and registries, 94x for their files.
+    pub(crate) fn load(&self, now: u64) -> Result<Trust> {
+        let roots = roots(&self.registry_root)?;
+        let mut trust = Trust::none();
+        for item in &self.trust {
+            match file_of(item)? {
+                Some(bytes) => {
+                    let registry = verify(Path::new(item), &bytes, &roots, now)?;
+                    trust.merge(registry.trust())?;
+                }
+                None => {
+                    let key = keys::public(item)?;
+                    // one key named twice is one key
+                    if !self.named_before(item, &key) {
+                        trust.add(TrustedKey::new(key))?;
+                    }
+                }
+            }
+        }
+        Ok(trust)
+    }
+
+    fn named_before(&self, item: &String, key: &PublicKey) -> bool {
+        let before = self
+            .trust
+            .iter()
+            .take_while(|other| !std::ptr::eq(*other, item));
+        before
+            .filter_map(|other| keys::public(other).ok())
+            .any(|other| other == *key)
+    }
+}
+
+/// The roots of these files or texts.
+///
+/// # Errors
+/// KVC-942, 940, 305.
+pub(crate) fn roots(texts: &[String]) -> Result<Vec<RootPublic>> {
+    texts.iter().map(|text| keys::root_public(text)).collect()
+}
+
+/// The bytes of a registry, where `item` names one.
+fn file_of(item: &str) -> Result<Option<Vec<u8>>> {
+    if keys::is_text(item) {
+        return Ok(None);
+    }
+    let bytes = read(Path::new(item))?;
+    // a key file is text
+    Ok(bytes
+        .first()
+        .is_some_and(|first| !first.is_ascii())
+        .then_some(bytes))
+}
+
+/// The bytes of a registry's file.
+///
+/// # Errors
+/// KVC-940, 944.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    input::small(path, u64::try_from(MAX_REGISTRY).unwrap_or(u64::MAX))
+}
+
+/// Verifies a registry under whichever of the roots it names.
+///
+/// # Errors
+/// As [`UntrustedRegistry::read`] and [`UntrustedRegistry::verify`]; 944 where no root was given.
+pub(crate) fn verify(
+    path: &Path,
+    bytes: &[u8],
+    roots: &[RootPublic],
+    now: u64,
+) -> Result<Registry> {
+    let verified = UntrustedRegistry::read(bytes).and_then(|untrusted| {
+        let root = choose(roots, untrusted.signer())?;
+        untrusted.verify(root, now)
+    });
+    verified.map_err(|error| error.at(path.display()))
+}
+
+pub(crate) fn choose(roots: &[RootPublic], signer: KeyId) -> Result<&RootPublic> {
+    if roots.is_empty() {
+        return usage(
+            "a registry is verified by its root: give the root's public key",
+            "--registry-root",
+        );
+    }
+    let known = || {
+        let ids: Vec<String> = roots.iter().map(|root| root.id().to_string()).collect();
+        ids.join(" or ")
+    };
+    roots
+        .iter()
+        .find(|root| root.id() == signer)
+        .ok_or_else(|| {
+            let what = "the registry is not signed by this root";
+            Error::new(Code::RegistryUnsigned, what).sides(known(), signer)
+        })
+}
+
+/// What a key is named by: its id, its public key's file, or its text.
+///
+/// # Errors
+/// KVC-942, 940.
+pub(crate) fn key_id(text: &str) -> Result<KeyId> {
+    match hex16(text) {
+        Some(id) => Ok(KeyId(id)),
+        None => keys::public(text).map(|key| key.id()),
+    }
+}
+
+/// The sixteen bytes of 32 hexadecimal digits.
+pub(crate) fn hex16(text: &str) -> Option<[u8; 16]> {
+    let mut id = [0; 16];
+    if text.len() != 32 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, pair) in id.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(id)
+}
+
+/// The path beside `path` with more at the end of its name.
+pub(crate) fn beside(path: &Path, more: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(more);
+    name.into()
+}
