@@ -14,8 +14,9 @@ use kvcap::{
 };
 use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_runtimes::{
-    Capture, Encoding, HashCache, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions,
-    SealReport, Selection, State, check_quality, detect, extract, open_state, parse, seal_state,
+    Capture, Encoding, HashCache, Hints, Lineage, ModelProfile, Prompt, RuntimeKind,
+    RuntimeOptions, SealReport, Selection, State, check_quality, detect, extract, open_state,
+    parse, seal_state,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -47,6 +48,7 @@ fn capture(prompt: Prompt) -> Capture {
         hadamard: None,
         flags: CaptureFlags::default(),
         context_length: 0,
+        lineage: Lineage::default(),
     }
 }
 

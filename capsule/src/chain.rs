@@ -9,7 +9,6 @@ use crate::{
     manifest::{BankEntry, Manifest, Parent, Stream},
     open::Opened,
     policy::Policy,
-    prefix::PrefixValue,
     verify::{Untrusted, Verified},
 };
 
@@ -39,6 +38,14 @@ pub struct Part<'a, S> {
     pub stream: usize,
     /// What it says of the bank.
     pub bank: &'a BankEntry,
+}
+
+impl<S> Copy for Part<'_, S> {}
+
+impl<S> Clone for Part<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
 }
 
 /// The capsules that hold a state: one that has no parent, or a chain.
@@ -240,12 +247,10 @@ fn open_with<S: ReadAt>(verified: Verified, source: S, keys: &[WrappingKey]) -> 
 
 /// L-9: the child's sealed token ids begin with the parent's prompt.
 fn check_prompt<S: ReadAt>(parent: &Opened<S>, child: &Opened<S>) -> Result<()> {
-    let Some(value) = parent.prefix_value()? else {
-        return Ok(());
-    };
-    let tokens = parent.manifest().context.prefix.tokens().unwrap_or(0);
-    let ids = child.tokens()?.unwrap_or_default();
-    PrefixValue { value, tokens }.check_continued(&ids)
+    match parent.prompt()? {
+        Some(prompt) => prompt.check_continued(&child.tokens()?.unwrap_or_default()),
+        None => Ok(()),
+    }
 }
 
 /// That a parent is past its time is said of the lineage, not of the tip.

@@ -98,6 +98,22 @@ impl<S: ReadAt> Opened<S> {
         &self.verified.manifest
     }
 
+    /// The digest by which a child names this capsule (capsule-v1 §9).
+    #[must_use]
+    pub fn lineage(&self) -> Digest {
+        self.verified.lineage()
+    }
+
+    /// The sealed value of its prompt, where it is named.
+    ///
+    /// # Errors
+    /// As [`StreamReader::read`].
+    pub fn prompt(&self) -> Result<Option<PrefixValue>> {
+        let tokens = self.manifest().context.prefix.tokens().unwrap_or(0);
+        let value = self.prefix_value()?;
+        Ok(value.map(|value| PrefixValue { value, tokens }))
+    }
+
     /// Bytes of tables and body read from the source so far.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
@@ -168,7 +184,7 @@ impl<S: ReadAt> Opened<S> {
         }
     }
 
-    pub(crate) fn prefix_value(&self) -> Result<Option<Digest>> {
+    fn prefix_value(&self) -> Result<Option<Digest>> {
         let Some(bytes) = self.section(&SectionKind::Prefix)? else {
             return Ok(None);
         };

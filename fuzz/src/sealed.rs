@@ -9,7 +9,7 @@ use kvcap::{
 };
 use kvcap_codecs::{BankShape, Preset};
 use kvcap_runtimes::{
-    Capture, Encoding, Geometry, Hints, ModelProfile, Prompt, RuntimeKind, detect, open_state,
+    Capture, Encoding, Geometry, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, detect, open_state,
     parse, seal_state,
 };
 use kvcap_testvectors::fixture::{self, SIGN_SEED, WRAP_KEY};
@@ -96,6 +96,7 @@ pub fn seal(state: &[u8], kind: RuntimeKind, encoding: Encoding, suite: Suite) -
         hadamard: None,
         flags: CaptureFlags::default(),
         context_length: 0,
+        lineage: Lineage::default(),
     };
     let (out, _) = seal_state(
         Cursor::new(Vec::new()),

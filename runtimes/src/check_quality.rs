@@ -1,13 +1,14 @@
 //! Signed quality receipts held against the original state (codecs-v1 §10).
 
-use kvcap::{Code, Error, Opened, ReadAt, Result};
+use kvcap::{Code, Error, Members, ReadAt, Result};
 use kvcap_codecs::{FrameQuality, Measurement, Quality, Scratch};
 
 use crate::{
-    Hints, RuntimeKind,
-    bank_io::{BankCodec, Buffers, codec_error, listed_rows},
-    open::described_banks,
+    Hints,
+    bank_io::{Buffers, codec_error},
+    open::{banks, kind},
     parse,
+    whole::{codec, pieces, whole_banks},
 };
 
 /// Measures every lossy bank of a capsule again, against the state file that it was sealed from, and
@@ -16,16 +17,10 @@ use crate::{
 /// # Errors
 /// KVC-906 naming a bank whose signed receipt is not what is measured; 923 where `original` has other
 /// banks; otherwise as [`crate::open_state`] and [`crate::parse`].
-pub fn check_quality<S: ReadAt>(opened: &Opened<S>, original: &dyn ReadAt) -> Result<usize> {
-    let manifest = opened.manifest();
-    let context = &manifest.context;
-    let kind = RuntimeKind::from_runtime(&context.runtime.name).ok_or_else(|| {
-        Error::new(
-            Code::StateUnsupported,
-            "the capsule is of a runtime that is not known",
-        )
-    })?;
-    let described = described_banks(opened, context)?;
+pub fn check_quality<M: Members>(opened: &M, original: &dyn ReadAt) -> Result<usize> {
+    let whole = whole_banks(opened)?;
+    let described = banks(&whole);
+    let kind = kind(&opened.tip().manifest().context)?;
     let state = parse(kind, original, Hints::Banks(&described))?;
     if !state.banks.iter().map(|placed| &placed.bank).eq(&described) {
         return Err(Error::new(
@@ -36,20 +31,25 @@ pub fn check_quality<S: ReadAt>(opened: &Opened<S>, original: &dyn ReadAt) -> Re
     let (mut buffers, mut scratch) = (Buffers::default(), Scratch::default());
     let mut plain = Vec::new();
     let mut checked = 0;
-    for ((stream, entry), placed) in context.banks().zip(&state.banks) {
-        let measured = manifest.measured.get(stream);
+    for piece in pieces(&whole, &state)? {
+        let measured = piece
+            .part
+            .capsule
+            .manifest()
+            .measured
+            .get(piece.part.stream);
         let Some(receipt) = measured.and_then(|measured| measured.receipt) else {
             continue;
         };
-        let codec = BankCodec::new(entry, &context.rotations, listed_rows(opened, entry)?);
-        let mut reader = opened.stream(stream)?;
+        let codec = codec(&piece.part)?;
+        let mut reader = piece.part.capsule.stream(piece.part.stream)?;
         let mut measurement = Measurement::new();
         codec.decode(
             &mut buffers,
             &mut reader,
             0..codec.frames(),
             |at, decoded| {
-                placed.read_frame(original, at, &mut plain)?;
+                piece.placed.read_frame(original, at, &mut plain)?;
                 let quality =
                     FrameQuality::measure(&codec.frame(at)?, &plain, decoded, &mut scratch);
                 measurement.add(&quality.map_err(|error| codec_error(&error))?);

@@ -1,4 +1,4 @@
-//! Part of an opened capsule as plain tensors: chosen layers, a range of positions (runtimes-v1 §1.6).
+//! Part of an opened capsule or chain as plain tensors: chosen layers, a range of positions (runtimes-v1 §1.6).
 //!
 //! The output is a safetensors file of `layer.{i}.{role}.{index}` in the order `[head][token][dim]`,
 //! which any runtime's tools can read; it is not a state file. Only the chunks that are needed are
@@ -6,11 +6,15 @@
 
 use std::{fs::File, ops::Range};
 
-use kvcap::{BankEntry, Code, Error, Opened, ReadAt, Result, RowsEntry, WriteAt};
+use kvcap::{Bank, Code, Error, Members, ReadAt, Result, Rows, WriteAt};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype};
 use serde_json::{Map, Value, json};
 
-use crate::bank_io::{BankCodec, Buffers, listed_rows};
+use crate::{
+    bank_io::Buffers,
+    safetensors::tensor_dtype,
+    whole::{WholeBank, codec, rows_of, whole_banks},
+};
 
 /// What to take.
 #[derive(Clone, Debug, Default)]
@@ -41,9 +45,8 @@ struct Piece {
 }
 
 /// A bank to take, and which of its rows.
-struct Taken<'a> {
-    stream: usize,
-    bank: &'a BankEntry,
+struct Taken<'a, S> {
+    whole: WholeBank<'a, S>,
     rows: Range<u64>,
     pieces: Vec<Piece>,
 }
@@ -54,13 +57,13 @@ struct Taken<'a> {
 /// KVC-810 for layers or positions that the capsule does not hold, and where a bank cannot be cut by
 /// position (it has no token axis, keeps a window, or lists its rows); otherwise as
 /// [`crate::open_state`].
-pub fn extract<S: ReadAt>(
-    opened: &Opened<S>,
+pub fn extract<M: Members>(
+    opened: &M,
     selection: &Selection,
     out: &File,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Extracted> {
-    let context = &opened.manifest().context;
+    let context = &opened.tip().manifest().context;
     if let Some(layers) = &selection.layers
         && (layers.is_empty() || layers.end > context.layers)
     {
@@ -69,7 +72,7 @@ pub fn extract<S: ReadAt>(
         );
     }
     if let Some(positions) = &selection.positions {
-        let held = &context.positions;
+        let held = &opened.positions();
         if positions.is_empty() || positions.start < held.start || positions.end > held.end {
             return Err(outside("positions")
                 .sides(format_args!("within {}", shown(held)), shown(positions)));
@@ -77,16 +80,15 @@ pub fn extract<S: ReadAt>(
     }
     let mut offset = 0;
     let mut taken = Vec::new();
-    for (stream, bank) in context.banks() {
+    for whole in whole_banks(opened)? {
         let wanted = selection.layers.as_ref();
-        if wanted.is_some_and(|layers| !layers.contains(&bank.layer)) {
+        if wanted.is_some_and(|layers| !layers.contains(&whole.bank.layer)) {
             continue;
         }
-        let rows = rows(bank, selection.positions.as_ref())?;
-        let pieces = pieces(bank, &rows, &mut offset)?;
+        let rows = rows(&whole.bank, selection.positions.as_ref())?;
+        let pieces = pieces(&whole.bank, &rows, &mut offset)?;
         taken.push(Taken {
-            stream,
-            bank,
+            whole,
             rows,
             pieces,
         });
@@ -102,7 +104,7 @@ pub fn extract<S: ReadAt>(
     out.write_all_at(0, &header).map_err(io)?;
     let mut buffers = Buffers::default();
     for bank in &taken {
-        bank.write(opened, &mut buffers, out, data_at, progress)?;
+        bank.write(&mut buffers, out, data_at, progress)?;
     }
     Ok(Extracted {
         tensors: taken.iter().map(|bank| bank.pieces.len()).sum(),
@@ -119,30 +121,31 @@ fn shown<T: std::fmt::Display>(range: &Range<T>) -> String {
 }
 
 /// Which rows of a bank hold the wanted positions.
-fn rows(bank: &BankEntry, positions: Option<&Range<u64>>) -> Result<Range<u64>> {
+fn rows(bank: &Bank, positions: Option<&Range<u64>>) -> Result<Range<u64>> {
     let tokens = match bank.shape {
         BankShape::Tokens { tokens, .. } => tokens,
         BankShape::Whole { .. } => 0,
     };
-    match (positions, bank.rows) {
-        (None, _) => Ok(0..tokens),
+    let Some(wanted) = positions else {
+        return Ok(0..tokens);
+    };
+    let why = match bank.rows {
         // a bank may begin after the capsule's first position
-        (Some(wanted), RowsEntry::From(start)) if bank.window == 0 => {
+        Rows::From(start) if bank.window == 0 => {
             let place = |position: u64| position.checked_sub(start);
-            match (place(wanted.start), place(wanted.end)) {
+            return match (place(wanted.start), place(wanted.end)) {
                 (Some(first), Some(end)) => Ok(first..end),
                 _ => Err(outside("positions").sides(format_args!("from {start}"), shown(wanted))),
-            }
+            };
         }
-        _ => Err(Error::new(
-            Code::BodyRange,
-            "a bank without a plain token axis cannot be cut by position",
-        )
-        .at(format_args!("layer {} {:?}", bank.layer, bank.role))),
-    }
+        Rows::None => "a bank without a token axis (a recurrent state) cannot be cut by position",
+        Rows::From(_) => "a bank with a sliding window cannot be cut by position",
+        Rows::Listed(_) => "a bank whose rows are not in the order of positions cannot be cut",
+    };
+    Err(Error::new(Code::BodyRange, why).at(format_args!("layer {} {:?}", bank.layer, bank.role)))
 }
 
-fn pieces(bank: &BankEntry, rows: &Range<u64>, offset: &mut u64) -> Result<Vec<Piece>> {
+fn pieces(bank: &Bank, rows: &Range<u64>, offset: &mut u64) -> Result<Vec<Piece>> {
     let overflow = || Error::new(Code::ResourceBudget, "the output's length overflows");
     let role = format!("{:?}", bank.role).to_lowercase();
     let name = format!("layer.{}.{role}.{}", bank.layer, bank.index);
@@ -199,29 +202,7 @@ fn pieces(bank: &BankEntry, rows: &Range<u64>, offset: &mut u64) -> Result<Vec<P
     Ok(pieces)
 }
 
-/// The safetensors name of an element type; block types have none.
-fn tensor_dtype(dtype: Dtype) -> Option<&'static str> {
-    Some(match dtype {
-        Dtype::F16 => "F16",
-        Dtype::Bf16 => "BF16",
-        Dtype::F32 => "F32",
-        Dtype::F64 => "F64",
-        Dtype::F8E4M3 => "F8_E4M3",
-        Dtype::F8E5M2 => "F8_E5M2",
-        Dtype::Bool => "BOOL",
-        Dtype::U8 => "U8",
-        Dtype::I8 => "I8",
-        Dtype::U16 => "U16",
-        Dtype::I16 => "I16",
-        Dtype::U32 => "U32",
-        Dtype::I32 => "I32",
-        Dtype::U64 => "U64",
-        Dtype::I64 => "I64",
-        _ => return None,
-    })
-}
-
-fn header(taken: &[Taken<'_>]) -> Result<Vec<u8>> {
+fn header<S>(taken: &[Taken<'_, S>]) -> Result<Vec<u8>> {
     let mut map = Map::new();
     for bank in taken {
         for piece in &bank.pieces {
@@ -243,66 +224,79 @@ fn header(taken: &[Taken<'_>]) -> Result<Vec<u8>> {
 }
 
 impl Piece {
-    fn len(&self, bank: &Taken<'_>) -> u64 {
-        match bank.bank.shape {
-            BankShape::Tokens { heads, .. } => heads * (bank.rows.end - bank.rows.start) * self.row,
-            BankShape::Whole { .. } => bank.bank.shape.plain_len(bank.bank.dtype).unwrap_or(0),
+    fn len<S>(&self, taken: &Taken<'_, S>) -> u64 {
+        let (bank, rows) = (&taken.whole.bank, &taken.rows);
+        match bank.shape {
+            BankShape::Tokens { heads, .. } => heads * (rows.end - rows.start) * self.row,
+            BankShape::Whole { .. } => bank.shape.plain_len(bank.dtype).unwrap_or(0),
         }
     }
 }
 
-impl Taken<'_> {
-    fn write<S: ReadAt>(
+impl<S: ReadAt> Taken<'_, S> {
+    fn write(
         &self,
-        opened: &Opened<S>,
         buffers: &mut Buffers,
         out: &File,
         data_at: u64,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
-        let context = &opened.manifest().context;
-        let codec = BankCodec::new(
-            self.bank,
-            &context.rotations,
-            listed_rows(opened, self.bank)?,
-        );
-        let mut reader = opened.stream(self.stream)?;
-        let frames = match self.bank.shape {
-            BankShape::Whole { .. } => 0..codec.frames(),
-            BankShape::Tokens { .. } => {
-                self.rows.start / BLOCK_TOKENS..self.rows.end.div_ceil(BLOCK_TOKENS)
-            }
-        };
-        let mut at = 0;
-        codec.decode(buffers, &mut reader, frames, |index, frame| {
-            progress(u64::try_from(frame.len()).unwrap_or(0));
-            let written = match (&self.bank.shape, self.pieces.first()) {
-                (BankShape::Whole { .. }, Some(piece)) => {
-                    let start = data_at + piece.offset + at;
-                    at += u64::try_from(frame.len()).unwrap_or(0);
-                    out.write_all_at(start, frame)
+        // the whole bank's row that a part begins with
+        let mut first = 0;
+        for part in &self.whole.parts {
+            let rows = rows_of(part.bank);
+            let codec = codec(part)?;
+            let frames = match part.bank.shape {
+                BankShape::Whole { .. } => 0..codec.frames(),
+                BankShape::Tokens { .. } => {
+                    let from = self.rows.start.max(first).min(first + rows) - first;
+                    let to = self.rows.end.max(first).min(first + rows) - first;
+                    match from < to {
+                        true => from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS),
+                        false => 0..0,
+                    }
                 }
-                _ => self.write_rows(out, data_at, index, frame),
             };
-            written.map_err(|error| Error::io(&error, "output"))
-        })
+            if !frames.is_empty() {
+                let mut reader = part.capsule.stream(part.stream)?;
+                let mut at = 0;
+                codec.decode(buffers, &mut reader, frames, |index, frame| {
+                    progress(u64::try_from(frame.len()).unwrap_or(0));
+                    let written = match (&part.bank.shape, self.pieces.first()) {
+                        (BankShape::Whole { .. }, Some(piece)) => {
+                            let start = data_at + piece.offset + at;
+                            at += u64::try_from(frame.len()).unwrap_or(0);
+                            out.write_all_at(start, frame)
+                        }
+                        _ => {
+                            let begin = index * BLOCK_TOKENS;
+                            let tokens = part.bank.shape.frame_tokens(index);
+                            let place = first + begin..first + begin + tokens;
+                            self.write_rows(out, data_at, &place, frame)
+                        }
+                    };
+                    written.map_err(|error| Error::io(&error, "output"))
+                })?;
+            }
+            first += rows;
+        }
+        Ok(())
     }
 
-    /// The wanted rows of a frame, a run for each head of each section.
+    /// The wanted rows of a frame that holds rows `held`, a run for each head of each section.
     fn write_rows(
         &self,
         out: &File,
         data_at: u64,
-        index: u64,
+        held: &Range<u64>,
         mut frame: &[u8],
     ) -> std::io::Result<()> {
-        let BankShape::Tokens { heads, .. } = self.bank.shape else {
+        let BankShape::Tokens { heads, .. } = self.whole.bank.shape else {
             return Ok(());
         };
-        let first = index * BLOCK_TOKENS;
-        let in_frame = self.bank.shape.frame_tokens(index);
-        let from = self.rows.start.max(first);
-        let to = self.rows.end.min(first + in_frame);
+        let in_frame = held.end - held.start;
+        let from = self.rows.start.max(held.start);
+        let to = self.rows.end.min(held.end);
         let rows = self.rows.end - self.rows.start;
         let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         for piece in &self.pieces {
@@ -310,7 +304,7 @@ impl Taken<'_> {
             let (now, later) = frame.split_at_checked(section).unwrap_or((frame, &[]));
             frame = later;
             for head in 0..heads {
-                let start = size((head * in_frame + from - first) * piece.row);
+                let start = size((head * in_frame + from - held.start) * piece.row);
                 let end = start.saturating_add(size((to - from) * piece.row));
                 let row = head * rows + from - self.rows.start;
                 let place = data_at + piece.offset + row * piece.row;
@@ -324,13 +318,12 @@ impl Taken<'_> {
 #[cfg(test)]
 mod tests {
     use kvcap::Role;
-    use kvcap_codecs::Codec;
 
     use super::*;
 
     #[test]
     fn positions_before_a_banks_first_row_are_refused() {
-        let bank = BankEntry {
+        let bank = Bank {
             role: Role::Key,
             layer: 0,
             index: 0,
@@ -340,12 +333,8 @@ mod tests {
                 tokens: 6,
                 dim: 4,
             },
-            rows: RowsEntry::From(10),
+            rows: Rows::From(10),
             window: 0,
-            codec: Codec::Raw,
-            rotation: None,
-            chunk_len: 4096,
-            fallback: None,
         };
         assert_eq!(rows(&bank, Some(&(11..13))).unwrap(), 1..3);
         for early in [3..5, 9..12] {

@@ -11,6 +11,7 @@
 mod bank_io;
 mod check;
 mod check_quality;
+mod continued;
 mod convert;
 mod effect;
 mod encoding;
@@ -31,16 +32,19 @@ mod residue;
 mod safetensors;
 mod seal;
 mod state;
+mod truncate;
+mod whole;
 
 pub use check::Leftover;
 pub use check_quality::check_quality;
+pub use continued::Continued;
 pub use convert::{Elements, open_as};
 pub use effect::EffectReceipt;
 pub use encoding::Encoding;
 pub use extract::{Extracted, Selection, extract};
 pub use kind::{RuntimeKind, detect, parse};
 pub use open::{OpenReport, open_state};
-pub use plan::{Capture, Choice, Plan, Prompt, Source};
+pub use plan::{Capture, Choice, Lineage, Plan, Prompt, Source};
 pub use profile::{
     HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,
     hadamard_block, inverse_frequencies, model_id, weights_digest,
@@ -48,3 +52,4 @@ pub use profile::{
 pub use residue::{Skeleton, residue};
 pub use seal::{SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};
+pub use truncate::truncate_state;

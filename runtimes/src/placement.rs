@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io, ops::Range};
 
-use kvcap::{Code, Error, Result};
+use kvcap::{Code, Error, Result, Rows};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, WHOLE_FRAME_BYTES};
 
 use crate::{
@@ -11,6 +11,49 @@ use crate::{
 };
 
 impl Placed {
+    /// The same bank with only its rows from `first` on, `tokens` of them, where they lie in the file.
+    ///
+    /// # Errors
+    /// [`Code::StateContradiction`] where the bank does not keep every position in order, or has not so
+    /// many rows.
+    pub fn rows(&self, first: u64, tokens: u64) -> Result<Self> {
+        self.rows_checked(first, tokens).ok_or_else(|| {
+            let what = "the bank does not hold these rows in the order of their positions";
+            Error::new(Code::StateContradiction, what).at(self.name())
+        })
+    }
+
+    fn rows_checked(&self, first: u64, tokens: u64) -> Option<Self> {
+        let BankShape::Tokens {
+            heads,
+            tokens: held,
+            dim,
+        } = self.bank.shape
+        else {
+            return None;
+        };
+        let Rows::From(start) = self.bank.rows else {
+            return None;
+        };
+        if self.bank.window != 0 || first.checked_add(tokens)? > held || tokens == 0 {
+            return None;
+        }
+        let mut rows = self.clone();
+        rows.bank.rows = Rows::From(start.checked_add(first)?);
+        rows.bank.shape = BankShape::Tokens { heads, tokens, dim };
+        for part in &mut rows.parts {
+            let step = match part.order {
+                Order::Rows { token_stride, .. } => token_stride,
+                Order::Transposed { element, .. } => element,
+                Order::Contiguous => return None,
+            };
+            let skipped = step.checked_mul(first)?;
+            part.offset = part.offset.checked_add(skipped)?;
+            part.len = part.len.checked_sub(skipped)?;
+        }
+        Some(rows)
+    }
+
     /// Reads frame `index` of the bank into `out`, in canonical order: `[head][token][dim]`, for
     /// affine triplets codes, then scales, then biases; a piece of 1 MiB for a bank without a token
     /// axis. `out` has exactly the frame's length afterwards.

@@ -9,7 +9,7 @@ use kvcap::{
 use kvcap_codecs::{BankShape, Codec};
 
 use crate::{
-    ModelProfile, attention_factor, hadamard_block, inverse_frequencies,
+    Continued, ModelProfile, attention_factor, hadamard_block, inverse_frequencies,
     state::{Placed, State},
 };
 
@@ -50,6 +50,17 @@ pub struct Capture {
     pub flags: CaptureFlags,
     /// Context length that the runtime was set to, 0 if unknown.
     pub context_length: u64,
+    /// What the capsule is to others.
+    pub lineage: Lineage,
+}
+
+/// What a capsule is to others (capsule-v1 §9).
+#[derive(Clone, Debug, Default)]
+pub struct Lineage {
+    /// What it continues: then it holds only what is new.
+    pub continued: Option<Continued>,
+    /// Whether it is a curated start state for many sessions.
+    pub base: bool,
 }
 
 /// How one bank is to be encoded.
@@ -80,11 +91,12 @@ pub enum Source {
 }
 
 impl Plan {
-    /// Plans a capsule of `state`, whose residue is `residue` and whose keys were rotated by `rope`,
+    /// Plans a capsule of `state` (for an increment, the part of it that is new), whose residue is `residue` and whose keys were rotated by `rope`,
     /// encoding bank i by `choices[i]`.
     ///
     /// # Errors
-    /// KVC-925 where the prompt is to come from a state that does not carry it; 944 for facts that stand
+    /// KVC-925 where the prompt is to come from a state that does not carry it; 704 where it does not continue
+    /// the parent's; 944 for facts that stand
     /// twice; 924 where a count overflows.
     pub fn new(
         state: &State,
@@ -97,9 +109,19 @@ impl Plan {
     ) -> Result<Self> {
         let mut plan = Streams::default();
         let (prefix, tokens) = prompt(state, &capture, prefix_key)?;
+        let continued = &capture.lineage.continued;
+        if let Some(prompt) = continued.as_ref().and_then(Continued::prompt) {
+            let ids = tokens.and_then(|(_, ids)| ids).unwrap_or_default();
+            prompt.check_continued(ids)?;
+        }
+        let parent = continued
+            .as_ref()
+            .map(|continued| continued.parent().clone());
         let positions = match tokens {
             // recurrent layers alone do not tell how far they are
-            Some((value, _)) if state.positions.is_empty() => 0..value.tokens,
+            Some((value, _)) if state.positions.is_empty() => {
+                parent.as_ref().map_or(0, |parent| parent.positions.end)..value.tokens
+            }
             _ => state.positions.clone(),
         };
         if let Some((value, ids)) = tokens {
@@ -150,8 +172,8 @@ impl Plan {
             stateless: state.stateless.clone(),
             rotations: tables,
             streams: plan.streams,
-            parent: None,
-            base: false,
+            parent,
+            base: capture.lineage.base,
         };
         Ok(Self {
             context,

@@ -276,6 +276,28 @@ fn dtype(name: &str) -> Result<Dtype> {
     })
 }
 
+/// The safetensors name of an element type; block types have none.
+pub(crate) fn tensor_dtype(dtype: Dtype) -> Option<&'static str> {
+    Some(match dtype {
+        Dtype::F16 => "F16",
+        Dtype::Bf16 => "BF16",
+        Dtype::F32 => "F32",
+        Dtype::F64 => "F64",
+        Dtype::F8E4M3 => "F8_E4M3",
+        Dtype::F8E5M2 => "F8_E5M2",
+        Dtype::Bool => "BOOL",
+        Dtype::U8 => "U8",
+        Dtype::I8 => "I8",
+        Dtype::U16 => "U16",
+        Dtype::I16 => "I16",
+        Dtype::U32 => "U32",
+        Dtype::I32 => "I32",
+        Dtype::U64 => "U64",
+        Dtype::I64 => "I64",
+        _ => return None,
+    })
+}
+
 /// A list of at most eight dimensions.
 struct Dims(Vec<u64>);
 

@@ -28,11 +28,12 @@ pub struct SealReport {
     pub fallbacks: Vec<(usize, Fallback)>,
 }
 
-/// Seals `state`, read from `file`, into `out`, which is empty. `progress` hears how many bytes of
-/// banks are done.
+/// Seals `state`, read from `file`, into `out`, which is empty; where it continues a capsule, only what
+/// is new. `progress` hears how many bytes of banks are done.
 ///
 /// # Errors
-/// As [`Plan::new`], [`Sealer::new`], [`crate::Placed::read_frame`] and the codecs (KVC-901 to 905).
+/// As [`Plan::new`], [`kvcap::Manifest::check_child`], [`Sealer::new`], [`crate::Placed::read_frame`] and
+/// the codecs (KVC-901 to 905).
 #[expect(clippy::too_many_arguments, reason = "one call says it all")]
 pub fn seal_state<W: Write + Seek>(
     out: W,
@@ -50,17 +51,27 @@ pub fn seal_state<W: Write + Seek>(
         .first()
         .ok_or_else(|| Error::new(Code::LocalUsage, "a capsule needs a wrapping key"))?;
     let leftovers = state.padding_nonzero(file)?;
+    let residue = residue(state, file)?;
+    let (state_len, continued) = (state.file_len, capture.lineage.continued.clone());
+    let new = match &continued {
+        Some(continued) => &state.after(continued.parent().positions.end)?,
+        None => state,
+    };
+    let state = new;
     let ropes = plan::rope(state, profile, capture.hadamard)?;
     let choices = encoding.choices(state, file, &ropes, capture.context_length)?;
     let plan = Plan::new(
         state,
-        residue(state, file)?,
+        residue,
         profile,
         ropes,
         &choices,
         capture,
         &first.prefix_key(),
     )?;
+    if let Some(continued) = &continued {
+        continued.check_child(&terms, &plan.context)?;
+    }
     let draft = Draft {
         terms,
         context: plan.context,
@@ -109,7 +120,7 @@ pub fn seal_state<W: Write + Seek>(
         .filter_map(|(place, choice)| Some((place, choice.fallback?)));
     let report = SealReport {
         sealed,
-        state_len: state.file_len,
+        state_len,
         leftovers,
         fallbacks: fallbacks.collect(),
     };

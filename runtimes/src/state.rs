@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use kvcap::{Bank, Role};
+use kvcap::{Bank, Result, Role, Rows};
+use kvcap_codecs::BankShape;
+
 pub use kvcap::{ReadAt, WriteAt};
 
 /// A state file as its adapter understands it: every byte is a bank's, padding, or residue.
@@ -133,6 +135,25 @@ pub enum LayerGeometry {
 }
 
 impl State {
+    /// What an increment holds of it: of banks that keep every position the rows from `start` on, and
+    /// every other bank whole.
+    pub(crate) fn after(&self, start: u64) -> Result<Self> {
+        let mut state = self.clone();
+        if !state.positions.is_empty() {
+            state.positions.start = start;
+        }
+        for placed in &mut state.banks {
+            let (Rows::From(from), BankShape::Tokens { tokens, .. }, 0) =
+                (&placed.bank.rows, &placed.bank.shape, placed.bank.window)
+            else {
+                continue;
+            };
+            let first = start.saturating_sub(*from);
+            *placed = placed.rows(first, tokens.saturating_sub(first))?;
+        }
+        Ok(state)
+    }
+
     /// The banks of a role, with their layers.
     pub fn of_role(&self, role: Role) -> impl Iterator<Item = &Placed> {
         self.banks

@@ -9,8 +9,8 @@ use kvcap::{
 };
 use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_runtimes::{
-    Capture, Encoding, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, State, detect,
-    parse, seal_state,
+    Capture, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, State,
+    detect, parse, seal_state,
 };
 
 use crate::{
@@ -293,6 +293,7 @@ impl Args {
                 quantized_attention: unusual(Unusual::QuantizedAttention),
             },
             context_length: options.ctx_size.unwrap_or(0),
+            lineage: Lineage::default(),
         })
     }
 
