@@ -149,3 +149,31 @@ fn every_row_is_accounted_for() {
         );
     }
 }
+
+/// The tables of the README name vectors that there are.
+#[test]
+fn the_readme_names_vectors() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let text = fs::read_to_string(path).unwrap();
+    let names: BTreeSet<_> = cases::all().map(|(_, case)| case.name).collect();
+    let (mut tables, mut count) = (false, 0);
+    for line in text.lines() {
+        if line.starts_with("## ") {
+            tables = !["`manifest.json`", "Vector"]
+                .iter()
+                .any(|head| line.contains(head));
+        }
+        let words = line.split('`').skip(1).step_by(2);
+        let plain = |word: &&str| {
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        if !tables || !line.starts_with('|') {
+            continue;
+        }
+        for word in words.filter(plain).filter(|word| word.contains('_')) {
+            assert!(names.contains(word), "no vector {word}: {line}");
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count} names");
+}

@@ -256,6 +256,13 @@ cases! {
     bank_roles: A 0 Accept ["§6.1" "S-3" "S-4"] = roles();
     /// every kind of section
     section_kinds: A 0 Accept ["§6.3"] = sections();
+    /// sections whose names look like paths: names are never made into any
+    section_names_like_paths: A 0 Accept ["§6.3"] = of("names", |context| {
+        let names = ["../state", "/etc/passwd", "..", "C:\\state", "~/.ssh/id_ed25519"];
+        context.streams.extend(names.map(|name| {
+            fixture::section(SectionKind::Other(name.to_owned()), 16)
+        }));
+    });
     /// every kind of rope scaling, every capture flag
     rope_scalings: A 0 Accept ["§5.4"] = scalings();
     /// rows of a sliding window, the last positions

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod limits;
 pub mod manifest;
 pub mod resealed;
+pub mod salamander;
 pub mod signature;
 pub mod streams;
 
@@ -39,6 +40,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("binding", binding::CASES),
         ("body", body::CASES),
         ("resealed", resealed::CASES),
+        ("salamander", salamander::CASES),
         ("codec", codec::CASES),
     ]
     .into_iter()

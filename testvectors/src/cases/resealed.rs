@@ -1,16 +1,13 @@
 //! What a hostile holder of a signing key can do with somebody's body: everything verifies, and
 //! nothing opens (capsule-v1 §8).
 
-use ciborium::Value;
-
 use crate::{
     case::{Made, keys, signed},
     cases,
-    context::hex,
-    fixture::{self, OTHER_SEED, OTHER_WRAP},
+    fixture::{self, OTHER_SEED},
     parts::{self, Parts, ROW},
-    raw::{Step, byte_string, edit, edit_list, encode, put, text},
-    schedule::{sign_key_id, wrap, wrap_key_id},
+    raw::{Step, byte_string, edit, encode, put, text},
+    schedule::sign_key_id,
 };
 
 const CHUNK: usize = fixture::CHUNK as usize;
@@ -55,23 +52,6 @@ fn flip(path: &[Step]) -> Made {
             value.as_bytes_mut().unwrap()[0] ^= 1
         });
     })
-}
-
-/// Another content key for a second recipient: what it opens is not what was committed to.
-fn two_keys() -> Made {
-    signed(|parts| {
-        let nonce = [5; 24];
-        let wrapped = wrap(&OTHER_WRAP, &nonce, &parts.cti(), &[0x77; 32]);
-        let bytes = |part: &[u8]| Value::Bytes(part.to_vec());
-        let recipient = Value::Array(vec![
-            crate::raw::int(1),
-            bytes(&wrap_key_id(&OTHER_WRAP)),
-            bytes(&nonce),
-            bytes(&wrapped),
-        ]);
-        edit_list(&mut parts.payload, &keys([4, 3]), |all| all.push(recipient));
-    })
-    .when(|context| context.wrapping_key = Some(hex(&OTHER_WRAP)))
 }
 
 cases! {
@@ -126,8 +106,6 @@ cases! {
     commitment_bitflip: R 804 Open ["A-1"] = flip(&keys([4, 2]));
     /// one bit of the salt
     salt_bitflip: R 804 Open ["A-1"] = flip(&keys([4, 1]));
-    /// a second recipient gets another content key
-    salamander_two_keys: R 804 Open ["A-1"] = two_keys();
     /// one bit of the wrapped key
     wrap_bitflip: R 803 Open ["R-2"] = flip(&[Step::Key(4), Step::Key(3), Step::At(0), Step::At(3)]);
     /// one bit of the wrapping nonce
