@@ -8,4 +8,5 @@ mod support;
 
 mod conversion {
     mod elements;
+    mod runtimes;
 }

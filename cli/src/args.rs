@@ -75,7 +75,7 @@ pub(crate) enum Verb {
     ModelId(cmd::model_id::Args),
     Seal(Box<cmd::seal::Args>),
     Verify(cmd::verify::Args),
-    Open(cmd::open::Args),
+    Open(Box<cmd::open::Args>),
     Renew(cmd::renew::Args),
     Rewrap(cmd::rewrap::Args),
     Receipt(cmd::receipt::Args),

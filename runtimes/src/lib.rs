@@ -38,7 +38,7 @@ mod whole;
 pub use check::Leftover;
 pub use check_quality::check_quality;
 pub use continued::Continued;
-pub use convert::{Elements, open_as};
+pub use convert::{Elements, Target, TargetRuntime, open_as};
 pub use effect::EffectReceipt;
 pub use encoding::Encoding;
 pub use extract::{Extracted, Selection, extract};

@@ -235,7 +235,15 @@ pub(crate) fn rope(
     if state.banks.iter().all(opaque) {
         return Ok(Vec::new());
     }
-    let mut ropes = profile.rope_in(state.runtime);
+    with_hadamard(profile.rope_in(state.runtime), state, hadamard)
+}
+
+/// `ropes` of the layers that the state has, with the rotation that llama.cpp puts on its banks.
+pub(crate) fn with_hadamard(
+    mut ropes: Vec<Rope>,
+    state: &State,
+    hadamard: Option<bool>,
+) -> Result<Vec<Rope>> {
     for rope in &mut ropes {
         rope.layers.retain(|layer| *layer < state.layers);
         if state.runtime != "llama.cpp" {

@@ -10,6 +10,7 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
+mod open_target;
 pub(crate) mod receipt;
 pub(crate) mod registry;
 mod registry_show;

@@ -3,8 +3,9 @@
 use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
 
 use kvcap::{Code, Error, Opened, Result, Stream};
-use kvcap_runtimes::{Elements, Selection, check_quality, extract, open_as, open_state};
+use kvcap_runtimes::{Selection, check_quality, extract, open_state};
 
+use super::open_target::TargetArgs;
 use crate::{
     args::{Common, Threads, range},
     input::{self, Capsule},
@@ -12,7 +13,7 @@ use crate::{
     output::{self, Output, Readers},
     policy::PolicyArgs,
     progress,
-    report::{Report, bytes},
+    report::{Report, bytes, usage},
 };
 
 /// Bytes of a section written at a time.
@@ -54,13 +55,10 @@ pub(crate) struct Args {
     /// Write these positions alone, as plain tensors (safetensors)
     #[arg(long, value_name = "A..B", conflicts_with = "section", value_parser = range::<u64>)]
     positions: Option<Range<u64>>,
-    /// Write keys and values of an mlx-lm state as this element type: f16, bf16, f32, or mlx-lm's own
-    /// quantized cache, q8_g64 (bits 3 to 8, groups of 32, 64 or 128). What is sealed so already is not
-    /// encoded again
-    #[arg(long, value_name = "TYPE", conflicts_with_all = ["section", "layers", "positions"], value_parser = elements)]
-    kv_type: Option<Elements>,
     #[command(flatten)]
     threads: Threads,
+    #[command(flatten)]
+    target: TargetArgs,
 }
 
 /// # Errors
@@ -68,6 +66,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     output::check_absent(&args.output, args.force)?;
     let key = keys::wrapping_key(&args.wrap_key)?;
+    if args.target.any()
+        && (args.section.is_some() || args.layers.is_some() || args.positions.is_some())
+    {
+        return usage("a part of a capsule is written as it is", "--to, --kv-type");
+    }
     let tokens = args.tokens.as_deref().map(input::tokens).transpose()?;
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
     let judged = args.policy.verify(untrusted, common)?;
@@ -108,7 +111,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             };
             extract(&opened, &selection, output.file(), &mut |_| {})?.len
         }
-        None => args.state(&opened, &output, common)?,
+        None => args.state(&opened, &output, common, &mut report)?,
     };
     output.commit()?;
     report.row(
@@ -132,22 +135,26 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 }
 
 impl Args {
-    fn state(&self, opened: &Opened<File>, output: &Output, common: &Common) -> Result<u64> {
+    fn state(
+        &self,
+        opened: &Opened<File>,
+        output: &Output,
+        common: &Common,
+        report: &mut Report,
+    ) -> Result<u64> {
         let plain = opened.manifest().context.banks();
         let plain = plain.filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
         let bar = progress::bar(common, "open", plain.sum());
         let mut told = |done| bar.inc(done);
-        let written = match self.kv_type {
-            Some(elements) => open_as(opened, elements, output.file(), &mut told),
-            None => open_state(opened, output.file(), self.threads.workers(), &mut told),
+        let written = match self.target.any() {
+            true => self
+                .target
+                .write(opened, output.file(), common, report, &mut told),
+            false => open_state(opened, output.file(), self.threads.workers(), &mut told),
         };
         bar.finish_and_clear();
         Ok(written?.state_len)
     }
-}
-
-fn elements(text: &str) -> Result<Elements, String> {
-    text.parse().map_err(|error: Error| error.to_string())
 }
 
 fn section(opened: &Opened<File>, name: &str, output: &Output) -> Result<u64> {

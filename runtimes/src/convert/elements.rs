@@ -7,6 +7,7 @@ use kvcap_codecs::{
     AffineParams, BankShape, Codec, Dtype, FrameContext, ParamDtype, Scratch, from_f32, to_f32,
 };
 
+use super::basis::Change;
 use crate::bank_io::codec_error;
 
 /// Element types that keys and values of a written state can have.
@@ -83,6 +84,7 @@ pub(super) struct Recast<'a> {
     pub(super) shape: &'a BankShape,
     pub(super) from: Dtype,
     pub(super) to: Dtype,
+    pub(super) change: Change,
 }
 
 /// Buffers that are used again for every frame.
@@ -103,7 +105,7 @@ impl Recast<'_> {
         index: u64,
         plain: &'s [u8],
     ) -> Result<&'s [u8]> {
-        if self.from == self.to {
+        if self.from == self.to && self.change.is_none() {
             return Ok(plain);
         }
         self.through_floats(stages, index, plain)
@@ -124,8 +126,12 @@ impl Recast<'_> {
             affine(params).decode_frame(&frame, plain, &mut stages.decoded, &mut stages.codec)?;
             bytes = &stages.decoded;
         }
-        if from != to {
+        if from != to || !self.change.is_none() {
             to_f32(from, bytes, &mut stages.values)?;
+            if let BankShape::Tokens { dim, .. } = self.shape {
+                let dim = usize::try_from(*dim).unwrap_or(0);
+                self.change.apply(&mut stages.values, dim);
+            }
             from_f32(to, &stages.values, &mut stages.floats)?;
             bytes = &stages.floats;
         }

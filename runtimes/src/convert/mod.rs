@@ -1,26 +1,62 @@
 //! A capsule opened as another state than the one that was sealed: keys and values of another element
-//! type (runtimes-v1 §7).
+//! type, or another runtime's state of the same weights (runtimes-v1 §7).
 
+mod basis;
 mod elements;
+mod header;
+mod hf;
 mod layers;
+mod llama_cpp;
 mod mlx_lm;
 
 use std::fs::File;
 
-use kvcap::{Bank, BankEntry, Code, Error, Opened, ReadAt, Result, Rows, SectionKind, WriteAt};
-use kvcap_codecs::{Codec, Dtype};
+use kvcap::{
+    Bank, BankEntry, Code, Context, Error, Opened, ReadAt, Result, Rows, SectionKind, WriteAt,
+    binding::Rope,
+};
+use kvcap_codecs::{BankShape, Codec, Dtype};
 
+use basis::Change;
 pub use elements::Elements;
 use elements::{Recast, Stages, floats};
 use layers::{Layer, refused};
 
 use crate::{
-    Hints, OpenReport, RuntimeKind, Skeleton,
+    Hints, ModelProfile, OpenReport, RuntimeKind, Skeleton,
     bank_io::{BankCodec, Buffers},
-    parse,
+    hadamard_block, parse, plan,
     safetensors::Header,
-    state::Placed,
+    state::{Placed, State},
 };
+
+/// The state that a capsule becomes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Target<'a> {
+    /// Element type of keys and values; the sealed floats where `None`.
+    pub elements: Option<Elements>,
+    /// Another runtime, or another copy of the model; the sealed one where `None`.
+    pub runtime: Option<TargetRuntime<'a>>,
+    /// The state's format by its adapter's name; the sealed or the newest one where `None`.
+    pub format: Option<&'a str>,
+    /// llama.cpp without flash attention keeps values by channel; as it was sealed where `None`, with
+    /// flash attention where it was another runtime.
+    pub v_trans: Option<bool>,
+}
+
+/// A runtime and the model that it runs. That the model has the weights that the capsule is bound to
+/// is for the caller to know ([`kvcap::Equivalence`]).
+#[derive(Clone, Copy, Debug)]
+pub struct TargetRuntime<'a> {
+    /// Which runtime.
+    pub kind: RuntimeKind,
+    /// Its model.
+    pub profile: &'a ModelProfile,
+    /// Whether llama.cpp rotates its quantized cache; its own rule where `None`.
+    pub hadamard: Option<bool>,
+    /// Context length that the runtime is set to, 0 if unknown.
+    pub context_length: u64,
+}
 
 /// A state file without the rows of its banks.
 struct Blank {
@@ -30,51 +66,60 @@ struct Blank {
     len: u64,
 }
 
-/// Writes the state with `elements` as its keys' and values' element type, in the same runtime's format,
-/// into `out`, which is empty. What is already encoded so is not encoded again.
+/// Writes the state as `target` into `out`, which is empty. What is encoded so already is not encoded
+/// again.
 ///
 /// # Errors
-/// KVC-922 naming what has no such form; KVC-905 for a number that the type cannot hold; otherwise as
-/// [`crate::open_state`].
+/// KVC-922 naming what has no such form; 602, 603 and 923 where the target's model has another
+/// vocabulary, rotary embedding or shape; 925 where llama.cpp needs a prompt and the capsule has none;
+/// 905 for a number that the type cannot hold; otherwise as [`crate::open_state`].
 pub fn open_as<S: ReadAt>(
     opened: &Opened<S>,
-    elements: Elements,
+    target: &Target<'_>,
     out: &File,
     progress: &mut dyn FnMut(u64),
 ) -> Result<OpenReport> {
     let context = &opened.manifest().context;
     let layers = Layer::all(context)?;
+    if let Some(runtime) = &target.runtime {
+        same_vocabulary(context, runtime.profile)?;
+    }
     let pairs = layers
         .iter()
         .map(|layer| {
-            let [keys, values] = layer.banks().map(|(_, entry)| recast_bank(entry, elements));
+            let [keys, values] = layer.banks().map(|(_, entry)| recast_bank(entry, target));
             Ok([keys?, values?])
         })
         .collect::<Result<Vec<_>>>()?;
-    let layout = match context.runtime.format.as_str() {
-        "mlx-lm-0.32" => mlx_lm::Layout::New,
-        "mlx-lm-0.31" => mlx_lm::Layout::Old,
-        _ => {
-            let format = context.runtime.format.escape_debug();
-            return Err(refused("the state has one element type only").at(format));
-        }
-    };
-    let residue = opened.section(&SectionKind::Residue)?.unwrap_or_default();
-    let original = Header::read(&Skeleton::parse(&residue)?)?;
-    let user = original.metadata.into_iter();
-    let user = user.filter(|(key, _)| key.starts_with(layout.user()));
-    let blank = mlx_lm::blank(&pairs, user.collect(), layout)?;
-    let placed = blank.write(out, RuntimeKind::MlxLm, Hints::None, &pairs)?;
+    let (kind, blank) = blank(opened, target, &pairs)?;
+    let state = blank.write(out, kind, target, &pairs)?;
+    let ropes = target_ropes(context, target, &state)?;
     let mut writer = Writer {
         opened,
         out,
         buffers: Buffers::default(),
         stages: Stages::default(),
     };
+    let contexts = [
+        context.context_length,
+        target
+            .runtime
+            .map_or(context.context_length, |r| r.context_length),
+    ];
     let mut plain_len = 0;
-    for (layer, placed) in layers.iter().zip(&placed) {
-        for (bank, placed) in layer.banks().into_iter().zip(placed) {
-            writer.bank(bank, placed, &mut |len| {
+    for (layer, pair) in layers.iter().zip(&pairs) {
+        for ((stream, entry), bank) in layer.banks().into_iter().zip(pair) {
+            let of = |ropes: &[Rope]| ropes.iter().position(|r| r.layers.contains(&entry.layer));
+            let old = of(&context.rope).and_then(|at| context.rope.get(at));
+            let new = of(&ropes).and_then(|at| ropes.get(at));
+            let rotated = |dtype| hadamard_block(entry.role, dim(&entry.shape), dtype) > 0;
+            if old.is_none() && (rotated(entry.dtype) || rotated(bank.dtype)) {
+                let what = "a quantized cache whose rotation nothing states";
+                return Err(refused(what).at(format_args!("layer {}", entry.layer)));
+            }
+            let change = Change::between(entry.role, dim(&entry.shape), old, new, contexts)
+                .map_err(|error| error.at(format_args!("layer {}", entry.layer)))?;
+            writer.bank(stream, entry, find(&state, bank)?, change, &mut |len| {
                 plain_len += len;
                 progress(len);
             })?;
@@ -87,15 +132,29 @@ pub fn open_as<S: ReadAt>(
     })
 }
 
+/// Token ids mean the same to both models.
+fn same_vocabulary(context: &Context, profile: &ModelProfile) -> Result<()> {
+    let (sealed, target) = (&context.tokenizer, &profile.tokenizer);
+    if sealed.vocab == target.vocab {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::BindingTokenizer,
+        "the target's model has another vocabulary",
+    )
+    .sides(sealed.vocab, target.vocab))
+}
+
 /// The bank that `entry`'s becomes.
-fn recast_bank(entry: &BankEntry, elements: Elements) -> Result<Bank> {
+fn recast_bank(entry: &BankEntry, target: &Target<'_>) -> Result<Bank> {
     let place = |error: Error| error.at(format_args!("layer {}", entry.layer));
-    let dtype = floats(entry.dtype).and_then(|floats| elements.dtype(floats));
+    let floats = floats(entry.dtype).map_err(place)?;
+    let elements = target.elements.unwrap_or(Elements::Float(floats));
     let bank = Bank {
         role: entry.role,
         layer: entry.layer,
         index: 0,
-        dtype: dtype.map_err(place)?,
+        dtype: elements.dtype(floats).map_err(place)?,
         shape: entry.shape.clone(),
         rows: Rows::From(0),
         window: 0,
@@ -109,36 +168,136 @@ fn recast_bank(entry: &BankEntry, elements: Elements) -> Result<Bank> {
     }
 }
 
+/// The target's file without rows, in the format that was asked for or sealed.
+fn blank<S: ReadAt>(
+    opened: &Opened<S>,
+    target: &Target<'_>,
+    pairs: &[[Bank; 2]],
+) -> Result<(RuntimeKind, Blank)> {
+    let runtime = &opened.manifest().context.runtime;
+    let sealed = RuntimeKind::from_runtime(&runtime.name);
+    let kind = match target.runtime {
+        Some(runtime) => runtime.kind,
+        None => sealed.ok_or_else(|| refused("the capsule is of a runtime that is not known"))?,
+    };
+    let same = sealed == Some(kind);
+    let format = target.format.or(same.then_some(runtime.format.as_str()));
+    let blank = match (kind, format) {
+        (RuntimeKind::MlxLm, None | Some("mlx-lm-0.32")) => mlx_lm::blank(
+            pairs,
+            user(opened, mlx_lm::Layout::New)?,
+            mlx_lm::Layout::New,
+        ),
+        (RuntimeKind::MlxLm, Some("mlx-lm-0.31")) => mlx_lm::blank(
+            pairs,
+            user(opened, mlx_lm::Layout::Old)?,
+            mlx_lm::Layout::Old,
+        ),
+        (RuntimeKind::HuggingFace, None | Some("dynamic-cache")) => hf::blank(pairs),
+        (RuntimeKind::LlamaCpp, None | Some("ggsq-3" | "ggsq-2")) => {
+            let fact = |name, value| runtime.facts.iter().any(|f| f.0 == name && f.1 == value);
+            let layout = llama_cpp::Layout {
+                version: if format == Some("ggsq-2") { 2 } else { 3 },
+                v_trans: target.v_trans.unwrap_or(same && fact("v_trans", "1")),
+            };
+            let tokens = opened.tokens()?.ok_or_else(|| {
+                Error::new(
+                    Code::StateUnknownPrefix,
+                    "llama.cpp needs the prompt, and the capsule does not hold its tokens",
+                )
+            })?;
+            llama_cpp::blank(pairs, &tokens, layout)
+        }
+        (_, format) => Err(refused("no state of this runtime and format is written")
+            .at(kind.name())
+            .sides(
+                "mlx-lm-0.32, mlx-lm-0.31, ggsq-3, ggsq-2 or dynamic-cache",
+                format.unwrap_or_default().escape_debug(),
+            )),
+    };
+    Ok((kind, blank?))
+}
+
+/// The metadata that the user had saved with an mlx-lm cache, under its keys of the same layout.
+fn user<S: ReadAt>(opened: &Opened<S>, layout: mlx_lm::Layout) -> Result<Vec<(String, String)>> {
+    let sealed = match opened.manifest().context.runtime.format.as_str() {
+        "mlx-lm-0.32" => mlx_lm::Layout::New,
+        "mlx-lm-0.31" => mlx_lm::Layout::Old,
+        _ => return Ok(Vec::new()),
+    };
+    let residue = opened.section(&SectionKind::Residue)?.unwrap_or_default();
+    let metadata = Header::read(&Skeleton::parse(&residue)?)?.metadata;
+    let kept = metadata.into_iter().filter_map(|(key, value)| {
+        let name = key.strip_prefix(sealed.user())?;
+        Some((format!("{}{name}", layout.user()), value))
+    });
+    Ok(kept.collect())
+}
+
+/// The ropes of the written state.
+fn target_ropes(context: &Context, target: &Target<'_>, state: &State) -> Result<Vec<Rope>> {
+    let Some(runtime) = target.runtime else {
+        // what was sealed tells whether this runtime rotates quantized caches
+        let quantized = context.banks().any(|(_, bank)| {
+            matches!(bank.dtype, Dtype::GgmlQ8_0 | Dtype::GgmlQ4_0)
+                && dim(&bank.shape).is_multiple_of(64)
+        });
+        let rotated = context.rope.iter().any(|rope| rope.hadamard_keys > 0);
+        let mut ropes = context.rope.clone();
+        for rope in &mut ropes {
+            (rope.hadamard_keys, rope.hadamard_values) = (0, 0);
+        }
+        return plan::with_hadamard(ropes, state, quantized.then_some(rotated));
+    };
+    let ropes = runtime.profile.rope_in(state.runtime);
+    plan::with_hadamard(ropes, state, runtime.hadamard)
+}
+
+fn dim(shape: &BankShape) -> u64 {
+    match shape {
+        BankShape::Tokens { dim, .. } => *dim,
+        BankShape::Whole { .. } => 0,
+    }
+}
+
+fn find<'a>(state: &'a State, bank: &Bank) -> Result<&'a Placed> {
+    let found = state.banks.iter().find(|placed| placed.bank == *bank);
+    found.ok_or_else(|| {
+        Error::new(
+            Code::StateContradiction,
+            "the written state does not hold a bank as it should",
+        )
+        .at(format_args!("layer {}", bank.layer))
+    })
+}
+
 impl Blank {
-    /// Writes the file without its rows, and finds the places of `pairs` in it with the runtime's own
-    /// parser: what was written is what will be read.
+    /// Writes the file without its rows, and reads it with the target's own parser: what was written
+    /// is what will be read.
     fn write(
         &self,
         out: &File,
         kind: RuntimeKind,
-        hints: Hints<'_>,
+        target: &Target<'_>,
         pairs: &[[Bank; 2]],
-    ) -> Result<Vec<[Placed; 2]>> {
+    ) -> Result<State> {
         let io = |error: std::io::Error| Error::io(&error, "output");
         out.set_len(self.len).map_err(io)?;
         for (at, bytes) in &self.pieces {
             out.write_all_at(*at, bytes).map_err(io)?;
         }
-        let state = parse(kind, out, hints)?;
-        let find = |bank: &Bank| {
-            let found = state.banks.iter().find(|placed| placed.bank == *bank);
-            found.cloned().ok_or_else(|| {
-                Error::new(
-                    Code::StateContradiction,
-                    "the written state does not hold a bank as it should",
-                )
-                .at(format_args!("layer {}", bank.layer))
-            })
+        let banks: Vec<Bank> = match kind {
+            // in the order of its file
+            RuntimeKind::LlamaCpp => (0..2)
+                .flat_map(|slot| pairs.iter().map(move |pair| pair[slot].clone()))
+                .collect(),
+            _ => pairs.iter().flatten().cloned().collect(),
         };
-        let places = pairs
-            .iter()
-            .map(|[keys, values]| Ok([find(keys)?, find(values)?]));
-        places.collect()
+        let hints = match &target.runtime {
+            Some(runtime) => Hints::Model(&runtime.profile.geometry),
+            None => Hints::Banks(&banks),
+        };
+        parse(kind, out, hints)
     }
 }
 
@@ -154,8 +313,10 @@ impl<S: ReadAt> Writer<'_, S> {
     /// Writes one bank; `done` hears of its bytes.
     fn bank(
         &mut self,
-        (stream, entry): (usize, &BankEntry),
+        stream: usize,
+        entry: &BankEntry,
         placed: &Placed,
+        change: Change,
         done: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let tables = &self.opened.manifest().context.rotations;
@@ -172,6 +333,7 @@ impl<S: ReadAt> Writer<'_, S> {
         if let (Codec::Affine { bits, group }, Dtype::MlxAffine(to)) =
             (entry.codec, placed.bank.dtype)
             && (bits, group, entry.dtype) == (to.bits, to.group, to.params.dtype())
+            && change.is_none()
         {
             return codec.encoded(&mut self.buffers, &mut reader, frames, write);
         }
@@ -179,6 +341,7 @@ impl<S: ReadAt> Writer<'_, S> {
             shape: &entry.shape,
             from: entry.dtype,
             to: placed.bank.dtype,
+            change,
         };
         codec.decode(&mut self.buffers, &mut reader, frames, |index, plain| {
             let frame = recast.frame(stages, index, plain);

@@ -1,0 +1,126 @@
+//! `kvcap open --to`: as which state a capsule is written, where not as the one that was sealed.
+
+use std::{fs::File, path::PathBuf};
+
+use clap::{Args, builder::BoolishValueParser};
+use kvcap::{Code, Error, Opened, Result};
+use kvcap_runtimes::{
+    Elements, HashCache, ModelProfile, OpenReport, RuntimeKind, RuntimeOptions, Target,
+    TargetRuntime, open_as,
+};
+
+use crate::{args::Common, progress, report::Report};
+
+/// As which state.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "As another state")]
+pub(crate) struct TargetArgs {
+    /// Element type of keys and values: f16, bf16, f32; q8_g64 for mlx-lm's own quantized cache (bits 3
+    /// to 8, groups of 32, 64 or 128); q8_0 or q4_0 for llama.cpp's. What is sealed so already is not
+    /// encoded again
+    #[arg(long, value_name = "TYPE", value_parser = parsed::<Elements>)]
+    kv_type: Option<Elements>,
+    /// The runtime whose state is written: mlx-lm, llama-cpp or hf
+    #[arg(long, value_name = "RUNTIME", requires = "target_model", value_parser = parsed::<RuntimeKind>)]
+    to: Option<RuntimeKind>,
+    /// Its model, of the same weights: a model folder, GGUF file or .kvid file
+    #[arg(long, value_name = "PATH", requires = "to")]
+    target_model: Option<PathBuf>,
+    /// What that runtime is told when it runs, as --runtime-opt
+    #[arg(long, value_name = "KEY=VALUE", requires = "to")]
+    target_opt: Vec<String>,
+    /// The state's format: mlx-lm-0.32, mlx-lm-0.31, ggsq-3, ggsq-2, dynamic-cache
+    #[arg(long, value_name = "FORMAT")]
+    target_format: Option<String>,
+    /// Whether llama.cpp runs with flash attention; without, it keeps values by channel
+    #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
+    flash_attn: Option<bool>,
+    /// Write it for another model than the capsule's though nobody vouches that they are one
+    #[arg(long, requires = "to")]
+    danger_unequal_models: bool,
+}
+
+impl TargetArgs {
+    /// Whether anything is asked for.
+    pub(crate) fn any(&self) -> bool {
+        self.to.is_some()
+            || self.kv_type.is_some()
+            || self.target_format.is_some()
+            || self.flash_attn.is_some()
+    }
+
+    /// Writes the state, once the target's model is known to be the capsule's.
+    ///
+    /// # Errors
+    /// As [`open_as`]; 601 for another model.
+    pub(crate) fn write(
+        &self,
+        opened: &Opened<File>,
+        out: &File,
+        common: &Common,
+        report: &mut Report,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<OpenReport> {
+        let options = RuntimeOptions::parse(&self.target_opt)?;
+        let profile = self.profile(&options, common)?;
+        if let Some(profile) = &profile {
+            self.check_model(opened, profile, report)?;
+        }
+        let runtime = self
+            .to
+            .zip(profile.as_ref())
+            .map(|(kind, profile)| TargetRuntime {
+                kind,
+                profile,
+                hadamard: options.hadamard,
+                context_length: options.ctx_size.unwrap_or(profile.geometry.context_length),
+            });
+        let target = Target {
+            elements: self.kv_type,
+            runtime,
+            format: self.target_format.as_deref(),
+            v_trans: self.flash_attn.map(|flash| !flash),
+        };
+        open_as(opened, &target, out, progress)
+    }
+
+    fn profile(&self, options: &RuntimeOptions, common: &Common) -> Result<Option<ModelProfile>> {
+        let Some(path) = &self.target_model else {
+            return Ok(None);
+        };
+        let bar = progress::bar(common, "model", 0);
+        let told = |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let profile = ModelProfile::read(path, &[], options, &HashCache::user(), &told);
+        bar.finish_and_clear();
+        profile.map(Some)
+    }
+
+    fn check_model(
+        &self,
+        opened: &Opened<File>,
+        profile: &ModelProfile,
+        report: &mut Report,
+    ) -> Result<()> {
+        let (sealed, target) = (opened.manifest().context.model.id, profile.model.id);
+        let vouched = match self.danger_unequal_models {
+            _ if sealed == target => "the capsule's own".to_owned(),
+            true => "not the capsule's, and nobody vouches for it".to_owned(),
+            false => {
+                let what =
+                    "the target's model has another id, and nobody vouches that it is the same";
+                return Err(Error::new(Code::BindingModel, what).sides(sealed, target));
+            }
+        };
+        report.row("target model", &vouched);
+        report.fact("target_model", target.to_string());
+        report.fact("target_vouched", vouched);
+        Ok(())
+    }
+}
+
+fn parsed<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| error.to_string())
+}
