@@ -4,8 +4,8 @@
 
 use std::{
     fs::{self, File},
-    io::Cursor,
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use kvcap::{
@@ -76,7 +76,7 @@ fn seal(
     let wrap = WrappingKey::generate().unwrap();
     let parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
     let (out, report) = seal_state(
-        Cursor::new(Vec::new()),
+        Mutex::new(Vec::new()),
         &parsed,
         &state,
         profile,
@@ -85,11 +85,12 @@ fn seal(
         terms(),
         &signer,
         &[&wrap],
+        Workers::new(3),
         &mut |_| {},
     )
     .unwrap();
     Capsule {
-        bytes: out.into_inner(),
+        bytes: out.into_inner().unwrap(),
         signer,
         wrap,
         report,

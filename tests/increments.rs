@@ -7,8 +7,9 @@
 
 use std::{
     fs::{self, File},
-    io::{Cursor, Read, Seek},
+    io::{Read, Seek},
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 
 use kvcap::{
@@ -104,7 +105,7 @@ impl World {
             },
         };
         let (out, _) = seal_state(
-            Cursor::new(Vec::new()),
+            Mutex::new(Vec::new()),
             &state,
             &file,
             &self.profile,
@@ -113,9 +114,10 @@ impl World {
             terms(),
             &self.signer,
             &[&self.wrap],
+            Workers::new(2),
             &mut |_| {},
         )?;
-        Ok(out.into_inner())
+        Ok(out.into_inner().unwrap())
     }
 
     /// Opens capsules given from the root to the tip.

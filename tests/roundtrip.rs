@@ -6,7 +6,7 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
-use std::io::Cursor;
+use std::sync::Mutex;
 
 use kvcap::{
     BankEntry, Context, Draft, Expected, Limits, Opened, Policy, Role, RowsEntry, Sealer,
@@ -125,14 +125,14 @@ fn seal(terms: &Terms, context: &Context, plain: &[Vec<u8>], piece: usize) -> Ve
         context: context.clone(),
         extensions: Vec::new(),
     };
-    let mut sealer = Sealer::new(Cursor::new(Vec::new()), draft, &signer, &[&key]).unwrap();
+    let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, &[&key]).unwrap();
     for bytes in plain {
         for piece in bytes.chunks(piece) {
             sealer.write(piece).unwrap();
         }
         sealer.end_stream(None).unwrap();
     }
-    sealer.finish().unwrap().0.into_inner()
+    sealer.finish().unwrap().0.into_inner().unwrap()
 }
 
 fn open<'a>(terms: &Terms, file: &'a [u8]) -> Opened<&'a [u8]> {

@@ -28,6 +28,21 @@ pub trait WriteAt: Sync {
     /// # Errors
     /// As the output.
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
+
+    /// Sets aside room for `len` bytes, where the output can do that; what comes of it shows when the
+    /// bytes are written.
+    fn reserve(&self, len: u64) {
+        let _nothing_to_do = len;
+    }
+
+    /// Gives back what was set aside beyond `len` bytes, which are all that was written.
+    ///
+    /// # Errors
+    /// As the output.
+    fn trim(&self, len: u64) -> io::Result<()> {
+        let _nothing_to_do = len;
+        Ok(())
+    }
 }
 
 impl ReadAt for [u8] {
@@ -92,6 +107,19 @@ impl ReadAt for File {
 }
 
 impl WriteAt for File {
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, len: u64) {
+        use rustix::fs::{FallocateFlags, fallocate};
+        if len > 0 {
+            // a file system that cannot, or has not so much, says so when the bytes come
+            let _reserved = fallocate(self, FallocateFlags::KEEP_SIZE, 0, len);
+        }
+    }
+
+    fn trim(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
     #[cfg(unix)]
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         std::os::unix::fs::FileExt::write_all_at(self, buf, offset)
@@ -133,6 +161,14 @@ impl WriteAt for Mutex<Vec<u8>> {
 impl<T: WriteAt + ?Sized> WriteAt for &T {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         (**self).write_all_at(offset, buf)
+    }
+
+    fn reserve(&self, len: u64) {
+        (**self).reserve(len);
+    }
+
+    fn trim(&self, len: u64) -> io::Result<()> {
+        (**self).trim(len)
     }
 }
 

@@ -56,6 +56,7 @@ mod body;
 mod cbor;
 mod chain;
 mod cose;
+mod cut;
 mod envelope;
 mod error;
 pub mod hazmat;
@@ -89,6 +90,7 @@ pub use registry::{
 };
 pub use trust::{Purpose, Status, Trust, TrustedKey};
 // sealing
+pub use cut::Cut;
 pub use envelope::Terms;
 pub use seal::{Draft, Sealed, Sealer};
 // verifying and opening

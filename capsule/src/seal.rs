@@ -1,24 +1,27 @@
 //! Writing a capsule: room for the header, the body as it comes, and the header last
 //! (capsule-v1 §11.1).
 
-use std::io::{Seek, SeekFrom, Write};
-
-use zeroize::Zeroizing;
+use std::sync::{Mutex, PoisonError};
 
 use crate::{
     binding::Digest,
+    cut::{Cut, Cutter, most, wrong_length},
     envelope::{self, Claims, Terms},
     error::{Code, Error, Result},
     hazmat::Entropy,
-    io::usize_of,
+    io::{WriteAt, usize_of},
     keys::{CapsuleId, SigningKey, WrappingKey},
     limits::Limits,
-    manifest::{self, Context, Keys, Measured, Stream},
+    manifest::{self, Context, Keys, Measured},
     prologue::{Prologue, ROW},
     recipient,
-    schedule::{self, ContentKey, Root, StreamKey},
-    table,
+    schedule::{self, ContentKey, Root},
+    table::{self, ROW_BYTES},
+    workers::lock,
 };
+
+/// Bytes that are added at a time.
+const STEP: usize = 1 << 20;
 
 /// What is to be sealed: everything but the bytes.
 #[derive(Clone, Debug)]
@@ -46,6 +49,9 @@ pub struct Sealed {
 
 /// Writes one capsule. The encoded bytes of each stream are given in the order of the context, so
 /// that a state larger than memory can be sealed; nothing can be read back before [`Self::finish`].
+///
+/// Several threads may share one: bytes are added in order ([`Self::cut`]), and the chunks that this
+/// gives are sealed by whoever has them.
 #[derive(Debug)]
 pub struct Sealer<'k, W> {
     out: W,
@@ -53,25 +59,19 @@ pub struct Sealer<'k, W> {
     draft: Draft,
     signer: &'k SigningKey,
     keys: Keys,
-    root: Root,
     layout: Prologue,
-    measured: Vec<Measured>,
-    tables: Vec<u8>,
-    /// The stream being written.
-    open: Option<OpenStream>,
+    cutter: Mutex<Cutter>,
+    tables: Mutex<Tables>,
 }
 
-struct OpenStream {
-    key: StreamKey,
-    chunk: Zeroizing<Vec<u8>>,
-    chunk_len: usize,
-    index: u64,
-    written: u64,
-    at_most: u64,
-    table_start: usize,
+/// Rows of all chunks, by their number.
+#[derive(Debug, Default)]
+struct Tables {
+    rows: Vec<u8>,
+    sealed: usize,
 }
 
-impl<'k, W: Write + Seek> Sealer<'k, W> {
+impl<'k, W: WriteAt> Sealer<'k, W> {
     /// Begins a capsule at the start of `out`, which is empty. Id, content key, salt and nonces are
     /// made here. Each recipient can open the capsule; a keyed prefix belongs to the first.
     ///
@@ -103,7 +103,7 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
     }
 
     fn with_entropy(
-        mut out: W,
+        out: W,
         draft: Draft,
         signer: &'k SigningKey,
         recipients: &[&WrappingKey],
@@ -131,22 +131,17 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
             recipients,
         };
         let layout = rehearse(&claims, &draft, &keys, signer)?;
-        out.seek(SeekFrom::Start(layout.body_at()))
-            .map_err(|error| Error::io(&error, "output"))?;
-        let mut sealer = Self {
+        out.reserve(layout.file_len());
+        Ok(Self {
+            cutter: Mutex::new(Cutter::new(root, &draft.context, layout.body_at())),
+            tables: Mutex::default(),
             out,
             claims,
             draft,
             signer,
             keys,
-            root,
             layout,
-            measured: Vec::new(),
-            tables: Vec::new(),
-            open: None,
-        };
-        sealer.next_stream();
-        Ok(sealer)
+        })
     }
 
     /// The capsule's id.
@@ -155,30 +150,18 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
         self.claims.id
     }
 
-    /// Adds encoded bytes to the current stream.
+    /// Adds encoded bytes to the current stream, and seals what is complete.
     ///
     /// # Errors
     /// KVC-507 for more bytes than the stream may have; 940 where writing fails.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let Some(open) = &mut self.open else {
-                return Err(wrong_length("all streams are complete", 0, bytes.len()));
-            };
-            if open.chunk.len() == open.chunk_len {
-                open.seal_chunk(false, &mut self.tables, &mut self.out)?;
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        let mut piece = Vec::new();
+        for bytes in bytes.chunks(STEP) {
+            piece.clear();
+            piece.extend_from_slice(bytes);
+            for cut in self.cut(&mut piece)? {
+                self.seal(cut)?;
             }
-            let room = open.chunk_len - open.chunk.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            open.written += u64::try_from(now.len()).unwrap_or(0);
-            if open.written > open.at_most {
-                return Err(wrong_length(
-                    "a stream is too long",
-                    open.at_most,
-                    open.written,
-                ));
-            }
-            open.chunk.extend_from_slice(now);
-            bytes = later;
         }
         Ok(())
     }
@@ -188,48 +171,60 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
     /// # Errors
     /// KVC-507 where the stream has not the length that its description gives, or a receipt is missing
     /// or not called for; 940 where writing fails.
-    pub fn end_stream(&mut self, receipt: Option<[u8; 32]>) -> Result<()> {
-        let index = self.measured.len();
-        let (Some(mut open), Some(stream)) =
-            (self.open.take(), self.draft.context.streams.get(index))
-        else {
-            return Err(wrong_length("all streams are complete", index, index + 1));
-        };
-        let exact = match stream {
-            Stream::Section(section) => Some(section.len),
-            Stream::Bank(bank) => bank.fixed_len(),
-        };
-        if exact.is_some_and(|len| len != open.written) {
-            return Err(
-                wrong_length("a stream is too short", open.at_most, open.written)
-                    .at(format_args!("stream {index}")),
-            );
+    pub fn end_stream(&self, receipt: Option<[u8; 32]>) -> Result<()> {
+        match self.cut_end(receipt)? {
+            Some(cut) => self.seal(cut),
+            None => Ok(()),
         }
-        if !open.chunk.is_empty() {
-            open.seal_chunk(true, &mut self.tables, &mut self.out)?;
-        }
-        let rows = self.tables.get(open.table_start..).unwrap_or_default();
-        self.measured.push(Measured {
-            encoded_len: open.written,
-            table: table::digest(index, rows),
-            receipt,
-        });
-        self.next_stream();
-        Ok(())
     }
 
-    fn next_stream(&mut self) {
-        let index = self.measured.len();
-        let context = &self.draft.context;
-        self.open = context.streams.get(index).map(|stream| OpenStream {
-            key: self.root.stream(context.suite, index),
-            chunk: Zeroizing::new(Vec::new()),
-            chunk_len: usize_of(stream.chunk_len()),
-            index: 0,
-            written: 0,
-            at_most: most(stream),
-            table_start: self.tables.len(),
-        });
+    /// Adds encoded bytes to the current stream, and gives the chunks that are complete, to be sealed.
+    /// `bytes` holds nothing of use afterwards: where it is a chunk, it goes as it is.
+    ///
+    /// # Errors
+    /// KVC-507 for more bytes than the stream may have.
+    pub fn cut(&self, bytes: &mut Vec<u8>) -> Result<Vec<Cut>> {
+        lock(&self.cutter).add(bytes)
+    }
+
+    /// Ends the current stream, and gives its last chunk, to be sealed, if it was not given before.
+    ///
+    /// # Errors
+    /// KVC-507 where the stream has not the length that its description gives.
+    pub fn cut_end(&self, receipt: Option<[u8; 32]>) -> Result<Option<Cut>> {
+        lock(&self.cutter).end(&self.draft.context, receipt)
+    }
+
+    /// Seals a chunk and writes it to its place.
+    ///
+    /// # Errors
+    /// KVC-940 where writing fails.
+    pub fn seal(&self, cut: Cut) -> Result<()> {
+        let Cut {
+            key, index, last, ..
+        } = cut;
+        let mut bytes = cut.bytes;
+        let tag = key.seal(index, last, &mut bytes)?;
+        let leaf = table::leaf(&bytes);
+        self.out
+            .write_all_at(cut.at, &bytes)
+            .map_err(|error| Error::io(&error, "output"))?;
+        let start = cut.row.saturating_mul(ROW_BYTES);
+        let mut tables = lock(&self.tables);
+        let end = start.saturating_add(ROW_BYTES);
+        if tables.rows.len() < end {
+            tables.rows.resize(end, 0);
+        }
+        if let Some(row) = tables.rows.get_mut(start..end) {
+            let (tags, leaves) = row.split_at_mut(tag.len());
+            tags.copy_from_slice(&tag);
+            leaves.copy_from_slice(&leaf);
+        }
+        tables.sealed += 1;
+        drop(tables);
+        // what is left is ciphertext
+        lock(&self.cutter).spare.push(std::mem::take(&mut bytes));
+        Ok(())
     }
 
     /// Writes tables and envelope, and last of all the prologue. The caller makes `out` durable.
@@ -237,23 +232,27 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
     /// # Errors
     /// KVC-507 where a stream is missing; as the rules of capsule-v1 §§5–6 for receipts; 940 where writing
     /// fails.
-    pub fn finish(mut self) -> Result<(W, Sealed)> {
-        let want = self.draft.context.streams.len();
-        if self.measured.len() != want {
-            return Err(wrong_length(
-                "a stream is missing",
-                want,
-                self.measured.len(),
-            ));
+    pub fn finish(self) -> Result<(W, Sealed)> {
+        let cutter = self.cutter.into_inner();
+        let cutter = cutter.unwrap_or_else(PoisonError::into_inner);
+        let tables = self.tables.into_inner();
+        let Tables { rows, sealed } = tables.unwrap_or_else(PoisonError::into_inner);
+        if sealed != cutter.rows() {
+            return Err(wrong_length("a chunk is not sealed", cutter.rows(), sealed));
         }
-        let body_len = self.measured.iter().map(|m| m.encoded_len).sum();
+        let measured = cutter.measured(&rows);
+        let want = self.draft.context.streams.len();
+        if measured.len() != want {
+            return Err(wrong_length("a stream is missing", want, measured.len()));
+        }
+        let body_len = measured.iter().map(|m| m.encoded_len).sum();
         let prologue = Prologue {
             body_len,
             ..self.layout
         };
         let payload = manifest::encode(
             &self.draft.context,
-            &self.measured,
+            &measured,
             &self.keys,
             prologue.tables_len,
             &self.draft.extensions,
@@ -268,24 +267,24 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
                 envelope.len(),
             ));
         }
-        let used = u64::try_from(self.tables.len()).unwrap_or(u64::MAX);
+        let used = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        let mut tables = rows;
         let slack = usize_of(prologue.body_at() - prologue.tables_at() - used);
-        self.tables.resize(self.tables.len() + slack, 0);
+        tables.resize(tables.len() + slack, 0);
         let padding = vec![0; usize_of(prologue.tables_at() - prologue.envelope_end())];
-        let parts: [(u64, &[u8]); 3] = [
+        // the prologue last: without it nothing is a capsule
+        let parts: [(u64, &[u8]); 4] = [
             (64, &envelope),
             (prologue.envelope_end(), &padding),
-            (prologue.tables_at(), &self.tables),
+            (prologue.tables_at(), &tables),
+            (0, &prologue.to_bytes()),
         ];
-        let written = parts.into_iter().try_for_each(|(at, bytes)| {
-            self.out.seek(SeekFrom::Start(at))?;
-            self.out.write_all(bytes)
-        });
-        written
-            .and_then(|()| self.out.flush())
-            .and_then(|()| self.out.seek(SeekFrom::Start(0)))
-            .and_then(|_| self.out.write_all(&prologue.to_bytes()))
-            .and_then(|()| self.out.flush())
+        let out = &self.out;
+        out.trim(prologue.file_len())
+            .and_then(|()| {
+                let mut parts = parts.into_iter();
+                parts.try_for_each(|(at, bytes)| out.write_all_at(at, bytes))
+            })
             .map_err(|error| Error::io(&error, "output"))?;
         let sealed = Sealed {
             id: self.claims.id,
@@ -294,20 +293,6 @@ impl<'k, W: Write + Seek> Sealer<'k, W> {
             chunks: used / ROW,
         };
         Ok((self.out, sealed))
-    }
-}
-
-impl OpenStream {
-    fn seal_chunk(&mut self, last: bool, tables: &mut Vec<u8>, out: &mut impl Write) -> Result<()> {
-        let tag = self.key.seal(self.index, last, &mut self.chunk)?;
-        tables.extend_from_slice(&tag);
-        tables.extend_from_slice(&table::leaf(&self.chunk));
-        out.write_all(&self.chunk)
-            .map_err(|error| Error::io(&error, "output"))?;
-        self.index += 1;
-        // what is left is ciphertext
-        self.chunk.clear();
-        Ok(())
     }
 }
 
@@ -347,27 +332,6 @@ fn rehearse(claims: &Claims, draft: &Draft, keys: &Keys, signer: &SigningKey) ->
 /// A writer refuses what the default reader would; only its budget is its own.
 fn writer_limits() -> Limits {
     Limits::default()
-}
-
-fn most(stream: &Stream) -> u64 {
-    match stream {
-        Stream::Section(section) => section.len,
-        Stream::Bank(bank) => bank.max_len().unwrap_or(u64::MAX),
-    }
-}
-
-fn wrong_length(
-    what: &'static str,
-    expected: impl std::fmt::Display,
-    found: impl std::fmt::Display,
-) -> Error {
-    Error::new(Code::ManifestInconsistent, what).sides(expected, found)
-}
-
-impl std::fmt::Debug for OpenStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "OpenStream({} bytes)", self.written)
-    }
 }
 
 impl std::fmt::Debug for Root {

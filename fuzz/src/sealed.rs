@@ -1,7 +1,10 @@
 //! The way past the cipher: saved states, sealed and opened again into a draft and the bytes of its
 //! streams, which a script changes before they are sealed anew.
 
-use std::{io::Cursor, path::Path, sync::LazyLock};
+use std::{
+    path::Path,
+    sync::{LazyLock, Mutex},
+};
 
 use kvcap::{
     CaptureFlags, Context, Draft, Expected, Limits, Opened, Policy, Result, Sealer, SectionKind,
@@ -99,7 +102,7 @@ pub fn seal(state: &[u8], kind: RuntimeKind, encoding: Encoding, suite: Suite) -
         lineage: Lineage::default(),
     };
     let (out, _) = seal_state(
-        Cursor::new(Vec::new()),
+        Mutex::new(Vec::new()),
         &parsed,
         &state,
         &profile,
@@ -108,9 +111,10 @@ pub fn seal(state: &[u8], kind: RuntimeKind, encoding: Encoding, suite: Suite) -
         terms(),
         &SigningKey::from_seed(&SIGN_SEED),
         &[&WrappingKey::from_bytes(WRAP_KEY)],
+        Workers::new(2),
         &mut |_| {},
     )?;
-    Ok(out.into_inner())
+    Ok(out.into_inner().unwrap())
 }
 
 /// Every fixture, sealed raw, compressed and in four bits.
@@ -181,15 +185,15 @@ impl Seed {
             context: self.context.clone(),
             extensions: Vec::new(),
         };
-        let out = Cursor::new(Vec::new());
+        let out = Mutex::new(Vec::new());
         let entropy = Entropy::danger_chosen(b"fuzz");
-        let mut sealer = Sealer::danger_with_entropy(out, draft, &signer, &[&key], entropy)?;
+        let sealer = Sealer::danger_with_entropy(out, draft, &signer, &[&key], entropy)?;
         for (bytes, receipt) in self.streams.iter().zip(&self.receipts) {
             sealer.write(bytes)?;
             sealer.end_stream(*receipt)?;
         }
         let (out, _) = sealer.finish()?;
-        open(&out.into_inner(), then)
+        open(&out.into_inner().unwrap(), then)
     }
 }
 

@@ -7,8 +7,8 @@ use kvcap::{
     binding::{F64Bits, Pairing},
 };
 use kvcap_codecs::{
-    Codec, CodecError, FrameContext, FrameQuality, Measurement, Positions, Rotation, Scratch,
-    packed,
+    Codec, CodecError, FrameContext, FrameQuality, Measurement, Positions, Quality, Rotation,
+    Scratch, packed,
 };
 
 /// What a codec says of a bank's frames, in a form that owns its tables.
@@ -60,53 +60,73 @@ impl<'a> BankCodec<'a> {
         self.bank.shape.frames(self.bank.dtype).unwrap_or(0)
     }
 
-    /// Encodes every frame that `read` gives, in order, into `write`; gives the receipt of a lossy bank.
-    pub(crate) fn encode(
-        &self,
-        scratch: &mut Buffers,
-        mut read: impl FnMut(u64, &mut Vec<u8>) -> Result<()>,
-        mut write: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<Option<[u8; 32]>> {
-        let codec = self.bank.codec;
-        let mut measurement = Measurement::new();
-        let mut index = Vec::new();
-        let mut total = 0_u64;
-        for at in 0..self.frames() {
-            read(at, &mut scratch.plain)?;
-            if codec == Codec::Raw {
-                write(&scratch.plain)?;
-                continue;
-            }
-            let frame = self.frame(at)?;
-            let refused = |error: CodecError| codec_error(&error).at(self.name());
-            codec
-                .encode_frame(
-                    &frame,
-                    &scratch.plain,
-                    &mut scratch.encoded,
-                    &mut scratch.codec,
-                )
-                .map_err(refused)?;
-            if !codec.is_exact() {
-                let quality = self.measure(&frame, scratch).map_err(refused)?;
-                measurement.add(&quality);
-            }
-            if !codec.is_fixed_rate() {
-                packed::push_entry(&mut index, scratch.encoded.len()).map_err(refused)?;
-                total += u64::try_from(scratch.encoded.len()).unwrap_or(0);
-            }
-            write(&scratch.encoded)?;
-        }
-        if !codec.is_fixed_rate() {
-            let used = total + u64::try_from(index.len()).unwrap_or(0);
-            let padding = packed::padme(used).unwrap_or(used) - used;
-            write(&vec![0; usize::try_from(padding).unwrap_or(0)])?;
-            write(&index)?;
-        }
-        Ok((!codec.is_exact()).then(|| measurement.finish().to_bytes()))
+    /// Whether every bit comes back.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.bank.codec.is_exact()
     }
 
-    /// What encoding and decoding did to the frame in `scratch`.
+    /// Whether frames vary in length, and an index follows them.
+    pub(crate) fn is_packed(&self) -> bool {
+        !self.bank.codec.is_fixed_rate()
+    }
+
+    /// How many frames are worth handling at a time: those of a chunk, where chunks are whole frames.
+    pub(crate) fn batch(&self) -> u64 {
+        let bank = self.bank;
+        let fixed = bank
+            .codec
+            .encoded_frame_len(&bank.shape, bank.dtype, 0)
+            .filter(|frame| *frame > 0 && bank.chunk_len.is_multiple_of(*frame));
+        let plain = bank.shape.frame_plain_len(bank.dtype, 0);
+        match (fixed, plain) {
+            (Some(frame), _) => bank.chunk_len / frame,
+            (None, Some(plain)) => (bank.chunk_len / plain.max(1)).max(1),
+            (None, None) => 1,
+        }
+    }
+
+    /// Encodes the plain frame in `buffers`.
+    pub(crate) fn encode_frame(&self, index: u64, buffers: &mut Buffers) -> Result<()> {
+        let codec = self.bank.codec;
+        if codec == Codec::Raw {
+            return Ok(());
+        }
+        let frame = self.frame(index)?;
+        let (out, scratch) = (&mut buffers.encoded, &mut buffers.codec);
+        let encoded = codec.encode_frame(&frame, &buffers.plain, out, scratch);
+        encoded.map_err(|error| codec_error(&error).at(self.name()))
+    }
+
+    /// What [`Self::encode_frame`] made.
+    pub(crate) fn encoded_of<'b>(&self, buffers: &'b mut Buffers) -> &'b mut Vec<u8> {
+        match self.bank.codec {
+            Codec::Raw => &mut buffers.plain,
+            _ => &mut buffers.encoded,
+        }
+    }
+
+    /// What encoding and decoding did to the frame in `buffers`.
+    pub(crate) fn measure_frame(&self, index: u64, buffers: &mut Buffers) -> Result<FrameQuality> {
+        let frame = self.frame(index)?;
+        let measured = self.measure(&frame, buffers);
+        measured.map_err(|error| codec_error(&error).at(self.name()))
+    }
+
+    /// The receipt of a lossy bank, whose frames `read` gives.
+    pub(crate) fn receipt(
+        &self,
+        buffers: &mut Buffers,
+        mut read: impl FnMut(u64, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<Quality> {
+        let mut measurement = Measurement::new();
+        for at in 0..self.frames() {
+            read(at, &mut buffers.plain)?;
+            self.encode_frame(at, buffers)?;
+            measurement.add(&self.measure_frame(at, buffers)?);
+        }
+        Ok(measurement.finish())
+    }
+
     fn measure(
         &self,
         frame: &FrameContext<'_>,
@@ -241,10 +261,35 @@ impl<'a> BankCodec<'a> {
 /// Buffers that one thread uses again for every frame.
 #[derive(Default)]
 pub(crate) struct Buffers {
-    plain: Vec<u8>,
+    pub(crate) plain: Vec<u8>,
     encoded: Vec<u8>,
     decoded: Vec<u8>,
     codec: Scratch,
+}
+
+/// What follows the frames of a stream of varying frames.
+#[derive(Default)]
+pub(crate) struct Packing {
+    index: Vec<u8>,
+    used: usize,
+}
+
+impl Packing {
+    pub(crate) fn push(&mut self, encoded_len: usize) -> std::result::Result<(), CodecError> {
+        self.used = self.used.saturating_add(encoded_len);
+        packed::push_entry(&mut self.index, encoded_len)
+    }
+
+    /// Zeros between the frames and the index.
+    pub(crate) fn padding(&self) -> usize {
+        let used = u64::try_from(self.used.saturating_add(self.index.len())).unwrap_or(u64::MAX);
+        let padding = packed::padme(used).unwrap_or(used) - used;
+        usize::try_from(padding).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn index(&self) -> &[u8] {
+        &self.index
+    }
 }
 
 /// The positions that the rows of a bank stand for, where they are a section.

@@ -1,16 +1,22 @@
 //! Which codec each bank gets: a preset, overrides by role, and a guard that measures first.
 
+use std::sync::{Mutex, PoisonError};
+
 use kvcap::{
-    Bank, Code, Error, Fallback, ReadAt, Result, Role, RotationTable, Rows, RowsEntry,
+    Bank, Code, Error, Fallback, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers,
     binding::{F64Bits, Rope},
 };
 use kvcap_codecs::{Codec, Content, Guard, Preset, Quality, Reason, choose};
 
 use crate::{
     bank_io::{BankCodec, Buffers},
+    frames::lock,
     plan::{Choice, entry, rotation},
     state::{Placed, State},
 };
+
+/// The quality receipt of a bank that has one already.
+pub(crate) type Receipt = Option<[u8; 32]>;
 
 /// How banks are encoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +53,8 @@ impl Encoding {
         }
     }
 
-    /// The codec that each bank of `state` gets. A guarded lossy bank is encoded once to measure it.
+    /// The codec that each bank of `state` gets, and what was measured of it: a guarded lossy bank is
+    /// encoded once to measure it.
     ///
     /// # Errors
     /// KVC-905 for values that are not finite, where the guard does not keep such banks exact; as
@@ -58,27 +65,42 @@ impl Encoding {
         file: &dyn ReadAt,
         ropes: &[Rope],
         context_length: u64,
-    ) -> Result<Vec<Choice>> {
-        let mut buffers = Buffers::default();
-        let banks = state.banks.iter();
-        banks
-            .map(|placed| {
+        workers: Workers,
+    ) -> Result<(Vec<Choice>, Vec<Receipt>)> {
+        let chosen = Mutex::new(Vec::new());
+        let mut banks = state.banks.iter();
+        workers.run(
+            Buffers::default,
+            |_| Ok(banks.next()),
+            |buffers, placed, turn| {
                 let table = rotation(&placed.bank, ropes, context_length);
                 let wanted = self.wanted(&placed.bank, table.is_some());
+                let mut receipt = None;
                 let (codec, fallback) = match self.guard.filter(|_| !wanted.is_exact()) {
                     None => (wanted, None),
                     Some(guard) => {
-                        let measure = |codec| quality(placed, file, codec, &table, &mut buffers);
+                        let measure = |codec| {
+                            let quality = quality(placed, file, codec, &table, buffers)?;
+                            receipt = Some((codec, quality.to_bytes()));
+                            Ok(quality)
+                        };
                         guarded(wanted, guard, measure)?
                     }
                 };
+                let receipt = receipt.filter(|(measured, _)| *measured == codec);
                 let codec = match codec {
                     Codec::Raw => self.exact(&placed.bank),
                     lossy => lossy,
                 };
-                Ok(Choice { codec, fallback })
-            })
-            .collect()
+                turn.run(|| {
+                    let receipt = receipt.map(|(_, receipt)| receipt);
+                    lock(&chosen).push((Choice { codec, fallback }, receipt));
+                    Ok(())
+                })
+            },
+        )?;
+        let chosen = chosen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(chosen.into_iter().unzip())
     }
 
     /// The codec asked for, where it serves the bank.
@@ -155,11 +177,7 @@ pub(crate) fn quality(
         fallback: None,
     };
     let entry = entry(bank, rows, choice, table.as_ref().map(|_| 0));
-    let receipt = BankCodec::new(&entry, &tables, listed).encode(
-        buffers,
-        |frame, plain| placed.read_frame(file, frame, plain),
-        |_| Ok(()),
-    )?;
-    let receipt = receipt.unwrap_or_default();
-    Quality::from_bytes(&receipt).map_err(|error| crate::bank_io::codec_error(&error))
+    BankCodec::new(&entry, &tables, listed).receipt(buffers, |frame, plain| {
+        placed.read_frame(file, frame, plain)
+    })
 }

@@ -1,18 +1,24 @@
 //! A runtime's state file into a capsule: frame by frame, so that it may be larger than memory.
 
-use std::io::{Seek, Write};
+use std::{
+    mem,
+    ops::Range,
+    sync::{Arc, Mutex},
+};
 
 use kvcap::{
-    Code, Draft, Error, Fallback, ReadAt, Result, Sealed, Sealer, SigningKey, Stream, Terms,
-    WrappingKey,
+    Code, Cut, Draft, Error, Fallback, ReadAt, Result, Rows, Sealed, Sealer, SigningKey, Stream,
+    Terms, Turn, Workers, WrappingKey, WriteAt,
 };
+use kvcap_codecs::{FrameQuality, Measurement};
 
 use crate::{
     Capture, Encoding, Leftover, ModelProfile, Plan,
-    bank_io::{BankCodec, Buffers},
+    bank_io::{BankCodec, Buffers, Packing, codec_error},
+    frames::lock,
     plan::{self, Source},
     residue,
-    state::State,
+    state::{Placed, State},
 };
 
 /// What was sealed, and what the user should hear of.
@@ -35,7 +41,7 @@ pub struct SealReport {
 /// As [`Plan::new`], [`kvcap::Manifest::check_child`], [`Sealer::new`], [`crate::Placed::read_frame`] and
 /// the codecs (KVC-901 to 905).
 #[expect(clippy::too_many_arguments, reason = "one call says it all")]
-pub fn seal_state<W: Write + Seek>(
+pub fn seal_state<W: WriteAt>(
     out: W,
     state: &State,
     file: &dyn ReadAt,
@@ -45,7 +51,8 @@ pub fn seal_state<W: Write + Seek>(
     terms: Terms,
     signer: &SigningKey,
     recipients: &[&WrappingKey],
-    progress: &mut dyn FnMut(u64),
+    workers: Workers,
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(W, SealReport)> {
     let first = recipients
         .first()
@@ -59,7 +66,8 @@ pub fn seal_state<W: Write + Seek>(
     };
     let state = new;
     let ropes = plan::rope(state, profile, capture.hadamard)?;
-    let choices = encoding.choices(state, file, &ropes, capture.context_length)?;
+    let (choices, receipts) =
+        encoding.choices(state, file, &ropes, capture.context_length, workers)?;
     let plan = Plan::new(
         state,
         residue,
@@ -77,42 +85,57 @@ pub fn seal_state<W: Write + Seek>(
         context: plan.context,
         extensions: Vec::new(),
     };
-    let entries: Vec<Stream> = draft.context.streams.clone();
-    let tables = draft.context.rotations.clone();
-    let mut sealer = Sealer::new(out, draft, signer, recipients)?;
-    let mut buffers = Buffers::default();
-    for (entry, source) in entries.iter().zip(&plan.sources) {
-        let receipt = match (entry, source) {
-            (Stream::Bank(entry), Source::Bank(place)) => {
-                let placed = state.banks.get(*place);
-                let placed = placed.ok_or_else(|| {
-                    Error::new(
-                        Code::StateContradiction,
-                        "the plan names a bank that is not there",
-                    )
-                })?;
-                let listed = match &placed.bank.rows {
-                    kvcap::Rows::Listed(list) => list.clone(),
-                    _ => Vec::new(),
-                };
-                BankCodec::new(entry, &tables, listed).encode(
-                    &mut buffers,
-                    |frame, plain| {
-                        placed.read_frame(file, frame, plain)?;
-                        progress(u64::try_from(plain.len()).unwrap_or(0));
-                        Ok(())
-                    },
-                    |encoded| sealer.write(encoded),
-                )?
+    let context = draft.context.clone();
+    let sealer = Sealer::new(out, draft, signer, recipients)?;
+    let progress = Mutex::new(progress);
+    let mut pieces = context.streams.iter().zip(&plan.sources);
+    let mut frames: Option<(Arc<Bank<'_>>, u64)> = None;
+    workers.run(
+        Scratch::default,
+        |_| {
+            if let Some((bank, next)) = &mut frames
+                && *next < bank.frames
+            {
+                let first = *next;
+                *next = first.saturating_add(bank.batch).min(bank.frames);
+                return Ok(Some(Piece::Frames(Arc::clone(bank), first..*next)));
             }
-            (_, Source::Section(bytes)) => {
+            let Some((stream, source)) = pieces.next() else {
+                return Ok(None);
+            };
+            let (entry, at) = match (stream, source) {
+                (_, Source::Section(bytes)) => return Ok(Some(Piece::Section(bytes))),
+                (Stream::Bank(entry), Source::Bank(at)) => (entry, *at),
+                (Stream::Section(_), Source::Bank(_)) => return Err(no_bank()),
+            };
+            let placed = state.banks.get(at).ok_or_else(no_bank)?;
+            let listed = match &placed.bank.rows {
+                Rows::Listed(list) => list.clone(),
+                _ => Vec::new(),
+            };
+            let codec = BankCodec::new(entry, &context.rotations, listed);
+            let receipt = receipts.get(at).copied().flatten();
+            let bank = Arc::new(Bank::new(placed, codec, receipt));
+            let first = 0..bank.batch.min(bank.frames);
+            frames = Some((Arc::clone(&bank), first.end));
+            // also where there is no frame, so that the stream ends
+            Ok(Some(Piece::Frames(bank, first)))
+        },
+        |scratch, piece, turn| match piece {
+            Piece::Section(bytes) => turn.run(|| {
                 sealer.write(bytes)?;
-                None
+                sealer.end_stream(None)
+            }),
+            Piece::Frames(bank, range) => {
+                let plain = bank.encode(range.clone(), file, scratch)?;
+                for cut in bank.cut(range, &sealer, scratch, turn)? {
+                    sealer.seal(cut)?;
+                }
+                lock(&progress)(plain);
+                Ok(())
             }
-            _ => None,
-        };
-        sealer.end_stream(receipt)?;
-    }
+        },
+    )?;
     let (out, sealed) = sealer.finish()?;
     let fallbacks = choices
         .iter()
@@ -126,3 +149,120 @@ pub fn seal_state<W: Write + Seek>(
     };
     Ok((out, report))
 }
+
+fn no_bank() -> Error {
+    Error::new(
+        Code::StateContradiction,
+        "the plan names a bank that is not there",
+    )
+}
+
+/// What is sealed next.
+enum Piece<'a> {
+    Section(&'a [u8]),
+    Frames(Arc<Bank<'a>>, Range<u64>),
+}
+
+/// A bank that is being sealed.
+struct Bank<'a> {
+    placed: &'a Placed,
+    codec: BankCodec<'a>,
+    frames: u64,
+    /// Frames that are encoded at a time: a chunk of them, where chunks are whole frames.
+    batch: u64,
+    /// Known where the bank has been measured before.
+    receipt: Option<[u8; 32]>,
+    /// What is added up in the order of frames.
+    sums: Mutex<(Measurement, Packing)>,
+}
+
+/// What one worker uses again for every piece.
+#[derive(Default)]
+struct Scratch {
+    buffers: Buffers,
+    /// Encoded frames, and the length and quality of each.
+    encoded: Vec<u8>,
+    lengths: Vec<usize>,
+    qualities: Vec<FrameQuality>,
+}
+
+impl<'a> Bank<'a> {
+    fn new(placed: &'a Placed, codec: BankCodec<'a>, receipt: Option<[u8; 32]>) -> Self {
+        Self {
+            placed,
+            frames: codec.frames(),
+            batch: codec.batch(),
+            codec,
+            receipt,
+            sums: Mutex::default(),
+        }
+    }
+
+    /// Reads and encodes frames into `scratch`, and gives their plain length.
+    fn encode(&self, range: Range<u64>, file: &dyn ReadAt, scratch: &mut Scratch) -> Result<u64> {
+        let measured = self.receipt.is_some() || self.codec.is_exact();
+        let mut plain = 0;
+        scratch.encoded.clear();
+        scratch.lengths.clear();
+        scratch.qualities.clear();
+        for frame in range {
+            let buffers = &mut scratch.buffers;
+            self.placed.read_frame(file, frame, &mut buffers.plain)?;
+            plain += u64::try_from(buffers.plain.len()).unwrap_or(0);
+            self.codec.encode_frame(frame, buffers)?;
+            if !measured {
+                let quality = self.codec.measure_frame(frame, buffers)?;
+                scratch.qualities.push(quality);
+            }
+            let encoded = self.codec.encoded_of(buffers);
+            scratch.lengths.push(encoded.len());
+            match scratch.encoded.is_empty() {
+                true => mem::swap(&mut scratch.encoded, encoded),
+                false => scratch.encoded.extend_from_slice(encoded),
+            }
+        }
+        Ok(plain)
+    }
+
+    /// Adds the frames of `scratch` to the capsule, in their turn; gives the chunks that are complete.
+    fn cut<W: WriteAt>(
+        &self,
+        range: Range<u64>,
+        sealer: &Sealer<'_, W>,
+        scratch: &mut Scratch,
+        turn: &Turn<'_>,
+    ) -> Result<Vec<Cut>> {
+        turn.run(|| {
+            let mut sums = lock(&self.sums);
+            let (measurement, packing) = &mut *sums;
+            for quality in &scratch.qualities {
+                measurement.add(quality);
+            }
+            for length in &scratch.lengths {
+                packing.push(*length).map_err(|error| codec_error(&error))?;
+            }
+            let mut cuts = sealer.cut(&mut scratch.encoded)?;
+            if range.end == self.frames {
+                if self.codec.is_packed() {
+                    // up to an eighth of the stream: not held
+                    let mut padding = packing.padding();
+                    while padding > 0 {
+                        let piece = padding.min(PIECE);
+                        sealer.write(ZEROS.get(..piece).unwrap_or_default())?;
+                        padding -= piece;
+                    }
+                    sealer.write(packing.index())?;
+                }
+                let exact = self.codec.is_exact();
+                let measured = || measurement.finish().to_bytes();
+                let receipt = self.receipt.or_else(|| (!exact).then(measured));
+                cuts.extend(sealer.cut_end(receipt)?);
+            }
+            Ok(cuts)
+        })
+    }
+}
+
+/// Padding is written in pieces of these zeros.
+const PIECE: usize = 4096;
+const ZEROS: &[u8; PIECE] = &[0; PIECE];

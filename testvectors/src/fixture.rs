@@ -3,7 +3,7 @@
 //!
 //! Keys, bytes and randomness are fixed, so that the same source gives the same files.
 
-use std::io::Cursor;
+use std::sync::Mutex;
 
 use kvcap::{
     BankEntry, CaptureFlags, Context, Draft, Prefix, PrefixValue, Role, RowsEntry, Sealer, Section,
@@ -266,8 +266,8 @@ pub fn seal(
         context,
         extensions,
     };
-    let mut sealer = Sealer::danger_with_entropy(
-        Cursor::new(Vec::new()),
+    let sealer = Sealer::danger_with_entropy(
+        Mutex::new(Vec::new()),
         draft,
         &signer,
         &keys.iter().collect::<Vec<_>>(),
@@ -281,7 +281,7 @@ pub fn seal(
     }
     let (out, _) = sealer.finish().unwrap();
     Capsule {
-        file: out.into_inner(),
+        file: out.into_inner().unwrap(),
         plain,
     }
 }

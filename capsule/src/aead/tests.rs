@@ -1,6 +1,6 @@
 //! The chosen provider against the oracle, and both against each other's output.
 
-use super::{Cipher, Refused, Suite, rust_crypto};
+use super::{Cipher, Refused, Suite, rust_crypto::Cipher as Oracle};
 use crate::hazmat::Entropy;
 
 /// Lengths around the blocks that vectorized code works by, and one of a usual chunk.
@@ -25,7 +25,7 @@ fn the_provider_agrees_with_the_oracle() {
             let aad = bytes(&mut random, round);
             let plain = bytes(&mut random, len);
             let chosen = Cipher::new(suite, &key);
-            let oracle = rust_crypto::Cipher::new(suite, &key);
+            let oracle = Oracle::new(suite, &key);
 
             let (mut ours, mut theirs) = (plain.clone(), plain.clone());
             let tag = chosen.seal(&nonce, &aad, &mut ours).unwrap();
@@ -47,7 +47,7 @@ fn both_refuse_what_was_changed() {
         let nonce: [u8; 12] = bytes(&mut random, 12).try_into().unwrap();
         let mut sealed = bytes(&mut random, 1000);
         let chosen = Cipher::new(suite, &key);
-        let oracle = rust_crypto::Cipher::new(suite, &key);
+        let oracle = Oracle::new(suite, &key);
         let tag = chosen.seal(&nonce, b"aad", &mut sealed).unwrap();
         let refused = |nonce: &[u8; 12], aad: &[u8], chunk: &[u8], tag: &[u8; 16]| {
             assert_eq!(

@@ -14,7 +14,7 @@ use kvcap_runtimes::{
 };
 
 use crate::{
-    args::{Common, duration, instant},
+    args::{Common, Threads, duration, instant},
     cmd::seal_report,
     input, keys,
     output::{self, Output, Readers},
@@ -133,6 +133,8 @@ pub(crate) struct Args {
     /// What was unusual when the state was computed
     #[arg(long, value_enum, value_name = "WHAT")]
     captured_with: Vec<Unusual>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -193,6 +195,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         terms.clone(),
         &signer,
         &wrapping.iter().collect::<Vec<_>>(),
+        args.threads.workers(),
         &mut |done| bar.inc(done),
     );
     bar.finish_and_clear();

@@ -1,0 +1,233 @@
+//! Streams cut into chunks in order, which any thread may then seal (capsule-v1 §6.4, §11.5).
+
+use std::{fmt, mem, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Code, Error, Result},
+    io::usize_of,
+    manifest::{Context, Measured, Stream, Suite},
+    schedule::{Root, StreamKey},
+    table::{self, ROW_BYTES},
+};
+
+/// A chunk that has its place in the capsule and is not sealed yet: [`Sealer::seal`] does that.
+///
+/// [`Sealer::seal`]: crate::Sealer::seal
+#[must_use = "a capsule is not complete before all its chunks are sealed"]
+pub struct Cut {
+    pub(crate) key: Arc<StreamKey>,
+    pub(crate) index: u64,
+    pub(crate) last: bool,
+    /// Its first byte in the file.
+    pub(crate) at: u64,
+    /// Its row of the tables.
+    pub(crate) row: usize,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+}
+
+/// Where the streams of a capsule are up to.
+pub(crate) struct Cutter {
+    root: Root,
+    suite: Suite,
+    ended: Vec<Ended>,
+    /// The stream being written.
+    open: Option<OpenStream>,
+    /// The next chunk's place and row.
+    at: u64,
+    row: usize,
+    /// Memory of chunks that are sealed.
+    pub(crate) spare: Vec<Vec<u8>>,
+}
+
+struct Ended {
+    len: u64,
+    rows: usize,
+    receipt: Option<[u8; 32]>,
+}
+
+struct OpenStream {
+    key: Arc<StreamKey>,
+    /// The chunk that is not complete, or may be the last.
+    chunk: Zeroizing<Vec<u8>>,
+    chunk_len: usize,
+    index: u64,
+    written: u64,
+    at_most: u64,
+    /// Whether the length follows from the description.
+    fixed: bool,
+}
+
+impl Cutter {
+    pub(crate) fn new(root: Root, context: &Context, body_at: u64) -> Self {
+        let mut cutter = Self {
+            root,
+            suite: context.suite,
+            ended: Vec::new(),
+            open: None,
+            at: body_at,
+            row: 0,
+            spare: Vec::new(),
+        };
+        cutter.next_stream(context);
+        cutter
+    }
+
+    /// Chunks that were cut so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.row
+    }
+
+    /// Adds bytes to the current stream and gives the chunks that are complete. Takes the memory of
+    /// `bytes` where that is a chunk, and leaves other memory in its place.
+    pub(crate) fn add(&mut self, bytes: &mut Vec<u8>) -> Result<Vec<Cut>> {
+        let Some(open) = &mut self.open else {
+            return match bytes.is_empty() {
+                true => Ok(Vec::new()),
+                false => Err(wrong_length("all streams are complete", 0, bytes.len())),
+            };
+        };
+        let written = u64::try_from(bytes.len())
+            .ok()
+            .and_then(|len| open.written.checked_add(len));
+        let written = written.unwrap_or(u64::MAX);
+        if written > open.at_most {
+            return Err(wrong_length("a stream is too long", open.at_most, written));
+        }
+        open.written = written;
+        let mut cuts = Vec::new();
+        if open.chunk.is_empty() && bytes.len() == open.chunk_len {
+            mem::swap(&mut *open.chunk, bytes);
+        } else {
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let room = open.chunk_len - open.chunk.len();
+                let (now, later) = rest.split_at(room.min(rest.len()));
+                open.chunk.extend_from_slice(now);
+                rest = later;
+                // what is left shows that a full chunk is not the last
+                if !rest.is_empty() {
+                    cuts.push(open.cut(false, &mut self.at, &mut self.row, &mut self.spare));
+                }
+            }
+        }
+        let complete = open.fixed && open.written == open.at_most;
+        if (complete && !open.chunk.is_empty())
+            || (open.fixed && open.chunk.len() == open.chunk_len)
+        {
+            cuts.push(open.cut(complete, &mut self.at, &mut self.row, &mut self.spare));
+        }
+        Ok(cuts)
+    }
+
+    /// Ends the current stream; gives its last chunk, if that was not known to be the last before.
+    pub(crate) fn end(
+        &mut self,
+        context: &Context,
+        receipt: Option<[u8; 32]>,
+    ) -> Result<Option<Cut>> {
+        let index = self.ended.len();
+        let Some(mut open) = self.open.take() else {
+            return Err(wrong_length("all streams are complete", index, index + 1));
+        };
+        if open.fixed && open.at_most != open.written {
+            return Err(
+                wrong_length("a stream is too short", open.at_most, open.written)
+                    .at(format_args!("stream {index}")),
+            );
+        }
+        let full = !open.chunk.is_empty();
+        let last = full.then(|| open.cut(true, &mut self.at, &mut self.row, &mut self.spare));
+        self.ended.push(Ended {
+            len: open.written,
+            rows: usize_of(open.index),
+            receipt,
+        });
+        self.next_stream(context);
+        Ok(last)
+    }
+
+    fn next_stream(&mut self, context: &Context) {
+        let index = self.ended.len();
+        self.open = context.streams.get(index).map(|stream| OpenStream {
+            key: Arc::new(self.root.stream(self.suite, index)),
+            chunk: Zeroizing::new(self.spare.pop().unwrap_or_default()),
+            chunk_len: usize_of(stream.chunk_len()),
+            index: 0,
+            written: 0,
+            at_most: most(stream),
+            fixed: match stream {
+                Stream::Section(_) => true,
+                Stream::Bank(bank) => bank.fixed_len().is_some(),
+            },
+        });
+        if let Some(open) = &mut self.open {
+            open.chunk.clear();
+        }
+    }
+
+    /// What the manifest says of the streams, whose rows are `tables`.
+    pub(crate) fn measured(self, tables: &[u8]) -> Vec<Measured> {
+        let mut rest = tables;
+        let streams = self.ended.into_iter().enumerate();
+        let measured = streams.map(|(index, ended)| {
+            let len = ended.rows.saturating_mul(ROW_BYTES);
+            let (rows, later) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            rest = later;
+            Measured {
+                encoded_len: ended.len,
+                table: table::digest(index, rows),
+                receipt: ended.receipt,
+            }
+        });
+        measured.collect()
+    }
+}
+
+impl OpenStream {
+    fn cut(&mut self, last: bool, at: &mut u64, row: &mut usize, spare: &mut Vec<Vec<u8>>) -> Cut {
+        let mut other = spare.pop().unwrap_or_default();
+        other.clear();
+        let cut = Cut {
+            key: Arc::clone(&self.key),
+            index: self.index,
+            last,
+            at: *at,
+            row: *row,
+            bytes: mem::replace(&mut self.chunk, Zeroizing::new(other)),
+        };
+        self.index += 1;
+        *at = at.saturating_add(u64::try_from(cut.bytes.len()).unwrap_or(u64::MAX));
+        *row += 1;
+        cut
+    }
+}
+
+/// The longest that a stream can be.
+pub(crate) fn most(stream: &Stream) -> u64 {
+    match stream {
+        Stream::Section(section) => section.len,
+        Stream::Bank(bank) => bank.max_len().unwrap_or(u64::MAX),
+    }
+}
+
+pub(crate) fn wrong_length(
+    what: &'static str,
+    expected: impl fmt::Display,
+    found: impl fmt::Display,
+) -> Error {
+    Error::new(Code::ManifestInconsistent, what).sides(expected, found)
+}
+
+impl fmt::Debug for Cutter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cutter(stream {})", self.ended.len())
+    }
+}
+
+impl fmt::Debug for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cut(chunk {} of {} bytes)", self.index, self.bytes.len())
+    }
+}
