@@ -1,6 +1,6 @@
 //! Opened capsules back into their runtime's state file.
 
-use std::{fs::File, sync::Mutex};
+use std::sync::Mutex;
 
 use kvcap::{Bank, Code, Context, Error, Members, Part, Result, SectionKind, Workers};
 use kvcap_codecs::Scratch;
@@ -8,6 +8,7 @@ use kvcap_codecs::Scratch;
 use crate::{
     RuntimeKind, Skeleton,
     frames::{each_frame, lock},
+    state::WriteAt,
     whole::{WholeBank, pieces, whole_banks},
 };
 
@@ -22,15 +23,16 @@ pub struct OpenReport {
     pub plain_len: u64,
 }
 
-/// Writes the whole state file of a capsule or chain into `out`, which is empty. On an error `out` holds
-/// part of a state and must not reach a runtime. `progress` hears how many plain bytes of banks are done.
+/// Writes the whole state file of a capsule or chain into `out`: an empty file, or memory that has room
+/// for it and is zero where the state has padding. On an error `out` holds part of a state and must not
+/// reach a runtime. `progress` hears how many plain bytes of banks are done.
 ///
 /// # Errors
 /// As [`kvcap::StreamReader::read`], the codecs (KVC-901 to 905) and [`Skeleton::state`]; 922 for a
 /// capsule without residue, or of a runtime that is not known.
 pub fn open_state<M: Members>(
     opened: &M,
-    out: &File,
+    out: &dyn WriteAt,
     workers: Workers,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<OpenReport> {
@@ -47,7 +49,8 @@ pub fn open_state<M: Members>(
     let whole = whole_banks(opened)?;
     let kind = kind(&opened.tip().manifest().context)?;
     let state = skeleton.state(kind, &banks(&whole))?;
-    out.set_len(state.file_len)
+    // a file ends where the state does, even where that is padding
+    out.trim(state.file_len)
         .map_err(|error| Error::io(&error, "output"))?;
     skeleton.write(out)?;
     let pieces = pieces(&whole, &state)?;
