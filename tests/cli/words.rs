@@ -253,3 +253,43 @@ fn the_bench_of_suites_recommends_one_that_it_measured() {
     );
     assert_eq!(told["provider"], "AWS-LC");
 }
+
+#[test]
+fn the_bench_of_capsules_measures_every_pass_of_a_state_of_that_length() {
+    let folder = Folder::new();
+    let told = folder.json(
+        "bench capsule --bytes 100000 --bytes 200001 --rounds 1 --encoding exact --encoding q8 --plots .",
+    );
+    let sizes = told["sizes"].as_array().unwrap();
+    let lengths: Vec<_> = sizes.iter().map(|size| size["bytes"].as_f64()).collect();
+    assert_eq!(lengths, [Some(100_000.0), Some(200_001.0)]);
+    for size in sizes {
+        let passes = size["passes"].as_array().unwrap();
+        assert_eq!(passes.len(), 3 * 2 * 2);
+        for pass in passes {
+            for time in ["seconds_one_core", "seconds_all_cores", "seconds_of_stages"] {
+                assert!(pass[time].as_f64().unwrap() > 0.0, "{pass}");
+            }
+        }
+    }
+    for plot in ["time.svg", "stages.svg"] {
+        let svg = String::from_utf8(folder.read(plot)).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && !svg.contains("NaN"));
+    }
+}
+
+#[test]
+fn a_made_state_has_its_length_and_comes_back() {
+    let folder = Folder::new();
+    folder.ok("bench state --bytes 123457 -o made --model made.kvid");
+    assert_eq!(folder.read("made").len(), 123_457);
+    folder.ok("keygen sign -o made.key");
+    folder.ok("keygen wrap -o made.wrap");
+    folder.ok(
+        "seal made -o made.kvcap --model made.kvid --sign-key made.key --wrap-key made.wrap \
+         --ttl 1h --danger-no-prefix --compress",
+    );
+    folder
+        .ok("open made.kvcap -o back --model made.kvid --trust made.key.pub --wrap-key made.wrap");
+    assert_eq!(folder.read("made"), folder.read("back"));
+}

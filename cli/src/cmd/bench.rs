@@ -1,7 +1,13 @@
 //! `kvcap bench`: what everything costs on this machine, beside memcpy in the same process.
 
+mod capsule;
 mod codecs;
+mod made;
+mod memory;
 mod normal;
+mod passes;
+mod plot;
+mod stages;
 mod suites;
 
 use std::{
@@ -14,7 +20,7 @@ use kvcap::Result;
 
 use crate::{args::Common, report::Report};
 
-/// Measures this machine: codecs (where nothing else is asked for) or suites
+/// Measures this machine: codecs (where nothing else is asked for), suites, whole capsules
 ///
 /// Least times of several rounds count. GB/s are of plain bytes, beside memcpy in the same process.
 #[derive(Debug, clap::Args)]
@@ -31,6 +37,8 @@ pub(crate) struct Args {
 enum What {
     Codecs(codecs::Args),
     Suites(suites::Args),
+    Capsule(capsule::Args),
+    State(made::Args),
 }
 
 /// # Errors
@@ -40,6 +48,8 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         None => codecs::run(&args.codecs, common),
         Some(What::Codecs(args)) => codecs::run(args, common),
         Some(What::Suites(args)) => suites::run(args),
+        Some(What::Capsule(args)) => capsule::run(args),
+        Some(What::State(args)) => made::run(args),
     }
 }
 

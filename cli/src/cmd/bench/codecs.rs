@@ -247,7 +247,11 @@ impl Args {
 }
 
 /// How a layer's keys are rotated.
-fn rotation(ropes: &[Rope], layer: u32, shape: &BankShape) -> Option<(Pairing, Vec<f64>)> {
+pub(super) fn rotation(
+    ropes: &[Rope],
+    layer: u32,
+    shape: &BankShape,
+) -> Option<(Pairing, Vec<f64>)> {
     let BankShape::Tokens { dim, .. } = shape else {
         return None;
     };

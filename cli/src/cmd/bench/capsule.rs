@@ -1,0 +1,344 @@
+//! `kvcap bench capsule`: sealing, verifying and opening beside the sum of their stages.
+
+use std::path::PathBuf;
+
+use kvcap::{Result, Suite, Workers};
+use serde_json::{Value, json};
+
+use super::{
+    made,
+    passes::{Bench, Sealed},
+    plot,
+    stages::{Encode, Stages},
+    suites,
+};
+use crate::{report::Report, table};
+
+/// Bytes that each pass goes over in all its rounds, at least.
+const ENOUGH: u64 = 1 << 30;
+
+/// Seals, verifies and opens made states, beside memcpy and the sum of the stages
+///
+/// From memory into memory, one core and all of them, nothing but a round's least time counted. The
+/// limit of a pass is the sum of its stages, each measured alone on one core in the same run. Takes
+/// three times the longest state of memory.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Length of a made state; several may be given
+    #[arg(long, value_name = "N", default_values_t = [1 << 20, 146_846_456, 415_047_224], value_parser = clap::value_parser!(u64).range(made::LEAST..=1 << 40))]
+    bytes: Vec<u64>,
+    /// Encodings to measure: exact, compress, q8, k8v4, q4, q4k [default: all but k8v4]
+    #[arg(long, value_name = "NAME", value_parser = encode)]
+    encoding: Vec<Encode>,
+    /// Rounds [default: as many as make 1 GiB, at most 30]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: Option<u64>,
+    /// Write plots (SVG) into this folder
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+}
+
+/// A pass of one capsule, in seconds.
+pub(super) struct Pass {
+    pub(super) name: &'static str,
+    pub(super) suite: Suite,
+    pub(super) encoding: &'static str,
+    pub(super) one: f64,
+    pub(super) all: f64,
+    /// Its stages, in seconds.
+    pub(super) stages: Vec<(&'static str, f64)>,
+}
+
+impl Pass {
+    fn limit(&self) -> f64 {
+        self.stages.iter().map(|(_, seconds)| seconds).sum()
+    }
+}
+
+/// All that was measured on a state of one length.
+pub(super) struct Measured {
+    pub(super) bytes: f64,
+    pub(super) memcpy: f64,
+    /// Verification of the header.
+    header: f64,
+    pub(super) passes: Vec<Pass>,
+    stages: Stages,
+}
+
+/// # Errors
+/// 94x for plots; none that a made state should give.
+pub(crate) fn run(args: &Args) -> Result<Report> {
+    let encodings: Vec<Encode> = match args.encoding.as_slice() {
+        // k8v4 is a mixture of two others
+        [] => Encode::all()
+            .filter(|encode| encode.name != "k8v4")
+            .collect(),
+        some => some.to_vec(),
+    };
+    let mut sizes = args.bytes.clone();
+    sizes.sort_unstable();
+    let measured = sizes
+        .iter()
+        .map(|bytes| {
+            let rounds = (ENOUGH / bytes).clamp(1, 30);
+            measure(*bytes, &encodings, args.rounds.unwrap_or(rounds))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut report = Report::new();
+    report.row("provider", Suite::provider());
+    report.row("cores", Workers::all().count());
+    for measured in &measured {
+        measured.tell(&mut report);
+    }
+    slopes(&measured, &mut report);
+    report.fact("provider", Suite::provider());
+    report.fact("cores", Workers::all().count());
+    let facts: Vec<Value> = measured.iter().map(Measured::fact).collect();
+    report.fact("sizes", facts);
+    if let Some(folder) = &args.plots {
+        plot::write(folder, &measured)?;
+    }
+    Ok(report)
+}
+
+fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
+    let bench = Bench::new(bytes)?;
+    let mut stages = Stages::measure(&bench)?;
+    let mut header = f64::INFINITY;
+    let cases = || {
+        let suites = Suite::ALL.into_iter();
+        suites.flat_map(|suite| encodings.iter().map(move |encode| (suite, *encode)))
+    };
+    // least seconds of seal, verify and open on one core and on all, and what was sealed
+    let mut least: Vec<([[f64; 2]; 3], f64)> = cases().map(|_| ([[f64::MAX; 2]; 3], 0.0)).collect();
+    for _ in 0..rounds {
+        stages.least(&Stages::measure(&bench)?);
+        for ((suite, encode), (least, stored)) in cases().zip(&mut least) {
+            for (at, workers) in [Workers::ONE, Workers::all()].into_iter().enumerate() {
+                let (sealed, seal) = bench.seal(suite, encode.encoding(), workers)?;
+                let verify = bench.verify(sealed, workers)?;
+                let open = bench.open(sealed, workers)?;
+                header = header.min(bench.header(sealed)?.1.as_secs_f64());
+                *stored = body(sealed);
+                for (least, time) in least.iter_mut().zip([seal, verify, open]) {
+                    if let Some(least) = least.get_mut(at) {
+                        *least = least.min(time.as_secs_f64());
+                    }
+                }
+            }
+        }
+    }
+    let mut passes = Vec::new();
+    for (at, name) in ["seal", "verify", "open"].into_iter().enumerate() {
+        for ((suite, encode), (least, stored)) in cases().zip(&least) {
+            let [one, all] = least.get(at).copied().unwrap_or_default();
+            passes.push(Pass {
+                name,
+                suite,
+                encoding: encode.name,
+                one,
+                all,
+                stages: parts(name, &stages, suite, encode, bench.bytes(), *stored),
+            });
+        }
+    }
+    Ok(Measured {
+        bytes: bench.bytes(),
+        memcpy: stages.memcpy * bench.bytes(),
+        header,
+        passes,
+        stages,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn body(sealed: Sealed) -> f64 {
+    sealed.body_len as f64
+}
+
+/// The stages of a pass, in seconds.
+fn parts(
+    pass: &str,
+    stages: &Stages,
+    suite: Suite,
+    encode: Encode,
+    plain: f64,
+    stored: f64,
+) -> Vec<(&'static str, f64)> {
+    let cipher = stages.ciphers.iter().find(|(of, _)| *of == suite);
+    let (seal, open) = cipher.map_or((0.0, 0.0), |(_, cipher)| (cipher.seal, cipher.open));
+    let coding = stages.codings.iter().find(|(of, _)| *of == encode);
+    let (code, decode, receipt) = coding.map_or((0.0, 0.0, 0.0), |(_, coding)| {
+        (coding.encode, coding.decode, coding.receipt)
+    });
+    let leaf = ("leaf", stages.leaf * stored);
+    let read = ("read", stages.read * stored);
+    let mut parts = match pass {
+        "seal" => vec![
+            ("gather", stages.gather * plain),
+            ("encode", code * plain),
+            ("receipt", receipt * plain),
+            ("cipher", seal * stored),
+            leaf,
+            ("write", stages.write * stored),
+        ],
+        "verify" => vec![read, leaf],
+        _ => vec![
+            read,
+            leaf,
+            ("cipher", open * stored),
+            ("decode", decode * plain),
+            ("scatter", stages.scatter * plain),
+        ],
+    };
+    parts.retain(|(_, seconds)| *seconds > 0.0);
+    parts
+}
+
+impl Measured {
+    fn tell(&self, report: &mut Report) {
+        let rate = |seconds: f64| format!("{:.2}", self.bytes / seconds / 1e9);
+        report.line("");
+        report.line(format_args!(
+            "{:.0} bytes: memcpy {} GB/s; header verified in {:.0} µs",
+            self.bytes,
+            rate(self.memcpy),
+            self.header * 1e6,
+        ));
+        report.line("");
+        let stage = |name: String, per_byte: f64| {
+            let seconds = per_byte * self.bytes;
+            let ratio = format!("{:.3}", self.memcpy / seconds);
+            vec![name, rate(seconds), ratio]
+        };
+        let stages = &self.stages;
+        let mut rows = vec![
+            stage("gather frames of the state".to_owned(), stages.gather),
+            stage("scatter frames of the state".to_owned(), stages.scatter),
+            stage("read chunks".to_owned(), stages.read),
+            stage("write chunks".to_owned(), stages.write),
+            stage("leaf hash".to_owned(), stages.leaf),
+        ];
+        for (suite, cipher) in &stages.ciphers {
+            let name = suites::name(*suite);
+            rows.push(stage(format!("{name} seal"), cipher.seal));
+            rows.push(stage(format!("{name} open"), cipher.open));
+        }
+        for (encode, coding) in &stages.codings {
+            let steps = [
+                ("encode", coding.encode),
+                ("decode", coding.decode),
+                ("receipt", coding.receipt),
+            ];
+            for (step, cost) in steps.into_iter().filter(|(_, cost)| *cost > 0.0) {
+                rows.push(stage(format!("{} {step}", encode.name), cost));
+            }
+        }
+        let head = [("stage, one core", '<'), ("GB/s", '>'), ("× memcpy", '>')];
+        table::lines(&head, &rows)
+            .into_iter()
+            .for_each(|line| report.line(line));
+        report.line("");
+        let head = [
+            ("pass", '<'),
+            ("suite", '<'),
+            ("encoding", '<'),
+            ("ms", '>'),
+            ("GB/s", '>'),
+            ("× memcpy", '>'),
+            ("limit ms", '>'),
+            ("of limit", '>'),
+            ("all cores ms", '>'),
+            ("GB/s", '>'),
+            ("× one", '>'),
+        ];
+        let row = |pass: &Pass| {
+            vec![
+                pass.name.to_owned(),
+                suites::name(pass.suite).to_owned(),
+                pass.encoding.to_owned(),
+                format!("{:.2}", pass.one * 1e3),
+                rate(pass.one),
+                format!("{:.3}", self.memcpy / pass.one),
+                format!("{:.2}", pass.limit() * 1e3),
+                format!("{:.0} %", pass.limit() / pass.one * 100.0),
+                format!("{:.2}", pass.all * 1e3),
+                rate(pass.all),
+                format!("{:.2}", pass.one / pass.all),
+            ]
+        };
+        let rows: Vec<_> = self.passes.iter().map(row).collect();
+        table::lines(&head, &rows)
+            .into_iter()
+            .for_each(|line| report.line(line));
+    }
+
+    fn fact(&self) -> Value {
+        let pass = |pass: &Pass| {
+            json!({
+                "pass": pass.name,
+                "suite": suites::name(pass.suite),
+                "encoding": pass.encoding,
+                "seconds_one_core": pass.one,
+                "seconds_all_cores": pass.all,
+                "seconds_of_stages": pass.limit(),
+                "memcpy": self.memcpy / pass.one,
+            })
+        };
+        json!({
+            "bytes": self.bytes,
+            "memcpy_seconds": self.memcpy,
+            "header_seconds": self.header,
+            "passes": self.passes.iter().map(pass).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// What a byte more costs, between neighbouring lengths.
+fn slopes(measured: &[Measured], report: &mut Report) {
+    let mut rows = Vec::new();
+    for pass in measured.first().map_or(&[][..], |first| &first.passes) {
+        let same = |of: &Measured| {
+            let found = of.passes.iter().find(|other| {
+                (other.name, other.suite, other.encoding) == (pass.name, pass.suite, pass.encoding)
+            });
+            (of.bytes, found.map_or(f64::NAN, |found| found.one))
+        };
+        let points: Vec<(f64, f64)> = measured.iter().map(same).collect();
+        let mut row = vec![
+            pass.name.to_owned(),
+            suites::name(pass.suite).to_owned(),
+            pass.encoding.to_owned(),
+        ];
+        row.extend(points.windows(2).map(|pair| match pair {
+            [from, to] => format!("{:.3}", (to.1 - from.1) / (to.0 - from.0) * 1e9),
+            _ => String::new(),
+        }));
+        rows.push(row);
+    }
+    if measured.len() < 2 {
+        return;
+    }
+    let names: Vec<String> = measured
+        .iter()
+        .skip(1)
+        .map(|to| format!("to {:.0}", to.bytes))
+        .collect();
+    let mut head = vec![("pass", '<'), ("suite", '<'), ("encoding", '<')];
+    head.extend(names.iter().map(|name| (name.as_str(), '>')));
+    report.line("");
+    report.line("ns a byte more, from each length to the next, one core");
+    report.line("");
+    table::lines(&head, &rows)
+        .into_iter()
+        .for_each(|line| report.line(line));
+}
+
+/// An encoding by its name.
+fn encode(name: &str) -> std::result::Result<Encode, String> {
+    let found = Encode::all().find(|encode| encode.name == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Encode::all().map(|encode| encode.name).collect();
+        format!("an encoding is {}", names.join(", "))
+    })
+}

@@ -1,0 +1,177 @@
+//! Sealing, verifying and opening a made state, from memory into memory.
+
+use std::time::Duration;
+
+use kvcap::{
+    CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms, Trust,
+    Untrusted, Verified, Workers, WrappingKey,
+};
+use kvcap_runtimes::{
+    Capture, Encoding, Hints, ModelProfile, Prompt, RuntimeKind, State, open_into, parse,
+    seal_state,
+};
+
+use super::{
+    made,
+    memory::{First, Memory},
+    timed,
+};
+
+/// The time that capsules of a bench are sealed at and judged at.
+const NOW: u64 = 1_800_000_000;
+
+/// A made state, and room for its capsule and for its copy.
+pub(super) struct Bench {
+    pub(super) len: u64,
+    pub(super) state: State,
+    pub(super) plain: Memory,
+    pub(super) capsule: Memory,
+    pub(super) restored: Memory,
+    pub(super) profile: ModelProfile,
+    signer: SigningKey,
+    wrap: WrappingKey,
+    trust: Trust,
+}
+
+/// A sealed state: its length, and that of its body.
+#[derive(Clone, Copy)]
+pub(super) struct Sealed {
+    file_len: u64,
+    pub(super) body_len: u64,
+}
+
+impl Bench {
+    /// # Errors
+    /// KVC-940 where the system gives no randomness.
+    pub(super) fn new(len: u64) -> Result<Self> {
+        let plain = Memory::new(len);
+        made::state(len, &plain)?;
+        let profile = made::profile();
+        let hints = Hints::Model(&profile.geometry);
+        let state = parse(RuntimeKind::MlxLm, &plain.first(len), hints)?;
+        let signer = SigningKey::generate()?;
+        Ok(Self {
+            len,
+            state,
+            plain,
+            // tables and header are far below a sixteenth
+            capsule: Memory::new(len + len / 16 + (1 << 20)),
+            restored: Memory::new(len),
+            profile,
+            trust: Trust::from(signer.public()),
+            signer,
+            wrap: WrappingKey::generate()?,
+        })
+    }
+
+    /// The state's length, to divide by.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(super) fn bytes(&self) -> f64 {
+        self.len as f64
+    }
+
+    pub(super) fn source(&self) -> First<'_> {
+        self.plain.first(self.len)
+    }
+
+    pub(super) fn seal(
+        &self,
+        suite: Suite,
+        encoding: Encoding,
+        _workers: Workers,
+    ) -> Result<(Sealed, Duration)> {
+        let capture = Capture {
+            suite,
+            prompt: Prompt::DangerNone,
+            public_prefix: false,
+            sections: Vec::new(),
+            runtime_version: String::new(),
+            facts: Vec::new(),
+            hadamard: None,
+            flags: CaptureFlags::default(),
+            context_length: 0,
+        };
+        let terms = Terms {
+            issuer: "bench".to_owned(),
+            subject: None,
+            audience: "bench".to_owned(),
+            expires: NOW + 3600,
+            not_before: NOW,
+            issued_at: NOW,
+            renew_until: None,
+            scope: RESTORE.to_owned(),
+            organisation: None,
+            sequence: None,
+            single_use: false,
+        };
+        let ((_, report), time) = timed(|| {
+            seal_state(
+                Cursor {
+                    memory: &self.capsule,
+                    at: 0,
+                },
+                &self.state,
+                &self.source(),
+                &self.profile,
+                encoding,
+                capture,
+                terms,
+                &self.signer,
+                &[&self.wrap],
+                &mut |_| {},
+            )
+        })?;
+        let sealed = Sealed {
+            file_len: report.sealed.file_len,
+            body_len: report.sealed.file_len - report.sealed.header_len,
+        };
+        Ok((sealed, time))
+    }
+
+    /// The header alone: what must pass before a byte of the body is looked at.
+    pub(super) fn header(&self, sealed: Sealed) -> Result<(Verified, Duration)> {
+        let policy = Policy::new(&self.trust, NOW, "bench", Expected::danger_any_model());
+        let source = self.capsule.first(sealed.file_len);
+        timed(|| Untrusted::read_at(&source, &Limits::default())?.verify(&policy))
+    }
+
+    pub(super) fn verify(&self, sealed: Sealed, workers: Workers) -> Result<Duration> {
+        let (verified, header) = self.header(sealed)?;
+        let source = self.capsule.first(sealed.file_len);
+        let (_, body) = timed(|| verified.check_body_at(&source, workers, &mut |_| {}))?;
+        Ok(header + body)
+    }
+
+    pub(super) fn open(&self, sealed: Sealed, workers: Workers) -> Result<Duration> {
+        let (verified, header) = self.header(sealed)?;
+        let source = self.capsule.first(sealed.file_len);
+        let (_, body) = timed(|| {
+            let opened = verified.open(source, &self.wrap)?;
+            open_into(&opened, &self.restored, workers, &mut |_| {})
+        })?;
+        Ok(header + body)
+    }
+}
+
+struct Cursor<'a> {
+    memory: &'a Memory,
+    at: u64,
+}
+impl std::io::Write for Cursor<'_> {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        kvcap::WriteAt::write_all_at(self.memory, self.at, buf)?;
+        self.at += buf.len() as u64;
+        Ok(buf.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+impl std::io::Seek for Cursor<'_> {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        if let std::io::SeekFrom::Start(at) = to {
+            self.at = at;
+        }
+        Ok(self.at)
+    }
+}

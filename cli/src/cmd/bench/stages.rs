@@ -1,0 +1,257 @@
+//! Each stage of sealing and opening alone: their sum is the limit of a pass that does them all.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use kvcap::{Bank, Code, Error, ReadAt, Result, Role, Suite, WriteAt};
+use kvcap_codecs::{
+    Codec, CodecError, Content, FrameContext, FrameQuality, Positions, Preset, Rotation, Scratch,
+};
+use kvcap_runtimes::Encoding;
+
+use super::{codecs::rotation, number, passes::Bench, suites, timed};
+
+/// How banks are encoded, by the name at the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Encode {
+    pub(super) name: &'static str,
+    preset: Preset,
+    compress: bool,
+}
+
+impl Encode {
+    /// Every encoding that is measured.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let encode = |(preset, name)| Self {
+            name,
+            preset,
+            compress: false,
+        };
+        let compress = Self {
+            name: "compress",
+            preset: Preset::Exact,
+            compress: true,
+        };
+        let [exact, lossy @ ..] = Preset::ALL.map(encode);
+        [exact, compress].into_iter().chain(lossy)
+    }
+
+    /// Without a guard, which would encode lossy banks twice.
+    pub(super) fn encoding(self) -> Encoding {
+        Encoding {
+            preset: self.preset,
+            compress: self.compress,
+            ..Encoding::EXACT
+        }
+    }
+
+    fn codec(self, bank: &Bank) -> (Codec, Content) {
+        let content = match bank.role {
+            Role::Key => Content::Keys,
+            _ => Content::Values,
+        };
+        match self.compress {
+            true => (Codec::Planes16, content),
+            false => (self.preset.codec(bank.dtype, &bank.shape, content), content),
+        }
+    }
+}
+
+/// What a codec costs, in seconds a plain byte.
+#[derive(Clone, Copy)]
+pub(super) struct Coding {
+    pub(super) encode: f64,
+    pub(super) decode: f64,
+    /// Decoding again and measuring the error, where it is lossy.
+    pub(super) receipt: f64,
+}
+
+/// Seconds a byte of every stage.
+pub(super) struct Stages {
+    pub(super) memcpy: f64,
+    /// Frames out of the state.
+    pub(super) gather: f64,
+    /// Frames into the state.
+    pub(super) scatter: f64,
+    /// Chunks out of the capsule.
+    pub(super) read: f64,
+    /// Chunks into the capsule.
+    pub(super) write: f64,
+    pub(super) leaf: f64,
+    pub(super) ciphers: Vec<(Suite, suites::Cipher)>,
+    pub(super) codings: Vec<(Encode, Coding)>,
+}
+
+/// A chunk of the formats' usual length.
+const CHUNK: usize = 256 << 10;
+
+impl Stages {
+    /// Each stage once over the whole state; what works in cache, on a few frames.
+    ///
+    /// # Errors
+    /// None that a made state should give.
+    pub(super) fn measure(bench: &Bench) -> Result<Self> {
+        let mut chunk = vec![0x5A; CHUNK];
+        let per_chunk = 1.0 / number(CHUNK);
+        let ciphers = Suite::ALL.into_iter().map(|suite| {
+            let cipher = suites::cipher(suite, &mut chunk, 50)?;
+            let per_byte = suites::Cipher {
+                seal: cipher.seal * per_chunk,
+                open: cipher.open * per_chunk,
+            };
+            Ok((suite, per_byte))
+        });
+        let ciphers = ciphers.collect::<Result<_>>()?;
+        let codings = Encode::all().map(|encode| Ok((encode, coding(bench, encode)?)));
+        let (gather, scatter) = frames(bench)?;
+        let (read, write) = chunks(bench, &mut chunk)?;
+        Ok(Self {
+            memcpy: copy(bench),
+            gather,
+            scatter,
+            read,
+            write,
+            leaf: suites::leaf(&chunk, 50) * per_chunk,
+            ciphers,
+            codings: codings.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Keeps the least of each.
+    pub(super) fn least(&mut self, other: &Self) {
+        let keep = |ours: &mut f64, theirs: f64| *ours = ours.min(theirs);
+        keep(&mut self.memcpy, other.memcpy);
+        keep(&mut self.gather, other.gather);
+        keep(&mut self.scatter, other.scatter);
+        keep(&mut self.read, other.read);
+        keep(&mut self.write, other.write);
+        keep(&mut self.leaf, other.leaf);
+        for ((_, ours), (_, theirs)) in self.ciphers.iter_mut().zip(&other.ciphers) {
+            keep(&mut ours.seal, theirs.seal);
+            keep(&mut ours.open, theirs.open);
+        }
+        for ((_, ours), (_, theirs)) in self.codings.iter_mut().zip(&other.codings) {
+            keep(&mut ours.encode, theirs.encode);
+            keep(&mut ours.decode, theirs.decode);
+            keep(&mut ours.receipt, theirs.receipt);
+        }
+    }
+}
+
+fn copy(bench: &Bench) -> f64 {
+    let start = Instant::now();
+    bench.restored.copy(black_box(&bench.plain));
+    start.elapsed().as_secs_f64() / bench.bytes()
+}
+
+/// Gathering and scattering every frame of the state.
+fn frames(bench: &Bench) -> Result<(f64, f64)> {
+    let source = bench.source();
+    let mut frame = Vec::new();
+    let mut times = [Duration::ZERO; 2];
+    for placed in &bench.state.banks {
+        let frames = placed.bank.shape.frames(placed.bank.dtype).unwrap_or(0);
+        // a bank after the other, so that neither finds the other's bytes in cache
+        let ((), took) = timed(|| {
+            (0..frames).try_for_each(|index| placed.read_frame(&source, index, &mut frame))
+        })?;
+        times[0] += took;
+        for index in 0..frames {
+            let len = placed.bank.shape.frame_plain_len(placed.bank.dtype, index);
+            frame.resize(usize::try_from(len.unwrap_or(0)).unwrap_or(0), 1);
+            let ((), took) = timed(|| placed.write_frame(&bench.restored, index, &frame))?;
+            times[1] += took;
+        }
+    }
+    let [gather, scatter] = times.map(|time| time.as_secs_f64() / bench.bytes());
+    Ok((gather, scatter))
+}
+
+/// Reading and writing as many bytes in chunks.
+fn chunks(bench: &Bench, chunk: &mut [u8]) -> Result<(f64, f64)> {
+    let step = u64::try_from(CHUNK).unwrap_or(u64::MAX);
+    let places = || (0..bench.len / step).map(|index| index * step);
+    let failed = |error: std::io::Error| Error::io(&error, "memory");
+    let source = bench.capsule.first(bench.len);
+    let ((), read) =
+        timed(|| places().try_for_each(|at| source.read_exact_at(at, chunk).map_err(failed)))?;
+    let ((), write) = timed(|| {
+        places().try_for_each(|at| bench.capsule.write_all_at(at, chunk).map_err(failed))
+    })?;
+    let bytes = number(CHUNK) * number(places().count());
+    Ok((read.as_secs_f64() / bytes, write.as_secs_f64() / bytes))
+}
+
+/// A codec on the first frames of keys and of values, in cache.
+fn coding(bench: &Bench, encode: Encode) -> Result<Coding> {
+    let mut scratch = Scratch::default();
+    let (mut plain, mut encoded, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
+    let mut bytes = 0;
+    let mut total = [Duration::ZERO; 3];
+    for placed in bench.state.banks.iter().take(2) {
+        let bank = &placed.bank;
+        let (codec, content) = encode.codec(bank);
+        if codec == Codec::Raw {
+            continue;
+        }
+        let known = rotation(&bench.profile.rope, bank.layer, &bank.shape);
+        let frames = bank.shape.frames(bank.dtype).unwrap_or(0).min(2);
+        for index in 0..frames {
+            placed.read_frame(&bench.source(), index, &mut plain)?;
+            let mut ctx = FrameContext::new(&bank.shape, bank.dtype, index).map_err(refused)?;
+            if let Some((pairing, inv_freq)) = known.as_ref().filter(|_| content == Content::Keys) {
+                let rotation = Rotation {
+                    pairing: *pairing,
+                    inv_freq,
+                };
+                ctx = ctx.with_rotation(rotation, Positions::From(0));
+            }
+            decoded.resize(plain.len(), 0);
+            let mut least = [Duration::MAX; 3];
+            for _ in 0..5 {
+                let mut step = |at: usize, work: &mut dyn FnMut() -> Result<()>| {
+                    let ((), took) = timed(work)?;
+                    if let Some(least) = least.get_mut(at) {
+                        *least = took.min(*least);
+                    }
+                    Ok::<(), Error>(())
+                };
+                step(0, &mut || {
+                    let done = codec.encode_frame(&ctx, &plain, &mut encoded, &mut scratch);
+                    done.map_err(refused)
+                })?;
+                step(1, &mut || {
+                    let done = codec.decode_frame(&ctx, &encoded, &mut decoded, &mut scratch);
+                    done.map_err(refused)
+                })?;
+                step(2, &mut || {
+                    let done = FrameQuality::measure(&ctx, &plain, &decoded, &mut scratch);
+                    done.map(|quality| drop(black_box(quality)))
+                        .map_err(refused)
+                })?;
+            }
+            if codec.is_exact() {
+                least[2] = Duration::ZERO;
+            } else {
+                least[2] += least[1];
+            }
+            bytes += plain.len();
+            for (total, least) in total.iter_mut().zip(least) {
+                *total += least;
+            }
+        }
+    }
+    let [encode, decode, receipt] = total.map(|t| t.as_secs_f64() / number(bytes.max(1)));
+    Ok(Coding {
+        encode,
+        decode,
+        receipt,
+    })
+}
+
+fn refused(error: CodecError) -> Error {
+    let code = Code::from_number(error.code()).unwrap_or(Code::CodecMalformed);
+    Error::new(code, error.to_string())
+}
