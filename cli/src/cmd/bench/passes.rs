@@ -7,7 +7,7 @@ use kvcap::{
     Untrusted, Verified, Workers, WrappingKey,
 };
 use kvcap_runtimes::{
-    Capture, Encoding, Hints, ModelProfile, Prompt, RuntimeKind, State, open_into, parse,
+    Capture, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, State, open_state, parse,
     seal_state,
 };
 
@@ -78,12 +78,13 @@ impl Bench {
         &self,
         suite: Suite,
         encoding: Encoding,
-        _workers: Workers,
+        workers: Workers,
     ) -> Result<(Sealed, Duration)> {
         let capture = Capture {
             suite,
             prompt: Prompt::DangerNone,
             public_prefix: false,
+            lineage: Lineage::default(),
             sections: Vec::new(),
             runtime_version: String::new(),
             facts: Vec::new(),
@@ -106,10 +107,7 @@ impl Bench {
         };
         let ((_, report), time) = timed(|| {
             seal_state(
-                Cursor {
-                    memory: &self.capsule,
-                    at: 0,
-                },
+                &self.capsule,
                 &self.state,
                 &self.source(),
                 &self.profile,
@@ -118,6 +116,7 @@ impl Bench {
                 terms,
                 &self.signer,
                 &[&self.wrap],
+                workers,
                 &mut |_| {},
             )
         })?;
@@ -147,31 +146,8 @@ impl Bench {
         let source = self.capsule.first(sealed.file_len);
         let (_, body) = timed(|| {
             let opened = verified.open(source, &self.wrap)?;
-            open_into(&opened, &self.restored, workers, &mut |_| {})
+            open_state(&opened, &self.restored, workers, &mut |_| {})
         })?;
         Ok(header + body)
-    }
-}
-
-struct Cursor<'a> {
-    memory: &'a Memory,
-    at: u64,
-}
-impl std::io::Write for Cursor<'_> {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        kvcap::WriteAt::write_all_at(self.memory, self.at, buf)?;
-        self.at += buf.len() as u64;
-        Ok(buf.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-impl std::io::Seek for Cursor<'_> {
-    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
-        if let std::io::SeekFrom::Start(at) = to {
-            self.at = at;
-        }
-        Ok(self.at)
     }
 }

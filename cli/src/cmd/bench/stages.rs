@@ -172,9 +172,10 @@ fn frames(bench: &Bench) -> Result<(f64, f64)> {
 /// Reading and writing as many bytes in chunks.
 fn chunks(bench: &Bench, chunk: &mut [u8]) -> Result<(f64, f64)> {
     let step = u64::try_from(CHUNK).unwrap_or(u64::MAX);
-    let places = || (0..bench.len / step).map(|index| index * step);
+    let places = || (0..bench.len.div_ceil(step)).map(|index| index * step);
     let failed = |error: std::io::Error| Error::io(&error, "memory");
-    let source = bench.capsule.first(bench.len);
+    // there is room for a chunk more than the state
+    let source = bench.capsule.first(u64::MAX);
     let ((), read) =
         timed(|| places().try_for_each(|at| source.read_exact_at(at, chunk).map_err(failed)))?;
     let ((), write) = timed(|| {
