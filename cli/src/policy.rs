@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::Args;
-use kvcap::{Claims, Expected, Manifest, Policy, Result, Untrusted, Verified, binding::Model};
+use kvcap::{
+    Claims, Expected, Manifest, Policy, Result, Trust, Untrusted, Verified,
+    binding::{Model, Rope},
+};
 use kvcap_runtimes::{HashCache, ModelProfile, RuntimeKind, RuntimeOptions};
 
 use crate::{
@@ -131,12 +134,30 @@ pub(crate) struct Judged {
     pub(crate) model_compared: bool,
 }
 
+/// What [`PolicyArgs`] say, with trust and model read: capsules of one chain are judged alike.
+pub(crate) struct Judge<'a> {
+    args: &'a PolicyArgs,
+    trust: Trust,
+    profile: Option<ModelProfile>,
+    rope: Option<Vec<Rope>>,
+    raw: bool,
+    now: u64,
+}
+
 impl PolicyArgs {
     /// Verifies a header.
     ///
     /// # Errors
     /// As [`Untrusted::verify`]; those of key files and models.
     pub(crate) fn verify(&self, untrusted: Untrusted, common: &Common) -> Result<Judged> {
+        self.judge(&untrusted, common)?.verify(untrusted)
+    }
+
+    /// Who judges this capsule and its ancestors.
+    ///
+    /// # Errors
+    /// Those of key files and models.
+    pub(crate) fn judge(&self, untrusted: &Untrusted, common: &Common) -> Result<Judge<'_>> {
         let now = self.at.unwrap_or_else(time::now);
         let trust = self.trust.load(now)?;
         let profile = self
@@ -148,29 +169,50 @@ impl PolicyArgs {
         // the rope below is compared with the manifest of the same signed bytes.
         let runtime = untrusted.outline().map(|outline| outline.runtime);
         let runtime = runtime.map_or(String::new(), |[name, ..]| name);
-        let rope = profile.as_ref().map(|profile| profile.rope_in(&runtime));
-        let mut expected = match (&profile, &rope) {
+        Ok(Judge {
+            args: self,
+            rope: profile.as_ref().map(|profile| profile.rope_in(&runtime)),
+            raw: runtime == "raw",
+            trust,
+            profile,
+            now,
+        })
+    }
+}
+
+impl Judge<'_> {
+    /// The policy that the arguments make.
+    pub(crate) fn policy(&self) -> Policy<'_> {
+        let args = self.args;
+        let mut expected = match (&self.profile, &self.rope) {
             (Some(profile), Some(rope)) => Expected::of(&profile.model, &profile.tokenizer, rope),
             _ => Expected::danger_any_model(),
         };
         // raw capsules hold whatever tensors a file had: their roles and layers mean nothing
-        if let Some(profile) = profile.as_ref().filter(|_| runtime != "raw") {
+        if let Some(profile) = self.profile.as_ref().filter(|_| !self.raw) {
             expected.banks = profile.needed_banks();
             expected.layers = profile.needed_layers();
         }
-        expected.runtime.clone_from(&self.runtime);
-        let policy = Policy {
-            audiences: self.audience.clone(),
-            subject: self.subject.clone(),
-            organisation: self.org.clone(),
-            scope: self.scope.clone(),
-            max_lifetime: self.max_lifetime,
-            ..Policy::new(&trust, now, "", expected)
-        };
+        expected.runtime.clone_from(&args.runtime);
+        Policy {
+            audiences: args.audience.clone(),
+            subject: args.subject.clone(),
+            organisation: args.org.clone(),
+            scope: args.scope.clone(),
+            max_lifetime: args.max_lifetime,
+            ..Policy::new(&self.trust, self.now, "", expected)
+        }
+    }
+
+    /// Verifies a header.
+    ///
+    /// # Errors
+    /// As [`Untrusted::verify`].
+    pub(crate) fn verify(&self, untrusted: Untrusted) -> Result<Judged> {
         Ok(Judged {
-            verified: untrusted.verify(&policy)?,
-            now,
-            model_compared: profile.is_some(),
+            verified: untrusted.verify(&self.policy())?,
+            now: self.now,
+            model_compared: self.profile.is_some(),
         })
     }
 }

@@ -28,6 +28,7 @@ mod placement;
 mod plan;
 mod profile;
 mod raw;
+mod reseal;
 mod residue;
 mod safetensors;
 mod seal;
@@ -49,6 +50,7 @@ pub use profile::{
     HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,
     hadamard_block, inverse_frequencies, model_id, weights_digest,
 };
+pub use reseal::{as_sealed, reopen};
 pub use residue::{Skeleton, residue};
 pub use seal::{SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};

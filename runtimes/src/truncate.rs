@@ -12,8 +12,9 @@ use kvcap::{Bank, Code, Error, Result, Rows, WriteAt};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape};
 
 use crate::{
-    RuntimeKind,
+    Hints, RuntimeKind,
     file::{overflow, product, read_at, size},
+    parse,
     state::{Order, Placed, Placement, ReadAt, State},
 };
 
@@ -25,7 +26,7 @@ struct Edit {
 }
 
 /// Writes the first `tokens` positions of `state`, read from `file`, as a state file of the same runtime
-/// and format into `out`, which is empty.
+/// and format into `out`, which is empty; gives that state.
 ///
 /// # Errors
 /// KVC-810 naming the bank that makes a rewind invalid (a recurrent state, a sliding window, rows in
@@ -37,7 +38,7 @@ pub fn truncate_state(
     file: &dyn ReadAt,
     tokens: u64,
     out: &File,
-) -> Result<()> {
+) -> Result<State> {
     check(state, tokens)?;
     let banks = state
         .banks
@@ -66,6 +67,7 @@ pub fn truncate_state(
         }
     };
     let places = write_residue(state, file, &cut, &edits, out)?;
+    let described: Vec<Bank> = cut.iter().map(|placed| placed.bank.clone()).collect();
     let mut frame = Vec::new();
     for ((from, mut to), offsets) in banks.iter().zip(cut).zip(places) {
         for (part, offset) in to.parts.iter_mut().zip(offsets) {
@@ -76,7 +78,7 @@ pub fn truncate_state(
             to.write_frame(out, index, &frame)?;
         }
     }
-    Ok(())
+    parse(kind, out, Hints::Banks(&described))
 }
 
 /// A rewind is valid where every bank keeps every position.

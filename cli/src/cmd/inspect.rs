@@ -158,7 +158,7 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
     report.row("wrapped for", outline.recipients.join(", "));
 }
 
-fn statements(claims: &Claims, outline: &Outline) -> Value {
+pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
     let terms = &claims.terms;
     let [model, weights, config, name] = &outline.model;
     let [vocab, version, pre_tokenizer] = &outline.tokenizer;

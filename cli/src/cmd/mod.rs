@@ -1,12 +1,15 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod demo;
 mod demo_forge;
+pub(crate) mod diff;
 pub(crate) mod inspect;
 mod inspect_banks;
 pub(crate) mod keygen;
+pub(crate) mod log;
 pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
@@ -16,10 +19,12 @@ pub(crate) mod registry;
 mod registry_show;
 mod reissue;
 pub(crate) mod renew;
+mod reseal;
 pub(crate) mod rewrap;
 pub(crate) mod seal;
 mod seal_report;
 pub(crate) mod selftest;
+pub(crate) mod truncate;
 pub(crate) mod verify;
 
 use kvcap::Result;
@@ -44,6 +49,10 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Open(args) => open::run(args, common),
         Verb::Renew(args) => renew::run(args),
         Verb::Rewrap(args) => rewrap::run(args),
+        Verb::Compact(args) => compact::run(args, common),
+        Verb::Truncate(args) => truncate::run(args, common),
+        Verb::Log(args) => log::run(args),
+        Verb::Diff(args) => diff::run(args),
         Verb::Receipt(args) => receipt::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Registry(args) => registry::run(args),

@@ -2,12 +2,13 @@
 
 use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
 
-use kvcap::{Code, Error, Opened, Result, Stream};
+use kvcap::{Chain, Code, Error, Members, Opened, OpenedChain, Result, Stream};
 use kvcap_runtimes::{Selection, check_quality, extract, open_state};
 
 use super::open_target::TargetArgs;
 use crate::{
     args::{Common, Threads, range},
+    chain::{self, ChainArgs},
     input::{self, Capsule},
     keys,
     output::{self, Output, Readers},
@@ -23,7 +24,7 @@ const STEP: u64 = 1 << 20;
 ///
 /// Writes the runtime's own state file again, or one section of the capsule. Every byte is checked
 /// before it is written, and the output appears only once all of it is: a refused capsule leaves
-/// nothing behind. The state is readable by its owner alone (0600).
+/// nothing behind. An increment opens with the capsules that it continues. The state is readable by its owner alone (0600).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The capsule; - for stdin
@@ -56,6 +57,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "A..B", conflicts_with = "section", value_parser = range::<u64>)]
     positions: Option<Range<u64>>,
     #[command(flatten)]
+    chain: ChainArgs,
+    #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
     target: TargetArgs,
@@ -73,16 +76,22 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     }
     let tokens = args.tokens.as_deref().map(input::tokens).transpose()?;
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
-    let judged = args.policy.verify(untrusted, common)?;
+    let judge = args.policy.judge(&untrusted, common)?;
+    let judged = judge.verify(untrusted)?;
     let mut report = Report::new();
     judged.describe(&mut report);
     let single_use = judged.verified.manifest().claims.terms.single_use;
     // before the body is asked for: an output that cannot be made is known early
     let output = Output::create(&args.output, args.force, Readers::Owner)?;
     let source = body.fetch(judged.verified.file_len())?;
-    let opened = judged.verified.open(source, &key)?;
+    let chain = Chain::new(judged.verified, source);
+    let chain = args
+        .chain
+        .complete(&args.capsule, chain, &judge.policy(), |file| file)?;
+    chain::describe(&chain, &mut report);
+    let opened = chain.open(std::slice::from_ref(&key))?;
     if let Some(tokens) = &tokens {
-        opened.check_prompt(tokens)?;
+        opened.tip().check_prompt(tokens)?;
     }
     report.row(
         "prompt",
@@ -103,7 +112,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     }
     let started = Instant::now();
     let written = match &args.section {
-        Some(name) => section(&opened, name, &output)?,
+        Some(name) => section(opened.tip(), name, &output)?,
         None if args.layers.is_some() || args.positions.is_some() => {
             let selection = Selection {
                 layers: args.layers.clone(),
@@ -137,19 +146,25 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 impl Args {
     fn state(
         &self,
-        opened: &Opened<File>,
+        opened: &OpenedChain<File>,
         output: &Output,
         common: &Common,
         report: &mut Report,
     ) -> Result<u64> {
-        let plain = opened.manifest().context.banks();
-        let plain = plain.filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
+        let members = opened.ancestors().iter().chain([opened.tip()]);
+        let plain = members
+            .flat_map(|member| member.manifest().context.banks())
+            .filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
         let bar = progress::bar(common, "open", plain.sum());
         let mut told = |done| bar.inc(done);
         let written = match self.target.any() {
+            true if !opened.ancestors().is_empty() => {
+                let what = "a chain is not converted: kvcap compact makes one capsule of it";
+                Err(Error::new(Code::StateUnsupported, what))
+            }
             true => self
                 .target
-                .write(opened, output.file(), common, report, &mut told),
+                .write(opened.tip(), output.file(), common, report, &mut told),
             false => open_state(opened, output.file(), self.threads.workers(), &mut told),
         };
         bar.finish_and_clear();

@@ -1,22 +1,28 @@
 //! `kvcap seal`: a runtime's state file into a capsule.
 
-use std::{fs::File, path::PathBuf, time::Instant};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use clap::ValueEnum;
 use kvcap::{
-    CaptureFlags, Code, Error, MAX_LIFETIME, PrefixValue, Result, SectionKind, Suite, Terms,
-    binding::Digest,
+    CaptureFlags, Chain, Code, Error, MAX_LIFETIME, OpenedChain, Policy, PrefixValue, Result,
+    SectionKind, SigningKey, Suite, Terms, TrustedKey, WrappingKey, binding::Digest,
 };
 use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_runtimes::{
-    Capture, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, State,
-    detect, parse, seal_state,
+    Capture, Continued, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind,
+    RuntimeOptions, State, detect, parse, seal_state,
 };
 
 use crate::{
     args::{Common, Threads, duration, instant},
+    chain::ChainArgs,
     cmd::seal_report,
-    input, keys,
+    input::{self, Capsule},
+    keys,
     output::{self, Output, Readers},
     policy::ModelArgs,
     progress,
@@ -124,6 +130,19 @@ pub(crate) struct Args {
     /// Let anyone recognise the prompt, for start states that everyone shares
     #[arg(long)]
     public_prefix: bool,
+    /// A capsule that the state goes on from: only what is new is sealed, once the rest is seen to be
+    /// the same. Its ancestors are found in its folder, or where --chain says
+    #[arg(long, value_name = "CAPSULE")]
+    parent: Option<PathBuf>,
+    #[command(flatten)]
+    chain: ChainArgs,
+    /// A further public key that may have signed the parent: a KEY.pub file, or the key's text
+    /// [default: the signing key's own]
+    #[arg(long, value_name = "PUB", requires = "parent")]
+    trust: Vec<String>,
+    /// A curated start state that many sessions continue: has no subject
+    #[arg(long, conflicts_with = "subject")]
+    base: bool,
     /// The conversation, sealed beside the state
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -176,7 +195,11 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let state = args
         .parse(&source, &profile)
         .map_err(|error| input::at(error, &args.state))?;
-    let capture = args.capture(&state, &options)?;
+    let mut capture = args.capture(&state, &options)?;
+    if let Some(parent) = &args.parent {
+        let opened = args.opened(parent, &terms, &signer, &wrapping)?;
+        capture.lineage.continued = Some(Continued::check(&state, &source, &opened, &mut |_| {})?);
+    }
 
     let output = Output::create(&args.output, args.force, Readers::Umask)?;
     let plain = state.banks.iter().filter_map(|placed| {
@@ -268,6 +291,29 @@ impl Args {
         })
     }
 
+    /// The chain that the state goes on from, for whom the new capsule will be.
+    fn opened(
+        &self,
+        parent: &Path,
+        terms: &Terms,
+        signer: &SigningKey,
+        keys: &[WrappingKey],
+    ) -> Result<OpenedChain<File>> {
+        let (untrusted, body) = Capsule::read(parent)?.split();
+        let mut trust = keys::trust(&self.trust)?;
+        let own = signer.public();
+        if trust.ids().all(|id| id != own.id()) {
+            trust.add(TrustedKey::new(own))?;
+        }
+        let policy = Policy::danger_as_stated(&trust, terms.issued_at, terms);
+        let of = |error| input::at(error, parent);
+        let verified = untrusted.verify(&policy).map_err(of)?;
+        let source = body.fetch(verified.file_len())?;
+        let chain = Chain::new(verified, source);
+        let chain = self.chain.complete(parent, chain, &policy, |file| file)?;
+        chain.open(keys).map_err(of)
+    }
+
     fn capture(&self, state: &State, options: &RuntimeOptions) -> Result<Capture> {
         let mut sections = Vec::new();
         for (kind, path) in [
@@ -296,7 +342,10 @@ impl Args {
                 quantized_attention: unusual(Unusual::QuantizedAttention),
             },
             context_length: options.ctx_size.unwrap_or(0),
-            lineage: Lineage::default(),
+            lineage: Lineage {
+                continued: None,
+                base: self.base,
+            },
         })
     }
 

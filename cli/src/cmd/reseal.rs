@@ -1,0 +1,182 @@
+//! What `compact` and `truncate` share: a capsule opened with its ancestors, and sealed again as one.
+
+use std::{fs::File, path::PathBuf, time::Instant};
+
+use clap::ValueEnum;
+use kvcap::{
+    Chain, Code, Error, Members, Opened, OpenedChain, Policy, Result, SigningKey, Terms,
+    WrappingKey,
+};
+use kvcap_codecs::Preset;
+use kvcap_runtimes::{Encoding, State, as_sealed, seal_state};
+
+use crate::{
+    args::{Common, Threads, duration},
+    chain::ChainArgs,
+    cmd::seal_report,
+    input::{self, Capsule},
+    keys,
+    output::{self, Output, Readers},
+    progress,
+    report::Report,
+    time,
+};
+
+/// The capsule, and who seals it again.
+#[derive(Debug, clap::Args)]
+pub(super) struct ResealArgs {
+    /// The capsule; - for stdin
+    capsule: PathBuf,
+    /// The capsule to write; - for stdout
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+    /// Replace OUT if it exists
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    chain: ChainArgs,
+    /// A public key that may have signed it: a KEY.pub file, or the key's text
+    #[arg(long, value_name = "PUB", required = true)]
+    trust: Vec<String>,
+    /// The issuer's secret signing key's file
+    #[arg(long, value_name = "KEY")]
+    sign_key: PathBuf,
+    /// A secret wrapping key's file: what opens the capsules, and will open the new one. Several may be
+    /// given
+    #[arg(long, value_name = "KEY", required = true)]
+    wrap_key: Vec<PathBuf>,
+    /// A shorter life than the old capsules have left
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    ttl: Option<u64>,
+    /// How banks are encoded. What was sealed with loss is kept as it opens: exact adds none
+    #[arg(long, value_enum, default_value = "exact")]
+    encoding: Encode,
+    /// Compress exact banks without loss. Their lengths then tell how repetitive the state is
+    #[arg(long)]
+    compress: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Encode {
+    Exact,
+    Q8,
+    K8v4,
+    Q4,
+    Q4k,
+}
+
+/// An opened chain, and what its new capsule is sealed with.
+pub(super) struct Ready {
+    pub(super) opened: OpenedChain<File>,
+    /// The tip's terms, ending with the first of the chain.
+    terms: Terms,
+    signer: SigningKey,
+    keys: Vec<WrappingKey>,
+}
+
+impl ResealArgs {
+    /// Verifies and opens. For whom the capsule is was the issuer's to say.
+    pub(super) fn ready(&self) -> Result<Ready> {
+        output::check_absent(&self.output, self.force)?;
+        let signer = keys::signing(&self.sign_key)?;
+        let keys = keys::wrapping(&self.wrap_key)?;
+        let trust = keys::trust(&self.trust)?;
+        let now = time::now();
+        let (untrusted, body) = Capsule::read(&self.capsule)?.split();
+        let policy = Policy::danger_as_stated(&trust, now, &untrusted.claims().terms.clone());
+        let of = |error| input::at(error, &self.capsule);
+        let verified = untrusted.verify(&policy).map_err(of)?;
+        let old = verified.manifest().claims.terms.clone();
+        let source = body.fetch(verified.file_len())?;
+        let chain = Chain::new(verified, source);
+        let chain = self
+            .chain
+            .complete(&self.capsule, chain, &policy, |file| file)?;
+        // no longer than the capsules it is made of, nor can it be renewed for longer
+        let caps = chain
+            .members()
+            .map(|(member, _)| member.manifest().claims.terms.renewal_cap());
+        let cap = caps.min().unwrap_or(0);
+        let left = chain.expires();
+        let expires = self
+            .ttl
+            .map_or(left, |ttl| left.min(now.saturating_add(ttl)));
+        let terms = Terms {
+            expires,
+            not_before: old.not_before.min(now),
+            issued_at: now,
+            renew_until: Some(cap.max(expires)),
+            ..old
+        };
+        Ok(Ready {
+            opened: chain.open(&keys)?,
+            terms,
+            signer,
+            keys,
+        })
+    }
+
+    pub(super) fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    /// Seals `state`, whose bytes are in `file`, as what the tip says it is.
+    pub(super) fn seal(
+        &self,
+        ready: &Ready,
+        state: &State,
+        file: &File,
+        common: &Common,
+    ) -> Result<Report> {
+        let started = Instant::now();
+        let tip: &Opened<File> = ready.opened.tip();
+        if tip.manifest().claims.terms.single_use {
+            let what = "what may be used once only is not sealed again";
+            return Err(Error::new(Code::LocalUsage, what));
+        }
+        let (profile, capture) = as_sealed(tip, state)?;
+        let output = Output::create(&self.output, self.force, Readers::Umask)?;
+        let plain = state.banks.iter().filter_map(|placed| {
+            let bank = &placed.bank;
+            bank.shape.plain_len(bank.dtype)
+        });
+        let bar = progress::bar(common, "seal", plain.sum());
+        let sealed = seal_state(
+            output.file(),
+            state,
+            file,
+            &profile,
+            self.encoding(),
+            capture,
+            ready.terms.clone(),
+            &ready.signer,
+            &ready.keys.iter().collect::<Vec<_>>(),
+            self.threads.workers(),
+            &mut |done| bar.inc(done),
+        );
+        bar.finish_and_clear();
+        let (_, sealed) = sealed?;
+        output.commit()?;
+        let mut report = seal_report::of(state, &sealed, &profile, &ready.terms, started.elapsed());
+        report.row("written", self.output.display());
+        report.fact("output", self.output.display().to_string());
+        report.fact("chain", ready.opened.ancestors().len() + 1);
+        Ok(report)
+    }
+
+    fn encoding(&self) -> Encoding {
+        let preset = match self.encoding {
+            Encode::Exact => Preset::Exact,
+            Encode::Q8 => Preset::Q8,
+            Encode::K8v4 => Preset::K8V4,
+            Encode::Q4 => Preset::Q4,
+            Encode::Q4k => Preset::Q4k,
+        };
+        Encoding {
+            compress: self.compress,
+            ..Encoding::of(preset)
+        }
+    }
+}
