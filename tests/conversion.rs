@@ -8,5 +8,7 @@ mod support;
 
 mod conversion {
     mod elements;
+    mod equivalence;
+    mod models;
     mod runtimes;
 }

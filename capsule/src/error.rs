@@ -100,6 +100,8 @@ codes! {
     BindingPositions 606 "binding.positions" Refused "the positions are not those expected";
     BindingBankMissing 607 "binding.bank_missing" Refused "a bank that the model needs is not in the capsule";
     BindingRuntime 608 "binding.runtime" Refused "the capsule was made by another runtime or version";
+    BindingEquivalence 609 "binding.equivalence" Refused "the statement of equivalence is about other models";
+    BindingStatement 610 "binding.statement" Malformed "a statement about models is malformed";
     LineageParentAbsent 701 "lineage.parent_absent" Refused "the parent capsule is not at hand";
     LineageParentDigest 702 "lineage.parent_digest" Refused "the parent is not the capsule that was meant";
     LineagePositions 703 "lineage.positions" Refused "the positions do not continue the parent's";
@@ -137,6 +139,7 @@ codes! {
     ModelMalformed 930 "model.malformed" Malformed "a model file is malformed";
     ModelUnsupported 931 "model.unsupported" Refused "the model uses something that a capsule cannot bind";
     ModelMissing 932 "model.missing" Io "the model folder lacks a needed file";
+    ModelUnequal 933 "model.unequal" Refused "the two models are not the same";
     LocalIo 940 "local.io" Io "a file could not be read or written";
     LocalExists 941 "local.exists" Io "the output exists already";
     LocalKeyMalformed 942 "local.key_malformed" Usage "a key file is malformed";

@@ -58,6 +58,7 @@ mod chain;
 mod cose;
 mod cut;
 mod envelope;
+mod equivalence;
 mod error;
 pub mod hazmat;
 mod io;
@@ -112,6 +113,8 @@ pub use manifest::{
 };
 // measuring
 pub use steps::ChunkSteps;
+// models in two formats
+pub use equivalence::Equivalence;
 // errors and access
 pub use error::{Code, Error, Outcome, Result};
 pub use io::{ReadAt, WriteAt};

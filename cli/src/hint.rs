@@ -79,6 +79,9 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::BindingLayout | Code::BindingRuntime => {
             "restore it with the runtime, version and settings that saved it"
         }
+        Code::BindingEquivalence | Code::BindingStatement => {
+            "give the statement of the two models' equivalence; kvcap model-id --equate makes it"
+        }
         Code::BindingPrefix => {
             "this is the state of another prompt: compute it anew, or find its own capsule"
         }
@@ -135,6 +138,7 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::ModelMissing => {
             "give the folder with config.json, tokenizer.json and the weights, a gguf file, or a .kvid"
         }
+        Code::ModelUnequal => "their states do not fit each other: compute the state anew",
         Code::LocalIo => "check the path, its permissions and the space on the disk",
         Code::LocalExists => "choose another name, or overwrite with --force",
         Code::LocalKeyMalformed => {

@@ -145,6 +145,15 @@ pub(crate) struct Judge<'a> {
 }
 
 impl PolicyArgs {
+    /// Whom to trust, and as of when.
+    ///
+    /// # Errors
+    /// Those of key files and registries.
+    pub(crate) fn trusted(&self) -> Result<(Trust, u64)> {
+        let now = self.at.unwrap_or_else(time::now);
+        Ok((self.trust.load(now)?, now))
+    }
+
     /// Verifies a header.
     ///
     /// # Errors
@@ -158,8 +167,7 @@ impl PolicyArgs {
     /// # Errors
     /// Those of key files and models.
     pub(crate) fn judge(&self, untrusted: &Untrusted, common: &Common) -> Result<Judge<'_>> {
-        let now = self.at.unwrap_or_else(time::now);
-        let trust = self.trust.load(now)?;
+        let (trust, now) = self.trusted()?;
         let profile = self
             .model
             .as_deref()

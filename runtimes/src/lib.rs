@@ -47,8 +47,8 @@ pub use kind::{RuntimeKind, detect, parse};
 pub use open::{OpenReport, open_state};
 pub use plan::{Capture, Choice, Lineage, Plan, Prompt, Source};
 pub use profile::{
-    HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile, attention_factor,
-    hadamard_block, inverse_frequencies, model_id, weights_digest,
+    Equated, HashCache, ModelProfile, Progress, RuntimeOptions, ScalingKind, WeightsFile,
+    attention_factor, equate, hadamard_block, inverse_frequencies, model_id, weights_digest,
 };
 pub use reseal::{as_sealed, reopen};
 pub use residue::{Skeleton, residue};

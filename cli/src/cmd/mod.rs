@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 mod demo_forge;
 pub(crate) mod diff;
+mod equate;
 pub(crate) mod inspect;
 mod inspect_banks;
 pub(crate) mod keygen;

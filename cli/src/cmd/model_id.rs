@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kvcap::Result;
 
+use super::equate::EquateArgs;
 use crate::{
     args::Common,
     output::{self, Readers},
@@ -19,10 +20,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Model folder, GGUF file or .kvid file
-    path: PathBuf,
+    #[arg(required_unless_present = "equate")]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    equate: EquateArgs,
     #[command(flatten)]
     model: ModelArgs,
-    /// Write a .kvid file; - for stdout
+    /// Write a .kvid file, or the statement; - for stdout
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Replace FILE if it exists
@@ -36,7 +40,10 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     if let Some(path) = &args.output {
         output::check_absent(path, args.force)?;
     }
-    let profile = args.model.read(&args.path, common)?;
+    let Some(path) = &args.path else {
+        return args.equate.run(args.output.as_deref(), args.force, common);
+    };
+    let profile = args.model.read(path, common)?;
     if let Some(path) = &args.output {
         output::write(
             path,

@@ -162,9 +162,14 @@ impl Args {
                 let what = "a chain is not converted: kvcap compact makes one capsule of it";
                 Err(Error::new(Code::StateUnsupported, what))
             }
-            true => self
-                .target
-                .write(opened.tip(), output.file(), common, report, &mut told),
+            true => self.target.write(
+                opened.tip(),
+                output.file(),
+                || self.policy.trusted(),
+                common,
+                report,
+                &mut told,
+            ),
             false => open_state(opened, output.file(), self.threads.workers(), &mut told),
         };
         bar.finish_and_clear();

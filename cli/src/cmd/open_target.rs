@@ -3,13 +3,13 @@
 use std::{fs::File, path::PathBuf};
 
 use clap::{Args, builder::BoolishValueParser};
-use kvcap::{Code, Error, Opened, Result};
+use kvcap::{Code, Equivalence, Error, Opened, Purpose, Result, Trust, TrustedKey};
 use kvcap_runtimes::{
     Elements, HashCache, ModelProfile, OpenReport, RuntimeKind, RuntimeOptions, Target,
     TargetRuntime, open_as,
 };
 
-use crate::{args::Common, progress, report::Report};
+use crate::{args::Common, input, keys, progress, report::Report};
 
 /// As which state.
 #[derive(Debug, Args)]
@@ -35,8 +35,15 @@ pub(crate) struct TargetArgs {
     /// Whether llama.cpp runs with flash attention; without, it keeps values by channel
     #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
     flash_attn: Option<bool>,
+    /// A statement that the target's model and the capsule's are one: kvcap model-id --equate makes it
+    #[arg(long, value_name = "FILE", requires = "to")]
+    equivalence: Option<PathBuf>,
+    /// A public key that is trusted to vouch for models: a KEY.pub file, or the key's text. A registry
+    /// given to --trust names such keys as well
+    #[arg(long, value_name = "PUB", requires = "equivalence")]
+    vouched_by: Vec<String>,
     /// Write it for another model than the capsule's though nobody vouches that they are one
-    #[arg(long, requires = "to")]
+    #[arg(long, requires = "to", conflicts_with = "equivalence")]
     danger_unequal_models: bool,
 }
 
@@ -49,14 +56,16 @@ impl TargetArgs {
             || self.flash_attn.is_some()
     }
 
-    /// Writes the state, once the target's model is known to be the capsule's.
+    /// Writes the state, once the target's model is known to be the capsule's; `vouchers` are asked for
+    /// where a statement says so, with the time of judgement.
     ///
     /// # Errors
-    /// As [`open_as`]; 601 for another model.
+    /// As [`open_as`] and [`Equivalence::verify`]; 601 for another model, 609 for a statement about others.
     pub(crate) fn write(
         &self,
         opened: &Opened<File>,
         out: &File,
+        vouchers: impl FnOnce() -> Result<(Trust, u64)>,
         common: &Common,
         report: &mut Report,
         progress: &mut dyn FnMut(u64),
@@ -64,7 +73,7 @@ impl TargetArgs {
         let options = RuntimeOptions::parse(&self.target_opt)?;
         let profile = self.profile(&options, common)?;
         if let Some(profile) = &profile {
-            self.check_model(opened, profile, report)?;
+            self.check_model(opened, profile, vouchers, report)?;
         }
         let runtime = self
             .to
@@ -102,13 +111,28 @@ impl TargetArgs {
         &self,
         opened: &Opened<File>,
         profile: &ModelProfile,
+        vouchers: impl FnOnce() -> Result<(Trust, u64)>,
         report: &mut Report,
     ) -> Result<()> {
         let (sealed, target) = (opened.manifest().context.model.id, profile.model.id);
-        let vouched = match self.danger_unequal_models {
+        let vouched = match &self.equivalence {
             _ if sealed == target => "the capsule's own".to_owned(),
-            true => "not the capsule's, and nobody vouches for it".to_owned(),
-            false => {
+            Some(path) => {
+                let bytes = input::small(path, 1 << 16)?;
+                let (trust, now) = vouchers()?;
+                let vouched = Equivalence::verify(&bytes, &self.named(trust)?, now)
+                    .and_then(|statement| statement.check(sealed, target).map(|()| statement))
+                    .map_err(|error| error.at(path.display()))?;
+                format!(
+                    "the capsule's in another format: issuer {:?}, key {}",
+                    vouched.issuer(),
+                    vouched.key()
+                )
+            }
+            None if self.danger_unequal_models => {
+                "not the capsule's, and nobody vouches for it".to_owned()
+            }
+            None => {
                 let what =
                     "the target's model has another id, and nobody vouches that it is the same";
                 return Err(Error::new(Code::BindingModel, what).sides(sealed, target));
@@ -118,6 +142,22 @@ impl TargetArgs {
         report.fact("target_model", target.to_string());
         report.fact("target_vouched", vouched);
         Ok(())
+    }
+
+    /// Whom the command line names for statements about models, else `trust`, where a registry may. A key
+    /// that is trusted with capsules vouches for nothing else.
+    fn named(&self, trust: Trust) -> Result<Trust> {
+        let mut named = Trust::none();
+        for key in &self.vouched_by {
+            named.add(TrustedKey {
+                purpose: Purpose::Statements,
+                ..TrustedKey::new(keys::public(key)?)
+            })?;
+        }
+        match self.vouched_by.is_empty() {
+            true => Ok(trust),
+            false => Ok(named),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{attention_factor, inverse_frequencies};
 
 /// What is to be done to each row of a bank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
+pub(crate) struct Change {
     /// Block of the Hadamard rotation that is on the rows.
     undo: usize,
     /// Elements whose pairing changes, and what it becomes.
@@ -26,7 +26,7 @@ impl Change {
     /// # Errors
     /// KVC-603 where they do not turn keys by the same angles; KVC-922 for multi-axis positions and other
     /// bases that no conversion serves.
-    pub(super) fn between(
+    pub(crate) fn between(
         role: Role,
         dim: u64,
         old: Option<&Rope>,

@@ -17,7 +17,7 @@ use kvcap::{
 };
 use kvcap_codecs::{BankShape, Codec, Dtype};
 
-use basis::Change;
+pub(crate) use basis::Change;
 pub use elements::Elements;
 use elements::{Recast, Stages, floats};
 use layers::{Layer, refused};

@@ -78,7 +78,8 @@ fn parse(folder: &Path, name: &str, limit: u64) -> Result<Value> {
     json::parse(&read_small(&folder.join(name), limit)?).map_err(|error| error.at(name))
 }
 
-fn object(folder: &Path, name: &str) -> Result<Map> {
+/// A file of the folder that holds one JSON object.
+pub(super) fn object(folder: &Path, name: &str) -> Result<Map> {
     match parse(folder, name, SMALL)? {
         Value::Map(members) => Ok(members),
         _ => Err(malformed("the file is not an object").at(name)),
@@ -105,7 +106,7 @@ fn config_digest(mut config: Map) -> Digest {
 }
 
 /// The shards that the index names, or the one file.
-fn weights(folder: &Path) -> Result<Vec<Source>> {
+pub(super) fn weights(folder: &Path) -> Result<Vec<Source>> {
     let index = "model.safetensors.index.json";
     let names: BTreeSet<String> = if folder.join(index).exists() {
         let members = object(folder, index)?;

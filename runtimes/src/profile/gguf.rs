@@ -72,18 +72,21 @@ const F32: u32 = 0;
 /// What a GGUF file says before its tensor data.
 #[derive(Clone, Debug)]
 pub(super) struct Header {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) metadata: Map,
-    tensors: Vec<Tensor>,
+    pub(super) tensors: Vec<Tensor>,
 }
 
 #[derive(Clone, Debug)]
-struct Tensor {
-    name: String,
-    elements: u64,
-    kind: u32,
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) elements: u64,
+    /// Elements of a row.
+    pub(super) row: u64,
+    /// The element type's number.
+    pub(super) kind: u32,
     /// From the beginning of the file.
-    offset: u64,
+    pub(super) offset: u64,
 }
 
 impl Header {
@@ -244,6 +247,7 @@ fn tensors(
         tensors.push(Tensor {
             name,
             elements,
+            row: dims[0],
             kind,
             offset,
         });

@@ -3,6 +3,7 @@
 
 mod cache;
 mod config;
+mod equate;
 mod families;
 mod folder;
 mod gguf;
@@ -15,6 +16,7 @@ mod kvid_scaling;
 mod options;
 mod rope;
 mod split;
+mod tensors;
 mod tokenizer;
 mod value;
 
@@ -26,6 +28,7 @@ use kvcap::{
 };
 
 pub use cache::HashCache;
+pub use equate::{Equated, equate};
 pub use hash::{Progress, WeightsFile, model_id, weights_digest};
 pub use options::{RuntimeOptions, ScalingKind, hadamard_block};
 pub use rope::{attention_factor, inverse_frequencies};

@@ -28,29 +28,9 @@ const RELEVANT: [&str; 5] = [
 
 /// Reads a GGUF file and its sibling splits; the weights are only named.
 pub(super) fn read(path: &Path) -> Result<Facts> {
-    let given = Header::read(path)?;
+    let (headers, weights) = headers(path)?;
+    let metadata = metadata(&headers);
     let place = path.display().to_string();
-    let count = Fields::new(&given.metadata, &place)
-        .u64("split.count")?
-        .unwrap_or(0)
-        .max(1);
-    let (headers, weights) = match count {
-        1 => (
-            vec![given],
-            vec![Source {
-                name: "model.gguf".to_owned(),
-                path: path.to_owned(),
-            }],
-        ),
-        count => splits(path, count)?,
-    };
-    let mut metadata = Map::new();
-    for header in &headers {
-        // The first split holds the model's metadata, the others only their number.
-        for (key, value) in &header.metadata {
-            metadata.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-    }
     let fields = Fields::new(&metadata, &place);
     let arch = fields
         .text("general.architecture")?
@@ -74,6 +54,35 @@ pub(super) fn read(path: &Path) -> Result<Facts> {
         geometry: model.geometry()?,
         config: config_digest(&metadata),
     })
+}
+
+/// The header of each split, and what its file is called in the model.
+pub(super) fn headers(path: &Path) -> Result<(Vec<Header>, Vec<Source>)> {
+    let given = Header::read(path)?;
+    let place = path.display().to_string();
+    let count = Fields::new(&given.metadata, &place)
+        .u64("split.count")?
+        .unwrap_or(0)
+        .max(1);
+    match count {
+        1 => Ok((
+            vec![given],
+            vec![Source {
+                name: "model.gguf".to_owned(),
+                path: path.to_owned(),
+            }],
+        )),
+        count => splits(path, count),
+    }
+}
+
+/// The model's metadata: those of the first split, the others hold only their number.
+pub(super) fn metadata(headers: &[Header]) -> Map {
+    let mut metadata = Map::new();
+    for (key, value) in headers.iter().flat_map(|header| &header.metadata) {
+        metadata.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    metadata
 }
 
 /// All splits by the names that llama.cpp gives them, each checked to be what its name says.
