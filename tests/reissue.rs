@@ -9,8 +9,8 @@
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use kvcap::{
-    Header, Limits, MAX_LIFETIME, Opened, Policy, Purpose, Reissuer, Renewal, Result, Rewrap,
-    SigningKey, Status, Terms, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
+    Header, Limits, MAX_LIFETIME, Opened, Policy, Purpose, Recipient, Reissuer, Renewal, Result,
+    Rewrap, SigningKey, Status, Terms, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
 };
 use kvcap_testvectors::fixture::{self, EXPIRES, ISSUED, NOW};
 
@@ -245,7 +245,7 @@ fn another_key_opens_after_rewrapping() {
     let verified = verify(&file, &fixed.trust, NOW).unwrap();
     let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let new = WrappingKey::generate().unwrap();
-    let only = [&new];
+    let only = [(&new).into()];
     let to = |keep| Rewrap {
         to: &only,
         keep,
@@ -267,13 +267,13 @@ fn another_key_opens_after_rewrapping() {
         assert_eq!(terms.renew_until, Some(ISSUED + MAX_LIFETIME));
     }
     let again = Rewrap {
-        to: &[&old],
+        to: &[(&old).into()],
         ..to(true)
     };
     assert_eq!(code(verified.rewrap(&old, &again, &fixed.by(NOW))), 808);
     assert_eq!(code(verified.rewrap(&new, &to(true), &fixed.by(NOW))), 809);
     let many: Vec<WrappingKey> = (0..16).map(|_| WrappingKey::generate().unwrap()).collect();
-    let many: Vec<&WrappingKey> = many.iter().collect();
+    let many: Vec<Recipient<'_>> = many.iter().map(Recipient::from).collect();
     for (keep, want) in [(false, 0), (true, 503)] {
         let crowd = Rewrap {
             to: &many,
@@ -296,7 +296,7 @@ fn a_header_that_grows_moves_the_body_by_pages() {
     let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let many: Vec<WrappingKey> = (0..15).map(|_| WrappingKey::generate().unwrap()).collect();
     let crowd = Rewrap {
-        to: &many.iter().collect::<Vec<_>>(),
+        to: &many.iter().map(Recipient::from).collect::<Vec<_>>(),
         keep: true,
         audience: Some("a".repeat(1024)),
     };

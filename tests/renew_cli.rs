@@ -176,3 +176,58 @@ fn a_killed_renewal_leaves_the_old_or_the_new() {
         folder.ok(&format!("verify a.kvcap {TRUST}"));
     }
 }
+
+#[test]
+fn a_public_key_is_enough_to_hand_over() {
+    let folder = Folder::sealed();
+    for kind in ["hpke", "x-wing"] {
+        let made = folder.json(&format!("keygen {kind} -o {kind}.key"));
+        assert_eq!(
+            (&made["kind"], made["secret"].as_str()),
+            (&kind.into(), Some(&*format!("{kind}.key")))
+        );
+        let line = format!(
+            "rewrap a.kvcap -f -o b.kvcap {SIGN} --wrap-key reader.key --recipient {kind}.key.pub"
+        );
+        let rewrapped = folder.json(&format!("{line} --audience partner"));
+        assert_eq!(rewrapped["recipients"][0]["type"], kind);
+        assert_eq!(rewrapped["recipients"][0]["key"], made["id"]);
+        opens(
+            &folder,
+            "b.kvcap",
+            &format!("{kind}.key"),
+            "--audience partner",
+        );
+        folder.refused(
+            &format!("open b.kvcap -o x {TRUST} --audience partner --wrap-key reader.key"),
+            809,
+            1,
+        );
+        folder.refused(&format!("{line} --recipient reader.key"), 942, 2);
+        folder.refused(&format!("{line} --wrap-key {kind}.key.pub"), 944, 2);
+        let seen = folder.ok("inspect b.kvcap").out;
+        assert!(seen.contains(&format!("({kind})")), "{seen}");
+
+        // sealed for both at once, the key given as text
+        let text = made["public_key"].as_str().unwrap();
+        folder.ok(&format!("seal state.bin -f {SEAL} --recipient {text}"));
+        opens(&folder, "a.kvcap", &format!("{kind}.key"), "");
+        opens(&folder, "a.kvcap", "reader.key", "");
+    }
+    // without a secret key of its own a sealer has nothing to commit to the prompt with
+    let only = "seal state.bin -o c.kvcap --model model --ttl 1h --sign-key issuer.key --recipient hpke.key.pub";
+    folder.refused(only, 944, 2);
+    folder.ok(&format!("{only} --public-prefix"));
+    opens(&folder, "c.kvcap", "hpke.key", "");
+    folder.refused(
+        &format!("{only} --public-prefix --recipient x-wing.key.pub -f"),
+        808,
+        3,
+    );
+    folder.refused(
+        &format!("rewrap c.kvcap -o x {SIGN} --wrap-key hpke.key --recipient x-wing.key.pub --add"),
+        808,
+        3,
+    );
+    folder.refused("keygen hpke -o hpke.key", 941, 4);
+}

@@ -5,11 +5,11 @@ use std::ops::Range;
 use crate::{
     error::{Code, Error, Result},
     io::ReadAt,
-    keys::WrappingKey,
     manifest::{BankEntry, Manifest, Parent, Stream},
     open::Opened,
     policy::Policy,
     verify::{Untrusted, Verified},
+    wrapping::WrappingKey,
 };
 
 /// A verified capsule and as many of its ancestors as are known, each verified by the same policy and

@@ -7,7 +7,7 @@ use std::fmt;
 
 use ed25519_dalek::Signer;
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::{
     binding::Digest,
@@ -34,20 +34,7 @@ pub struct SigningKey {
     key: ed25519_dalek::SigningKey,
 }
 
-/// A key that wraps content keys. Wiped when dropped; its `Debug` shows the key id alone.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct WrappingKey {
-    bytes: [u8; 32],
-}
-
-/// A tenant's key for prefix commitments (capsule-v1 §5.5). Wiped when dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct PrefixKey {
-    bytes: [u8; 32],
-}
-
 const SIGN_TEXT: &str = "KVCAP-SECRET-SIGN-1";
-const WRAP_TEXT: &str = "KVCAP-SECRET-WRAP-1";
 const PUBLIC_TEXT: &str = "kvcap-pub-1";
 
 /// The field prime 2²⁵⁵ − 19 and the group order L, little-endian.
@@ -67,7 +54,7 @@ fn less(a: &[u8], b: &[u8]) -> bool {
 }
 
 impl KeyId {
-    pub(crate) fn of(label: &str, key: &[u8; 32]) -> Self {
+    pub(crate) fn of(label: &str, key: &[u8]) -> Self {
         let [first, _] = halves(Digest::labelled(label, &[key]));
         Self(first)
     }
@@ -178,7 +165,7 @@ impl SigningKey {
     /// The one line of a key file. A secret.
     #[must_use]
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        write_text(SIGN_TEXT, &self.seed())
+        write_text(SIGN_TEXT, &*self.seed())
     }
 
     pub(crate) fn seed(&self) -> Zeroizing<[u8; 32]> {
@@ -190,80 +177,14 @@ impl SigningKey {
     }
 }
 
-impl WrappingKey {
-    /// A fresh key from the system's generator.
-    ///
-    /// # Errors
-    /// KVC-940 where the system gives no randomness.
-    pub fn generate() -> Result<Self> {
-        Ok(Self::from_bytes(*Entropy::system().secret()?))
-    }
-
-    /// The key of these bytes, which must be random.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { bytes }
-    }
-
-    /// The key's id, as in a recipient entry.
-    #[must_use]
-    pub fn id(&self) -> KeyId {
-        KeyId::of("kvcap v1 wrap key id", &self.bytes)
-    }
-
-    /// The wrapping key in a key file's text.
-    ///
-    /// # Errors
-    /// KVC-942 for another form.
-    pub fn from_text(text: &str) -> Result<Self> {
-        parse_text(text, WRAP_TEXT, "a secret wrapping key").map(|key| Self::from_bytes(*key))
-    }
-
-    /// The one line of a key file. A secret.
-    #[must_use]
-    pub fn to_secret_text(&self) -> Zeroizing<String> {
-        write_text(WRAP_TEXT, &self.bytes)
-    }
-
-    /// The prefix key that belongs to this wrapping key by default.
-    #[must_use]
-    pub fn prefix_key(&self) -> PrefixKey {
-        PrefixKey {
-            bytes: Digest::labelled("kvcap v1 prefix key", &[&self.bytes]).0,
-        }
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8; 32] {
-        &self.bytes
-    }
-}
-
-impl PrefixKey {
-    /// The key of these bytes, which must be random.
-    #[must_use]
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self { bytes }
-    }
-
-    /// The key's id, as in the manifest.
-    #[must_use]
-    pub fn id(&self) -> KeyId {
-        KeyId::of("kvcap v1 prefix key id", &self.bytes)
-    }
-
-    pub(crate) fn commit(&self, value: &Digest) -> Digest {
-        Digest(*blake3::keyed_hash(&self.bytes, &value.0).as_bytes())
-    }
-}
-
-fn checksum(tag: &str, key: &[u8; 32]) -> [u8; 4] {
+fn checksum(tag: &str, key: &[u8]) -> [u8; 4] {
     let digest = Digest::labelled("kvcap v1 key file", &[tag.as_bytes(), key]);
     let [a, b, c, d, ..] = digest.0;
     [a, b, c, d]
 }
 
-pub(crate) fn write_text(tag: &str, key: &[u8; 32]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(tag.len() + 72));
+pub(crate) fn write_text(tag: &str, key: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(tag.len() + 2 * key.len() + 8));
     text.push_str(tag);
     for byte in key.iter().chain(&checksum(tag, key)) {
         for digit in [byte >> 4, byte & 15] {
@@ -277,25 +198,22 @@ pub(crate) fn write_text(tag: &str, key: &[u8; 32]) -> Zeroizing<String> {
     text
 }
 
-pub(crate) fn parse_text(text: &str, tag: &str, kind: &'static str) -> Result<Zeroizing<[u8; 32]>> {
+pub(crate) fn parse_text<const N: usize>(
+    text: &str,
+    tag: &str,
+    kind: &'static str,
+) -> Result<Zeroizing<[u8; N]>> {
     let bad = |what: &'static str| Error::new(Code::LocalKeyMalformed, what).at(kind);
-    let mut lines = text
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return Err(bad(
-            "a key file holds exactly one line that is not a comment",
-        ));
-    };
+    let line = key_line(text)
+        .ok_or_else(|| bad("a key file holds exactly one line that is not a comment"))?;
     let Some(hex) = line.strip_prefix(tag) else {
         return Err(bad("the file holds another kind of key, or none"));
     };
     let lower = !tag.starts_with("KVCAP");
-    let mut bytes = Zeroizing::new([0_u8; 36]);
+    let mut bytes = Zeroizing::new(vec![0_u8; N + 4]);
     let digits = hex.as_bytes();
     let cased = |digit: &u8| !digit.is_ascii_alphabetic() || digit.is_ascii_lowercase() == lower;
-    if digits.len() != 72 || !digits.iter().all(cased) {
+    if digits.len() != 2 * bytes.len() || !digits.iter().all(cased) {
         return Err(bad("the key has another length or case"));
     }
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
@@ -307,13 +225,25 @@ pub(crate) fn parse_text(text: &str, tag: &str, kind: &'static str) -> Result<Ze
             })
             .ok_or_else(|| bad("the key is not hexadecimal"))?;
     }
-    let (key, check) = bytes.split_at(32);
-    let mut out = Zeroizing::new([0; 32]);
+    let (key, check) = bytes.split_at(N);
+    let mut out = Zeroizing::new([0; N]);
     out.copy_from_slice(key);
-    if !bool::from(checksum(tag, &out).ct_eq(check)) {
+    if !bool::from(checksum(tag, &*out).ct_eq(check)) {
         return Err(bad("the key's check digits are wrong"));
     }
     Ok(out)
+}
+
+/// The one line of a key file that is not a comment.
+pub(crate) fn key_line(text: &str) -> Option<&str> {
+    let mut lines = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => Some(line),
+        _ => None,
+    }
 }
 
 macro_rules! show_id {
@@ -335,19 +265,18 @@ show_id!(KeyId CapsuleId);
 
 macro_rules! debug_as_id {
     ($($name:ident |$key:ident| $id:expr;)+) => {$(
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 let $key = self;
                 write!(f, "{}({})", stringify!($name), $id)
             }
         }
     )+};
 }
+pub(crate) use debug_as_id;
 debug_as_id! {
     PublicKey |key| key.id();
     SigningKey |key| key.public().id();
-    WrappingKey |key| key.id();
-    PrefixKey |key| key.id();
 }
 
 #[cfg(test)]
@@ -355,6 +284,7 @@ mod sets;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wrapping::WrappingKey;
 
     #[test]
     fn text_forms_round_trip_and_catch_typos() {

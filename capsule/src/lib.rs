@@ -61,6 +61,7 @@ mod envelope;
 mod equivalence;
 mod error;
 pub mod hazmat;
+mod hpke;
 mod io;
 mod keys;
 mod limits;
@@ -81,15 +82,17 @@ mod table;
 mod trust;
 mod verify;
 mod workers;
+mod wrapping;
 
 // what banks are
 pub use bank::{Bank, Role, Rows};
 // keys and trust
-pub use keys::{CapsuleId, KeyId, PrefixKey, PublicKey, SigningKey, WrappingKey};
+pub use keys::{CapsuleId, KeyId, PublicKey, SigningKey};
 pub use registry::{
     Change, Listing, Mark, Registry, Revoked, RootKey, RootPublic, UntrustedRegistry,
 };
 pub use trust::{Purpose, Status, Trust, TrustedKey};
+pub use wrapping::{PrefixKey, Recipient, RecipientKey, RecipientKind, WrappingKey};
 // sealing
 pub use cut::Cut;
 pub use envelope::Terms;

@@ -16,6 +16,7 @@ use crate::{
     binding::{Digest, F64Bits, Model, Pairing, Rope, Runtime, Tokenizer},
     envelope::Claims,
     keys::KeyId,
+    wrapping::RecipientKind,
 };
 
 pub(crate) use decode::decode;
@@ -241,8 +242,10 @@ pub(crate) struct Keys {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrappedKey {
+    pub(crate) kind: RecipientKind,
     pub(crate) key: KeyId,
-    pub(crate) nonce: [u8; 24],
+    /// A nonce, or an encapsulated secret: as long as the kind says.
+    pub(crate) enc: Vec<u8>,
     pub(crate) wrapped: [u8; 48],
 }
 

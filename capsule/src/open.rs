@@ -17,12 +17,12 @@ use crate::{
     chain::parent_absent,
     error::{Code, Error, Result},
     io::{ReadAt, usize_of},
-    keys::{PrefixKey, WrappingKey},
     manifest::{Manifest, SectionKind},
     prefix::{self, PrefixValue},
     schedule::{Root, StreamKey},
     table::{Chunk, Extent, Table, place},
     verify::{Verified, check_zero},
+    wrapping::{PrefixKey, WrappingKey},
 };
 
 /// A capsule whose content key is unwrapped and the one committed to. Its banks and sections can be

@@ -38,8 +38,8 @@ pub struct Outline {
     pub context_length: u64,
     /// Layers of the model, and how many hold no state.
     pub layers: (u32, usize),
-    /// Ids of the keys that the content key is wrapped for.
-    pub recipients: Vec<String>,
+    /// Ids of the keys that the content key is wrapped for, and their kinds.
+    pub recipients: Vec<(String, &'static str)>,
     /// Lineage digest of the parent.
     pub parent: Option<String>,
     /// Whether it is a base image.
@@ -129,7 +129,7 @@ impl Outline {
                 .keys
                 .recipients
                 .iter()
-                .map(|recipient| recipient.key.to_string())
+                .map(|recipient| (recipient.key.to_string(), recipient.kind.name()))
                 .collect(),
             parent: context.parent.as_ref().map(|p| p.digest.to_string()),
             base: context.base,

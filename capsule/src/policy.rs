@@ -7,11 +7,12 @@ use crate::{
     binding::{Digest, Model, Rope, Tokenizer},
     envelope::Terms,
     error::{Code, Error, Result},
-    keys::{CapsuleId, PrefixKey},
+    keys::CapsuleId,
     limits::{Limits, MAX_LIFETIME},
     manifest::{Context, Manifest, Suite},
     prefix::{self, PrefixValue},
     trust::{Purpose, Trust, TrustedKey},
+    wrapping::PrefixKey,
 };
 
 /// The scope that restoring needs.

@@ -5,8 +5,8 @@ use subtle::ConstantTimeEq;
 use crate::{
     binding::{Digest, labelled_hasher},
     error::{Code, Error, Result},
-    keys::PrefixKey,
     manifest::Prefix,
+    wrapping::PrefixKey,
 };
 
 /// Token ids in one block of the chain.

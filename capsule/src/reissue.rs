@@ -12,7 +12,7 @@ use crate::{
     error::{Code, Error, Result},
     hazmat::Entropy,
     io::usize_of,
-    keys::{SigningKey, WrappingKey},
+    keys::SigningKey,
     limits::Limits,
     manifest::{self, Keys, Manifest, WrappedKey},
     policy::{self, Policy},
@@ -20,6 +20,7 @@ use crate::{
     recipient,
     trust::Trust,
     verify::{Untrusted, Verified},
+    wrapping::{Recipient, WrappingKey},
 };
 
 /// Who signs a new header, and by what it is judged.
@@ -50,7 +51,7 @@ pub struct Renewal {
 #[derive(Clone, Debug)]
 pub struct Rewrap<'a> {
     /// Who shall be able to open the capsule.
-    pub to: &'a [&'a WrappingKey],
+    pub to: &'a [Recipient<'a>],
     /// Whether who can open it now keeps that.
     pub keep: bool,
     /// The new audience, for a hand-over; the old one where `None`.
@@ -133,8 +134,13 @@ impl Verified {
         let Manifest { claims, keys, .. } = &self.manifest;
         let kept = keys.recipients.iter().filter(|_| rewrap.keep).cloned();
         let mut recipients: Vec<WrappedKey> = kept.collect();
-        for key in rewrap.to {
-            recipients.push(recipient::wrap(&content, key, claims.id, &mut entropy)?);
+        for to in rewrap.to {
+            recipients.push(recipient::wrap(
+                &content,
+                *to,
+                self.content_of(),
+                &mut entropy,
+            )?);
         }
         let keys = manifest::encode_keys(&Keys {
             recipients,

@@ -10,14 +10,15 @@ use crate::{
     error::{Code, Error, Result},
     hazmat::Entropy,
     io::{WriteAt, usize_of},
-    keys::{CapsuleId, SigningKey, WrappingKey},
+    keys::{CapsuleId, SigningKey},
     limits::Limits,
     manifest::{self, Context, Keys, Measured},
     prologue::{Prologue, ROW},
-    recipient,
+    recipient::{self, Of},
     schedule::{self, ContentKey, Root},
     table::{self, ROW_BYTES},
     workers::lock,
+    wrapping::Recipient,
 };
 
 /// Bytes that are added at a time.
@@ -82,7 +83,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         out: W,
         draft: Draft,
         signer: &'k SigningKey,
-        recipients: &[&WrappingKey],
+        recipients: &[impl Into<Recipient<'k>> + Copy],
     ) -> Result<Self> {
         Self::with_entropy(out, draft, signer, recipients, Entropy::system())
     }
@@ -96,7 +97,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         out: W,
         draft: Draft,
         signer: &'k SigningKey,
-        recipients: &[&WrappingKey],
+        recipients: &[impl Into<Recipient<'k>> + Copy],
         entropy: Entropy,
     ) -> Result<Self> {
         Self::with_entropy(out, draft, signer, recipients, entropy)
@@ -106,7 +107,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         out: W,
         draft: Draft,
         signer: &'k SigningKey,
-        recipients: &[&WrappingKey],
+        recipients: &[impl Into<Recipient<'k>> + Copy],
         mut entropy: Entropy,
     ) -> Result<Self> {
         let mut id = CapsuleId([0; 16]);
@@ -119,9 +120,13 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         let content = ContentKey::generate(&mut entropy)?;
         let mut salt = [0; 32];
         entropy.fill(&mut salt)?;
+        let of = Of {
+            capsule: id,
+            suite: draft.context.suite,
+        };
         let recipients = recipients
             .iter()
-            .map(|key| recipient::wrap(&content, key, id, &mut entropy))
+            .map(|to| recipient::wrap(&content, (*to).into(), of, &mut entropy))
             .collect::<Result<_>>()?;
         let ctx = schedule::context_digest(&claims, &manifest::encode_context(&draft.context)?);
         let (commitment, root) = content.derive(&salt, &ctx);

@@ -9,6 +9,7 @@ use crate::{
     envelope::{Claims, Envelope},
     error::{Code, Error, Result},
     io::{ReadAt, Sequential, usize_of},
+    keys::KeyId,
     limits::Limits,
     manifest::{self, Manifest},
     outline::Outline,
@@ -16,6 +17,7 @@ use crate::{
     prologue::{PROLOGUE, Prologue},
     schedule,
     trust::Status,
+    wrapping::RecipientKind,
 };
 
 /// A capsule's header that is well formed and within limits. Nobody has vouched for it: it can show
@@ -158,14 +160,10 @@ impl Verified {
         self.lineage
     }
 
-    /// Ids of the keys that open it.
-    #[must_use]
-    pub fn recipients(&self) -> Vec<String> {
+    /// The keys that open it, and their kinds.
+    pub fn recipients(&self) -> impl Iterator<Item = (KeyId, RecipientKind)> {
         let recipients = &self.manifest.keys.recipients;
-        recipients
-            .iter()
-            .map(|entry| entry.key.to_string())
-            .collect()
+        recipients.iter().map(|entry| (entry.key, entry.kind))
     }
 
     /// Length that the whole file has.

@@ -101,7 +101,10 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::BodyTable | Code::BodyTableRows | Code::BodyLeaf | Code::BodyChunk => {
             "the body was changed after it was sealed: fetch it again, and do not restore this one"
         }
-        Code::BodyUnwrap | Code::BodyCommitment | Code::BodyRecipient => {
+        Code::BodyRecipient => {
+            "wrap for each key once, and for hpke or for x-wing recipients, not both"
+        }
+        Code::BodyUnwrap | Code::BodyCommitment => {
             "the wrapped key is damaged or forged: have the state sealed again"
         }
         Code::BodyNoKey => "give the wrapping key that it was sealed for with --wrap-key",

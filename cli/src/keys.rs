@@ -7,7 +7,8 @@ use std::{
 };
 
 use kvcap::{
-    Code, Error, PublicKey, Result, RootKey, RootPublic, SigningKey, Trust, TrustedKey, WrappingKey,
+    Code, Error, PublicKey, Recipient, RecipientKey, Result, RootKey, RootPublic, SigningKey,
+    Trust, TrustedKey, WrappingKey,
 };
 use zeroize::Zeroizing;
 
@@ -33,6 +34,18 @@ pub(crate) fn wrapping_key(path: &Path) -> Result<WrappingKey> {
     WrappingKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
 }
 
+/// Public keys of recipients: each a file, or the key's text itself.
+pub(crate) fn recipients(keys: &[String]) -> Result<Vec<RecipientKey>> {
+    let read = |key: &String| text_of(key, RecipientKey::from_text);
+    keys.iter().map(read).collect()
+}
+
+/// Those whose secret keys are at hand, and those whose public keys are.
+pub(crate) fn all<'k>(secret: &'k [WrappingKey], public: &'k [RecipientKey]) -> Vec<Recipient<'k>> {
+    let secret = secret.iter().map(Recipient::from);
+    secret.chain(public.iter().map(Recipient::from)).collect()
+}
+
 /// The public keys that are trusted: each a file, or the key's text itself.
 pub(crate) fn trust(keys: &[String]) -> Result<Trust> {
     let mut trust = Trust::none();
@@ -48,7 +61,8 @@ pub(crate) fn trust(keys: &[String]) -> Result<Trust> {
 
 /// Whether this is a key's text, and no file's name.
 pub(crate) fn is_text(key: &str) -> bool {
-    key.starts_with("kvcap-pub-") || key.starts_with("kvcap-root-")
+    let tags = ["kvcap-pub-", "kvcap-root-", "kvcap-hpke-", "kvcap-xwing-"];
+    tags.iter().any(|tag| key.starts_with(tag))
 }
 
 /// A public key: a file, or the key's text itself.

@@ -105,7 +105,7 @@ impl Plan {
         rope: Vec<Rope>,
         choices: &[Choice],
         capture: Capture,
-        prefix_key: &PrefixKey,
+        prefix_key: Option<&PrefixKey>,
     ) -> Result<Self> {
         let mut plan = Streams::default();
         let (prefix, tokens) = prompt(state, &capture, prefix_key)?;
@@ -189,7 +189,7 @@ type Sealed<'a> = (PrefixValue, Option<&'a [u32]>);
 fn prompt<'a>(
     state: &'a State,
     capture: &'a Capture,
-    key: &PrefixKey,
+    key: Option<&PrefixKey>,
 ) -> Result<(Prefix, Option<Sealed<'a>>)> {
     let (value, ids) = match &capture.prompt {
         Prompt::DangerNone => return Ok((Prefix::None, None)),
@@ -218,9 +218,13 @@ fn prompt<'a>(
             (PrefixValue::of(ids), Some(ids))
         }
     };
-    let prefix = match capture.public_prefix {
-        true => value.public(),
-        false => value.keyed(key),
+    let prefix = match (capture.public_prefix, key) {
+        (true, _) => value.public(),
+        (false, Some(key)) => value.keyed(key),
+        (false, None) => {
+            let what = "a keyed prefix needs a recipient with a secret key";
+            return Err(Error::new(Code::LocalUsage, what));
+        }
     };
     Ok((prefix, Some((value, ids))))
 }

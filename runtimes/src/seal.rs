@@ -7,8 +7,8 @@ use std::{
 };
 
 use kvcap::{
-    Code, Cut, Draft, Error, Fallback, ReadAt, Result, Rows, Sealed, Sealer, SigningKey, Stream,
-    Terms, Turn, Workers, WrappingKey, WriteAt,
+    Code, Cut, Draft, Error, Fallback, ReadAt, Recipient, Result, Rows, Sealed, Sealer, SigningKey,
+    Stream, Terms, Turn, Workers, WriteAt,
 };
 use kvcap_codecs::{FrameQuality, Measurement};
 
@@ -35,13 +35,13 @@ pub struct SealReport {
 }
 
 /// Seals `state`, read from `file`, into `out`, which is empty; where it continues a capsule, only what
-/// is new. `progress` hears how many bytes of banks are done.
+/// is new. A keyed prefix belongs to the first recipient with a secret key. `progress` hears how many bytes of banks are done.
 ///
 /// # Errors
 /// As [`Plan::new`], [`kvcap::Manifest::check_child`], [`Sealer::new`], [`crate::Placed::read_frame`] and
 /// the codecs (KVC-901 to 905).
 #[expect(clippy::too_many_arguments, reason = "one call says it all")]
-pub fn seal_state<W: WriteAt>(
+pub fn seal_state<'r, W: WriteAt>(
     out: W,
     state: &State,
     file: &dyn ReadAt,
@@ -50,13 +50,18 @@ pub fn seal_state<W: WriteAt>(
     capture: Capture,
     terms: Terms,
     signer: &SigningKey,
-    recipients: &[&WrappingKey],
+    recipients: &[impl Into<Recipient<'r>> + Copy],
     workers: Workers,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(W, SealReport)> {
-    let first = recipients
-        .first()
-        .ok_or_else(|| Error::new(Code::LocalUsage, "a capsule needs a wrapping key"))?;
+    let recipients: Vec<Recipient<'_>> = recipients.iter().map(|to| (*to).into()).collect();
+    if recipients.is_empty() {
+        return Err(Error::new(
+            Code::LocalUsage,
+            "a capsule needs a wrapping key",
+        ));
+    }
+    let prefix_key = recipients.iter().find_map(Recipient::prefix_key);
     let leftovers = state.padding_nonzero(file)?;
     let residue = residue(state, file)?;
     let (state_len, continued) = (state.file_len, capture.lineage.continued.clone());
@@ -75,7 +80,7 @@ pub fn seal_state<W: WriteAt>(
         ropes,
         &choices,
         capture,
-        &first.prefix_key(),
+        prefix_key.as_ref(),
     )?;
     if let Some(continued) = &continued {
         continued.check_child(&terms, &plan.context)?;
@@ -86,7 +91,7 @@ pub fn seal_state<W: WriteAt>(
         extensions: Vec::new(),
     };
     let context = draft.context.clone();
-    let sealer = Sealer::new(out, draft, signer, recipients)?;
+    let sealer = Sealer::new(out, draft, signer, &recipients)?;
     let progress = Mutex::new(progress);
     let mut pieces = context.streams.iter().zip(&plan.sources);
     let mut frames: Option<(Arc<Bank<'_>>, u64)> = None;

@@ -23,6 +23,7 @@ use crate::{
     keys::KeyId,
     limits::Limits,
     prologue::{Prologue, VERSION},
+    wrapping::RecipientKind,
 };
 
 const FIELD: Code = Code::ManifestField;
@@ -216,14 +217,18 @@ fn keys(field: Field<'_>, limits: &Limits) -> Result<Keys> {
     if listed.is_empty() {
         return Err(recipients.wrong("is empty"));
     }
+    let refused = |what: &'static str| Error::new(Code::BodyRecipient, what).at("recipients");
     for (at, recipient) in listed.iter().enumerate() {
-        if listed
-            .iter()
-            .skip(at + 1)
-            .any(|other| other.key == recipient.key)
-        {
-            return Err(Error::new(Code::BodyRecipient, "a key id stands twice").at("recipients"));
+        let mut later = listed.iter().skip(at + 1);
+        if later.any(|other| other.key == recipient.key) {
+            return Err(refused("a key id stands twice"));
         }
+    }
+    let has = |kind| listed.iter().any(|recipient| recipient.kind == kind);
+    if has(RecipientKind::Hpke) && has(RecipientKind::XWing) {
+        return Err(refused(
+            "a recipient that is safe from quantum computers stands beside one that is not",
+        ));
     }
     Ok(Keys {
         salt,
@@ -233,13 +238,17 @@ fn keys(field: Field<'_>, limits: &Limits) -> Result<Keys> {
 }
 
 fn recipient(field: Field<'_>) -> Result<WrappedKey> {
-    let [kind, key, nonce, wrapped] = field.tuple()?;
-    if kind.uint()? != 1 {
-        return Err(kind.wrong("is a recipient of a type that is not known"));
+    let [number, key, enc, wrapped] = field.tuple()?;
+    let kind = RecipientKind::from_number(number.uint()?)
+        .ok_or_else(|| number.wrong("is a recipient of a type that is not known"))?;
+    let bytes = enc.bytes()?;
+    if bytes.len() != kind.enc_len() {
+        return Err(enc.wrong("is a byte string of another length"));
     }
     Ok(WrappedKey {
+        kind,
         key: KeyId(key.array_of()?),
-        nonce: nonce.array_of()?,
+        enc: bytes.to_vec(),
         wrapped: wrapped.array_of()?,
     })
 }

@@ -50,9 +50,9 @@ pub(crate) fn encode_keys(keys: &Keys) -> Result<Vec<u8>> {
 fn keys_value(keys: &Keys) -> Value {
     let recipients = keys.recipients.iter().map(|recipient| {
         array([
-            uint(1),
+            uint(recipient.kind.number()),
             bytes(recipient.key.0),
-            bytes(recipient.nonce),
+            bytes(recipient.enc.as_slice()),
             bytes(recipient.wrapped),
         ])
     });

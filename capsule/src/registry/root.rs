@@ -49,7 +49,7 @@ impl RootKey {
     /// The one line of a key file. A secret.
     #[must_use]
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        write_text(ROOT_TEXT, &self.0.seed())
+        write_text(ROOT_TEXT, &*self.0.seed())
     }
 
     pub(super) fn key(&self) -> &SigningKey {

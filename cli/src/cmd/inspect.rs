@@ -155,7 +155,20 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
         report.row("parent", parent);
     }
     report.row("suite", outline.suite);
-    report.row("wrapped for", outline.recipients.join(", "));
+    report.row("wrapped for", keys_and_kinds(&outline.recipients));
+}
+
+/// `KEY (KIND), …`
+pub(super) fn keys_and_kinds(recipients: &[(String, &str)]) -> String {
+    let shown = recipients
+        .iter()
+        .map(|(key, kind)| format!("{key} ({kind})"));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn recipients(recipients: &[(String, &str)]) -> Value {
+    let entry = |(key, kind): &(String, &str)| json!({"key": key, "type": kind});
+    recipients.iter().map(entry).collect()
 }
 
 pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
@@ -199,7 +212,7 @@ pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
         "layers": outline.layers.0,
         "stateless_layers": outline.layers.1,
         "suite": outline.suite,
-        "recipients": outline.recipients,
+        "recipients": recipients(&outline.recipients),
         "parent": outline.parent,
         "base": outline.base,
     })

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use kvcap::{KeyId, Result, RootKey, SigningKey, WrappingKey};
+use kvcap::{KeyId, RecipientKind, Result, RootKey, SigningKey, WrappingKey};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -14,14 +14,15 @@ use crate::{
 /// Makes a signing key or a wrapping key
 ///
 /// A signing key seals: its public half, KEY.pub, is for everyone who verifies (--trust). A wrapping
-/// key opens: capsules are sealed for it, and it stays with who may restore them. A root key signs key
-/// registries (kvcap registry) and is best kept offline; KEY.pub is for --registry-root. KEY is readable
-/// by its owner alone (0600); the secret is never printed.
+/// key opens: capsules are sealed for it, and it stays with who may restore them; of the kinds hpke and
+/// x-wing, the public half is enough to seal (--recipient). A root key signs key registries (kvcap
+/// registry) and is best kept offline; KEY.pub is for --registry-root. KEY is readable by its owner
+/// alone (0600); the secret is never printed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What the key is for
     kind: Kind,
-    /// Where the secret key goes; with `sign` and `root`, its public key goes to KEY.pub
+    /// Where the secret key goes; the public key, of all kinds but `wrap`, goes to KEY.pub
     #[arg(short, long, value_name = "KEY")]
     output: PathBuf,
     /// Replace a key that is there: whatever needs the old one is lost
@@ -33,8 +34,12 @@ pub(crate) struct Args {
 enum Kind {
     /// Ed25519: signs capsules
     Sign,
-    /// Wraps the content keys of capsules
+    /// Wraps the content keys of capsules, and unwraps them
     Wrap,
+    /// X25519: who has KEY.pub can seal capsules for its holder, a hand-over between operators
+    Hpke,
+    /// The same with X-Wing, ML-KEM-768 and X25519 together, against quantum computers that are to come
+    XWing,
     /// Ed25519: signs key registries
     Root,
 }
@@ -72,19 +77,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             };
             pair.write(args, &mut report)?;
         }
-        Kind::Wrap => {
-            let key = WrappingKey::generate()?;
-            let id = key.id();
-            write_secret(args, "wrapping", &id.to_string(), &key.to_secret_text())?;
-            report.row("wrapping key", id);
-            report.row(
-                "secret",
-                format_args!("{} (keep it; mode 0600)", path.display()),
-            );
-            report.fact("kind", "wrap");
-            report.fact("id", id.to_string());
-            report.fact("secret", path.display().to_string());
-        }
+        Kind::Wrap => wrapping(args, &mut report, RecipientKind::Secret)?,
+        Kind::Hpke => wrapping(args, &mut report, RecipientKind::Hpke)?,
+        Kind::XWing => wrapping(args, &mut report, RecipientKind::XWing)?,
     }
     Ok(report)
 }
@@ -111,8 +106,9 @@ impl Pair {
         let text = format!("# kvcap public {name} key {id}\n{}\n", self.public);
         output::write(&public_path, args.force, Readers::Umask, text.as_bytes())?;
         report.row(
-            match self.kind {
+            match *name {
                 "root" => "root key",
+                "wrapping" => "wrapping key",
                 _ => "signing key",
             },
             id,
@@ -132,6 +128,33 @@ impl Pair {
         report.fact("public_key", self.public.as_str());
         Ok(())
     }
+}
+
+fn wrapping(args: &Args, report: &mut Report, kind: RecipientKind) -> Result<()> {
+    let path = &args.output;
+    let key = WrappingKey::generate_of(kind)?;
+    let (id, secret) = (key.id(), key.to_secret_text());
+    if let Some(public) = key.public() {
+        let pair = Pair {
+            kind: kind.name(),
+            name: "wrapping",
+            id,
+            secret,
+            public: public.to_text(),
+            option: "--recipient",
+        };
+        return pair.write(args, report);
+    }
+    write_secret(args, "wrapping", &id.to_string(), &secret)?;
+    report.row("wrapping key", id);
+    report.row(
+        "secret",
+        format_args!("{} (keep it; mode 0600)", path.display()),
+    );
+    report.fact("kind", kind.name());
+    report.fact("id", id.to_string());
+    report.fact("secret", path.display().to_string());
+    Ok(())
 }
 
 fn write_secret(args: &Args, kind: &str, id: &str, line: &str) -> Result<()> {

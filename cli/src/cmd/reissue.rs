@@ -6,11 +6,13 @@ use kvcap::{Claims, Header, Policy, Reissuer, Result, SigningKey, Trust, Verifie
 
 use crate::{
     args::{duration, instant},
+    cmd::inspect,
     input::{Body, Capsule},
     keys,
     output::{self, Output, Readers},
     report::{Report, bytes},
     time,
+    trust::TrustArgs,
 };
 
 /// The capsule, and who signs its new header.
@@ -24,11 +26,9 @@ pub(super) struct ReissueArgs {
     /// Replace OUT if it exists
     #[arg(short, long)]
     force: bool,
-    /// A public key of the issuer: the one that has signed, and the one that will. A KEY.pub file, or
-    /// the key's text
-    #[arg(long, value_name = "PUB", required = true)]
-    trust: Vec<String>,
-    /// The secret signing key's file, of the same issuer
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// The secret signing key's file, of the same issuer: a key that --trust accepts too
     #[arg(long, value_name = "KEY")]
     sign_key: PathBuf,
     /// Longest lifetime to accept
@@ -65,8 +65,8 @@ impl ReissueArgs {
     pub(super) fn ready(&self) -> Result<Ready> {
         output::check_absent(&self.output, self.force)?;
         let signer = keys::signing(&self.sign_key)?;
-        let trust = keys::trust(&self.trust)?;
         let now = self.at.unwrap_or_else(time::now);
+        let trust = self.trust.load(now)?;
         let (untrusted, body) = Capsule::read(&self.capsule)?.split();
         let policy = Policy {
             max_lifetime: self.max_lifetime,
@@ -109,7 +109,11 @@ impl ReissueArgs {
         );
         report.row("scope", format_args!("{:?}", terms.scope));
         report.row("audience", format_args!("{:?}", terms.audience));
-        report.row("wrapped for", verified.recipients().join(", "));
+        let recipients: Vec<(String, &str)> = verified
+            .recipients()
+            .map(|(key, kind)| (key.to_string(), kind.name()))
+            .collect();
+        report.row("wrapped for", inspect::keys_and_kinds(&recipients));
         report.row(
             "written",
             format_args!("{}, {}", self.output.display(), bytes(verified.file_len())),
@@ -122,7 +126,7 @@ impl ReissueArgs {
         report.fact("renew_until", terms.renewal_cap());
         report.fact("scope", terms.scope.as_str());
         report.fact("audience", terms.audience.as_str());
-        report.fact("recipients", verified.recipients());
+        report.fact("recipients", inspect::recipients(&recipients));
         report.fact("lineage", verified.lineage().to_string());
         report.fact("output", self.output.display().to_string());
         report.fact("bytes", verified.file_len());

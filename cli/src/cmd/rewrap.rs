@@ -23,8 +23,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OLD")]
     wrap_key: PathBuf,
     /// A secret wrapping key's file: who holds it will be able to open the capsule. Several may be given
-    #[arg(long, value_name = "NEW", required = true)]
+    #[arg(long, value_name = "NEW", required_unless_present = "recipient")]
     to: Vec<PathBuf>,
+    /// A public key (keygen hpke, keygen x-wing) whose holder will be able to open the capsule: a KEY.pub
+    /// file, or the key's text
+    #[arg(long, value_name = "PUB")]
+    recipient: Vec<String>,
     /// Keep the recipients that there are
     #[arg(long)]
     add: bool,
@@ -44,9 +48,10 @@ impl Args {
 pub(crate) fn run(args: &Args) -> Result<Report> {
     let key = keys::wrapping_key(&args.wrap_key)?;
     let to = keys::wrapping(&args.to)?;
+    let public = keys::recipients(&args.recipient)?;
     let ready = args.reissue.ready()?;
     let rewrap = Rewrap {
-        to: &to.iter().collect::<Vec<_>>(),
+        to: &keys::all(&to, &public),
         keep: args.add,
         audience: args.audience.clone(),
     };

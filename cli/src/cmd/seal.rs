@@ -57,8 +57,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY")]
     sign_key: PathBuf,
     /// A secret wrapping key's file: who holds it can open the capsule. Several may be given
-    #[arg(long, value_name = "KEY", required = true)]
+    #[arg(long, value_name = "KEY", required_unless_present = "recipient")]
     wrap_key: Vec<PathBuf>,
+    /// A public key (keygen hpke, keygen x-wing) whose holder shall be able to open the capsule: a KEY.pub
+    /// file, or the key's text
+    #[arg(long, value_name = "PUB")]
+    recipient: Vec<String>,
     /// How long it is valid, from --not-before
     #[arg(long, value_name = "TIME", value_parser = duration)]
     ttl: u64,
@@ -188,6 +192,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     output::check_absent(&args.output, args.force)?;
     let signer = keys::signing(&args.sign_key)?;
     let wrapping = keys::wrapping(&args.wrap_key)?;
+    let public = keys::recipients(&args.recipient)?;
     let terms = args.terms(time::now())?;
     let options = args.model_args.options()?;
     let profile = args.model_args.read(&args.model, common)?;
@@ -217,7 +222,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         capture,
         terms.clone(),
         &signer,
-        &wrapping.iter().collect::<Vec<_>>(),
+        &keys::all(&wrapping, &public),
         args.threads.workers(),
         &mut |done| bar.inc(done),
     );

@@ -52,7 +52,9 @@ fn recipients(change: impl FnOnce(&mut Vec<Value>)) -> Made {
 
 fn hpke(kind: u64, enc: usize) -> Value {
     let bytes = |len| Value::Bytes(vec![9; len]);
-    Value::Array(vec![int(kind), bytes(16), bytes(enc), bytes(48)])
+    // another key id for each kind
+    let id = Value::Bytes(vec![kind as u8; 16]);
+    Value::Array(vec![int(kind), id, bytes(enc), bytes(48)])
 }
 
 cases! {
@@ -160,7 +162,7 @@ cases! {
     /// a recipient of type 2 with an enc of 31 bytes
     hpke_enc_len: R 808 Verify ["R-1"] = recipients(|all| all.push(hpke(2, 31)));
     /// recipients of types 2 and 3
-    hpke_pq_mixed: R 808 Verify ["R-1"] = recipients(|all| all.extend([hpke(2, 32), hpke(3, 32)]));
+    hpke_pq_mixed: R 808 Verify ["R-1"] = recipients(|all| all.extend([hpke(2, 32), hpke(3, 1120)]));
     /// a recipient of type 4
     recipient_unknown: R 808 Verify ["R-1"] = recipients(|all| all.push(hpke(4, 32)));
 }
