@@ -5,9 +5,11 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
+use std::io::Cursor;
+
 use kvcap::{
     Chain, Code, Context, Error, Expected, Limits, Members, Parent, Policy, PrefixValue, RowsEntry,
-    SectionKind, SigningKey, Stream, Terms, Trust, Untrusted, WrappingKey,
+    SectionKind, Seekable, SigningKey, Stream, Terms, Trust, Untrusted, WrappingKey,
     binding::{Digest, F64Bits},
 };
 use kvcap_codecs::{BankShape, Dtype};
@@ -180,6 +182,36 @@ fn a_chain_holds_one_state() {
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let alone = verified.open(second.file.as_slice(), &key).err().unwrap();
     assert_eq!(alone.code(), Code::LineageParentAbsent);
+}
+
+#[test]
+fn whatever_reads_and_seeks_is_a_source() {
+    let trust = Trust::from(SigningKey::from_seed(&fixture::SIGN_SEED).public());
+    let expected = Expected::danger_any_model();
+    let mut policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
+    policy.subject = Some(fixture::SUBJECT.to_owned());
+    policy.organisation = Some(fixture::TENANT.to_owned());
+    let root = root();
+    let first = child("first", &root, 1, as_is);
+    let source = |capsule: &Capsule| Seekable::new(Cursor::new(capsule.file.clone())).unwrap();
+    let tip = Untrusted::read_at(&source(&first), &Limits::default()).unwrap();
+    let chain = Chain::new(tip.verify(&policy).unwrap(), source(&first));
+    let chain = chain.extend(read(&root), source(&root), &policy).unwrap();
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let opened = chain.open(&[key]).unwrap();
+    let (_, bank) = opened.tip().manifest().context.banks().next().unwrap();
+    let before = opened.bytes_read();
+    let part = opened.parts(bank).unwrap()[0];
+    let mut bytes = Vec::new();
+    let mut reader = part.capsule.stream(part.stream).unwrap();
+    reader.read(3..40, &mut bytes).unwrap();
+    assert_eq!(bytes, &root.plain[part.stream][3..40]);
+    // one chunk, and the table's one row
+    let chunk = root.plain[part.stream].len().min(4096);
+    assert_eq!(
+        opened.bytes_read() - before,
+        u64::try_from(chunk).unwrap() + 48
+    );
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Random access to files and slices.
 
-use std::{fs::File, io, sync::Mutex};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    sync::Mutex,
+};
 
 use crate::workers::lock;
 
@@ -42,6 +46,37 @@ pub trait WriteAt: Sync {
     fn trim(&self, len: u64) -> io::Result<()> {
         let _nothing_to_do = len;
         Ok(())
+    }
+}
+
+/// Anything that reads and seeks, as a source: one reader at a time.
+#[derive(Debug)]
+pub struct Seekable<T> {
+    inner: Mutex<T>,
+    len: u64,
+}
+
+impl<T: Read + Seek> Seekable<T> {
+    /// Takes the source's length, which is not to change.
+    ///
+    /// # Errors
+    /// As the source.
+    pub fn new(mut inner: T) -> io::Result<Self> {
+        let len = inner.seek(SeekFrom::End(0))?;
+        let inner = Mutex::new(inner);
+        Ok(Self { inner, len })
+    }
+}
+
+impl<T: Read + Seek + Send> ReadAt for Seekable<T> {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let mut inner = lock(&self.inner);
+        inner.seek(SeekFrom::Start(offset))?;
+        inner.read_exact(buf)
     }
 }
 
@@ -178,7 +213,7 @@ pub(crate) struct Sequential<'a, S: ?Sized> {
     pub(crate) offset: u64,
 }
 
-impl<S: ReadAt + ?Sized> io::Read for Sequential<'_, S> {
+impl<S: ReadAt + ?Sized> Read for Sequential<'_, S> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.source.len().saturating_sub(self.offset);
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());

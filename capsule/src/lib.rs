@@ -120,5 +120,5 @@ pub use steps::ChunkSteps;
 pub use equivalence::Equivalence;
 // errors and access
 pub use error::{Code, Error, Outcome, Result};
-pub use io::{ReadAt, WriteAt};
+pub use io::{ReadAt, Seekable, WriteAt};
 pub use workers::{Turn, Workers};

@@ -20,6 +20,7 @@ use crate::{
     progress,
     report::Report,
     time,
+    trust::TrustArgs,
 };
 
 /// The capsule, and who seals it again.
@@ -35,9 +36,8 @@ pub(super) struct ResealArgs {
     force: bool,
     #[command(flatten)]
     chain: ChainArgs,
-    /// A public key that may have signed it: a KEY.pub file, or the key's text
-    #[arg(long, value_name = "PUB", required = true)]
-    trust: Vec<String>,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// The issuer's secret signing key's file
     #[arg(long, value_name = "KEY")]
     sign_key: PathBuf,
@@ -82,8 +82,8 @@ impl ResealArgs {
         output::check_absent(&self.output, self.force)?;
         let signer = keys::signing(&self.sign_key)?;
         let keys = keys::wrapping(&self.wrap_key)?;
-        let trust = keys::trust(&self.trust)?;
         let now = time::now();
+        let trust = self.trust.load(now)?;
         let (untrusted, body) = Capsule::read(&self.capsule)?.split();
         let policy = Policy::danger_as_stated(&trust, now, &untrusted.claims().terms.clone());
         let of = |error| input::at(error, &self.capsule);
