@@ -8,8 +8,9 @@
 use std::io::Cursor;
 
 use kvcap::{
-    Chain, Code, Context, Error, Expected, Limits, Members, Parent, Policy, PrefixValue, RowsEntry,
-    SectionKind, Seekable, SigningKey, Stream, Terms, Trust, Untrusted, WrappingKey,
+    Chain, Code, Context, Error, Expected, Limits, MAX_LIFETIME, Members, Parent, Policy,
+    PrefixValue, RecipientKind, Reissuer, Renewal, Rewrap, RowsEntry, SectionKind, Seekable,
+    SigningKey, Stream, Terms, Trust, TrustedKey, Untrusted, WrappingKey,
     binding::{Digest, F64Bits},
 };
 use kvcap_codecs::{BankShape, Dtype};
@@ -367,6 +368,58 @@ fn a_parents_windows_are_not_continued() {
     assert_eq!(opened(&[&whole, &root]).unwrap(), 2);
     let part = child("part", &root, 1, as_is);
     assert_eq!(code(opened(&[&part, &root])), Code::LineageBinding);
+}
+
+#[test]
+fn a_new_header_keeps_the_children() {
+    let root = root();
+    let first = child("first", &root, 1, as_is);
+    let (signer, next) = (
+        SigningKey::from_seed(&fixture::SIGN_SEED),
+        SigningKey::from_seed(&[9; 32]),
+    );
+    let mut trust = Trust::from(signer.public());
+    trust.add(TrustedKey::new(next.public())).unwrap();
+    let by = Reissuer {
+        key: &next,
+        trust: &trust,
+        now: fixture::NOW,
+        max_lifetime: MAX_LIFETIME,
+    };
+    let policy = Policy::danger_as_stated(&trust, fixture::NOW, &fixture::terms());
+    let verified = read(&root).verify(&policy).unwrap();
+    let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let handed = WrappingKey::generate_of(RecipientKind::XWing).unwrap();
+    let renewal = Renewal {
+        expires: fixture::EXPIRES + 1,
+        scope: None,
+        widen_scope: false,
+    };
+    let rewrap = Rewrap {
+        to: &[(&handed).into()],
+        keep: false,
+        audience: None,
+    };
+    for header in [
+        verified.renew(&renewal, &by).unwrap(),
+        verified.rewrap(&old, &rewrap, &by).unwrap(),
+    ] {
+        let mut out = Cursor::new(Vec::new());
+        header
+            .write(&mut Cursor::new(&root.file), &mut out)
+            .unwrap();
+        let file = out.into_inner();
+        let parent = Untrusted::read_at(&file, &Limits::default()).unwrap();
+        let tip = read(&first).verify(&policy).unwrap();
+        let chain = Chain::new(tip, first.file.as_slice());
+        let chain = chain.extend(parent, file.as_slice(), &policy).unwrap();
+        assert_eq!(chain.wanted(), None);
+        let keys = [
+            WrappingKey::from_bytes(fixture::WRAP_KEY),
+            WrappingKey::from_text(&handed.to_secret_text()).unwrap(),
+        ];
+        assert_eq!(chain.open(&keys).unwrap().positions(), 0..20);
+    }
 }
 
 #[test]

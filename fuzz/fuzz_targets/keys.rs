@@ -2,13 +2,18 @@
 
 #![no_main]
 
-use kvcap::{PublicKey, SigningKey, WrappingKey};
+use kvcap::{PublicKey, RecipientKey, SigningKey, WrappingKey};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Ok(key) = PublicKey::from_text(text) {
         assert!(text.contains(&key.to_text()));
         assert_eq!(PublicKey::from_bytes(&key.to_bytes()).ok(), Some(key));
+    }
+    if let Ok(key) = RecipientKey::from_text(text) {
+        assert!(text.contains(&key.to_text()));
+        let again = RecipientKey::from_bytes(key.kind(), key.as_bytes());
+        assert_eq!(again.ok(), Some(key));
     }
     if let Ok(key) = SigningKey::from_text(text) {
         assert!(text.contains(key.to_secret_text().as_str()));
