@@ -89,15 +89,19 @@ pub(crate) fn hint(code: Code) -> &'static str {
             "the capsule does not hold all that is needed: compute the state anew"
         }
         Code::LineageParentAbsent => {
-            "this capsule continues another one and opens only together with it"
+            "give the capsules that it continues with --chain: files, or their folder"
         }
-        Code::LineageParentDigest
-        | Code::LineagePositions
-        | Code::LineageBinding
-        | Code::LineageScope
-        | Code::LineageDepth
-        | Code::LineageIssuer
-        | Code::LineageParentInvalid => "give the capsule that this one was made from",
+        Code::LineageParentDigest | Code::LineagePositions | Code::LineageBinding => {
+            "give the capsule that this one, or the state, was made from"
+        }
+        Code::LineageScope => {
+            "an increment has its parent's subject and org, and no more of its scope"
+        }
+        Code::LineageDepth => "make one capsule of the chain with kvcap compact",
+        Code::LineageIssuer => "an increment is sealed by the issuer of what it continues",
+        Code::LineageParentInvalid => {
+            "have the parent renewed (kvcap renew), or the whole state sealed again"
+        }
         Code::BodyTable | Code::BodyTableRows | Code::BodyLeaf | Code::BodyChunk => {
             "the body was changed after it was sealed: fetch it again, and do not restore this one"
         }
