@@ -201,6 +201,15 @@ impl<S> Chain<S> {
     }
 }
 
+impl<S> OpenedChain<S> {
+    pub(crate) fn map_tip(self, step: impl FnOnce(Opened<S>) -> Result<Opened<S>>) -> Result<Self> {
+        Ok(Self {
+            tip: step(self.tip)?,
+            ..self
+        })
+    }
+}
+
 impl<S: ReadAt> Chain<S> {
     /// Opens every member with the first of `keys` that it is wrapped for, and compares the sealed
     /// prompts: each continues its parent's.
@@ -248,7 +257,7 @@ fn open_with<S: ReadAt>(verified: Verified, source: S, keys: &[WrappingKey]) -> 
 /// L-9: the child's sealed token ids begin with the parent's prompt.
 fn check_prompt<S: ReadAt>(parent: &Opened<S>, child: &Opened<S>) -> Result<()> {
     match parent.prompt()? {
-        Some(prompt) => prompt.check_continued(&child.tokens()?.unwrap_or_default()),
+        Some(prompt) => prompt.check_continued(&child.own_tokens()?.unwrap_or_default()),
         None => Ok(()),
     }
 }

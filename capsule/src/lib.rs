@@ -64,8 +64,10 @@ pub mod hazmat;
 mod hpke;
 mod io;
 mod keys;
+mod ledger;
 mod limits;
 mod link;
+mod lock;
 mod manifest;
 mod open;
 mod outline;
@@ -78,6 +80,8 @@ mod reissue;
 mod schedule;
 mod seal;
 mod steps;
+#[cfg(feature = "store")]
+mod store;
 mod table;
 mod trust;
 mod verify;
@@ -93,6 +97,11 @@ pub use registry::{
 };
 pub use trust::{Purpose, Status, Trust, TrustedKey};
 pub use wrapping::{PrefixKey, Recipient, RecipientKey, RecipientKind, WrappingKey};
+// what a verifier remembers
+pub use ledger::{Ledger, Usage};
+pub use lock::Lock;
+#[cfg(feature = "store")]
+pub use store::Store;
 // sealing
 pub use cut::Cut;
 pub use envelope::Terms;

@@ -35,6 +35,8 @@ pub struct Opened<S> {
     extents: Vec<Extent>,
     tables: Vec<OnceLock<Table>>,
     read: AtomicU64,
+    /// Whether its bytes may be given out: at once, unless it is for one use (U-3).
+    released: bool,
 }
 
 impl Verified {
@@ -57,6 +59,7 @@ impl Verified {
         let (_, root) = self.unlock(key)?;
         let extents = Extent::all(&self.manifest, self.prologue);
         let opened = Opened {
+            released: !self.manifest.claims.terms.single_use,
             tables: extents.iter().map(|_| OnceLock::new()).collect(),
             extents,
             verified: self,
@@ -120,11 +123,34 @@ impl<S: ReadAt> Opened<S> {
         self.read.load(Ordering::Relaxed)
     }
 
+    /// Leaves it to the caller that a capsule for one use is not used again: for tests, and for callers that
+    /// have recorded the use by other means than [`Self::record`].
+    #[must_use]
+    pub fn danger_unrecorded(mut self) -> Self {
+        self.release();
+        self
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.released = true;
+    }
+
     /// The encoded bytes of stream `index` (in the order of the manifest), to be read in any order.
     ///
     /// # Errors
-    /// KVC-810 where there is no such stream; 801 where its table is not the signed one.
+    /// KVC-810 where there is no such stream; 801 where its table is not the signed one; 410 where the
+    /// capsule is for one use and that is not recorded.
     pub fn stream(&self, index: usize) -> Result<StreamReader<'_, S>> {
+        if !self.released {
+            return Err(Error::new(
+                Code::ClaimsReplayed,
+                "a capsule for one use opens only where its use is recorded",
+            ));
+        }
+        self.reader(index)
+    }
+
+    fn reader(&self, index: usize) -> Result<StreamReader<'_, S>> {
         let extent = *self
             .extents
             .get(index)
@@ -157,10 +183,7 @@ impl<S: ReadAt> Opened<S> {
     /// # Errors
     /// As [`StreamReader::read`].
     pub fn stream_bytes(&self, index: usize) -> Result<Vec<u8>> {
-        let mut reader = self.stream(index)?;
-        let mut bytes = Vec::new();
-        reader.read(0..reader.len(), &mut bytes)?;
-        Ok(bytes)
+        self.stream(index)?.all()
     }
 
     /// The sealed token ids, if there are any: those of the signed prefix.
@@ -170,6 +193,19 @@ impl<S: ReadAt> Opened<S> {
     pub fn tokens(&self) -> Result<Option<Vec<u32>>> {
         let bytes = self.section(&SectionKind::Tokens)?;
         Ok(bytes.map(|bytes| prefix::token_ids(&bytes)))
+    }
+
+    /// The same to be compared inside, and not given out.
+    pub(crate) fn own_tokens(&self) -> Result<Option<Vec<u32>>> {
+        let bytes = self.own_section(&SectionKind::Tokens)?;
+        Ok(bytes.map(|bytes| prefix::token_ids(&bytes)))
+    }
+
+    fn own_section(&self, kind: &SectionKind) -> Result<Option<Vec<u8>>> {
+        match self.manifest().context.section(kind) {
+            None => Ok(None),
+            Some((index, _)) => self.reader(index)?.all().map(Some),
+        }
     }
 
     /// Compares the capsule's prompt with `tokens`.
@@ -185,7 +221,7 @@ impl<S: ReadAt> Opened<S> {
     }
 
     fn prefix_value(&self) -> Result<Option<Digest>> {
-        let Some(bytes) = self.section(&SectionKind::Prefix)? else {
+        let Some(bytes) = self.own_section(&SectionKind::Prefix)? else {
             return Ok(None);
         };
         let value = bytes
@@ -205,7 +241,7 @@ impl<S: ReadAt> Opened<S> {
                 "the sealed prefix value is not the one committed to",
             ));
         }
-        match self.tokens()? {
+        match self.own_tokens()? {
             Some(tokens) if PrefixValue::of(&tokens).value != value => Err(prefix::mismatch(
                 "the sealed token ids are of another prompt",
             )),
@@ -249,6 +285,12 @@ pub struct StreamReader<'a, S> {
 }
 
 impl<S: ReadAt> StreamReader<'_, S> {
+    fn all(mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read(0..self.len(), &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Encoded bytes of the stream.
     #[must_use]
     pub fn len(&self) -> u64 {

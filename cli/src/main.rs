@@ -12,7 +12,6 @@ mod cmd;
 mod hint;
 mod input;
 mod keys;
-mod locked;
 mod output;
 mod policy;
 mod progress;

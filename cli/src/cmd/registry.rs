@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use kvcap::{
-    CapsuleId, Change, Purpose, Registry, Result, RootKey, Suite, TrustedKey, UntrustedRegistry,
+    CapsuleId, Change, Lock, Purpose, Registry, Result, RootKey, Suite, TrustedKey,
+    UntrustedRegistry,
 };
 
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
     cmd::registry_show,
     input::Capsule,
     keys,
-    locked::Lock,
     output::{self, Readers},
     report::Report,
     time, trust,
