@@ -8,4 +8,5 @@ mod support;
 
 mod registry_cli {
     mod registry;
+    mod state;
 }

@@ -151,6 +151,7 @@ fn open<'a>(terms: &Terms, file: &'a [u8]) -> Opened<&'a [u8]> {
         .unwrap();
     verified
         .open(file, &WrappingKey::from_bytes(fixture::WRAP_KEY))
+        .map(Opened::danger_unrecorded)
         .unwrap()
 }
 

@@ -69,7 +69,8 @@ impl Usage {
         let terms = &claims.terms;
         let once = || {
             let name = named("kvcap v1 use", terms, &[Some(&claims.id.0)]);
-            (name, terms.expires.max(terms.renewal_cap()))
+            // what is for one use is not renewed past this
+            (name, terms.expires)
         };
         let session = || {
             let parts = [&terms.organisation, &terms.subject];

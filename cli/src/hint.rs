@@ -42,8 +42,10 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::SignatureMalformed | Code::SignatureInvalid => {
             "the header is damaged or forged: fetch the capsule again, and do not restore this one"
         }
+        Code::RegistryVersion => {
+            "fetch the current registry and the versions before it (FILE.N), or ask its owner"
+        }
         Code::RegistryUnsigned
-        | Code::RegistryVersion
         | Code::RegistryExpired
         | Code::RegistryMalformed
         | Code::RegistryDuplicateKey => "fetch the current key registry from its owner",
@@ -57,8 +59,11 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::ClaimsSubject => "name the subject on whose behalf you restore with --subject",
         Code::ClaimsOrganisation => "name your organisation with --org",
         Code::ClaimsScope => "have it sealed with the --scope that you need",
-        Code::ClaimsRevoked | Code::ClaimsReplayed | Code::ClaimsSequence => {
+        Code::ClaimsRevoked | Code::ClaimsSequence => {
             "this capsule must not be used again: take a newer one of the session"
+        }
+        Code::ClaimsReplayed => {
+            "a capsule for one use opens once, against a state file (--state): take a newer one"
         }
         Code::ClaimsClock => "set this machine's clock",
         Code::ManifestSuite => "have it sealed with a suite that is allowed here (--suite)",

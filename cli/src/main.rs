@@ -12,6 +12,7 @@ mod cmd;
 mod hint;
 mod input;
 mod keys;
+mod memory;
 mod output;
 mod policy;
 mod progress;

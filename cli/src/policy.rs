@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use kvcap::{
-    Claims, Expected, Manifest, Policy, Result, Trust, Untrusted, Verified,
+    Claims, Expected, Ledger, Manifest, Policy, Result, Trust, Untrusted, Usage, Verified,
     binding::{Model, Rope},
 };
 use kvcap_runtimes::{HashCache, ModelProfile, RuntimeKind, RuntimeOptions};
@@ -85,7 +85,7 @@ impl ModelArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArgs {
     #[command(flatten)]
-    trust: TrustArgs,
+    pub(crate) trust: TrustArgs,
     /// The model that it must be of: a model folder, GGUF file or .kvid file
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
@@ -150,8 +150,7 @@ impl PolicyArgs {
     /// # Errors
     /// Those of key files and registries.
     pub(crate) fn trusted(&self) -> Result<(Trust, u64)> {
-        let now = self.at.unwrap_or_else(time::now);
-        Ok((self.trust.load(now)?, now))
+        self.trust.load(self.at)
     }
 
     /// Verifies a header.
@@ -215,10 +214,15 @@ impl Judge<'_> {
     /// Verifies a header.
     ///
     /// # Errors
-    /// As [`Untrusted::verify`].
+    /// As [`Untrusted::verify`]; 410 and 411 for what is remembered.
     pub(crate) fn verify(&self, untrusted: Untrusted) -> Result<Judged> {
+        let verified = untrusted.verify(&self.policy())?;
+        if let Some(memory) = self.args.trust.memory()? {
+            let usage = Usage::of(&verified.manifest().claims, memory.now);
+            memory.store.check(&usage)?;
+        }
         Ok(Judged {
-            verified: untrusted.verify(&self.policy())?,
+            verified,
             now: self.now,
             model_compared: self.profile.is_some(),
         })

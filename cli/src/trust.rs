@@ -8,7 +8,7 @@ use kvcap::{
     UntrustedRegistry,
 };
 
-use crate::{input, keys, report::usage};
+use crate::{input, keys, memory::Memory, report::usage, time};
 
 /// Whom to trust.
 #[derive(Debug, Args)]
@@ -20,20 +20,36 @@ pub(crate) struct TrustArgs {
     /// The root whose signature a registry must have: a ROOT.pub file, or its text
     #[arg(long, value_name = "PUB")]
     registry_root: Vec<String>,
+    /// What is remembered from one capsule to the next: the latest time and registry seen, single uses,
+    /// sessions. Made where there is none
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl TrustArgs {
-    /// The trusted keys at `now`.
+    /// The trusted keys, and the time to judge by: `at`, or now.
     ///
     /// # Errors
-    /// KVC-3xx for keys and registries, 94x for their files.
-    pub(crate) fn load(&self, now: u64) -> Result<Trust> {
+    /// KVC-3xx for keys and registries, 412 for the clock, 94x for files.
+    pub(crate) fn load(&self, at: Option<u64>) -> Result<(Trust, u64)> {
+        if at.is_some() && self.state.is_some() {
+            return usage(
+                "what was seen is not remembered as of another time",
+                "--state, --at",
+            );
+        }
+        let memory = self.memory()?;
+        let remembered = memory.as_ref().map(|memory| memory.now);
+        let now = at.or(remembered).unwrap_or_else(time::now);
         let roots = roots(&self.registry_root)?;
         let mut trust = Trust::none();
         for item in &self.trust {
             match file_of(item)? {
                 Some(bytes) => {
                     let registry = verify(Path::new(item), &bytes, &roots, now)?;
+                    if let Some(memory) = &memory {
+                        memory.follow(Path::new(item), &registry, &roots)?;
+                    }
                     trust.merge(registry.trust())?;
                 }
                 None => {
@@ -45,7 +61,15 @@ impl TrustArgs {
                 }
             }
         }
-        Ok(trust)
+        Ok((trust, now))
+    }
+
+    /// The state file, if there is one, held until it is dropped.
+    ///
+    /// # Errors
+    /// As [`Memory::open`].
+    pub(crate) fn memory(&self) -> Result<Option<Memory>> {
+        self.state.as_deref().map(Memory::open).transpose()
     }
 
     fn named_before(&self, item: &String, key: &PublicKey) -> bool {

@@ -84,14 +84,24 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     // before the body is asked for: an output that cannot be made is known early
     let output = Output::create(&args.output, args.force, Readers::Owner)?;
     let source = body.fetch(judged.verified.file_len())?;
+    if single_use {
+        // a damaged copy does not use the capsule up
+        let workers = args.threads.workers();
+        judged
+            .verified
+            .check_body_at(&source, workers, &mut |_| {})?;
+    }
     let chain = Chain::new(judged.verified, source);
     let chain = args
         .chain
         .complete(&args.capsule, chain, &judge.policy(), |file| file)?;
     chain::describe(&chain, &mut report);
-    let opened = chain.open(std::slice::from_ref(&key))?;
+    let mut opened = chain.open(std::slice::from_ref(&key))?;
     if let Some(tokens) = &tokens {
         opened.tip().check_prompt(tokens)?;
+    }
+    if let Some(memory) = args.policy.trust.memory()? {
+        opened = opened.record(&memory.store, memory.now)?;
     }
     report.row(
         "prompt",
@@ -131,7 +141,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     if single_use {
         report.row(
             "note",
-            "single use: this tool keeps no record of what was opened; a server must",
+            "single use: recorded, and refused from now on wherever this --state is asked",
         );
     }
     report.fact("output", args.output.display().to_string());

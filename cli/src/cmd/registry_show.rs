@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kvcap::{KeyId, Listing, Result, TrustedKey, UntrustedRegistry};
 use serde_json::{Value, json};
 
-use crate::{args::instant, report::Report, table, time, trust};
+use crate::{args::instant, memory::Memory, report::Report, table, time, trust};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -26,6 +26,9 @@ pub(crate) struct VerifyArgs {
     /// Judge as of this time instead of now
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<u64>,
+    /// The state file that remembers the newest version seen, and is to remember this one
+    #[arg(long, value_name = "FILE", conflicts_with = "at")]
+    state: Option<PathBuf>,
 }
 
 /// # Errors
@@ -55,9 +58,14 @@ pub(crate) fn show(args: &Args) -> Result<Report> {
 /// KVC-2xx and 3xx for the registry, 412; 94x for files.
 pub(crate) fn verify(args: &VerifyArgs) -> Result<Report> {
     let roots = trust::roots(&args.registry_root)?;
-    let now = args.at.unwrap_or_else(time::now);
     let bytes = trust::read(&args.file)?;
+    let memory = args.state.as_deref().map(Memory::open).transpose()?;
+    let remembered = memory.as_ref().map(|memory| memory.now);
+    let now = args.at.or(remembered).unwrap_or_else(time::now);
     let registry = trust::verify(&args.file, &bytes, &roots, now)?;
+    if let Some(memory) = &memory {
+        memory.follow(&args.file, &registry, &roots)?;
+    }
     let mut report = Report::new();
     describe(&mut report, registry.listing(), registry.mark().root);
     report.row("verdict", "accepted");

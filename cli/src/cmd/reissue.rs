@@ -65,8 +65,7 @@ impl ReissueArgs {
     pub(super) fn ready(&self) -> Result<Ready> {
         output::check_absent(&self.output, self.force)?;
         let signer = keys::signing(&self.sign_key)?;
-        let now = self.at.unwrap_or_else(time::now);
-        let trust = self.trust.load(now)?;
+        let (trust, now) = self.trust.load(self.at)?;
         let (untrusted, body) = Capsule::read(&self.capsule)?.split();
         let policy = Policy {
             max_lifetime: self.max_lifetime,

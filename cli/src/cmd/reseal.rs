@@ -19,7 +19,6 @@ use crate::{
     output::{self, Output, Readers},
     progress,
     report::Report,
-    time,
     trust::TrustArgs,
 };
 
@@ -82,8 +81,7 @@ impl ResealArgs {
         output::check_absent(&self.output, self.force)?;
         let signer = keys::signing(&self.sign_key)?;
         let keys = keys::wrapping(&self.wrap_key)?;
-        let now = time::now();
-        let trust = self.trust.load(now)?;
+        let (trust, now) = self.trust.load(None)?;
         let (untrusted, body) = Capsule::read(&self.capsule)?.split();
         let policy = Policy::danger_as_stated(&trust, now, &untrusted.claims().terms.clone());
         let of = |error| input::at(error, &self.capsule);
