@@ -1,0 +1,1 @@
+"""Resuming for real, in live runtimes. See ../README.md."""

@@ -1,0 +1,101 @@
+"""Checkpoint, kill, restore, continue: capsules that must restore."""
+
+from dataclasses import dataclass
+
+from live.bench import agreement
+from live.kvcap import Refused
+
+#: row: options of `kvcap seal`, options of `kvcap open`
+ROWS = {
+    "exact": ((), ()),
+    "exact, compressed": (("--compress",), ()),
+    "q8": (("--encoding", "q8"), ()),
+    "k8v4": (("--encoding", "k8v4"), ()),
+    "q4": (("--encoding", "q4"), ()),
+    "q4k": (("--encoding", "q4k"), ()),
+}
+#: opened as mlx-lm's own quantized cache
+OWN = {
+    "q8, quantized cache": (("--encoding", "q8"), ("--quantized",)),
+    "q4, quantized cache": (("--encoding", "q4"), ("--quantized",)),
+}
+EXACT = ("exact", "exact, compressed")
+
+
+def rows(runtime):
+    return ROWS | (OWN if runtime == "mlx-lm" else {})
+
+
+@dataclass
+class Cycle:
+    """One restore, compared and timed (seconds)."""
+
+    row: str
+    #: tokens that equal the live run's from the first on, and the largest difference of logits
+    stable: int
+    difference: float
+    #: tokens that the capsule claims, and that the runtime did not evaluate again
+    claimed: int
+    reused: int
+    state_bytes: int
+    capsule_bytes: int
+    bank_bytes: int
+    checkpoint: float
+    validate: float
+    restore: float
+
+
+def baseline(bench):
+    """A live run and a cold one without any capsule, and the state that the live one saved."""
+    state = bench.state("baseline")
+    process, live = bench.live(state=state)
+    bench.kill(process)
+    return state, live, bench.run("cold")
+
+
+def cycles(bench, live, names, number):
+    """Saves, seals under each name, kills, and restores each capsule in a fresh process."""
+    state = bench.state(f"cycle{number}")
+    process, again = bench.live(state=state)
+    sealed = {}
+    for at, name in enumerate(names):
+        capsule = bench.folder / f"cycle{number}.{at}.kvcap"
+        sealed[name] = capsule, bench.seal(state, capsule, *rows(bench.runtime)[name][0])
+    bench.kill(process)
+    state.unlink()
+    if agreement(again, live) != (len(live["tokens"]), 0.0):
+        raise RuntimeError("the runtime itself is not deterministic")
+    return [restored(bench, name, *sealed[name], live, again["save_s"]) for name in names]
+
+
+def restored(bench, name, capsule, report, live, save):
+    validated = bench.verify(capsule)
+    answer = bench.resume(capsule, options=rows(bench.runtime)[name][1])
+    if answer["codes"]:
+        raise RuntimeError(f"{bench.runtime}, {name}: {answer['message']}")
+    receipt = bench.receipt(capsule, answer)
+    stable, difference = agreement(answer, live)
+    return Cycle(
+        row=name,
+        stable=stable,
+        difference=difference,
+        claimed=receipt["claimed"],
+        reused=receipt["reused"],
+        state_bytes=report["state_bytes"],
+        capsule_bytes=report["file_bytes"],
+        bank_bytes=bench.kvcap("inspect", capsule)["unverified"]["banks_total"]["sealed_bytes"],
+        checkpoint=save + report["wall"],
+        validate=validated["wall"],
+        restore=answer["open_s"] + answer["materialize_s"],
+    )
+
+
+def ineffective(bench, capsule, cold):
+    """A runtime that says it has restored, and evaluates everything again: the receipt's code."""
+    answer = bench.resume(capsule, drop=True)
+    assert answer["codes"] == [] and answer["held"] == 0
+    try:
+        bench.receipt(capsule, answer)
+    except Refused as refused:
+        return refused.code, answer["tokens"] == cold["tokens"]
+    return 0, answer["tokens"] == cold["tokens"]
