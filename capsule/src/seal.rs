@@ -155,6 +155,13 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         self.claims.id
     }
 
+    /// Bytes that the file and its header will have; those of the body at most, where streams are
+    /// compressed.
+    #[must_use]
+    pub fn lengths(&self) -> (u64, u64) {
+        (self.layout.file_len(), self.layout.body_at())
+    }
+
     /// Adds encoded bytes to the current stream, and seals what is complete.
     ///
     /// # Errors

@@ -86,6 +86,7 @@ pub(crate) enum Verb {
     Inspect(cmd::inspect::Args),
     Registry(cmd::registry::Args),
     Bench(cmd::bench::Args),
+    Scale(Box<cmd::scale::Args>),
     Selftest(cmd::selftest::Args),
     Demo(cmd::demo::Args),
     Completions(cmd::completions::Args),
@@ -98,6 +99,7 @@ impl Verb {
         match self {
             Self::ModelId(args) => args.output.as_deref(),
             Self::Seal(args) => Some(&args.output),
+            Self::Scale(args) => args.chart.as_deref(),
             Self::Open(args) => Some(&args.output),
             Self::Compact(args) => Some(args.output()),
             Self::Truncate(args) => Some(args.output()),

@@ -31,6 +31,7 @@ mod raw;
 mod reseal;
 mod residue;
 mod safetensors;
+mod scale;
 mod seal;
 mod state;
 mod truncate;
@@ -52,6 +53,7 @@ pub use profile::{
 };
 pub use reseal::{as_sealed, reopen};
 pub use residue::{Skeleton, residue};
+pub use scale::{Predicted, predict};
 pub use seal::{SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};
 pub use truncate::truncate_state;

@@ -1,5 +1,6 @@
 //! `kvcap bench`: what everything costs on this machine, beside memcpy in the same process.
 
+mod calibrate;
 mod capsule;
 mod codecs;
 mod made;
@@ -18,6 +19,10 @@ use std::{
 use clap::Subcommand;
 use kvcap::Result;
 
+pub(super) use self::{
+    calibrate::{Rate, rates},
+    made::LEAST,
+};
 use crate::{args::Common, report::Report};
 
 /// Measures this machine: codecs (where nothing else is asked for), suites, whole capsules

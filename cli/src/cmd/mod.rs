@@ -22,6 +22,8 @@ mod reissue;
 pub(crate) mod renew;
 mod reseal;
 pub(crate) mod rewrap;
+pub(crate) mod scale;
+mod scale_chart;
 pub(crate) mod seal;
 mod seal_report;
 pub(crate) mod selftest;
@@ -58,6 +60,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Inspect(args) => inspect::run(args),
         Verb::Registry(args) => registry::run(args),
         Verb::Bench(args) => bench::run(args, common),
+        Verb::Scale(args) => scale::run(args, common),
         Verb::Selftest(args) => selftest::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Completions(args) => completions::run(args),

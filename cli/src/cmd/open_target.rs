@@ -161,6 +161,7 @@ impl TargetArgs {
     }
 }
 
-fn parsed<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+/// A value as its type parses it.
+pub(super) fn parsed<T: std::str::FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: Error| error.to_string())
 }

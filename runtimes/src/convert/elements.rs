@@ -30,7 +30,7 @@ pub enum Elements {
 
 impl Elements {
     /// As a bank's element type, where the floats themselves are `float`.
-    pub(super) fn dtype(self, float: ParamDtype) -> Result<Dtype> {
+    pub(crate) fn dtype(self, float: ParamDtype) -> Result<Dtype> {
         Ok(match self {
             Self::Float(float) => float.dtype(),
             Self::Q8_0 => Dtype::GgmlQ8_0,

@@ -271,6 +271,21 @@ fn find<'a>(state: &'a State, bank: &Bank) -> Result<&'a Placed> {
     })
 }
 
+/// Bytes that a state file of `pairs` holds beside its banks, with the places of its segments.
+pub(crate) fn residue_len(kind: RuntimeKind, pairs: &[[Bank; 2]], tokens: &[u32]) -> Result<usize> {
+    let layout = llama_cpp::Layout {
+        version: 3,
+        v_trans: false,
+    };
+    let blank = match kind {
+        RuntimeKind::LlamaCpp => llama_cpp::blank(pairs, tokens, layout),
+        RuntimeKind::HuggingFace => hf::blank(pairs),
+        _ => mlx_lm::blank(pairs, Vec::new(), mlx_lm::Layout::New),
+    }?;
+    let pieces = blank.pieces.iter().map(|(_, bytes)| 16 + bytes.len());
+    Ok(pieces.fold(12, usize::saturating_add))
+}
+
 impl Blank {
     /// Writes the file without its rows, and reads it with the target's own parser: what was written
     /// is what will be read.

@@ -46,7 +46,7 @@ pub(crate) struct Args {
 }
 
 /// Shortest state: the header and a token.
-pub(super) const LEAST: u64 = 8192 + TOKEN;
+pub(crate) const LEAST: u64 = 8192 + TOKEN;
 
 /// # Errors
 /// 94x for the files.

@@ -1,0 +1,103 @@
+//! Predicted sizes beside those of states that were really sealed.
+
+use crate::support::{Folder, KEYS};
+
+const QUICK: &str = "--calibrate 1048576";
+
+/// Predicted bytes by encoding.
+fn predicted(folder: &Folder, line: &str) -> Vec<(String, u64)> {
+    let object = folder.json(&format!("scale {line} {QUICK}"));
+    let rows = object["predicted"].as_array().unwrap();
+    rows.iter()
+        .map(|row| {
+            for time in ["seal_seconds", "open_seconds"] {
+                assert!(row[time].as_f64().unwrap() > 0.0, "{row}");
+            }
+            let name = row["encoding"].as_str().unwrap().to_owned();
+            (name, row["capsule_bytes"].as_u64().unwrap())
+        })
+        .collect()
+}
+
+/// Every prediction is within 2 % of what sealing `state` makes.
+fn check(folder: &Folder, state: &str, model: &str, scale: &str) {
+    let predicted = predicted(folder, &format!("--model {model} {scale}"));
+    assert_eq!(predicted.len(), 5);
+    for (encoding, bytes) in predicted {
+        folder.ok(&format!(
+            "seal {state} -f -o a.kvcap --model {model} --ttl 1h --encoding {encoding} --guard off {KEYS} {}",
+            if scale.contains("llama") { "" } else { "--tokens tokens" }
+        ));
+        let real = u64::try_from(folder.read("a.kvcap").len()).unwrap();
+        let off = (bytes.abs_diff(real) * 1000).div_ceil(real);
+        assert!(
+            off <= 20,
+            "{state} {encoding}: {bytes} predicted, {real} real"
+        );
+    }
+}
+
+#[test]
+fn predictions_are_within_two_percent_of_sealed_states() {
+    let folder = Folder::new();
+    folder.write("tokens", &0_u32.to_le_bytes().repeat(16));
+    for (fixture, scale) in [
+        ("mlx032_f16.safetensors", "--runtime mlx-lm --kv-type f16"),
+        ("mlx032_q4.safetensors", "--runtime mlx-lm --kv-type q4_g64"),
+        ("hf_f16.safetensors", "--runtime hf --kv-type f16"),
+        (
+            "llama_ggsq3_f16_fa.bin",
+            "--runtime llama-cpp --kv-type f16",
+        ),
+        ("llama_ggsq3_q4_0.bin", "--runtime llama-cpp --kv-type q4_0"),
+    ] {
+        folder.take(fixture, "state");
+        check(&folder, "state", "model", &format!("{scale} --windows 16"));
+    }
+    // a made state of other geometry, with thousands of tokens
+    let made = folder.json("bench state --bytes 16777216 -o made --model made.kvid");
+    let tokens = made["tokens"].as_u64().unwrap();
+    folder.write(
+        "tokens",
+        &0_u32.to_le_bytes().repeat(usize::try_from(tokens).unwrap()),
+    );
+    let scale = format!("--runtime mlx-lm --kv-type bf16 --windows {tokens}");
+    check(&folder, "made", "made.kvid", &scale);
+}
+
+#[test]
+fn a_table_a_chart_and_what_is_refused() {
+    let folder = Folder::new();
+    let text = folder
+        .ok(&format!("scale --model model {QUICK} --chart c.svg"))
+        .out;
+    for window in ["16,384", "24,576", "32,768", "65,536"] {
+        assert_eq!(text.matches(window).count(), 5, "{text}");
+    }
+    let svg = String::from_utf8(folder.read("c.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
+    assert_eq!(svg.matches("<polyline").count(), 15);
+    let object = folder.json(&format!("scale --model model {QUICK} --windows 2K,1K"));
+    let rows = object["predicted"].as_array().unwrap();
+    let sizes = |tokens: u64| -> Vec<u64> {
+        let of = rows.iter().filter(|row| row["tokens"] == tokens);
+        of.map(|row| row["capsule_bytes"].as_u64().unwrap())
+            .collect()
+    };
+    let (short, long) = (sizes(1024), sizes(2048));
+    assert_eq!((short.len(), long.len()), (5, 5));
+    assert!(short.iter().zip(&long).all(|(short, long)| short < long));
+    folder.refused("scale --model model --chart c.svg", 941, 4);
+    folder.refused("scale --model model --windows 0", 944, 2);
+    folder.refused(
+        "scale --model model --runtime raw --calibrate 1048576",
+        944,
+        2,
+    );
+    folder.refused(
+        "scale --model model --kv-type q8_0 --calibrate 1048576",
+        922,
+        1,
+    );
+    folder.refused("scale --model nowhere", 932, 4);
+}
