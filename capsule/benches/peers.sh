@@ -105,7 +105,7 @@ done
 least() { sort -n "times/$1" | head -1; }
 median() { sort -n "times/$1" | sed -n "$(((rounds + 1) / 2))p"; }
 seconds() { awk -v us="$1" 'BEGIN { printf "%.3f", us / 1e6 }'; }
-ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a / b }'; }
 
 echo "$bytes bytes of bf16, $rounds rounds; least and median seconds of whole processes."
 echo
