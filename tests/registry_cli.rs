@@ -8,5 +8,6 @@ mod support;
 
 mod registry_cli {
     mod registry;
+    mod shred;
     mod state;
 }

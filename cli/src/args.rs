@@ -84,6 +84,7 @@ pub(crate) enum Verb {
     Diff(cmd::diff::Args),
     Receipt(cmd::receipt::Args),
     Inspect(cmd::inspect::Args),
+    Shred(cmd::shred::Args),
     Registry(cmd::registry::Args),
     Bench(cmd::bench::Args),
     Scale(Box<cmd::scale::Args>),

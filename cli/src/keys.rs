@@ -3,14 +3,16 @@
 use std::{
     fs::File,
     io::{ErrorKind, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use kvcap::{
     Code, Error, PublicKey, Recipient, RecipientKey, Result, RootKey, RootPublic, SigningKey,
-    Trust, TrustedKey, WrappingKey,
+    Trust, TrustedKey, Verified, WrappingKey,
 };
 use zeroize::Zeroizing;
+
+use crate::key_folder;
 
 /// Longest key file, in bytes.
 const LONGEST: u64 = 4096;
@@ -32,6 +34,74 @@ pub(crate) fn wrapping(paths: &[impl AsRef<Path>]) -> Result<Vec<WrappingKey>> {
 /// A secret wrapping key.
 pub(crate) fn wrapping_key(path: &Path) -> Result<WrappingKey> {
     WrappingKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
+}
+
+/// What `--wrap-key` names: keys, and folders of keys.
+pub(crate) struct WrapKeys<'a> {
+    keys: Vec<WrappingKey>,
+    folders: Vec<&'a Path>,
+}
+
+impl<'a> WrapKeys<'a> {
+    /// Reads the keys; folders are looked into once it is known what for.
+    ///
+    /// # Errors
+    /// KVC-940, 942, 943.
+    pub(crate) fn read(paths: &'a [PathBuf]) -> Result<Self> {
+        let (folders, files): (Vec<&Path>, Vec<&Path>) = paths
+            .iter()
+            .map(PathBuf::as_path)
+            .partition(|path| path.is_dir());
+        let keys = wrapping(&files)?;
+        Ok(Self { keys, folders })
+    }
+
+    /// The keys to seal for: those of the folders are the tenant's of the day.
+    ///
+    /// # Errors
+    /// As [`key_folder::key_of_the_day`].
+    pub(crate) fn sealing(mut self, tenant: Option<&str>, now: u64) -> Result<Vec<WrappingKey>> {
+        for folder in self.folders {
+            self.keys
+                .push(key_folder::key_of_the_day(folder, tenant, now)?);
+        }
+        Ok(self.keys)
+    }
+
+    /// The keys to open these capsules with.
+    ///
+    /// # Errors
+    /// KVC-811 where all that is left of a capsule's key is the record of its end.
+    pub(crate) fn opening<'v>(
+        mut self,
+        capsules: impl IntoIterator<Item = &'v Verified>,
+    ) -> Result<Vec<WrappingKey>> {
+        for capsule in capsules {
+            let recipients: Vec<String> =
+                capsule.recipients().map(|(id, _)| id.to_string()).collect();
+            let held = |keys: &[WrappingKey]| {
+                keys.iter()
+                    .any(|key| recipients.contains(&key.id().to_string()))
+            };
+            let mut destroyed = None;
+            for folder in &self.folders {
+                let mut slots = key_folder::slots(folder)?;
+                slots.retain(|slot| recipients.contains(&slot.id));
+                for slot in slots {
+                    match slot.destroyed {
+                        true => destroyed = Some(slot),
+                        false if held(&self.keys) => {}
+                        false => self.keys.push(key_folder::read(folder, &slot)?),
+                    }
+                }
+            }
+            if let Some(slot) = destroyed.filter(|_| !held(&self.keys)) {
+                let what = "the key that the capsule was sealed for was destroyed";
+                return Err(Error::new(Code::BodyKeyDestroyed, what).at(slot.id));
+            }
+        }
+        Ok(self.keys)
+    }
 }
 
 /// Public keys of recipients: each a file, or the key's text itself.

@@ -11,6 +11,7 @@ mod chain;
 mod cmd;
 mod hint;
 mod input;
+mod key_folder;
 mod keys;
 mod memory;
 mod output;

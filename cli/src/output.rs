@@ -175,7 +175,8 @@ fn split(path: &Path) -> Result<(&Path, &std::ffi::OsStr)> {
     }
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+/// Makes names in a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     return File::open(folder)?.sync_all();
     #[cfg(not(unix))]

@@ -2,7 +2,7 @@
 
 use super::support::{Folder, SEAL, TRUST};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 15] = [
     "keygen",
     "model-id",
     "seal",
@@ -16,6 +16,8 @@ const VERBS: [&str; 13] = [
     "man",
     "selftest",
     "receipt",
+    "registry",
+    "shred",
 ];
 
 #[test]

@@ -27,6 +27,7 @@ mod scale_chart;
 pub(crate) mod seal;
 mod seal_report;
 pub(crate) mod selftest;
+pub(crate) mod shred;
 pub(crate) mod truncate;
 pub(crate) mod verify;
 
@@ -58,6 +59,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Diff(args) => diff::run(args),
         Verb::Receipt(args) => receipt::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Shred(args) => shred::run(args),
         Verb::Registry(args) => registry::run(args),
         Verb::Bench(args) => bench::run(args, common),
         Verb::Scale(args) => scale::run(args, common),

@@ -10,7 +10,7 @@ use crate::{
     args::{Common, Threads, range},
     chain::{self, ChainArgs},
     input::{self, Capsule},
-    keys,
+    keys::WrapKeys,
     output::{self, Output, Readers},
     policy::PolicyArgs,
     progress,
@@ -31,9 +31,9 @@ pub(crate) struct Args {
     capsule: PathBuf,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// The secret wrapping key's file
-    #[arg(long, value_name = "KEY")]
-    wrap_key: PathBuf,
+    /// A secret wrapping key's file, or a key folder. Several may be given
+    #[arg(long, value_name = "KEY", required = true)]
+    wrap_key: Vec<PathBuf>,
     /// The state file to write; - for stdout
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
@@ -68,7 +68,7 @@ pub(crate) struct Args {
 /// What capsule-v1 §11.2 and §11.3 refuse, and the codecs.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     output::check_absent(&args.output, args.force)?;
-    let key = keys::wrapping_key(&args.wrap_key)?;
+    let keys = WrapKeys::read(&args.wrap_key)?;
     if args.target.any()
         && (args.section.is_some() || args.layers.is_some() || args.positions.is_some())
     {
@@ -96,7 +96,8 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         .chain
         .complete(&args.capsule, chain, &judge.policy(), |file| file)?;
     chain::describe(&chain, &mut report);
-    let mut opened = chain.open(std::slice::from_ref(&key))?;
+    let keys = keys.opening(chain.members().map(|(member, _)| member))?;
+    let mut opened = chain.open(&keys)?;
     if let Some(tokens) = &tokens {
         opened.tip().check_prompt(tokens)?;
     }

@@ -15,7 +15,7 @@ use crate::{
     chain::ChainArgs,
     cmd::seal_report,
     input::{self, Capsule},
-    keys,
+    keys::{self, WrapKeys},
     output::{self, Output, Readers},
     progress,
     report::Report,
@@ -80,7 +80,7 @@ impl ResealArgs {
     pub(super) fn ready(&self) -> Result<Ready> {
         output::check_absent(&self.output, self.force)?;
         let signer = keys::signing(&self.sign_key)?;
-        let keys = keys::wrapping(&self.wrap_key)?;
+        let keys = WrapKeys::read(&self.wrap_key)?;
         let (trust, now) = self.trust.load(None)?;
         let (untrusted, body) = Capsule::read(&self.capsule)?.split();
         let policy = Policy::danger_as_stated(&trust, now, &untrusted.claims().terms.clone());
@@ -108,11 +108,13 @@ impl ResealArgs {
             renew_until: Some(cap.max(expires)),
             ..old
         };
+        let opening =
+            WrapKeys::read(&self.wrap_key)?.opening(chain.members().map(|(member, _)| member))?;
         Ok(Ready {
-            opened: chain.open(&keys)?,
+            opened: chain.open(&opening)?,
+            keys: keys.sealing(terms.organisation.as_deref(), now)?,
             terms,
             signer,
-            keys,
         })
     }
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use kvcap::{Result, Rewrap};
+use kvcap::{Code, Error, Result, Rewrap};
 
 use crate::{
     cmd::reissue::{Ready, ReissueArgs},
-    keys,
+    keys::{self, WrapKeys},
     report::Report,
 };
 
@@ -19,10 +19,11 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     reissue: ReissueArgs,
-    /// The file of a secret wrapping key that opens the capsule now
+    /// The file of a secret wrapping key that opens the capsule now, or a key folder
     #[arg(long, value_name = "OLD")]
     wrap_key: PathBuf,
-    /// A secret wrapping key's file: who holds it will be able to open the capsule. Several may be given
+    /// A secret wrapping key's file: who holds it will be able to open the capsule. Of a key folder it is
+    /// the tenant's key of the day. Several may be given
     #[arg(long, value_name = "NEW", required_unless_present = "recipient")]
     to: Vec<PathBuf>,
     /// A public key (keygen hpke, keygen x-wing) whose holder will be able to open the capsule: a KEY.pub
@@ -46,16 +47,25 @@ impl Args {
 /// # Errors
 /// What capsule-v1 §11.2 refuses up to step 9; 809, 803, 804 for the old key; 808, 503 for the new.
 pub(crate) fn run(args: &Args) -> Result<Report> {
-    let key = keys::wrapping_key(&args.wrap_key)?;
-    let to = keys::wrapping(&args.to)?;
+    let keys = WrapKeys::read(std::slice::from_ref(&args.wrap_key))?;
+    let to = WrapKeys::read(&args.to)?;
     let public = keys::recipients(&args.recipient)?;
     let ready = args.reissue.ready()?;
+    let terms = &ready.verified.manifest().claims.terms;
+    let to = to.sealing(terms.organisation.as_deref(), ready.now)?;
+    let keys = keys.opening([&ready.verified])?;
+    let Some(key) = keys.first() else {
+        return Err(Error::new(
+            Code::BodyNoKey,
+            "the key folder has no key of this capsule",
+        ));
+    };
     let rewrap = Rewrap {
         to: &keys::all(&to, &public),
         keep: args.add,
         audience: args.audience.clone(),
     };
-    let header = ready.verified.rewrap(&key, &rewrap, &ready.by())?;
+    let header = ready.verified.rewrap(key, &rewrap, &ready.by())?;
     let Ready { body, .. } = ready;
     args.reissue.write(body, &header)
 }

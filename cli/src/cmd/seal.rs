@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use kvcap::{
     CaptureFlags, Chain, Code, Error, MAX_LIFETIME, OpenedChain, Policy, PrefixValue, Result,
-    SectionKind, SigningKey, Suite, Terms, TrustedKey, WrappingKey, binding::Digest,
+    SectionKind, SigningKey, Suite, Terms, TrustedKey, binding::Digest,
 };
 use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_runtimes::{
@@ -22,7 +22,7 @@ use crate::{
     chain::ChainArgs,
     cmd::seal_report,
     input::{self, Capsule},
-    keys,
+    keys::{self, WrapKeys},
     output::{self, Output, Readers},
     policy::ModelArgs,
     progress,
@@ -56,7 +56,8 @@ pub(crate) struct Args {
     /// The secret signing key's file
     #[arg(long, value_name = "KEY")]
     sign_key: PathBuf,
-    /// A secret wrapping key's file: who holds it can open the capsule. Several may be given
+    /// A secret wrapping key's file: who holds it can open the capsule. Of a key folder it is the tenant's
+    /// key of the day, made where there is none. Several may be given
     #[arg(long, value_name = "KEY", required_unless_present = "recipient")]
     wrap_key: Vec<PathBuf>,
     /// A public key (keygen hpke, keygen x-wing) whose holder shall be able to open the capsule: a KEY.pub
@@ -191,9 +192,10 @@ enum Encode {
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     output::check_absent(&args.output, args.force)?;
     let signer = keys::signing(&args.sign_key)?;
-    let wrapping = keys::wrapping(&args.wrap_key)?;
+    let wrapping = WrapKeys::read(&args.wrap_key)?;
     let public = keys::recipients(&args.recipient)?;
     let terms = args.terms(time::now())?;
+    let wrapping = wrapping.sealing(args.org.as_deref(), terms.issued_at)?;
     let options = args.model_args.options()?;
     let profile = args.model_args.read(&args.model, common)?;
     let source = input::file(&args.state)?;
@@ -202,7 +204,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         .map_err(|error| input::at(error, &args.state))?;
     let mut capture = args.capture(&state, &options)?;
     if let Some(parent) = &args.parent {
-        let opened = args.opened(parent, &terms, &signer, &wrapping)?;
+        let opened = args.opened(parent, &terms, &signer)?;
         capture.lineage.continued = Some(Continued::check(&state, &source, &opened, &mut |_| {})?);
     }
 
@@ -302,7 +304,6 @@ impl Args {
         parent: &Path,
         terms: &Terms,
         signer: &SigningKey,
-        keys: &[WrappingKey],
     ) -> Result<OpenedChain<File>> {
         let (untrusted, body) = Capsule::read(parent)?.split();
         let mut trust = keys::trust(&self.trust)?;
@@ -316,7 +317,9 @@ impl Args {
         let source = body.fetch(verified.file_len())?;
         let chain = Chain::new(verified, source);
         let chain = self.chain.complete(parent, chain, &policy, |file| file)?;
-        chain.open(keys).map_err(of)
+        let keys =
+            WrapKeys::read(&self.wrap_key)?.opening(chain.members().map(|(member, _)| member))?;
+        chain.open(&keys).map_err(of)
     }
 
     fn capture(&self, state: &State, options: &RuntimeOptions) -> Result<Capture> {
