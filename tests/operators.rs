@@ -8,4 +8,5 @@ mod support;
 
 mod operators {
     mod scale;
+    mod validate_session;
 }

@@ -11,6 +11,7 @@ use crate::{
     error::{Code, Error, Result},
     io::{ReadAt, Sequential, usize_of},
     prologue::Prologue,
+    step::Step,
     table::{Chunk, Extent, Table, place},
     verify::{Verified, check_zero, fill},
     workers::{Workers, lock},
@@ -58,12 +59,27 @@ impl Verified {
         workers: Workers,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<BodyChecked> {
+        self.check_body_in_steps(source, workers, progress, &mut |_| {})
+    }
+
+    /// The same; `passed` hears of each step as it has passed, to time it.
+    ///
+    /// # Errors
+    /// As [`Self::check_body`].
+    pub fn check_body_in_steps(
+        &self,
+        source: &(impl ReadAt + ?Sized),
+        workers: Workers,
+        progress: &mut (dyn FnMut(u64) + Send),
+        passed: &mut dyn FnMut(Step),
+    ) -> Result<BodyChecked> {
         let len = source.len();
         let mut reader = Sequential {
             source,
             offset: self.prologue.tables_at(),
         };
         let body = Body::read(self, &mut reader)?;
+        passed(Step::Tables);
         let read = |held: &mut Held| {
             if held.place.end() > len {
                 return Err(body_cut(held.stream, held.place));
@@ -72,10 +88,11 @@ impl Verified {
             read.map_err(|error| Error::io(&error, "capsule"))
         };
         let checked = body.check(workers, progress, |_| Ok(()), read)?;
-        match len > self.prologue.file_len() {
-            true => Err(trailing()),
-            false => Ok(checked),
+        if len > self.prologue.file_len() {
+            return Err(trailing());
         }
+        passed(Step::Body);
+        Ok(checked)
     }
 
     fn read_tables(&self, reader: &mut impl Read, extents: &[Extent]) -> Result<Vec<Table>> {

@@ -79,6 +79,7 @@ mod registry;
 mod reissue;
 mod schedule;
 mod seal;
+mod step;
 mod steps;
 #[cfg(feature = "store")]
 mod store;
@@ -115,6 +116,7 @@ pub use open::{Opened, StreamReader};
 pub use outline::{Outline, OutlineStream};
 pub use policy::{Expected, MAX_SKEW, Policy, RESTORE};
 pub use prefix::PrefixValue;
+pub use step::Step;
 pub use verify::{Untrusted, Verified};
 // a new header over the same body
 pub use reissue::{Header, Reissuer, Renewal, Rewrap};

@@ -16,6 +16,7 @@ use crate::{
     policy::{self, Policy},
     prologue::{PROLOGUE, Prologue},
     schedule,
+    step::Step,
     trust::Status,
     wrapping::RecipientKind,
 };
@@ -121,6 +122,18 @@ impl Untrusted {
     /// KVC-301 to 312 for key and signature, 2xx and 5xx for the manifest, 402 to 409 for the claims,
     /// 601 to 608 for the binding, 910 for the budget.
     pub fn verify(self, policy: &Policy<'_>) -> Result<Verified> {
+        self.verify_in_steps(policy, &mut |_| {})
+    }
+
+    /// The same; `passed` hears of each step as it has passed, to time it.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_in_steps(
+        self,
+        policy: &Policy<'_>,
+        passed: &mut dyn FnMut(Step),
+    ) -> Result<Verified> {
         let claims = self.envelope.claims.clone();
         let trust = policy.trust;
         trust.check_current(policy.now)?;
@@ -131,12 +144,16 @@ impl Untrusted {
             );
         }
         let payload = self.envelope.verify(&key.key)?;
+        passed(Step::Signature);
         let manifest = manifest::decode(payload, claims, self.prologue, &policy.limits)?;
+        passed(Step::Manifest);
         policy::check_key(policy, key, &manifest)?;
         trust.check_revoked(manifest.claims.id)?;
         policy::check_claims(policy, &manifest.claims.terms)?;
+        passed(Step::Claims);
         policy::check_binding(policy, &manifest)?;
         let (ctx, lineage) = identity(payload, &manifest);
+        passed(Step::Binding);
         Ok(Verified {
             manifest,
             prologue: self.prologue,

@@ -75,6 +75,7 @@ pub(crate) enum Verb {
     ModelId(cmd::model_id::Args),
     Seal(Box<cmd::seal::Args>),
     Verify(cmd::verify::Args),
+    ValidateSession(Box<cmd::validate_session::Args>),
     Open(Box<cmd::open::Args>),
     Renew(cmd::renew::Args),
     Rewrap(cmd::rewrap::Args),

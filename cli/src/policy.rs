@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use kvcap::{
-    Claims, Expected, Ledger, Manifest, Policy, Result, Trust, Untrusted, Usage, Verified,
+    Claims, Expected, Ledger, Manifest, Policy, Result, Step, Trust, Untrusted, Usage, Verified,
     binding::{Model, Rope},
 };
 use kvcap_runtimes::{HashCache, ModelProfile, RuntimeKind, RuntimeOptions};
@@ -216,7 +216,19 @@ impl Judge<'_> {
     /// # Errors
     /// As [`Untrusted::verify`]; 410 and 411 for what is remembered.
     pub(crate) fn verify(&self, untrusted: Untrusted) -> Result<Judged> {
-        let verified = untrusted.verify(&self.policy())?;
+        self.verify_in_steps(untrusted, &mut |_| {})
+    }
+
+    /// The same; `passed` hears of each step.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub(crate) fn verify_in_steps(
+        &self,
+        untrusted: Untrusted,
+        passed: &mut dyn FnMut(Step),
+    ) -> Result<Judged> {
+        let verified = untrusted.verify_in_steps(&self.policy(), passed)?;
         if let Some(memory) = self.args.trust.memory()? {
             let usage = Usage::of(&verified.manifest().claims, memory.now);
             memory.store.check(&usage)?;

@@ -29,6 +29,7 @@ mod seal_report;
 pub(crate) mod selftest;
 pub(crate) mod shred;
 pub(crate) mod truncate;
+pub(crate) mod validate_session;
 pub(crate) mod verify;
 
 use kvcap::Result;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Keygen(args) => keygen::run(args),
         Verb::ModelId(args) => model_id::run(args, common),
         Verb::Seal(args) => seal::run(args, common),
+        Verb::ValidateSession(args) => validate_session::run(args, common),
         Verb::Verify(args) => verify::run(args, common),
         Verb::Open(args) => open::run(args, common),
         Verb::Renew(args) => renew::run(args),
