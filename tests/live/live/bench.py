@@ -115,10 +115,10 @@ class Bench:
 
     # capsules
 
-    def seal(self, state, out, *options, model=None, ttl="1h"):
+    def seal(self, state, out, *options, model=None, environment="base", ttl="1h"):
         return self.kvcap(
             *("seal", state, "-o", out, "--ttl", ttl, "--tokens", self.tokens),
-            *(["--model", model] if model else model_options(self.environments["base"])),
+            *(["--model", model] if model else model_options(self.environments[environment])),
             *("--sign-key", self.sign, "--wrap-key", self.wrap),
             *self.stated_version(options),
             *options,
@@ -135,8 +135,8 @@ class Bench:
             *("--runtime", f"{KVCAP_NAMES[self.runtime]}={self.version}"),
         ]
 
-    def verify(self, capsule):
-        return self.kvcap("verify", capsule, *self.expectations())
+    def verify(self, capsule, environment="base"):
+        return self.kvcap("verify", capsule, *self.expectations(environment))
 
     def resume(self, capsule, environment="base", tokens=None, options=(), **more):
         """A fresh process that opens the capsule, or else rebuilds the state."""
@@ -148,10 +148,10 @@ class Bench:
         arguments += ["--tokens", tokens or self.tokens, *options]
         return self.run("resume", environment, state=state, open=arguments, **more)
 
-    def receipt(self, capsule, answer):
+    def receipt(self, capsule, answer, environment="base"):
         """Raises `Refused` unless the restore saved what the capsule claims."""
         return self.kvcap(
-            *("receipt", capsule, *self.expectations(), "--prompt", self.plan.prefix + 1),
+            *("receipt", capsule, *self.expectations(environment), "--prompt", self.plan.prefix + 1),
             *("--evaluated", answer["evaluated"]),
         )
 

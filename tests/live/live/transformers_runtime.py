@@ -80,7 +80,8 @@ class Runtime(Base):
                     layer.cumulative_length = length
             for index in getattr(layer, "conv_states", {}):
                 layer.update_conv_state(held[f"layers.{number}.conv_states.{index}"], index)
-                layer.update_recurrent_state(held[f"layers.{number}.recurrent_states.{index}"], index)
+                if (state := held.get(f"layers.{number}.recurrent_states.{index}")) is not None:
+                    layer.update_recurrent_state(state, index)
 
     def drop_layer(self):
         """Loses the last layer's cache, as a faulty saver might."""

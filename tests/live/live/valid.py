@@ -19,7 +19,6 @@ OWN = {
     "q8, quantized cache": (("--encoding", "q8"), ("--quantized",)),
     "q4, quantized cache": (("--encoding", "q4"), ("--quantized",)),
 }
-EXACT = ("exact", "exact, compressed")
 
 
 def rows(runtime):
@@ -65,18 +64,36 @@ def cycles(bench, live, names, number):
     state.unlink()
     if agreement(again, live) != (len(live["tokens"]), 0.0):
         raise RuntimeError("the runtime itself is not deterministic")
-    return [restored(bench, name, *sealed[name], live, again["save_s"]) for name in names]
+    found = []
+    for name in names:
+        options = rows(bench.runtime)[name][1]
+        found.append(restored(bench, name, *sealed[name], live, again["save_s"], options=options))
+    return found
 
 
-def restored(bench, name, capsule, report, live, save):
-    validated = bench.verify(capsule)
-    answer = bench.resume(capsule, options=rows(bench.runtime)[name][1])
+def other_layers(bench):
+    """One cycle of each model whose layers slide or recur."""
+    from live import kinds
+
+    for name, environment in kinds.make(bench.runtime, bench.folder).items():
+        bench.environments[name] = environment
+        state, capsule = bench.state(name), bench.folder / f"{name}.kvcap"
+        process, live = bench.live(name, state=state)
+        report = bench.seal(state, capsule, environment=name)
+        bench.kill(process)
+        state.unlink()
+        yield restored(bench, f"exact, {name}", capsule, report, live, live["save_s"], name)
+
+
+def restored(bench, row, capsule, report, live, save, environment="base", options=()):
+    validated = bench.verify(capsule, environment)
+    answer = bench.resume(capsule, environment, options=options)
     if answer["codes"]:
-        raise RuntimeError(f"{bench.runtime}, {name}: {answer['message']}")
-    receipt = bench.receipt(capsule, answer)
+        raise RuntimeError(f"{bench.runtime}, {row}: {answer['message']}")
+    receipt = bench.receipt(capsule, answer, environment)
     stable, difference = agreement(answer, live)
     return Cycle(
-        row=name,
+        row=row,
         stable=stable,
         difference=difference,
         claimed=receipt["claimed"],
