@@ -422,6 +422,73 @@ fn a_new_header_keeps_the_children() {
     }
 }
 
+/// The capsule for another key alone.
+fn rewrapped(capsule: &Capsule, to: &WrappingKey) -> Capsule {
+    let signer = SigningKey::from_seed(&fixture::SIGN_SEED);
+    let trust = Trust::from(signer.public());
+    let by = Reissuer {
+        key: &signer,
+        trust: &trust,
+        now: fixture::NOW,
+        max_lifetime: MAX_LIFETIME,
+    };
+    let policy = Policy::danger_as_stated(&trust, fixture::NOW, &fixture::terms());
+    let verified = read(capsule).verify(&policy).unwrap();
+    let rewrap = Rewrap {
+        to: &[to.into()],
+        keep: false,
+        audience: None,
+    };
+    let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let header = verified.rewrap(&old, &rewrap, &by).unwrap();
+    let mut out = Cursor::new(Vec::new());
+    header
+        .write(&mut Cursor::new(&capsule.file), &mut out)
+        .unwrap();
+    Capsule {
+        file: out.into_inner(),
+        plain: capsule.plain.clone(),
+    }
+}
+
+#[test]
+fn members_for_keys_of_every_kind() {
+    let root = root();
+    let first = child("first", &root, 1, as_is);
+    let second = child("second", &first, 2, as_is);
+    let kinds = [
+        RecipientKind::Secret,
+        RecipientKind::Hpke,
+        RecipientKind::XWing,
+    ];
+    let keys = kinds.map(|kind| WrappingKey::generate_of(kind).unwrap());
+    let open = |to: [&WrappingKey; 3], with: &[WrappingKey]| {
+        let members = [&second, &first, &root];
+        let members: [Capsule; 3] = std::array::from_fn(|at| rewrapped(members[at], to[at]));
+        let chain = chain(&members.each_ref(), |_| {}).unwrap();
+        let opened = chain.open(with)?;
+        let (_, bank) = opened.tip().manifest().context.banks().next().unwrap();
+        for (part, capsule) in opened.parts(bank)?.iter().zip([&root, &first, &second]) {
+            let bytes = part.capsule.stream_bytes(part.stream)?;
+            assert_eq!(bytes, capsule.plain[part.stream]);
+        }
+        Ok(opened.ancestors().len() + 1)
+    };
+    let [secret, hpke, xwing] = &keys;
+    // all for one, and each for another
+    for key in &keys {
+        let alone = WrappingKey::from_text(&key.to_secret_text()).unwrap();
+        assert_eq!(open([key; 3], &[alone]).unwrap(), 3);
+    }
+    for to in [[secret, hpke, xwing], [xwing, secret, hpke]] {
+        assert_eq!(open(to, &keys).unwrap(), 3);
+        // one member's key is missing, wherever it stands
+        for held in [&keys[1..], &keys[..2]] {
+            assert_eq!(code(open(to, held)), Code::BodyNoKey);
+        }
+    }
+}
+
 #[test]
 fn claims_that_are_more_than_the_parents() {
     let more = [

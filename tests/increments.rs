@@ -479,6 +479,28 @@ fn a_cut_of_a_chain_is_the_same_cut_of_the_whole() {
 }
 
 #[test]
+fn groups_of_tokens_are_the_same_where_increments_begin_at_whole_frames() {
+    let world = World::new();
+    let kind = RuntimeKind::HuggingFace;
+    let file = made(700, 8);
+    let encoding = Encoding {
+        guard: None,
+        ..Encoding::of(Preset::Q4k)
+    };
+    let direct = world.seal(kind, &file, &ids(700), encoding, None).unwrap();
+    let direct = world.state(&[direct]);
+    for (ends, same) in [
+        (&[256, 512, 700][..], true),
+        (&[512, 700], true),
+        (&[256, 300, 700], false),
+        (&[100, 700], false),
+    ] {
+        let chain = world.session(kind, &file, ends, encoding);
+        assert_eq!(world.state(&chain) == direct, same, "{ends:?}");
+    }
+}
+
+#[test]
 fn twenty_turns_take_little_more_than_one_capsule() {
     let world = World::new();
     let kind = RuntimeKind::HuggingFace;

@@ -247,8 +247,7 @@ pub(crate) fn parent_absent(parent: &Parent) -> Error {
 }
 
 fn open_with<S: ReadAt>(verified: Verified, source: S, keys: &[WrappingKey]) -> Result<Opened<S>> {
-    let recipients = &verified.manifest.keys.recipients;
-    let fits = |key: &&WrappingKey| recipients.iter().any(|r| r.key == key.id());
+    let fits = |key: &&WrappingKey| verified.entry_of(key).is_some();
     let key = keys.iter().find(fits).or(keys.first());
     let key = key.ok_or_else(|| Error::new(Code::BodyNoKey, "no wrapping key is given"))?;
     verified.open_member(source, key)
