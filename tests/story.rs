@@ -1,6 +1,10 @@
 //! The life of a session's capsules, through the program: base image, increments, branch, rewind,
-//! renewal, rotation of the signing key, revocation. Each result is compared with a state that was
-//! sealed at once.
+//! renewal, rotation of the signing key, revocation, erasure. Each result is compared with a state that
+//! was sealed at once.
+//!
+//! The same on another state, with sizes and times:
+//! `KVCAP_STORY_STATE=… KVCAP_STORY_MODEL=… cargo test -p kvcap-cli --test story a_session -- --nocapture`,
+//! with `KVCAP_STORY_TOKENS=…` where the state does not carry its tokens.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,78 +15,178 @@
 #[allow(dead_code, reason = "shared with the tests of single verbs")]
 mod support;
 
-use support::{Folder, KEYS, TRUST};
+use std::{fs, time::Instant};
 
-const SEAL: &str = "--model model --ttl 1h --sign-key issuer.key --wrap-key reader.key";
-const ANA: &str = "--subject ana";
+use kvcap_runtimes::{Hints, State, detect, parse};
+use serde_json::Value;
+use support::{Folder, PROMPT, TRUST};
 
-/// States of a session after 6, 8, … 16 tokens: the first rows of `state.bin`.
-fn session() -> Folder {
-    let folder = Folder::new();
-    folder.ok(&format!("seal state.bin -o whole.kvcap {SEAL}"));
-    for tokens in [6, 8, 9, 10, 12, 14, 16] {
-        cut(&folder, "whole.kvcap", tokens, &format!("state.{tokens}"));
+const KEYS: &str = "--sign-key issuer.key --wrap-key keys";
+/// Whose the session is: the base image is nobody's.
+const ANA: &str = "--subject ana --org acme";
+
+/// A folder with a session's states after N tokens as `state.N`, and their prompts as `prompt.N`.
+struct Session {
+    folder: Folder,
+    model: String,
+    /// What `state.bin` holds: the state after the last turn.
+    last: State,
+    ids: Vec<u32>,
+    /// Tokens of the base image, and after each of five turns.
+    ends: [u64; 6],
+}
+
+impl Session {
+    /// The session of the fixture: 6, 8, … 16 tokens.
+    fn small() -> Self {
+        let ids = serde_json::from_str(PROMPT).unwrap();
+        Self::of(Folder::new(), "model".to_owned(), Some(ids))
     }
-    assert!(folder.read("state.16") == folder.read("state.bin"));
-    std::fs::remove_file(folder.path("whole.kvcap")).unwrap();
-    folder
-}
 
-/// A rewind, as a capsule and opened again.
-fn cut(folder: &Folder, from: &str, tokens: u64, to: &str) {
-    folder.ok(&format!(
-        "truncate {from} -f -o cut.bin {TRUST} {KEYS} --tokens {tokens}"
-    ));
-    folder.ok(&format!(
-        "open cut.bin -f -o {to} {TRUST} --wrap-key reader.key {ANA}"
-    ));
-    std::fs::remove_file(folder.path("cut.bin")).unwrap();
-}
+    /// The session of a saved state that the environment names, or the small one.
+    fn real() -> Self {
+        let Ok(state) = std::env::var("KVCAP_STORY_STATE") else {
+            return Self::small();
+        };
+        let folder = Folder::new();
+        folder.write("state.bin", &fs::read(state).unwrap());
+        let ids = std::env::var("KVCAP_STORY_TOKENS").ok();
+        let ids = ids.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap());
+        Self::of(folder, std::env::var("KVCAP_STORY_MODEL").unwrap(), ids)
+    }
 
-/// What a capsule and its ancestors hold.
-fn state(folder: &Folder, capsule: &str, trust: &str) -> Vec<u8> {
-    folder.ok(&format!(
-        "open {capsule} -f -o back {trust} --wrap-key reader.key {ANA} --model model"
-    ));
-    folder.read("back")
-}
+    fn of(folder: Folder, model: String, ids: Option<Vec<u32>>) -> Self {
+        let file = folder.read("state.bin");
+        let last = parse(detect(&file).unwrap(), &file, Hints::None).unwrap();
+        let ids = ids.or_else(|| last.tokens.clone()).unwrap();
+        let tokens = last.positions.end;
+        let base = tokens * 3 / 8;
+        let ends = [0, 1, 2, 3, 4, 5].map(|turn| base + (tokens - base) * turn / 5);
+        let session = Self {
+            folder,
+            model,
+            last,
+            ids,
+            ends,
+        };
+        fs::create_dir(session.folder.path("keys")).unwrap();
+        session.prompt(tokens);
+        session.seal("state.bin", tokens, "whole", ANA);
+        for tokens in ends.into_iter().take(5).chain([ends[2] - 1]) {
+            session.prompt(tokens);
+            session.ok(&format!(
+                "truncate whole -o cut {TRUST} {KEYS} --tokens {tokens}"
+            ));
+            let back = session.open("cut", tokens, TRUST, ANA);
+            session.folder.write(&format!("state.{tokens}"), &back);
+            fs::remove_file(session.folder.path("cut")).unwrap();
+        }
+        session.folder.write(&format!("state.{tokens}"), &file);
+        fs::remove_file(session.folder.path("whole")).unwrap();
+        session
+    }
 
-/// Base image and five increments.
-fn chain(folder: &Folder) {
-    folder.ok(&format!(
-        "seal state.6 -o base.kvcap {SEAL} --base --public-prefix"
-    ));
-    let mut parent = "base".to_owned();
-    for (turn, tokens) in [8, 10, 12, 14, 16].into_iter().enumerate() {
-        let name = format!("t{}", turn + 1);
-        let sealed = folder.json(&format!(
-            "seal state.{tokens} -o {name}.kvcap {SEAL} {ANA} --parent {parent}.kvcap"
+    fn prompt(&self, tokens: u64) {
+        let ids = &self.ids[..usize::try_from(tokens).unwrap()];
+        let ids = serde_json::to_vec(ids).unwrap();
+        self.folder.write(&format!("prompt.{tokens}"), &ids);
+    }
+
+    /// Runs, and tells how long it took and how large its output is.
+    #[allow(clippy::print_stdout, reason = "for who runs it by hand")]
+    fn ok(&self, line: &str) {
+        let started = Instant::now();
+        self.folder.ok(line);
+        let took = started.elapsed().as_secs_f64() * 1e3;
+        let output = line.split_whitespace().skip_while(|word| *word != "-o");
+        let size = output
+            .skip(1)
+            .take(1)
+            .map(|name| self.size(name))
+            .sum::<u64>();
+        println!("{took:8.1} ms {size:>10} bytes  {line}");
+    }
+
+    fn size(&self, name: &str) -> u64 {
+        fs::metadata(self.folder.path(name)).unwrap().len()
+    }
+
+    fn seal(&self, state: &str, tokens: u64, to: &str, more: &str) {
+        self.ok(&self.sealing(state, tokens, to, more));
+    }
+
+    fn sealing(&self, state: &str, tokens: u64, to: &str, more: &str) -> String {
+        let model = &self.model;
+        format!(
+            "seal {state} -o {to} --model {model} --tokens prompt.{tokens} --ttl 1h {KEYS} {more}"
+        )
+    }
+
+    /// What a capsule and its ancestors hold.
+    fn open(&self, capsule: &str, tokens: u64, trust: &str, whose: &str) -> Vec<u8> {
+        let model = &self.model;
+        self.ok(&format!(
+            "open {capsule} -f -o back {trust} --wrap-key keys {whose} --model {model} --tokens prompt.{tokens}"
         ));
-        assert_eq!(sealed["positions"][1], tokens);
-        parent = name;
+        self.folder.read("back")
+    }
+
+    /// That a capsule and its ancestors hold a state, as one that is sealed at once does.
+    fn same(&self, capsule: &str, trust: &str, state: &str, tokens: u64) {
+        let back = self.open(capsule, tokens, trust, ANA);
+        assert!(back == self.folder.read(state), "{capsule}");
+        self.seal(state, tokens, "direct", ANA);
+        assert!(back == self.open("direct", tokens, TRUST, ANA), "{capsule}");
+        fs::remove_file(self.folder.path("direct")).unwrap();
+    }
+
+    /// Base image and five increments.
+    fn chain(&self) {
+        let mut parent: Option<String> = None;
+        for (turn, tokens) in self.ends.into_iter().enumerate() {
+            let (name, more) = match parent {
+                None => ("base.kvcap".to_owned(), "--base --public-prefix".to_owned()),
+                Some(parent) => (format!("t{turn}.kvcap"), format!("{ANA} --parent {parent}")),
+            };
+            self.seal(&format!("state.{tokens}"), tokens, &name, &more);
+            parent = Some(name);
+        }
+    }
+
+    /// The last state, with another row from the fourth turn on.
+    fn idea(&self) {
+        let bank = self.last.banks.last().unwrap();
+        let row = bank.rows(self.ends[3], 1).unwrap().parts[0].offset;
+        let mut other = self.folder.read("state.bin");
+        other[usize::try_from(row).unwrap()] ^= 1;
+        self.folder.write("state.b", &other);
     }
 }
 
 #[test]
-fn a_session_from_base_image_to_revocation() {
-    let folder = session();
-    chain(&folder);
-    let seen = folder.json(&format!("verify t5.kvcap {TRUST} {ANA} --model model"));
+fn a_session_from_base_image_to_erasure() {
+    let session = Session::real();
+    let folder = &session.folder;
+    session.chain();
+    let [base, _, second, _, _, all] = session.ends;
+    let last = format!("state.{all}");
+    let model = &session.model;
+    let seen = folder.json(&format!("verify t5.kvcap {TRUST} {ANA} --model {model}"));
     assert_eq!(seen["chain"], 6);
-    assert_eq!(seen["positions"], serde_json::json!([0, 16]));
-    assert!(state(&folder, "t5.kvcap", TRUST) == folder.read("state.bin"));
+    assert_eq!(seen["positions"], serde_json::json!([0, all]));
+    session.same("t5.kvcap", TRUST, &last, all);
 
-    // a branch: other rows from the thirteenth token on
-    let mut other = folder.read("state.bin");
-    let row = other.len() - 4 * 256;
-    other[row] ^= 1;
-    folder.write("state.b", &other);
-    folder.ok(&format!(
-        "seal state.b -o b4.kvcap {SEAL} {ANA} --parent t3.kvcap"
-    ));
-    assert!(state(&folder, "b4.kvcap", TRUST) == other);
-    let seal = format!("seal state.b -o no.kvcap {SEAL} {ANA}");
-    folder.refused(&format!("{seal} --parent t4.kvcap"), 702, 1);
+    // a branch
+    session.idea();
+    session.seal(
+        "state.b",
+        all,
+        "b4.kvcap",
+        &format!("{ANA} --parent t3.kvcap"),
+    );
+    session.same("b4.kvcap", TRUST, "state.b", all);
+    let wrong = format!("{ANA} --parent t4.kvcap");
+    folder.refused(&session.sealing("state.b", all, "no", &wrong), 702, 1);
     let log = folder.json("log");
     let nodes = log["unverified"].as_array().unwrap();
     let of = |name: &str| {
@@ -100,43 +204,42 @@ fn a_session_from_base_image_to_revocation() {
     );
 
     // rewinds: an ancestor, and any number of tokens
-    assert!(state(&folder, "t2.kvcap", TRUST) == folder.read("state.10"));
-    folder.ok(&format!(
-        "truncate t5.kvcap -o nine.kvcap {TRUST} {KEYS} --tokens 9"
+    session.same("t2.kvcap", TRUST, &format!("state.{second}"), second);
+    let early = second - 1;
+    session.ok(&format!(
+        "truncate t5.kvcap -o early {TRUST} {KEYS} --tokens {early}"
     ));
-    assert!(state(&folder, "nine.kvcap", TRUST) == folder.read("state.9"));
-    let open = format!("open nine.kvcap -o no {TRUST} --wrap-key reader.key {ANA}");
-    folder.refused(&format!("{open} --tokens prompt.json"), 605, 1);
-    let nine: Vec<&str> = support::PROMPT.split(',').take(9).collect();
-    folder.write("nine.json", format!("{}]", nine.join(",")).as_bytes());
-    folder.ok(&format!("{open} --tokens nine.json"));
+    session.same("early", TRUST, &format!("state.{early}"), early);
+    let open = format!("open early -o no {TRUST} --wrap-key keys {ANA}");
+    folder.refused(&format!("{open} --tokens prompt.{all}"), 605, 1);
 
     // renewal changes no digest
     let before = folder.json("log base.kvcap")["unverified"][0].clone();
-    folder.ok(&format!(
+    session.ok(&format!(
         "renew base.kvcap -f -o base.kvcap {TRUST} --sign-key issuer.key --ttl 2h"
     ));
     let after = folder.json("log base.kvcap")["unverified"][0].clone();
     assert_eq!(before["lineage"], after["lineage"]);
     assert_ne!(before["expires"], after["expires"]);
-    assert!(state(&folder, "t5.kvcap", TRUST) == folder.read("state.bin"));
+    session.same("t5.kvcap", TRUST, &last, all);
 
     // a new signing key: the old capsules are signed again, their bodies stay
-    std::fs::create_dir(folder.path("old")).unwrap();
+    fs::create_dir(folder.path("old")).unwrap();
     folder.ok("keygen sign -o next.key");
     let both = "--trust issuer.key.pub --trust next.key.pub";
     for name in ["base", "t1", "t2", "t3", "t4", "t5", "b4"] {
         let old = folder.read(&format!("{name}.kvcap"));
         folder.write(&format!("old/{name}.kvcap"), &old);
-        folder.ok(&format!(
+        session.ok(&format!(
             "renew {name}.kvcap -f -o {name}.kvcap {both} --sign-key next.key --ttl 1h"
         ));
     }
-    assert!(state(&folder, "t5.kvcap", "--trust next.key.pub") == folder.read("state.bin"));
-    folder.ok(
-        "compact b4.kvcap -o one.kvcap --trust next.key.pub --sign-key next.key --wrap-key reader.key",
-    );
-    assert!(state(&folder, "one.kvcap", "--trust next.key.pub") == other);
+    let next = "--trust next.key.pub";
+    session.same("t5.kvcap", next, &last, all);
+    session.ok(&format!(
+        "compact b4.kvcap -o one {next} --sign-key next.key --wrap-key keys"
+    ));
+    session.same("one", next, "state.b", all);
 
     // the old key is out
     folder.ok("keygen root -o root.key");
@@ -145,31 +248,89 @@ fn a_session_from_base_image_to_revocation() {
     folder.ok(&format!("registry add registry issuer.key.pub {root}"));
     folder.ok(&format!("registry add registry next.key.pub {root}"));
     let registry = "--trust registry --registry-root root.key.pub";
-    assert!(state(&folder, "old/t5.kvcap", registry) == folder.read("state.bin"));
+    session.same("old/t5.kvcap", registry, &last, all);
     folder.ok(&format!(
         "registry compromise registry issuer.key.pub {root}"
     ));
     folder.refused(&format!("verify old/t5.kvcap {registry} {ANA}"), 304, 1);
-    assert!(state(&folder, "t5.kvcap", registry) == folder.read("state.bin"));
+    session.same("t5.kvcap", registry, &last, all);
 
     // a capsule that is revoked takes its descendants with it, and nothing else
     folder.ok(&format!("registry revoke registry t4.kvcap {root}"));
     folder.refused(&format!("verify t4.kvcap {registry} {ANA}"), 409, 1);
     folder.refused(&format!("verify t5.kvcap {registry} {ANA}"), 708, 1);
-    assert!(state(&folder, "b4.kvcap", registry) == other);
+    session.same("b4.kvcap", registry, "state.b", all);
+
+    // the tenant is erased: no copy opens, and each still tells what it was
+    folder.ok("shred --org acme --wrap-key keys");
+    for (name, trust) in [
+        ("b4.kvcap", registry),
+        ("one", registry),
+        ("t1.kvcap", registry),
+        ("old/t5.kvcap", TRUST),
+        ("early", TRUST),
+    ] {
+        let open = format!("open {name} -o no {trust} --wrap-key keys {ANA}");
+        folder.refused(&open, 811, 1);
+    }
+    let told: Value = folder.json(&format!("verify b4.kvcap {registry} {ANA} --model {model}"));
+    assert_eq!(told["body_checked"], true);
+    assert_eq!(told["positions"], serde_json::json!([0, all]));
+    // what is nobody's stays
+    let back = session.open("base.kvcap", base, registry, "");
+    assert!(back == folder.read(&format!("state.{base}")));
+}
+
+#[test]
+fn a_chain_is_handed_over() {
+    let session = Session::small();
+    let folder = &session.folder;
+    session.chain();
+    for kind in ["hpke", "x-wing"] {
+        folder.ok(&format!("keygen {kind} -o {kind}.key"));
+        fs::create_dir(folder.path(kind)).unwrap();
+        for name in ["base", "t1", "t2"] {
+            folder.ok(&format!(
+                "rewrap {name}.kvcap -o {kind}/{name}.kvcap {TRUST} {KEYS} --recipient {kind}.key.pub"
+            ));
+        }
+        let open = format!("open {kind}/t2.kvcap -f -o back {TRUST} {ANA}");
+        session.ok(&format!("{open} --wrap-key {kind}.key"));
+        assert!(folder.read("back") == folder.read("state.10"));
+        folder.refused(&format!("{open} --wrap-key reader.key"), 809, 1);
+        // and goes on there
+        let more = format!("{ANA} --parent {kind}/t2.kvcap");
+        let seal = session.sealing("state.16", 16, &format!("{kind}/on.kvcap"), &more);
+        session.ok(&seal.replace("--wrap-key keys", &format!("--wrap-key {kind}.key")));
+        session.ok(&format!("{open} --wrap-key {kind}.key").replace("t2", "on"));
+        assert!(folder.read("back") == folder.read("state.bin"));
+    }
+    // members for keys of three kinds
+    let open =
+        format!("open t2.kvcap -f -o back {TRUST} {ANA} --chain x-wing/t1.kvcap hpke/base.kvcap");
+    session.ok(&format!(
+        "{open} --wrap-key hpke.key --wrap-key keys --wrap-key x-wing.key"
+    ));
+    assert!(folder.read("back") == folder.read("state.10"));
+    folder.refused(
+        &format!("{open} --wrap-key hpke.key --wrap-key keys"),
+        809,
+        1,
+    );
 }
 
 #[test]
 fn chains_that_are_none() {
-    let folder = session();
-    chain(&folder);
+    let session = Session::small();
+    let folder = &session.folder;
+    session.chain();
     for name in ["base", "t1", "t2", "t3", "t4"] {
-        std::fs::create_dir_all(folder.path("store")).unwrap();
+        fs::create_dir_all(folder.path("store")).unwrap();
         let bytes = folder.read(&format!("{name}.kvcap"));
         folder.write(&format!("store/{name}.kvcap"), &bytes);
-        std::fs::remove_file(folder.path(&format!("{name}.kvcap"))).unwrap();
+        fs::remove_file(folder.path(&format!("{name}.kvcap"))).unwrap();
     }
-    let open = format!("open t5.kvcap -o no {TRUST} --wrap-key reader.key {ANA}");
+    let open = format!("open t5.kvcap -o no {TRUST} --wrap-key keys {ANA}");
     let verify = format!("verify t5.kvcap {TRUST} {ANA}");
     // nothing at hand: verified alone, and said so; opened not
     folder.refused(&open, 701, 1);
@@ -186,9 +347,8 @@ fn chains_that_are_none() {
         701,
         1,
     );
-    folder.ok(&format!(
-        "seal state.16 -o fork.kvcap {SEAL} {ANA} --parent store/t3.kvcap"
-    ));
+    let fork = format!("{ANA} --parent store/t3.kvcap");
+    session.seal("state.16", 16, "fork.kvcap", &fork);
     folder.refused(&format!("{verify} --chain {all} fork.kvcap"), 702, 1);
     // a byte of an ancestor
     let mut bytes = folder.read("store/t1.kvcap");
@@ -200,12 +360,12 @@ fn chains_that_are_none() {
     folder.write("store/t1.kvcap", &bytes);
     // a part of the chain reads a part of its capsules
     let whole = folder.json(&format!("{open} --chain store"));
-    std::fs::remove_file(folder.path("no")).unwrap();
+    fs::remove_file(folder.path("no")).unwrap();
     let part = folder.json(&format!(
         "{open} --chain store --layers 0..1 --positions 7..9"
     ));
-    std::fs::remove_file(folder.path("no")).unwrap();
-    let read = |seen: &serde_json::Value| seen["bytes_read"].as_u64().unwrap();
+    fs::remove_file(folder.path("no")).unwrap();
+    let read = |seen: &Value| seen["bytes_read"].as_u64().unwrap();
     assert!(
         read(&part) * 2 < read(&whole),
         "{} of {}",
@@ -213,8 +373,10 @@ fn chains_that_are_none() {
         read(&whole)
     );
     // more than the parent grants, another subject, nothing new
-    let seal =
-        |more: &str| format!("seal state.16 -o no.kvcap {SEAL} --parent store/t3.kvcap {more}");
+    let seal = |more: &str| {
+        let more = format!("--org acme --parent store/t3.kvcap {more}");
+        session.sealing("state.16", 16, "no.kvcap", &more)
+    };
     folder.refused(
         &seal("--subject ana --scope kv:restore --scope kv:train"),
         705,
@@ -222,11 +384,8 @@ fn chains_that_are_none() {
     );
     folder.refused(&seal("--subject eve"), 406, 1);
     folder.refused(&seal("--subject ana --issuer another"), 707, 1);
-    folder.refused(
-        &format!("seal state.12 -o no.kvcap {SEAL} {ANA} --parent store/t3.kvcap"),
-        703,
-        1,
-    );
+    let nothing = session.sealing("state.12", 12, "no.kvcap", &fork);
+    folder.refused(&nothing, 703, 1);
     // headers say what differs
     let diff = folder.json("diff store/t2.kvcap store/t3.kvcap");
     assert_eq!(diff["verified"], "nothing");
