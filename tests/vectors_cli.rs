@@ -64,7 +64,9 @@ fn arguments(context: &Value) -> Option<Vec<String>> {
         && context["suites"] == json!([1, 2])
         && context["skew"] == 60
         && context["later"].is_null()
-        && context["reads"] == json!([]);
+        && context["reads"] == json!([])
+        && context["parents"] == json!([])
+        && context["registry"].is_null();
     let trust = context["trust"].as_array().unwrap();
     let mut list = Vec::new();
     for trusted in trust {

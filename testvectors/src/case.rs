@@ -42,6 +42,8 @@ pub enum Stage {
     Header,
     /// Signature, manifest, claims, binding (4–10).
     Verify,
+    /// The parents of a capsule that has one (§9).
+    Chain,
     /// Tables and body, without a key (11–12).
     Body,
     /// Content key, commitment, prefix (§11.3, 13–15).
@@ -62,6 +64,7 @@ impl Stage {
             Self::Trust => "trust",
             Self::Header => "header",
             Self::Verify => "verify",
+            Self::Chain => "chain",
             Self::Body => "body",
             Self::Open => "open",
             Self::Read => "read",

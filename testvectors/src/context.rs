@@ -1,15 +1,20 @@
 //! What a verifier brings along: the part of a vector that is not in the file (README, "Context").
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use kvcap::{
-    CapsuleId, Expected, Limits, Policy, PrefixKey, PrefixValue, PublicKey, Purpose, Role, Status,
-    Suite, Trust, TrustedKey,
+    CapsuleId, Expected, Limits, Mark, Policy, PrefixKey, PrefixValue, PublicKey, Purpose,
+    Registry, Role, RootPublic, Status, Suite, Trust, TrustedKey, UntrustedRegistry,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{fixture, model::model_from, parts};
+use crate::{
+    fixture,
+    generate::{load, sha256},
+    model::model_from,
+    parts,
+};
 
 /// Bytes as lower-case hexadecimal.
 #[must_use]
@@ -55,6 +60,23 @@ pub struct Context {
     pub wrapping_key: Option<String>,
     /// Ranges of streams to read; where there are none, all streams whole.
     pub reads: Vec<Range>,
+    /// Files of the capsules that the capsule continues, its parent first.
+    pub parents: Vec<String>,
+    pub registry: Option<RegistryFiles>,
+    /// Files that are not in the folder yet.
+    #[serde(skip)]
+    pub held: BTreeMap<String, Vec<u8>>,
+}
+
+/// A key registry in place of trusted keys (registry-v1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the README describes each field")]
+pub struct RegistryFiles {
+    pub root: String,
+    pub files: Vec<String>,
+    /// Version and digest that the verifier remembers.
+    pub seen: Option<(u64, String)>,
 }
 
 /// One trusted key (capsule-v1 §7).
@@ -163,6 +185,9 @@ impl Default for Context {
             expected: Expectation::default(),
             wrapping_key: Some(hex(&fixture::WRAP_KEY)),
             reads: Vec::new(),
+            parents: Vec::new(),
+            registry: None,
+            held: BTreeMap::new(),
         }
     }
 }
@@ -203,22 +228,64 @@ impl Context {
                 "adapters" => limits.adapters = *value,
                 "dimensions" => limits.dimensions = *value,
                 "budget" => limits.budget = *value,
+                "chain" => limits.chain = usize::try_from(*value).unwrap(),
                 other => panic!("no limit {other}"),
             }
         }
         limits
     }
 
-    /// Loads the trusted keys.
+    /// Keeps a file that the folder will have, and gives its name.
+    pub fn hold(&mut self, what: &str, extension: &str, bytes: &[u8]) -> String {
+        let name = format!("{what}_{}.{extension}", &sha256(bytes)[..12]);
+        self.held.insert(name.clone(), bytes.to_vec());
+        name
+    }
+
+    /// A file beside the vector's own.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Vec<u8> {
+        let held = self.held.get(name).cloned();
+        held.unwrap_or_else(|| load(Path::new(name)))
+    }
+
+    /// Loads the trusted keys, and the registry where there is one.
     ///
     /// # Errors
-    /// KVC-305 for a weak key, 311 for two of one id.
+    /// KVC-305 for a weak key, 311 for two of one id; 308 to 313 as registry-v1.
     pub fn trust(&self) -> kvcap::Result<Trust> {
         let mut trust = Trust::none();
         for key in &self.trust {
             trust.add(key.key()?)?;
         }
+        if let Some(registry) = &self.registry {
+            trust.merge(self.newest(registry)?.trust())?;
+        }
         Ok(trust)
+    }
+
+    /// The last of a registry's versions, each of them after the one before.
+    fn newest(&self, registry: &RegistryFiles) -> kvcap::Result<Registry> {
+        let root = RootPublic::from_bytes(&unhex(&registry.root))?;
+        let mut seen = registry.seen.as_ref().map(|(version, digest)| Mark {
+            root: root.id(),
+            version: *version,
+            digest: kvcap::binding::Digest(unhex(digest)),
+        });
+        let mut newest = None;
+        for (left, name) in (0..registry.files.len()).rev().zip(&registry.files) {
+            let read = UntrustedRegistry::read(&self.file(name))?;
+            let found = match left {
+                0 => read.verify(&root, self.now)?,
+                _ => read.verify_at_any_time(&root)?,
+            };
+            if let Some(seen) = &seen {
+                found.follows(seen)?;
+            }
+            seen = Some(found.mark());
+            newest = Some(found);
+        }
+        Ok(newest.unwrap())
     }
 
     /// Calls `then` with the policy at time `now`.

@@ -123,6 +123,7 @@ pub fn files() -> BTreeMap<String, Vec<u8>> {
         let flag = flags.get(case.name).copied().unwrap_or_default();
         entries.push(entry(group, case, &made, &name, flag).to_string());
         files.entry(name).or_insert(made.file);
+        files.extend(made.context.held);
     }
     let text = format!(
         "{{\n\"format\": 1,\n\"secrets\": {},\n\"default_context\": {},\n\"vectors\": [\n{}\n]\n}}\n",

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use kvcap::{Opened, ReadAt, Result, Stream, Untrusted, Workers, WrappingKey};
+use kvcap::{
+    Chain, Members as _, Opened, ReadAt, Result, Stream, Trust, Untrusted, Verified, Workers,
+    WrappingKey,
+};
 
 use crate::{
     case::Stage,
@@ -140,34 +143,85 @@ fn steps(
     if let Some(later) = context.later {
         verified = verify(Untrusted::read_at(&source, &limits)?, later)?;
     }
+    if !context.parents.is_empty() {
+        return chained(entry, verified, bytes, context, &trust, stage, outcome);
+    }
     let Some(key) = &context.wrapping_key else {
         return Ok(());
     };
     *stage = Stage::Open;
     let key = WrappingKey::from_bytes(unhex(key));
     let opened = verified.open(source, &key)?.danger_unrecorded();
-    *stage = Stage::Read;
-    let mut streams = Vec::new();
     if context.reads.is_empty() {
-        for index in 0..opened.manifest().context.streams.len() {
-            let mut bytes = Vec::new();
-            let read = read_whole(&opened, index, &mut bytes);
-            outcome.released.extend_from_slice(&bytes);
-            read?;
-            streams.push(bytes);
-        }
-        *stage = Stage::Decode;
-        for (index, bytes) in streams.iter().enumerate() {
-            let bank = match &opened.manifest().context.streams[index] {
-                Stream::Bank(bank) => Some(decode::bank(bank, opened.manifest(), &streams, bytes)?),
-                Stream::Section(_) => None,
-            };
-            outcome.banks.push(bank);
-        }
+        return give(&opened, stage, outcome);
     }
+    *stage = Stage::Read;
     for range in &context.reads {
         let mut reader = opened.stream(range.stream)?;
         reader.read(range.start..range.end, &mut outcome.released)?;
+    }
+    Ok(())
+}
+
+/// Verifies the parents too, and gives out every member from the root to the tip.
+fn chained(
+    entry: Entry,
+    tip: Verified,
+    bytes: &[u8],
+    context: &Context,
+    trust: &Trust,
+    stage: &mut Stage,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    *stage = Stage::Chain;
+    let parents: Vec<Vec<u8>> = context
+        .parents
+        .iter()
+        .map(|name| context.file(name))
+        .collect();
+    let chain = context.with_policy(trust, context.now, |policy| {
+        let mut chain = Chain::new(tip, bytes);
+        for parent in &parents {
+            let untrusted = Untrusted::read_at(parent.as_slice(), &context.limits())?;
+            chain = chain.extend(untrusted, parent, policy)?;
+        }
+        Ok(chain)
+    })?;
+    *stage = Stage::Body;
+    if entry.checks_body() {
+        for (verified, source) in chain.members().skip(1) {
+            verified.check_body_at(*source, Workers::ONE, &mut |_| {})?;
+        }
+    }
+    let Some(key) = &context.wrapping_key else {
+        return Ok(());
+    };
+    *stage = Stage::Open;
+    let opened = chain.open(&[WrappingKey::from_bytes(unhex(key))])?;
+    for member in opened.ancestors().iter().chain([opened.tip()]) {
+        give(member, stage, outcome)?;
+    }
+    Ok(())
+}
+
+/// Reads every stream, then decodes every bank.
+fn give<S: ReadAt>(opened: &Opened<S>, stage: &mut Stage, outcome: &mut Outcome) -> Result<()> {
+    *stage = Stage::Read;
+    let mut streams = Vec::new();
+    for index in 0..opened.manifest().context.streams.len() {
+        let mut bytes = Vec::new();
+        let read = read_whole(opened, index, &mut bytes);
+        outcome.released.extend_from_slice(&bytes);
+        read?;
+        streams.push(bytes);
+    }
+    *stage = Stage::Decode;
+    for (index, bytes) in streams.iter().enumerate() {
+        let bank = match &opened.manifest().context.streams[index] {
+            Stream::Bank(bank) => Some(decode::bank(bank, opened.manifest(), &streams, bytes)?),
+            Stream::Section(_) => None,
+        };
+        outcome.banks.push(bank);
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ class Envelope:
     payload: bytes
     signature: bytes
     kid: bytes
-    claims: Claims
+    claims: Claims | None
 
     def signed(self):
         return signed_bytes(self.protected, self.payload)
@@ -95,6 +95,11 @@ def _byte_string(reader, detached=210):
 
 def parse(data):
     """E-1 to E-9, without looking into the payload."""
+    return parse_with(data, CONTENT_TYPE, TYPE, claims=True)
+
+
+def parse_with(data, content, typ, claims):
+    """The same for a document of another type, with or without claims."""
     reader = cbor.Decoder(data)
     require(reader.take(1)[0] == 0xD2, 210, "not tag 18")
     array = reader.take(1)[0]
@@ -109,25 +114,26 @@ def parse(data):
     signature = _byte_string(reader)
     require(len(signature) == 64, 306, f"{len(signature)} bytes")
     reader.end()
-    kid, claims = parse_header(protected)
+    kid, claims = parse_header(protected, content, typ, claims)
     return Envelope(protected, payload, signature, kid, claims)
 
 
-def parse_header(protected):
+def parse_header(protected, content, typ, claims):
     """E-7 to E-9."""
+    known = KNOWN_LABELS if claims else KNOWN_LABELS - {CLAIMS}
 
     def judge(label):
         require(label != CRIT, 215)
-        require(label in KNOWN_LABELS, 213, f"label {label}")
+        require(label in known, 213, f"label {label}")
 
     require(protected[0] >> 5 == cbor.MAP, 210, "protected header is not a map")
     header, _ = cbor.decode_map(protected, 210, judge)
-    for label in sorted(KNOWN_LABELS):
+    for label in sorted(known):
         require(label in header, 214, f"label {label}")
     require(type(header[ALG]) is int and header[ALG] == ALG_ED25519, 212)
-    require(header[CONTENT] == CONTENT_TYPE and header[TYP] == TYPE, 216)
+    require(header[CONTENT] == content and header[TYP] == typ, 216)
     require(type(header[KID]) is bytes and len(header[KID]) == 16, 301, "kid is not 16 bytes")
-    return header[KID], parse_claims(header[CLAIMS])
+    return header[KID], parse_claims(header[CLAIMS]) if claims else None
 
 
 def encode_header(kid, claims):

@@ -102,8 +102,13 @@ def check_prefix(opened, prefix_key):
 
 def open_capsule(data, trust, wrapping_key, now, expected=Expected(), prefix_key=None):
     header = verify_header(data, trust, now, expected)
+    require(header.manifest.parent is None, 701)
+    return open_member(data, header, wrapping_key, prefix_key)
+
+
+def open_member(data, header, wrapping_key, prefix_key=None):
+    """Opens a verified capsule, whose parents are opened too where it has any."""
     m = header.manifest
-    require(m.parent is None, 701)
     tables = read_tables(data, header)
     require(len(data) >= header.prologue.end, 807, f"{len(data)} bytes of {header.prologue.end}")
     require(len(data) == header.prologue.end, 108)

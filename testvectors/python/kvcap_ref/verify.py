@@ -31,6 +31,7 @@ class Expected:
     prefix: tuple | None = None  # (prefix key, P)
     banks: tuple = ()  # (role, layer, index) of each that is needed
     budget: int | None = None
+    revoked: frozenset = frozenset()  # ids of capsules (registry-v1 G-10)
     max_lifetime: int = MAX_LIFETIME
     skew: int = MAX_SKEW
 
@@ -67,6 +68,7 @@ def verify_header(data, trust, now, expected=Expected()):
     require(expected.suites is None or parsed.suite in expected.suites, 502, f"suite {parsed.suite}")
     require(expected.cti is None or claims.cti == expected.cti, 507, "cti")
     key.check_use(claims.iat, now, parsed.suite, claims.iss)
+    require(claims.cti not in expected.revoked, 409, claims.cti.hex())
     check_time(claims, now, expected)
     check_claims(claims, expected)
     check_binding(parsed, expected)
@@ -151,7 +153,11 @@ def placed_chunks(header):
 
 def verify(data, trust, now, expected=Expected()):
     """Every byte, by public keys alone."""
-    header = verify_header(data, trust, now, expected)
+    return check_body(data, verify_header(data, trust, now, expected))
+
+
+def check_body(data, header):
+    """Steps 11 and 12."""
     tables = read_tables(data, header)
     for i, chunk, at in placed_chunks(header):
         ciphertext = data[at : at + chunk.length]

@@ -5,6 +5,7 @@ pub mod accept_banks;
 pub mod binding;
 pub mod body;
 pub mod cbor;
+pub mod chain;
 pub mod claims;
 pub mod codec;
 pub mod cose;
@@ -14,6 +15,7 @@ pub mod header;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
+pub mod registry;
 pub mod resealed;
 pub mod salamander;
 pub mod signature;
@@ -42,6 +44,8 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("resealed", resealed::CASES),
         ("salamander", salamander::CASES),
         ("codec", codec::CASES),
+        ("chain", chain::CASES),
+        ("registry", registry::CASES),
     ]
     .into_iter()
     .flat_map(|(group, cases)| cases.iter().map(move |case| (group, case)))
