@@ -66,7 +66,8 @@ fn arguments(context: &Value) -> Option<Vec<String>> {
         && context["later"].is_null()
         && context["reads"] == json!([])
         && context["parents"] == json!([])
-        && context["registry"].is_null();
+        && context["registry"].is_null()
+        && context["memory"].is_null();
     let trust = context["trust"].as_array().unwrap();
     let mut list = Vec::new();
     for trusted in trust {

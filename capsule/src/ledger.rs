@@ -102,6 +102,10 @@ fn named(label: &str, terms: &Terms, parts: &[Option<&[u8]>]) -> Digest {
 }
 
 /// U-1.
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "the store keeps to it")
+)]
 pub(crate) fn clock(now: u64, latest: u64) -> Result<u64> {
     if now.saturating_add(MAX_SKEW) < latest {
         return Err(Error::new(Code::ClaimsClock, "the clock went back")
@@ -111,11 +115,19 @@ pub(crate) fn clock(now: u64, latest: u64) -> Result<u64> {
 }
 
 /// U-4.
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "the store keeps to it")
+)]
 pub(crate) fn used() -> Error {
     Error::new(Code::ClaimsReplayed, "the capsule's one use is over")
 }
 
 /// U-5.
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "the store keeps to it")
+)]
 pub(crate) fn sequence(number: u64, highest: u64) -> Result<()> {
     match number < highest {
         true => Err(Error::new(

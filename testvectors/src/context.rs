@@ -63,9 +63,21 @@ pub struct Context {
     /// Files of the capsules that the capsule continues, its parent first.
     pub parents: Vec<String>,
     pub registry: Option<RegistryFiles>,
+    pub memory: Option<Memory>,
     /// Files that are not in the folder yet.
     #[serde(skip)]
     pub held: BTreeMap<String, Vec<u8>>,
+}
+
+/// What the verifier remembers (registry-v1 §5).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the README describes each field")]
+pub struct Memory {
+    /// The latest time seen.
+    pub latest: Option<u64>,
+    /// Files of the capsules that it has opened, in this context.
+    pub opened: Vec<String>,
 }
 
 /// A key registry in place of trusted keys (registry-v1).
@@ -187,6 +199,7 @@ impl Default for Context {
             reads: Vec::new(),
             parents: Vec::new(),
             registry: None,
+            memory: None,
             held: BTreeMap::new(),
         }
     }

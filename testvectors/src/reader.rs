@@ -1,19 +1,20 @@
 //! Runs a file and a context through the library, by each of its ways in.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use kvcap::{
-    Chain, Members as _, Opened, ReadAt, Result, Stream, Trust, Untrusted, Verified, Workers,
-    WrappingKey,
+    Chain, Ledger as _, Members as _, Opened, ReadAt, Result, Store, Stream, Trust, Untrusted,
+    Verified, Workers, WrappingKey,
 };
 
 use crate::{
     case::Stage,
-    context::{Context, unhex},
+    context::{Context, Memory, unhex},
     decode,
 };
 
@@ -53,6 +54,38 @@ pub struct Outcome {
     pub released: Vec<u8>,
     /// The decoded banks, where everything was read whole.
     pub banks: Vec<Option<Vec<u8>>>,
+}
+
+/// A memory in a file of its own.
+struct Kept {
+    store: Store,
+    folder: PathBuf,
+    opened: Vec<String>,
+}
+
+impl Kept {
+    fn new(memory: &Memory) -> Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("kvcap-vectors-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let store = Store::open(&folder.join("state"))?;
+        if let Some(latest) = memory.latest {
+            store.observe(latest)?;
+        }
+        Ok(Self {
+            store,
+            folder,
+            opened: memory.opened.clone(),
+        })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _left = fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// A reader that gives a piece at a time; piece lengths follow from the offset.
@@ -107,6 +140,11 @@ fn steps(
     outcome: &mut Outcome,
 ) -> Result<()> {
     let trust = context.trust()?;
+    let memory = context.memory.as_ref().map(Kept::new).transpose()?;
+    let start = match &memory {
+        Some(kept) => kept.store.observe(context.now)?,
+        None => context.now,
+    };
     let limits = context.limits();
     let mut pieces = Pieces {
         bytes,
@@ -126,7 +164,7 @@ fn steps(
     *stage = Stage::Header;
     let untrusted = header()?;
     *stage = Stage::Verify;
-    let mut verified = verify(untrusted, context.now)?;
+    let mut verified = verify(untrusted, start)?;
     *stage = Stage::Body;
     match entry {
         Entry::OneByte => {
@@ -151,7 +189,16 @@ fn steps(
     };
     *stage = Stage::Open;
     let key = WrappingKey::from_bytes(unhex(key));
-    let opened = verified.open(source, &key)?.danger_unrecorded();
+    let mut opened = verified.open(source, &key)?;
+    if let Some(kept) = &memory {
+        for before in &kept.opened {
+            let file = context.file(before);
+            let read = Untrusted::read_at(file.as_slice(), &limits)?;
+            let opened = verify(read, start)?.open(file.as_slice(), &key)?;
+            let _used = opened.record(&kept.store, start)?;
+        }
+        opened = opened.record(&kept.store, start)?;
+    }
     if context.reads.is_empty() {
         return give(&opened, stage, outcome);
     }

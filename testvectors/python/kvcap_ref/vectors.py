@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from . import chain, keys, manifest, prefix, registry, verify
+from . import chain, keys, manifest, memory, prefix, registry, verify
 from . import open as opening
 from .errors import Refusal, require
 
@@ -136,7 +136,10 @@ def outcome(data, context, released, streams, folder):
     """0, or the code with which a reader refuses that opens without checking the body first."""
     try:
         trust, expected = trust_of(context), expected_of(context)
-        now = context["now"]
+        now, kept = context["now"], None
+        if context["memory"] is not None:
+            kept = memory.Memory(context["memory"]["latest"])
+            now = kept.observe(now)
         listed = registry_of(context, folder)
         if listed is not None:
             trust, expected = trust + listed.keys, replace(expected, revoked=listed.revoked)
@@ -159,7 +162,11 @@ def outcome(data, context, released, streams, folder):
             verify.verify(data, trust, now, expected)
         else:
             wrapping_key = bytes.fromhex(context["wrapping_key"])
+            for name in context["memory"]["opened"] if kept else []:
+                before = opening.open_capsule(load(folder / name), trust, wrapping_key, now, expected)
+                kept.record(before.claims)
             opened = opening.open_capsule(data, trust, wrapping_key, now, expected)
+            memory.record(kept, opened.claims)
             read(opened, context["reads"], released, streams)
         return 0
     except Refusal as refusal:

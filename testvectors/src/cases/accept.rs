@@ -6,7 +6,7 @@ use super::full_size;
 use crate::{
     case::{Made, given},
     cases,
-    context::{ExpectedPrefix, Range, hex},
+    context::{ExpectedPrefix, Memory, Range, hex},
     fixture::{self, CHUNK, EXPIRES, ISSUED, OTHER_WRAP, TOKENS, WRAP_KEY},
     model::model_json,
 };
@@ -41,6 +41,27 @@ fn claimed(seed: &str, change: impl FnOnce(&mut Terms)) -> Made {
         &[WRAP_KEY],
         Vec::new(),
     ))
+}
+
+/// A capsule for one use.
+pub(super) fn once() -> Made {
+    claimed("single use", |terms| {
+        terms.single_use = true;
+        terms.sequence = Some(u64::MAX);
+    })
+}
+
+/// The base capsule with another number in its session.
+pub(super) fn numbered(number: u64) -> Made {
+    claimed(&format!("number {number}"), |terms| {
+        terms.sequence = Some(number)
+    })
+}
+
+/// What a verifier remembers.
+pub(super) fn memory(latest: Option<u64>, opened: &[String]) -> Option<Memory> {
+    let opened = opened.to_vec();
+    Some(Memory { latest, opened })
 }
 
 fn wrapped(recipients: &[[u8; 32]]) -> Made {
@@ -153,11 +174,8 @@ cases! {
     });
     /// an issuer of 1,024 bytes
     iss_at_limit: A 0 Accept ["E-9"] = claimed("long issuer", |terms| terms.issuer = "x".repeat(1024));
-    /// single use, and the largest sequence number
-    single_use: A 0 Accept ["E-9"] = claimed("single use", |terms| {
-        terms.single_use = true;
-        terms.sequence = Some(u64::MAX);
-    });
+    /// for one use, with the largest sequence number, by a verifier that remembers nothing of it
+    single_use: A 0 Accept ["E-9" "U-4"] = once().when(|context| context.memory = memory(None, &[]));
     /// a retired key, and an iat before its end
     retired_key: A 0 Accept ["K-3"] = given(|context| {
         context.trust[0].sign_until = Some(ISSUED + 1);

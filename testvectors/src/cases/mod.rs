@@ -15,6 +15,7 @@ pub mod header;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
+pub mod memory;
 pub mod registry;
 pub mod resealed;
 pub mod salamander;
@@ -46,6 +47,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("codec", codec::CASES),
         ("chain", chain::CASES),
         ("registry", registry::CASES),
+        ("memory", memory::CASES),
     ]
     .into_iter()
     .flat_map(|(group, cases)| cases.iter().map(move |case| (group, case)))
