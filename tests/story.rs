@@ -40,7 +40,9 @@ impl Session {
     /// The session of the fixture: 6, 8, … 16 tokens.
     fn small() -> Self {
         let ids = serde_json::from_str(PROMPT).unwrap();
-        Self::of(Folder::new(), "model".to_owned(), Some(ids))
+        let session = Self::of(Folder::new(), "model".to_owned(), Some(ids));
+        assert!(session.folder.read("state.16") == session.folder.read("state.bin"));
+        session
     }
 
     /// The session of a saved state that the environment names, or the small one.
@@ -72,6 +74,9 @@ impl Session {
         fs::create_dir(session.folder.path("keys")).unwrap();
         session.prompt(tokens);
         session.seal("state.bin", tokens, "whole", ANA);
+        // all but rows past the offset, which are not sealed
+        let last = session.open("whole", tokens, TRUST, ANA);
+        session.folder.write(&format!("state.{tokens}"), &last);
         for tokens in ends.into_iter().take(5).chain([ends[2] - 1]) {
             session.prompt(tokens);
             session.ok(&format!(
@@ -81,7 +86,6 @@ impl Session {
             session.folder.write(&format!("state.{tokens}"), &back);
             fs::remove_file(session.folder.path("cut")).unwrap();
         }
-        session.folder.write(&format!("state.{tokens}"), &file);
         fs::remove_file(session.folder.path("whole")).unwrap();
         session
     }
@@ -157,7 +161,7 @@ impl Session {
     fn idea(&self) {
         let bank = self.last.banks.last().unwrap();
         let row = bank.rows(self.ends[3], 1).unwrap().parts[0].offset;
-        let mut other = self.folder.read("state.bin");
+        let mut other = self.folder.read(&format!("state.{}", self.ends[5]));
         other[usize::try_from(row).unwrap()] ^= 1;
         self.folder.write("state.b", &other);
     }
