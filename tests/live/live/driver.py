@@ -25,9 +25,9 @@ def conform(runtime, plan, folder, program, say, short):
     say(f"{runtime}: other encodings")
     others = [name for name in valid.rows(runtime) if name != "exact"]
     result.cycles += valid.cycles(bench, live, others[:1] if short else others, "n")
-    if not short and runtime != "llama.cpp":
-        say(f"{runtime}: layers that slide or recur")
-        result.cycles += valid.other_layers(bench)
+    if not short:
+        say(f"{runtime}: other caches and layers")
+        result.cycles += valid.other_states(bench)
     for fallback in invalid.run(bench, state, cold):
         say(f"{runtime}: {fallback.name}: {', '.join(f'KVC-{code}' for code in fallback.codes)}")
         result.fallbacks.append(fallback)

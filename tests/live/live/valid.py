@@ -19,6 +19,8 @@ OWN = {
     "q8, quantized cache": (("--encoding", "q8"), ("--quantized",)),
     "q4, quantized cache": (("--encoding", "q4"), ("--quantized",)),
 }
+#: caches that a runtime quantizes itself; sealed bit for bit
+OWN_CACHES = {"mlx-lm": ("q8",), "llama.cpp": ("q8_0", "q4_0")}
 
 
 def rows(runtime):
@@ -71,11 +73,16 @@ def cycles(bench, live, names, number):
     return found
 
 
-def other_layers(bench):
-    """One cycle of each model whose layers slide or recur."""
-    from live import kinds
+def other_states(bench):
+    """One cycle of the runtime's own quantized caches, and of each model whose layers slide or recur."""
+    base = bench.environments["base"]
+    caches = OWN_CACHES.get(bench.runtime, ())
+    environments = {f"own {cache} cache": base | {"cache": cache} for cache in caches}
+    if bench.runtime != "llama.cpp":
+        from live import kinds
 
-    for name, environment in kinds.make(bench.runtime, bench.folder).items():
+        environments |= kinds.make(bench.runtime, bench.folder)
+    for name, environment in environments.items():
         bench.environments[name] = environment
         state, capsule = bench.state(name), bench.folder / f"{name}.kvcap"
         process, live = bench.live(name, state=state)
