@@ -6,10 +6,15 @@
 /// Elements in a vector.
 pub(super) const WIDTH: usize = 16;
 
-/// Operations on vectors of [`WIDTH`] binary32.
+/// Elements in a vector of binary64.
+pub(super) const WIDE: usize = 8;
+
+/// Operations on vectors of [`WIDTH`] binary32, and the few on [`WIDE`] binary64 that receipts need.
 pub(super) trait Isa {
     /// The vector.
     type V: Copy;
+    /// The vector of binary64.
+    type D: Copy;
 
     fn splat(x: f32) -> Self::V;
     fn load(floats: &[f32; WIDTH]) -> Self::V;
@@ -36,6 +41,16 @@ pub(super) trait Isa {
     fn from_codes(codes: [u8; WIDTH]) -> Self::V;
     /// The nearest integers, half to even, of numbers in `0..=255`.
     fn to_codes(v: Self::V) -> [u8; WIDTH];
+
+    /// The first and the last [`WIDE`] elements.
+    fn widen(v: Self::V) -> [Self::D; 2];
+    fn wide_load(numbers: &[f64; WIDE]) -> Self::D;
+    fn wide_store(v: Self::D, numbers: &mut [f64; WIDE]);
+    fn wide_add(a: Self::D, b: Self::D) -> Self::D;
+    fn wide_sub(a: Self::D, b: Self::D) -> Self::D;
+    fn wide_mul(a: Self::D, b: Self::D) -> Self::D;
+    /// `|a|` where that is greater than `b`, else `b`.
+    fn wide_max_abs(a: Self::D, b: Self::D) -> Self::D;
 
     /// The bits of `word` at the ones of `mask`, moved together to the low end.
     fn gather_bits(word: u64, mask: u64) -> u64;
@@ -93,8 +108,51 @@ fn halves(bytes: &[u8; 2 * WIDTH]) -> [u32; WIDTH] {
     out
 }
 
+#[inline(always)]
+fn each_wide(a: [f64; WIDE], b: [f64; WIDE], f: impl Fn(f64, f64) -> f64) -> [f64; WIDE] {
+    let mut out = [0.0; WIDE];
+    for lane in 0..WIDE {
+        out[lane] = f(a[lane], b[lane]);
+    }
+    out
+}
+
 impl Isa for Portable {
     type V = [f32; WIDTH];
+    type D = [f64; WIDE];
+
+    #[inline(always)]
+    fn widen(v: Self::V) -> [Self::D; 2] {
+        let mut out = [[0.0; WIDE]; 2];
+        for (out, v) in out.iter_mut().zip(v.as_chunks::<WIDE>().0) {
+            *out = v.map(f64::from);
+        }
+        out
+    }
+    #[inline(always)]
+    fn wide_load(numbers: &[f64; WIDE]) -> Self::D {
+        *numbers
+    }
+    #[inline(always)]
+    fn wide_store(v: Self::D, numbers: &mut [f64; WIDE]) {
+        *numbers = v;
+    }
+    #[inline(always)]
+    fn wide_add(a: Self::D, b: Self::D) -> Self::D {
+        each_wide(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn wide_sub(a: Self::D, b: Self::D) -> Self::D {
+        each_wide(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn wide_mul(a: Self::D, b: Self::D) -> Self::D {
+        each_wide(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn wide_max_abs(a: Self::D, b: Self::D) -> Self::D {
+        each_wide(a, b, |a, b| if a.abs() > b { a.abs() } else { b })
+    }
 
     #[inline(always)]
     fn splat(x: f32) -> Self::V {

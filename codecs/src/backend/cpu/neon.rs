@@ -8,7 +8,7 @@ use std::mem::transmute;
 
 use super::{
     compiled_for,
-    isa::{Isa, Portable, WIDTH},
+    isa::{Isa, Portable, WIDE, WIDTH},
 };
 
 pub(super) fn has_neon() -> bool {
@@ -48,8 +48,29 @@ macro_rules! each {
 
 impl Isa for Neon {
     type V = V;
+    type D = [float64x2_t; 4];
 
     method! {
+        widen(v: V) -> [Self::D; 2] {
+            let pair = |a, b| {
+                [
+                    vcvt_f64_f32(vget_low_f32(a)),
+                    vcvt_high_f64_f32(a),
+                    vcvt_f64_f32(vget_low_f32(b)),
+                    vcvt_high_f64_f32(b),
+                ]
+            };
+            [pair(v[0], v[1]), pair(v[2], v[3])]
+        }
+        wide_load(numbers: &[f64; WIDE]) -> Self::D { transmute(*numbers) }
+        wide_store(v: Self::D, numbers: &mut [f64; WIDE]) { *numbers = transmute::<Self::D, _>(v); }
+        wide_add(a: Self::D, b: Self::D) -> Self::D { each!(vaddq_f64(a, b)) }
+        wide_sub(a: Self::D, b: Self::D) -> Self::D { each!(vsubq_f64(a, b)) }
+        wide_mul(a: Self::D, b: Self::D) -> Self::D { each!(vmulq_f64(a, b)) }
+        wide_max_abs(a: Self::D, b: Self::D) -> Self::D {
+            let sizes = each!(vabsq_f64(a));
+            each!(vmaxnmq_f64(sizes, b))
+        }
         splat(x: f32) -> V { [vdupq_n_f32(x); 4] }
         load(floats: &[f32; WIDTH]) -> V { transmute(*floats) }
         store(v: V, floats: &mut [f32; WIDTH]) { *floats = transmute::<V, _>(v); }

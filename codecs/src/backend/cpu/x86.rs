@@ -5,7 +5,7 @@ use std::mem::transmute;
 
 use super::{
     compiled_for,
-    isa::{Isa, WIDTH},
+    isa::{Isa, WIDE, WIDTH},
 };
 
 pub(super) fn has_avx2() -> bool {
@@ -65,8 +65,34 @@ fn low_halves(a: __m256i, b: __m256i) -> __m256i {
 
 impl Isa for Avx2 {
     type V = [__m256; 2];
+    type D = [__m256d; 2];
 
     method! {
+        widen(v: Self::V) -> [Self::D; 2] {
+            v.map(|v| {
+                let high = _mm256_extractf128_ps::<1>(v);
+                [_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(high)]
+            })
+        }
+        wide_load(numbers: &[f64; WIDE]) -> Self::D { transmute(*numbers) }
+        wide_store(v: Self::D, numbers: &mut [f64; WIDE]) { *numbers = transmute::<Self::D, _>(v); }
+        wide_add(a: Self::D, b: Self::D) -> Self::D {
+            [_mm256_add_pd(a[0], b[0]), _mm256_add_pd(a[1], b[1])]
+        }
+        wide_sub(a: Self::D, b: Self::D) -> Self::D {
+            [_mm256_sub_pd(a[0], b[0]), _mm256_sub_pd(a[1], b[1])]
+        }
+        wide_mul(a: Self::D, b: Self::D) -> Self::D {
+            [_mm256_mul_pd(a[0], b[0]), _mm256_mul_pd(a[1], b[1])]
+        }
+        wide_max_abs(a: Self::D, b: Self::D) -> Self::D {
+            // gives its second operand unless the first is greater
+            let sign = _mm256_set1_pd(-0.0);
+            [
+                _mm256_max_pd(_mm256_andnot_pd(sign, a[0]), b[0]),
+                _mm256_max_pd(_mm256_andnot_pd(sign, a[1]), b[1]),
+            ]
+        }
         splat(x: f32) -> Self::V { [_mm256_set1_ps(x); 2] }
         load(floats: &[f32; WIDTH]) -> Self::V { transmute(*floats) }
         store(v: Self::V, floats: &mut [f32; WIDTH]) { *floats = transmute::<Self::V, _>(v); }
@@ -129,8 +155,20 @@ impl Isa for Avx2 {
 
 impl Isa for Avx512 {
     type V = __m512;
+    type D = __m512d;
 
     method! {
+        widen(v: Self::V) -> [Self::D; 2] {
+            let high = _mm512_extractf32x8_ps::<1>(v);
+            [_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(high)]
+        }
+        wide_load(numbers: &[f64; WIDE]) -> Self::D { transmute(*numbers) }
+        wide_store(v: Self::D, numbers: &mut [f64; WIDE]) { *numbers = transmute::<Self::D, _>(v); }
+        wide_add(a: Self::D, b: Self::D) -> Self::D { _mm512_add_pd(a, b) }
+        wide_sub(a: Self::D, b: Self::D) -> Self::D { _mm512_sub_pd(a, b) }
+        wide_mul(a: Self::D, b: Self::D) -> Self::D { _mm512_mul_pd(a, b) }
+        // gives its second operand unless the first is greater
+        wide_max_abs(a: Self::D, b: Self::D) -> Self::D { _mm512_max_pd(_mm512_abs_pd(a), b) }
         splat(x: f32) -> Self::V { _mm512_set1_ps(x) }
         load(floats: &[f32; WIDTH]) -> Self::V { transmute(*floats) }
         store(v: Self::V, floats: &mut [f32; WIDTH]) { *floats = transmute::<Self::V, _>(v); }
