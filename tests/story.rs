@@ -4,7 +4,7 @@
 //!
 //! The same on another state, with sizes and times:
 //! `KVCAP_STORY_STATE=… KVCAP_STORY_MODEL=… cargo test -p kvcap-cli --test story a_session -- --nocapture`,
-//! with `KVCAP_STORY_TOKENS=…` where the state does not carry its tokens.
+//! with `KVCAP_STORY_TOKENS=…`, a JSON array, where the state does not carry its tokens; absolute paths.
 
 #![allow(
     clippy::unwrap_used,
