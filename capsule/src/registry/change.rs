@@ -51,7 +51,7 @@ impl Registry {
     /// longer.
     ///
     /// # Errors
-    /// KVC-308 where `root` did not sign this version; 412 where `now` is before it was issued; 301, 304
+    /// KVC-308 where `root` did not sign this version; 309 where there is no next number; 412 where `now` is before it was issued; 301, 304
     /// and 311 for changes that cannot be made; 302 and 313 for a listing that a reader would refuse.
     pub fn next(
         &self,
@@ -75,8 +75,14 @@ impl Registry {
             )
             .sides(format_args!("at least {}", self.listing.issued_at), now));
         }
+        let version = self.listing.version.checked_add(1).ok_or_else(|| {
+            Error::new(
+                Code::RegistryVersion,
+                "there is no number after this version's",
+            )
+        })?;
         let mut listing = Listing {
-            version: self.listing.version.saturating_add(1),
+            version,
             issued_at: now,
             expires,
             previous: Some(self.mark.digest),
@@ -92,6 +98,18 @@ impl Registry {
             ));
         }
         sign(&listing, root)
+    }
+}
+
+#[cfg(feature = "hazmat")]
+impl RootKey {
+    /// The bytes of a registry with this payload, whatever it is: for tests that begin behind the signature.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn danger_sign(&self, payload: &[u8]) -> Result<Vec<u8>> {
+        let header = PROFILE.header(self.public().id(), None)?;
+        cose::sign(&header, payload, self.key())
     }
 }
 

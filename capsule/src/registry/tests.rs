@@ -282,6 +282,19 @@ fn an_entry_has_one_form() {
     assert_eq!(end(u64::MAX), 313, "no end is written by leaving it out");
 }
 
+/// A fuzzer that begins with nothing that is accepted tests nothing.
+#[test]
+fn the_seeds_of_the_fuzzer_pass() {
+    for seed in [
+        &include_bytes!("../../../fuzz/seeds/registry/first")[..],
+        include_bytes!("../../../fuzz/seeds/registry/active"),
+        include_bytes!("../../../fuzz/seeds/registry/retired"),
+        include_bytes!("../../../fuzz/seeds/registry/compromised"),
+    ] {
+        assert_eq!(code(read(&signed(seed))), 0);
+    }
+}
+
 #[test]
 fn a_root_is_no_signing_key() {
     let root = root();
