@@ -21,6 +21,7 @@ mod frames;
 mod geometry;
 mod hf;
 mod kind;
+mod layers;
 mod llama_cpp;
 mod mlx_lm;
 mod open;
@@ -45,6 +46,7 @@ pub use effect::EffectReceipt;
 pub use encoding::Encoding;
 pub use extract::{Extracted, Selection, extract};
 pub use kind::{RuntimeKind, detect, parse};
+pub use layers::{Layer, layers, open_layer};
 pub use open::{OpenReport, open_state};
 pub use plan::{Capture, Choice, Lineage, Plan, Prompt, Source};
 pub use profile::{
