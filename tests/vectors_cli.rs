@@ -67,7 +67,8 @@ fn arguments(context: &Value) -> Option<Vec<String>> {
         && context["reads"] == json!([])
         && context["parents"] == json!([])
         && context["registry"].is_null()
-        && context["memory"].is_null();
+        && context["memory"].is_null()
+        && context["wrapping_type"] == 1;
     let trust = context["trust"].as_array().unwrap();
     let mut list = Vec::new();
     for trusted in trust {

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use kvcap::{
     CapsuleId, Expected, Limits, Mark, Policy, PrefixKey, PrefixValue, PublicKey, Purpose,
-    Registry, Role, RootPublic, Status, Suite, Trust, TrustedKey, UntrustedRegistry,
+    RecipientKind, Registry, Role, RootPublic, Status, Suite, Trust, TrustedKey, UntrustedRegistry,
+    WrappingKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -58,6 +59,8 @@ pub struct Context {
     pub expected: Expectation,
     /// The key to open with; without one the capsule is verified only.
     pub wrapping_key: Option<String>,
+    /// Its type (capsule-v1 §8.3).
+    pub wrapping_type: u64,
     /// Ranges of streams to read; where there are none, all streams whole.
     pub reads: Vec<Range>,
     /// Files of the capsules that the capsule continues, its parent first.
@@ -196,6 +199,7 @@ impl Default for Context {
             limits: BTreeMap::new(),
             expected: Expectation::default(),
             wrapping_key: Some(hex(&fixture::WRAP_KEY)),
+            wrapping_type: 1,
             reads: Vec::new(),
             parents: Vec::new(),
             registry: None,
@@ -246,6 +250,14 @@ impl Context {
             }
         }
         limits
+    }
+
+    /// The key to open with.
+    #[must_use]
+    pub fn wrapping(&self) -> Option<WrappingKey> {
+        let kind = KINDS[self.wrapping_type as usize - 1];
+        let key = self.wrapping_key.as_ref()?;
+        Some(WrappingKey::of(kind, unhex(key)))
     }
 
     /// Keeps a file that the folder will have, and gives its name.
@@ -345,6 +357,13 @@ impl Context {
         then(&policy)
     }
 }
+
+/// Types of wrapping keys by number, from 1.
+const KINDS: [RecipientKind; 3] = [
+    RecipientKind::Secret,
+    RecipientKind::Hpke,
+    RecipientKind::XWing,
+];
 
 /// Roles by number (capsule-v1 §6.1).
 pub const ROLES: [Role; 8] = [

@@ -256,11 +256,23 @@ pub fn seal(
     recipients: &[[u8; 32]],
     extensions: Vec<(u64, Vec<u8>)>,
 ) -> Capsule {
+    let keys = recipients.iter().map(|key| WrappingKey::from_bytes(*key));
+    let keys: Vec<WrappingKey> = keys.collect();
+    seal_for(seed, terms, context, plain, receipts, &keys, extensions)
+}
+
+/// The same for keys of any type.
+#[must_use]
+pub fn seal_for(
+    seed: &str,
+    terms: Terms,
+    context: Context,
+    plain: Vec<Vec<u8>>,
+    receipts: &[Option<[u8; 32]>],
+    keys: &[WrappingKey],
+    extensions: Vec<(u64, Vec<u8>)>,
+) -> Capsule {
     let signer = SigningKey::from_seed(&SIGN_SEED);
-    let keys: Vec<WrappingKey> = recipients
-        .iter()
-        .map(|key| WrappingKey::from_bytes(*key))
-        .collect();
     let draft = Draft {
         terms,
         context,

@@ -9,12 +9,12 @@ use std::{
 
 use kvcap::{
     Chain, Ledger as _, Members as _, Opened, ReadAt, Result, Store, Stream, Trust, Untrusted,
-    Verified, Workers, WrappingKey,
+    Verified, Workers,
 };
 
 use crate::{
     case::Stage,
-    context::{Context, Memory, unhex},
+    context::{Context, Memory},
     decode,
 };
 
@@ -184,11 +184,10 @@ fn steps(
     if !context.parents.is_empty() {
         return chained(entry, verified, bytes, context, &trust, stage, outcome);
     }
-    let Some(key) = &context.wrapping_key else {
+    let Some(key) = context.wrapping() else {
         return Ok(());
     };
     *stage = Stage::Open;
-    let key = WrappingKey::from_bytes(unhex(key));
     let mut opened = verified.open(source, &key)?;
     if let Some(kept) = &memory {
         for before in &kept.opened {
@@ -240,11 +239,11 @@ fn chained(
             verified.check_body_at(*source, Workers::ONE, &mut |_| {})?;
         }
     }
-    let Some(key) = &context.wrapping_key else {
+    let Some(key) = context.wrapping() else {
         return Ok(());
     };
     *stage = Stage::Open;
-    let opened = chain.open(&[WrappingKey::from_bytes(unhex(key))])?;
+    let opened = chain.open(&[key])?;
     for member in opened.ancestors().iter().chain([opened.tip()]) {
         give(member, stage, outcome)?;
     }

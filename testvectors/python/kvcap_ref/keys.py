@@ -18,6 +18,10 @@ def wrap_key_id(wrapping_key):
     return b3("kvcap v1 wrap key id", wrapping_key, 16)
 
 
+def hpke_key_id(public):
+    return b3("kvcap v1 hpke key id", public, 16)
+
+
 def format_key(kind, key):
     checksum = b3("kvcap v1 key file", kind.encode() + key, 4)
     digits = (key + checksum).hex()

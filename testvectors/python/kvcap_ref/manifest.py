@@ -200,10 +200,14 @@ def stream(x, where):
         field((x[2] == OTHER) == bool(x[3]), f"{where}: name of a section")
 
 
+# Bytes of the nonce or the encapsulated secret, by the type of a recipient.
+BESIDE = {1: 24, 2: 32, 3: 1120}
+
+
 def recipient(x, where):
     """R-1."""
-    good = type(x) is list and len(x) == 4 and is_uint(x[0]) and x[0] == 1
-    good = good and all(type(b) is bytes and len(b) == n for b, n in zip(x[1:], (16, 24, 48)))
+    good = type(x) is list and len(x) == 4 and is_uint(x[0]) and x[0] in BESIDE
+    good = good and all(type(b) is bytes and len(b) == n for b, n in zip(x[1:], (16, BESIDE[x[0]], 48)))
     require(good, 808, where)
 
 
@@ -213,6 +217,7 @@ def recipients(x, where):
     for i, entry in enumerate(x):
         recipient(entry, f"{where}[{i}]")
     require(len({entry[1] for entry in x}) == len(x), 808, f"{where}: a key id stands twice")
+    require(not {2, 3} <= {entry[0] for entry in x}, 808, f"{where}: X25519 beside X-Wing")
 
 
 def measured(x, where):

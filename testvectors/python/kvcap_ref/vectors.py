@@ -165,7 +165,8 @@ def outcome(data, context, released, streams, folder):
             for name in context["memory"]["opened"] if kept else []:
                 before = opening.open_capsule(load(folder / name), trust, wrapping_key, now, expected)
                 kept.record(before.claims)
-            opened = opening.open_capsule(data, trust, wrapping_key, now, expected)
+            kind = context["wrapping_type"]
+            opened = opening.open_capsule(data, trust, wrapping_key, now, expected, kind=kind)
             memory.record(kept, opened.claims)
             read(opened, context["reads"], released, streams)
         return 0

@@ -12,6 +12,7 @@ pub mod cose;
 pub mod framing;
 pub mod full_size;
 pub mod header;
+pub mod hpke;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
@@ -48,6 +49,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("chain", chain::CASES),
         ("registry", registry::CASES),
         ("memory", memory::CASES),
+        ("hpke", hpke::CASES),
     ]
     .into_iter()
     .flat_map(|(group, cases)| cases.iter().map(move |case| (group, case)))
