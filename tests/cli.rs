@@ -4,6 +4,8 @@
 
 mod cli {
     mod files;
+    #[cfg(target_os = "linux")]
+    mod large;
     mod refusals;
     mod round_trip;
     mod support;
