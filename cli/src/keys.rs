@@ -8,7 +8,7 @@ use std::{
 
 use kvcap::{
     Code, Error, PublicKey, Recipient, RecipientKey, Result, RootKey, RootPublic, SigningKey,
-    Trust, TrustedKey, Verified, WrappingKey,
+    Verified, WrappingKey,
 };
 use zeroize::Zeroizing;
 
@@ -114,19 +114,6 @@ pub(crate) fn recipients(keys: &[String]) -> Result<Vec<RecipientKey>> {
 pub(crate) fn all<'k>(secret: &'k [WrappingKey], public: &'k [RecipientKey]) -> Vec<Recipient<'k>> {
     let secret = secret.iter().map(Recipient::from);
     secret.chain(public.iter().map(Recipient::from)).collect()
-}
-
-/// The public keys that are trusted: each a file, or the key's text itself.
-pub(crate) fn trust(keys: &[String]) -> Result<Trust> {
-    let mut trust = Trust::none();
-    for key in keys {
-        let key = public(key)?;
-        // one key named twice is one key
-        if trust.ids().all(|id| id != key.id()) {
-            trust.add(TrustedKey::new(key))?;
-        }
-    }
-    Ok(trust)
 }
 
 /// Whether this is a key's text, and no file's name.

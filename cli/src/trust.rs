@@ -41,26 +41,7 @@ impl TrustArgs {
         let memory = self.memory()?;
         let remembered = memory.as_ref().map(|memory| memory.now);
         let now = at.or(remembered).unwrap_or_else(time::now);
-        let roots = roots(&self.registry_root)?;
-        let mut trust = Trust::none();
-        for item in &self.trust {
-            match file_of(item)? {
-                Some(bytes) => {
-                    let registry = verify(Path::new(item), &bytes, &roots, now)?;
-                    if let Some(memory) = &memory {
-                        memory.follow(Path::new(item), &registry, &roots)?;
-                    }
-                    trust.merge(registry.trust())?;
-                }
-                None => {
-                    let key = keys::public(item)?;
-                    // one key named twice is one key
-                    if !self.named_before(item, &key) {
-                        trust.add(TrustedKey::new(key))?;
-                    }
-                }
-            }
-        }
+        let trust = trusted(&self.trust, &self.registry_root, memory.as_ref(), now)?;
         Ok((trust, now))
     }
 
@@ -71,16 +52,44 @@ impl TrustArgs {
     pub(crate) fn memory(&self) -> Result<Option<Memory>> {
         self.state.as_deref().map(Memory::open).transpose()
     }
+}
 
-    fn named_before(&self, item: &String, key: &PublicKey) -> bool {
-        let before = self
-            .trust
-            .iter()
-            .take_while(|other| !std::ptr::eq(*other, item));
-        before
-            .filter_map(|other| keys::public(other).ok())
-            .any(|other| other == *key)
+/// The keys that `items` name as of `now`: public keys, and registries under `roots`.
+///
+/// # Errors
+/// KVC-3xx for keys and registries, 94x for files.
+pub(crate) fn trusted(
+    items: &[String],
+    roots_given: &[String],
+    memory: Option<&Memory>,
+    now: u64,
+) -> Result<Trust> {
+    let roots = roots(roots_given)?;
+    let mut trust = Trust::none();
+    for (index, item) in items.iter().enumerate() {
+        match file_of(item)? {
+            Some(bytes) => {
+                let registry = verify(Path::new(item), &bytes, &roots, now)?;
+                if let Some(memory) = memory {
+                    memory.follow(Path::new(item), &registry, &roots)?;
+                }
+                trust.merge(registry.trust())?;
+            }
+            None => {
+                let key = keys::public(item)?;
+                // one key named twice is one key
+                if !named_in(&items[..index], &key) {
+                    trust.add(TrustedKey::new(key))?;
+                }
+            }
+        }
     }
+    Ok(trust)
+}
+
+fn named_in(items: &[String], key: &PublicKey) -> bool {
+    let mut keys = items.iter().filter_map(|item| keys::public(item).ok());
+    keys.any(|other| other == *key)
 }
 
 /// The roots of these files or texts.

@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 
-use kvcap::{Claims, Outline, Policy, Result, Untrusted};
+use kvcap::{Claims, Outline, Policy, Result, Trust, Untrusted};
 use serde_json::{Value, json};
 
 use crate::{
     args::instant,
     cmd::inspect_banks::Banks,
     input::Capsule,
-    keys,
     report::{Report, bytes},
-    time,
+    time, trust,
 };
 
 /// Shows what a capsule says of itself
@@ -23,9 +22,13 @@ use crate::{
 pub(crate) struct Args {
     /// The capsule; - for stdin
     capsule: PathBuf,
-    /// A public key that may have signed it: a KEY.pub file, or the key's text
-    #[arg(long, value_name = "PUB")]
+    /// Who may have signed it: a KEY.pub file, the key's text, or a key registry (with
+    /// --registry-root)
+    #[arg(long, value_name = "PUB|REGISTRY")]
     trust: Vec<String>,
+    /// The root whose signature a registry must have: a ROOT.pub file, or its text
+    #[arg(long, value_name = "PUB", requires = "trust")]
+    registry_root: Vec<String>,
     /// Tell the remaining validity as of this time instead of now
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<u64>,
@@ -42,7 +45,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let file_len = untrusted.file_len();
     let signed = !args.trust.is_empty();
     let outline = match signed {
-        true => signed_outline(untrusted, &args.trust)?,
+        true => {
+            let now = args.at.unwrap_or_else(time::now);
+            let trust = trust::trusted(&args.trust, &args.registry_root, None, now)?;
+            signed_outline(untrusted, &trust)?
+        }
         false => untrusted.outline()?,
     };
     let banks = Banks::of(&outline, args.all);
@@ -70,12 +77,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
 }
 
 /// The statements under a good signature. Terms are shown, not judged: each is compared with itself.
-fn signed_outline(untrusted: Untrusted, trust: &[String]) -> Result<Outline> {
-    let trust = keys::trust(trust)?;
+fn signed_outline(untrusted: Untrusted, trust: &Trust) -> Result<Outline> {
     let terms = untrusted.claims().terms.clone();
     let policy = Policy {
         max_lifetime: u64::MAX,
-        ..Policy::danger_as_stated(&trust, terms.issued_at.max(terms.not_before), &terms)
+        ..Policy::danger_as_stated(trust, terms.issued_at.max(terms.not_before), &terms)
     };
     Ok(Outline::of(untrusted.verify(&policy)?.manifest()))
 }

@@ -27,7 +27,7 @@ use crate::{
     policy::ModelArgs,
     progress,
     report::{Report, usage},
-    time,
+    time, trust,
 };
 
 /// Longest section that is sealed beside the banks.
@@ -141,10 +141,13 @@ pub(crate) struct Args {
     parent: Option<PathBuf>,
     #[command(flatten)]
     chain: ChainArgs,
-    /// A further public key that may have signed the parent: a KEY.pub file, or the key's text
-    /// [default: the signing key's own]
-    #[arg(long, value_name = "PUB", requires = "parent")]
+    /// Who else may have signed the parent: a KEY.pub file, the key's text, or a key registry (with
+    /// --registry-root) [default: the signing key's own]
+    #[arg(long, value_name = "PUB|REGISTRY", requires = "parent")]
     trust: Vec<String>,
+    /// The root whose signature a registry must have: a ROOT.pub file, or its text
+    #[arg(long, value_name = "PUB", requires = "trust")]
+    registry_root: Vec<String>,
     /// A curated start state that many sessions continue: has no subject
     #[arg(long, conflicts_with = "subject")]
     base: bool,
@@ -306,7 +309,7 @@ impl Args {
         signer: &SigningKey,
     ) -> Result<OpenedChain<File>> {
         let (untrusted, body) = Capsule::read(parent)?.split();
-        let mut trust = keys::trust(&self.trust)?;
+        let mut trust = trust::trusted(&self.trust, &self.registry_root, None, terms.issued_at)?;
         let own = signer.public();
         if trust.ids().all(|id| id != own.id()) {
             trust.add(TrustedKey::new(own))?;
