@@ -59,8 +59,8 @@ pub(crate) fn public(kem: Kem, secret: &[u8; 32]) -> Vec<u8> {
     }
 }
 
-/// Whether a secret can be agreed with a public key: it is well formed, and its X25519 part alone is not
-/// of small order.
+/// Whether a secret can be agreed with a public key: it is well formed, and its X25519 point is not of
+/// small order.
 pub(crate) fn is_sound(kem: Kem, public: &[u8]) -> bool {
     fn of<K: hpke::Kem>(public: &[u8]) -> bool {
         // nothing is encrypted with what this gives
@@ -73,8 +73,14 @@ pub(crate) fn is_sound(kem: Kem, public: &[u8]) -> bool {
     }
     match kem {
         Kem::X25519 => of::<X25519HkdfSha256>(public),
-        Kem::XWing => of::<XWing>(public),
+        Kem::XWing => of::<XWing>(public) && is_sound(Kem::X25519, point(public)),
     }
+}
+
+/// The X25519 point at the end of an X-Wing public key or encapsulated secret. X-Wing lets either be of
+/// small order or not, by implementation; here they are not.
+fn point(of: &[u8]) -> &[u8] {
+    of.last_chunk::<32>().map_or(&[], |point| point)
 }
 
 /// Wraps `content` for a public key.
@@ -125,6 +131,7 @@ pub(crate) fn open(
 ) -> Result<Zeroizing<[u8; 32]>, Refused> {
     match kem {
         Kem::X25519 => open_by::<X25519HkdfSha256, 32>(secret, bound, enc, wrapped),
+        Kem::XWing if !is_sound(Kem::X25519, point(enc)) => Err(Refused),
         Kem::XWing => open_by::<XWing, 32>(secret, bound, enc, wrapped),
     }
 }

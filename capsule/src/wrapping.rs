@@ -45,7 +45,9 @@ impl RecipientKind {
         }
     }
 
-    pub(crate) fn from_number(number: u64) -> Option<Self> {
+    /// The kind of this number, where there is one.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 

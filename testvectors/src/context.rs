@@ -252,14 +252,6 @@ impl Context {
         limits
     }
 
-    /// The key to open with.
-    #[must_use]
-    pub fn wrapping(&self) -> Option<WrappingKey> {
-        let kind = KINDS[self.wrapping_type as usize - 1];
-        let key = self.wrapping_key.as_ref()?;
-        Some(WrappingKey::of(kind, unhex(key)))
-    }
-
     /// Keeps a file that the folder will have, and gives its name.
     pub fn hold(&mut self, what: &str, extension: &str, bytes: &[u8]) -> String {
         let name = format!("{what}_{}.{extension}", &sha256(bytes)[..12]);
@@ -313,6 +305,14 @@ impl Context {
         Ok(newest.unwrap())
     }
 
+    /// The key to open with.
+    #[must_use]
+    pub fn key(&self) -> Option<WrappingKey> {
+        let kind = RecipientKind::from_number(self.wrapping_type).unwrap();
+        let bytes = self.wrapping_key.as_ref()?;
+        Some(WrappingKey::of(kind, unhex(bytes)))
+    }
+
     /// Calls `then` with the policy at time `now`.
     pub fn with_policy<T>(
         &self,
@@ -357,13 +357,6 @@ impl Context {
         then(&policy)
     }
 }
-
-/// Types of wrapping keys by number, from 1.
-const KINDS: [RecipientKind; 3] = [
-    RecipientKind::Secret,
-    RecipientKind::Hpke,
-    RecipientKind::XWing,
-];
 
 /// Roles by number (capsule-v1 §6.1).
 pub const ROLES: [Role; 8] = [

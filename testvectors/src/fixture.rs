@@ -6,8 +6,8 @@
 use std::sync::Mutex;
 
 use kvcap::{
-    BankEntry, CaptureFlags, Context, Draft, Prefix, PrefixValue, Role, RowsEntry, Sealer, Section,
-    SectionKind, SigningKey, Stream, Suite, Terms, WrappingKey,
+    BankEntry, CaptureFlags, Context, Draft, Prefix, PrefixValue, Recipient, Role, RowsEntry,
+    Sealer, Section, SectionKind, SigningKey, Stream, Suite, Terms, WrappingKey,
     binding::{
         Adapter, Digest, F64Bits, KeyBasis, Model, Pairing, Rope, Runtime, Scaling, Tokenizer,
     },
@@ -42,6 +42,11 @@ pub const OTHER_SEED: [u8; 32] = [0x52; 32];
 pub const WRAP_KEY: [u8; 32] = [0x61; 32];
 /// Another wrapping key.
 pub const OTHER_WRAP: [u8; 32] = [0x62; 32];
+
+/// A wrapping key of type 2.
+pub const HPKE_KEY: [u8; 32] = [0x63; 32];
+/// A wrapping key of type 3.
+pub const XWING_KEY: [u8; 32] = [0x64; 32];
 
 /// A file and the encoded bytes of each of its streams.
 #[derive(Clone)]
@@ -256,33 +261,34 @@ pub fn seal(
     recipients: &[[u8; 32]],
     extensions: Vec<(u64, Vec<u8>)>,
 ) -> Capsule {
-    let keys = recipients.iter().map(|key| WrappingKey::from_bytes(*key));
-    let keys: Vec<WrappingKey> = keys.collect();
-    seal_for(seed, terms, context, plain, receipts, &keys, extensions)
-}
-
-/// The same for keys of any type.
-#[must_use]
-pub fn seal_for(
-    seed: &str,
-    terms: Terms,
-    context: Context,
-    plain: Vec<Vec<u8>>,
-    receipts: &[Option<[u8; 32]>],
-    keys: &[WrappingKey],
-    extensions: Vec<(u64, Vec<u8>)>,
-) -> Capsule {
-    let signer = SigningKey::from_seed(&SIGN_SEED);
+    let keys: Vec<WrappingKey> = recipients
+        .iter()
+        .map(|key| WrappingKey::from_bytes(*key))
+        .collect();
     let draft = Draft {
         terms,
         context,
         extensions,
     };
+    let recipients: Vec<Recipient<'_>> = keys.iter().map(Recipient::from).collect();
+    seal_for(seed, draft, plain, receipts, &recipients)
+}
+
+/// Seals with the library for recipients of any type.
+#[must_use]
+pub fn seal_for(
+    seed: &str,
+    draft: Draft,
+    plain: Vec<Vec<u8>>,
+    receipts: &[Option<[u8; 32]>],
+    recipients: &[Recipient<'_>],
+) -> Capsule {
+    let signer = SigningKey::from_seed(&SIGN_SEED);
     let sealer = Sealer::danger_with_entropy(
         Mutex::new(Vec::new()),
         draft,
         &signer,
-        &keys.iter().collect::<Vec<_>>(),
+        recipients,
         Entropy::danger_chosen(seed.as_bytes()),
     )
     .unwrap();

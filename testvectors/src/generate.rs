@@ -132,6 +132,8 @@ pub fn files() -> BTreeMap<String, Vec<u8>> {
             "other_sign_seed": hex(&fixture::OTHER_SEED),
             "wrap_key": hex(&fixture::WRAP_KEY),
             "other_wrap_key": hex(&fixture::OTHER_WRAP),
+            "hpke_key": hex(&fixture::HPKE_KEY),
+            "xwing_key": hex(&fixture::XWING_KEY),
         }),
         json!(Context::default()),
         entries.join(",\n"),

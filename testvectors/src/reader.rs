@@ -184,7 +184,7 @@ fn steps(
     if !context.parents.is_empty() {
         return chained(entry, verified, bytes, context, &trust, stage, outcome);
     }
-    let Some(key) = context.wrapping() else {
+    let Some(key) = context.key() else {
         return Ok(());
     };
     *stage = Stage::Open;
@@ -239,7 +239,7 @@ fn chained(
             verified.check_body_at(*source, Workers::ONE, &mut |_| {})?;
         }
     }
-    let Some(key) = context.wrapping() else {
+    let Some(key) = context.key() else {
         return Ok(());
     };
     *stage = Stage::Open;

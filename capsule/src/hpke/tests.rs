@@ -91,3 +91,19 @@ fn points_of_small_order_agree_on_nothing() {
     // a coefficient of ML-KEM's part that is not reduced
     assert!(!is_sound(Kem::XWing, &[0xFF; 1216]));
 }
+
+/// The message opens by X-Wing as the crate has it, so that nothing but our rule refuses it.
+#[test]
+fn x_wing_has_no_point_of_small_order_either() {
+    let value = |name| value(include_str!("xwing_zero.kat"), name);
+    let secret = value("skRm").try_into().unwrap();
+    let (enc, ct) = (value("enc"), value("ct"));
+    let bare = open_by::<XWing, 32>(&secret, BOUND, &enc, &ct);
+    assert_eq!(bare.ok().unwrap().as_slice(), value("pt"));
+    let ct: [u8; 48] = ct.try_into().unwrap();
+    assert!(open(Kem::XWing, &secret, BOUND, &enc, &ct).is_err());
+
+    let mut weak = public(Kem::XWing, &secret);
+    weak[1184..].fill(0);
+    assert!(!is_sound(Kem::XWing, &weak));
+}

@@ -1,4 +1,4 @@
-"""python -m kvcap_ref verify | open | seal | keygen | vectors | codecs"""
+"""python -m kvcap_ref verify | open | seal | renew | rewrap | keygen | vectors | codecs"""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import codec_set, ed25519, keys, kvid, manifest, prefix, raw, seal, vectors, verify
+from . import codec_set, ed25519, hpke, keys, kvid, manifest, prefix, raw, recipients, renew, seal, vectors, verify
 from . import open as opening
 from .envelope import Claims
 from .errors import Refusal, require
@@ -46,12 +46,21 @@ def expected_of(args):
     return verify.Expected(audiences=audiences, subject=args.subject, org=args.org, scope=args.scope)
 
 
+# Secret and public key file, and how the one gives the other.
+KEY_KINDS = {
+    "sign": (keys.SECRET_SIGN, keys.PUBLIC, ed25519.public_key),
+    "wrap": (keys.SECRET_WRAP, None, None),
+    "hpke": (keys.SECRET_HPKE, keys.PUBLIC_HPKE, hpke.X25519.public),
+    "xwing": (keys.SECRET_XWING, keys.PUBLIC_XWING, hpke.XWing.public),
+}
+
+
 def cmd_keygen(args):
     secret = secrets.token_bytes(32)
-    kind = keys.SECRET_SIGN if args.kind == "sign" else keys.SECRET_WRAP
-    write(args.output, f"# KV capsule {args.kind}ing key\n{keys.format_key(kind, secret)}\n".encode(), 0o600)
-    if args.kind == "sign":
-        public = keys.format_key(keys.PUBLIC, ed25519.public_key(secret))
+    secret_kind, public_kind, public_of = KEY_KINDS[args.kind]
+    write(args.output, f"# KV capsule {args.kind} key\n{keys.format_key(secret_kind, secret)}\n".encode(), 0o600)
+    if public_kind:
+        public = keys.format_key(public_kind, public_of(secret))
         write(args.output + ".pub", f"# KV capsule public key\n{public}\n".encode())
 
 
@@ -62,8 +71,14 @@ def cmd_verify(args):
     print(f"verified: issuer {claims.iss}, {len(m.streams)} streams, positions {m.positions[0]} to {m.positions[1]}")
 
 
+def secret_key(path):
+    key = keys.read_recipient(path)
+    require(isinstance(key, recipients.Secret), 942, "a public key opens nothing")
+    return key
+
+
 def cmd_open(args):
-    wrapping_key = keys.read_key(args.wrap_key, keys.SECRET_WRAP)
+    wrapping_key = secret_key(args.wrap_key)
     opened = opening.open_capsule(read(args.capsule), trust_of(args), wrapping_key, args.now, expected_of(args))
     if args.streams:
         os.makedirs(args.streams)
@@ -86,12 +101,14 @@ def read_tokens(path):
 
 def cmd_seal(args):
     sign_seed = keys.read_key(args.sign_key, keys.SECRET_SIGN)
-    wrapping_keys = [keys.read_key(path, keys.SECRET_WRAP) for path in args.wrap_key]
+    wrapping_keys = [keys.read_recipient(path) for path in args.wrap_key]
     banks, residue = raw.read(read(args.state))
     model, tokenizer, ropes, layers, context_length = kvid.read(args.model)
     tokens = read_tokens(args.tokens)
     value = prefix.prefix_value(tokens)
-    prefix_key = prefix.prefix_key(wrapping_keys[0])
+    secrets_of = [key for key in wrapping_keys if isinstance(key, recipients.Secret)]
+    require(secrets_of, 944, "public keys alone give no prefix key")
+    prefix_key = prefix.prefix_key(secrets_of[0].key)
     sections = [
         seal.section(manifest.TOKENS, struct.pack(f"<{len(tokens)}I", *tokens)),
         seal.section(manifest.RESIDUE, residue),
@@ -113,6 +130,30 @@ def cmd_seal(args):
     now = args.now
     claims = Claims(args.issuer, args.audience, now + args.ttl, now, now, b"", args.scope, args.subject, args.org)
     write(args.output, seal.seal(claims, context, banks + sections, sign_seed, wrapping_keys))
+
+
+def cmd_renew(args):
+    sign_seed = keys.read_key(args.sign_key, keys.SECRET_SIGN)
+    exp = args.now + args.ttl
+    write(args.output, renew.renew(read(args.capsule), trust_of(args), sign_seed, args.now, exp))
+
+
+def cmd_rewrap(args):
+    sign_seed = keys.read_key(args.sign_key, keys.SECRET_SIGN)
+    others = [keys.read_recipient(path) for path in args.to]
+    write(
+        args.output,
+        renew.rewrap(
+            read(args.capsule),
+            trust_of(args),
+            sign_seed,
+            secret_key(args.wrap_key),
+            others,
+            args.now,
+            os.urandom,
+            args.audience,
+        ),
+    )
 
 
 def cmd_vectors(args):
@@ -141,8 +182,15 @@ def parser():
         p.add_argument("--scope", default="kv:restore")
         p.add_argument("--now", type=int, default=int(time.time()))
 
+    def new_header(p):
+        p.add_argument("capsule")
+        p.add_argument("-o", "--output", required=True)
+        p.add_argument("--trust", action="append", required=True, metavar="PUB")
+        p.add_argument("--sign-key", required=True)
+        p.add_argument("--now", type=int, default=int(time.time()))
+
     p = verb("keygen", cmd_keygen)
-    p.add_argument("kind", choices=["sign", "wrap"])
+    p.add_argument("kind", choices=KEY_KINDS)
     p.add_argument("-o", "--output", required=True)
     p = verb("verify", cmd_verify)
     reading(p)
@@ -168,6 +216,14 @@ def parser():
     p.add_argument("--scope", default="kv:restore")
     p.add_argument("--runtime-version", default="")
     p.add_argument("--now", type=int, default=int(time.time()))
+    p = verb("renew", cmd_renew)
+    new_header(p)
+    p.add_argument("--ttl", type=int, required=True, metavar="SECONDS")
+    p = verb("rewrap", cmd_rewrap)
+    new_header(p)
+    p.add_argument("--wrap-key", required=True)
+    p.add_argument("--to", action="append", required=True, metavar="KEY")
+    p.add_argument("--audience")
     p = verb("vectors", cmd_vectors)
     p.add_argument("folder")
     p.add_argument("--all", action="store_true", help="a line for every vector, not only for those that differ")

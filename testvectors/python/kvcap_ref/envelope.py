@@ -12,7 +12,7 @@ ALG, CRIT, CONTENT, KID, CLAIMS, TYP = 1, 2, 3, 4, 15, 16
 KNOWN_LABELS = {ALG, CONTENT, KID, CLAIMS, TYP}
 
 ISS, SUB, AUD, EXP, NBF, IAT, CTI, SCOPE = 1, 2, 3, 4, 5, 6, 7, 9
-ORG, SEQ, SINGLE_USE = -70001, -70002, -70003
+ORG, SEQ, SINGLE_USE, CAP = -70001, -70002, -70003, -70004
 
 
 def is_text(value, least, most):
@@ -35,11 +35,12 @@ class Claims:
     org: str | None = None
     seq: int | None = None
     single_use: bool = False
+    cap: int | None = None
 
     def encode(self):
         claims = {ISS: self.iss, AUD: self.aud, EXP: self.exp, NBF: self.nbf, IAT: self.iat}
         claims |= {CTI: self.cti, SCOPE: self.scope}
-        optional = {SUB: self.sub, ORG: self.org, SEQ: self.seq, SINGLE_USE: 1 if self.single_use else None}
+        optional = {SUB: self.sub, ORG: self.org, SEQ: self.seq, SINGLE_USE: 1 if self.single_use else None, CAP: self.cap}
         return claims | {k: v for k, v in optional.items() if v is not None}
 
 
@@ -55,7 +56,7 @@ def parse_claims(value):
 
     required = {ISS: text, AUD: text, EXP: uint, NBF: uint, IAT: uint, SCOPE: text}
     required[CTI] = lambda x: type(x) is bytes and len(x) == 16
-    optional = {SUB: text, ORG: text, SEQ: uint, SINGLE_USE: lambda x: type(x) is int and x == 1}
+    optional = {SUB: text, ORG: text, SEQ: uint, SINGLE_USE: lambda x: type(x) is int and x == 1, CAP: uint}
     for key, claim in value.items():
         valid = (required | optional).get(key)
         require(valid is not None and valid(claim), 401, f"claim {key}")
@@ -63,7 +64,7 @@ def parse_claims(value):
         require(key in value, 401, f"claim {key} is missing")
     get = value.get
     return Claims(
-        *(value[k] for k in (ISS, AUD, EXP, NBF, IAT, CTI, SCOPE)), get(SUB), get(ORG), get(SEQ), SINGLE_USE in value
+        *(value[k] for k in (ISS, AUD, EXP, NBF, IAT, CTI, SCOPE)), get(SUB), get(ORG), get(SEQ), SINGLE_USE in value, get(CAP)
     )
 
 

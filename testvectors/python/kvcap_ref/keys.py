@@ -3,60 +3,80 @@
 import os
 from dataclasses import dataclass
 
-from . import ed25519
+from . import ed25519, recipients
 from .errors import Refusal, require
 from .schedule import b3
 
-SECRET_SIGN, SECRET_WRAP, PUBLIC = "KVCAP-SECRET-SIGN-1", "KVCAP-SECRET-WRAP-1", "kvcap-pub-1"
+SECRET_SIGN, PUBLIC = "KVCAP-SECRET-SIGN-1", "kvcap-pub-1"
+SECRET_WRAP, SECRET_HPKE, SECRET_XWING = "KVCAP-SECRET-WRAP-1", "KVCAP-SECRET-HPKE-1", "KVCAP-SECRET-XWING-1"
+PUBLIC_HPKE, PUBLIC_XWING = "kvcap-hpke-1", "kvcap-xwing-1"
+SECRETS = {SECRET_WRAP: recipients.SYMMETRIC, SECRET_HPKE: recipients.X25519, SECRET_XWING: recipients.XWING}
+PUBLICS = {PUBLIC_HPKE: recipients.X25519, PUBLIC_XWING: recipients.XWING}
+LENGTHS = {PUBLIC_XWING: 1216}
 
 
 def sign_key_id(public):
     return b3("kvcap v1 sign key id", public, 16)
 
 
-def wrap_key_id(wrapping_key):
-    return b3("kvcap v1 wrap key id", wrapping_key, 16)
-
-
-def hpke_key_id(public):
-    return b3("kvcap v1 hpke key id", public, 16)
-
-
 def format_key(kind, key):
     checksum = b3("kvcap v1 key file", kind.encode() + key, 4)
     digits = (key + checksum).hex()
-    return kind + (digits if kind == PUBLIC else digits.upper())
+    return kind + (digits if kind.islower() else digits.upper())
+
+
+def key_line(text):
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    require(len(lines) == 1, 942, f"{len(lines)} lines instead of one")
+    return lines[0]
 
 
 def parse_key(text, kind):
-    """The 32 bytes of the one key line of a file (KVC-942)."""
-    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
-    require(len(lines) == 1, 942, f"{len(lines)} lines instead of one")
-    digits = lines[0].removeprefix(kind)
-    require(lines[0].startswith(kind) and len(digits) == 72, 942, f"not a {kind} line")
+    """The bytes of the one key line of a file (KVC-942)."""
+    line, length = key_line(text), LENGTHS.get(kind, 32)
+    digits = line.removeprefix(kind)
+    require(line.startswith(kind) and len(digits) == 2 * (length + 4), 942, f"not a {kind} line")
     try:
-        key = bytes.fromhex(digits)[:32]
+        key = bytes.fromhex(digits)[:length]
     except ValueError:
         raise Refusal(942, "not base 16") from None
-    require(format_key(kind, key) == lines[0], 942, "wrong case or checksum")
+    require(format_key(kind, key) == line, 942, "wrong case or checksum")
     return key
 
 
-def read_key(path, kind):
+def _read(path):
+    """(text, whether only the owner has access)"""
     try:
         with open(path, "rb") as file:
-            if kind != PUBLIC and os.name == "posix":
-                mode = os.fstat(file.fileno()).st_mode
-                require(not mode & 0o066, 943, path)
-            text = file.read(1 << 16).decode("utf-8")
+            private = os.name != "posix" or not os.fstat(file.fileno()).st_mode & 0o066
+            return file.read(1 << 16).decode("utf-8"), private
     except OSError as error:
         raise Refusal(940, str(error)) from None
     except UnicodeDecodeError:
         raise Refusal(942, "not text") from None
+
+
+def read_key(path, kind):
+    text, private = _read(path)
+    require(kind == PUBLIC or private, 943, path)
     key = parse_key(text, kind)
     if kind == PUBLIC:
         ed25519.check_public_key(key)
     return key
+
+
+def read_recipient(path):
+    """A wrapping key of any type, or a public key of type 2 or 3."""
+    text, private = _read(path)
+    line = key_line(text)
+    for kind, number in PUBLICS.items():
+        if line.startswith(kind):
+            return recipients.Public(number, parse_key(text, kind))
+    for kind, number in SECRETS.items():
+        if line.startswith(kind):
+            require(private, 943, path)
+            return recipients.Secret(number, parse_key(text, kind))
+    raise Refusal(942, "not a key of a recipient")
 
 
 @dataclass(frozen=True)

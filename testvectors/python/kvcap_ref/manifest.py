@@ -5,7 +5,7 @@ import struct
 from collections import Counter
 from dataclasses import dataclass
 
-from . import cbor, codecs
+from . import cbor, codecs, recipients
 from .errors import require
 from .fields import (
     any64,
@@ -200,24 +200,10 @@ def stream(x, where):
         field((x[2] == OTHER) == bool(x[3]), f"{where}: name of a section")
 
 
-# Bytes of the nonce or the encapsulated secret, by the type of a recipient.
-BESIDE = {1: 24, 2: 32, 3: 1120}
-
-
-def recipient(x, where):
-    """R-1."""
-    good = type(x) is list and len(x) == 4 and is_uint(x[0]) and x[0] in BESIDE
-    good = good and all(type(b) is bytes and len(b) == n for b, n in zip(x[1:], (16, BESIDE[x[0]], 48)))
-    require(good, 808, where)
-
-
-def recipients(x, where):
+def recipient_list(x, where):
     array(x, where, 1)
     require(len(x) <= MAX_RECIPIENTS, 503, where)
-    for i, entry in enumerate(x):
-        recipient(entry, f"{where}[{i}]")
-    require(len({entry[1] for entry in x}) == len(x), 808, f"{where}: a key id stands twice")
-    require(not {2, 3} <= {entry[0] for entry in x}, 808, f"{where}: X25519 beside X-Wing")
+    recipients.check(x, where)
 
 
 def measured(x, where):
@@ -256,7 +242,7 @@ CONTEXT = map_of(
     },
     {13: map_of({1: digest, 2: tuple_of(uint, uint)}), 14: one},
 )
-KEYS = map_of({1: sized(32), 2: digest, 3: recipients})
+KEYS = map_of({1: sized(32), 2: digest, 3: recipient_list})
 MANIFEST = map_of(
     {1: uint, 2: CONTEXT, 3: limited(list_of(measured, 1), MAX_STREAMS), 4: KEYS, 5: uint}, {6: extensions}
 )

@@ -2,9 +2,8 @@
 
 import struct
 
-from . import codecs, hpke, manifest, prefix, schedule, table
+from . import codecs, manifest, prefix, recipients, schedule, table
 from .errors import Refusal, require
-from .keys import hpke_key_id, wrap_key_id
 from .verify import Expected, equal, read_tables, verify_header
 
 
@@ -77,19 +76,6 @@ class Opened:
         return None if index is None else self.plain(index)
 
 
-def content_key(m, cti, wrapping_key, kind=1):
-    """R-2."""
-    key_id = wrap_key_id(wrapping_key) if kind == 1 else hpke_key_id(hpke.public_key(kind, wrapping_key))
-    for recipient_kind, recipient_id, beside, wrapped in m.recipients:
-        if (recipient_kind, recipient_id) != (kind, key_id):
-            continue
-        if kind == 1:
-            return schedule.unwrap(wrapping_key, key_id, cti, beside, wrapped)
-        info, aad = b"kvcap v1 hpke" + schedule.u64(m.suite), b"kvcap v1 wrap" + key_id + cti
-        return hpke.open_first(kind, wrapping_key, beside, info, aad, wrapped)
-    raise Refusal(809, key_id.hex())
-
-
 def check_prefix(opened, prefix_key):
     """P-2."""
     stated = opened.manifest.prefix
@@ -104,21 +90,22 @@ def check_prefix(opened, prefix_key):
         require(len(tokens) == stated[4] and prefix.prefix_value(tokens) == value, 605, "token ids")
 
 
-def open_capsule(data, trust, wrapping_key, now, expected=Expected(), prefix_key=None, kind=1):
+def open_capsule(data, trust, wrapping_key, now, expected=Expected(), prefix_key=None):
     header = verify_header(data, trust, now, expected)
     require(header.manifest.parent is None, 701)
-    return open_member(data, header, wrapping_key, prefix_key, kind)
+    return open_member(data, header, wrapping_key, prefix_key)
 
 
-def open_member(data, header, wrapping_key, prefix_key=None, kind=1):
+def open_member(data, header, wrapping_key, prefix_key=None):
     """Opens a verified capsule, whose parents are opened too where it has any."""
     m = header.manifest
     tables = read_tables(data, header)
     require(len(data) >= header.prologue.end, 807, f"{len(data)} bytes of {header.prologue.end}")
     require(len(data) == header.prologue.end, 108)
-    secret = content_key(m, header.claims.cti, wrapping_key, kind)
+    wrapping_key = recipients.of(wrapping_key)
+    secret = recipients.content_key(m, header.claims.cti, wrapping_key)
     require(equal(schedule.commitment(secret, m.salt, header.ctx), m.commitment), 804)
     stream_keys = schedule.StreamKeys.derive(m.suite, secret, m.salt, header.ctx)
     opened = Opened(data, header, tables, stream_keys)
-    check_prefix(opened, prefix_key or prefix.prefix_key(wrapping_key))
+    check_prefix(opened, prefix_key or prefix.prefix_key(wrapping_key.key))
     return opened

@@ -87,6 +87,10 @@ class StreamKeys:
             raise Refusal(806, f"stream {stream} chunk {index}") from None
 
 
+def wrap_key_id(wrapping_key):
+    return b3("kvcap v1 wrap key id", wrapping_key, 16)
+
+
 def _hchacha20(key, nonce16):
     state = list(struct.unpack("<16I", b"expand 32-byte k" + key + nonce16))
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from . import cbor, ed25519, envelope, keys, schedule, table, verify
+from . import cbor, ed25519, envelope, keys, recipients, schedule, table, verify
 from .prologue import PAGE, ROW, Prologue
 
 
@@ -53,16 +53,12 @@ def seal(claims, context, streams, sign_seed, wrapping_keys, random=os.urandom, 
     for i, (stream, (ciphertext, stream_rows)) in enumerate(zip(streams, parts)):
         receipt = [] if stream.receipt is None else [stream.receipt]
         measured.append([schedule.u64(len(ciphertext)), table.digest(i, stream_rows), *receipt])
-    recipients = []
-    for wrapping_key in wrapping_keys:
-        key_id, nonce = keys.wrap_key_id(wrapping_key), random(24)
-        wrapped = schedule.wrap(wrapping_key, key_id, claims.cti, nonce, secret)
-        recipients.append([1, key_id, nonce, wrapped])
+    entries = [recipients.of(key).entry(context[1], claims.cti, secret, random) for key in wrapping_keys]
     value = {
         1: 1,
         2: context,
         3: measured,
-        4: {1: salt, 2: schedule.commitment(secret, salt, ctx), 3: recipients},
+        4: {1: salt, 2: schedule.commitment(secret, salt, ctx), 3: entries},
         5: len(rows),
     }
     if extensions is not None:

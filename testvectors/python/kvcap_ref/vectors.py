@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from . import chain, keys, manifest, memory, prefix, registry, verify
+from . import chain, keys, manifest, memory, prefix, recipients, registry, verify
 from . import open as opening
 from .errors import Refusal, require
 
@@ -97,6 +97,10 @@ def expected_of(context):
     return verify.Expected(**fields)
 
 
+def key_of(context):
+    return recipients.Secret(context["wrapping_type"], bytes.fromhex(context["wrapping_key"]))
+
+
 def registry_of(context, folder):
     """The registry that stands in the trusted keys' place, or None."""
     stated = context["registry"]
@@ -151,7 +155,7 @@ def outcome(data, context, released, streams, folder):
                 for header, file in members:
                     verify.check_body(file, header)
                 return 0
-            for opened in chain.open_members(members, bytes.fromhex(context["wrapping_key"])):
+            for opened in chain.open_members(members, key_of(context)):
                 read(opened, [], released, streams)
             return 0
         if context["later"] is not None:
@@ -161,12 +165,11 @@ def outcome(data, context, released, streams, folder):
         if context["wrapping_key"] is None:
             verify.verify(data, trust, now, expected)
         else:
-            wrapping_key = bytes.fromhex(context["wrapping_key"])
+            wrapping_key = key_of(context)
             for name in context["memory"]["opened"] if kept else []:
                 before = opening.open_capsule(load(folder / name), trust, wrapping_key, now, expected)
                 kept.record(before.claims)
-            kind = context["wrapping_type"]
-            opened = opening.open_capsule(data, trust, wrapping_key, now, expected, kind=kind)
+            opened = opening.open_capsule(data, trust, wrapping_key, now, expected)
             memory.record(kept, opened.claims)
             read(opened, context["reads"], released, streams)
         return 0

@@ -83,6 +83,7 @@ def check_time(claims, now, expected):
     require(claims.nbf <= now + skew and claims.iat <= now + skew, 403, f"now {now}")
     lifetime = claims.exp - claims.iat
     require(lifetime <= min(expected.max_lifetime, MAX_LIFETIME), 404, f"{lifetime} s")
+    require(claims.cap is None or claims.exp <= claims.cap, 404, f"exp {claims.exp}, cap {claims.cap}")
 
 
 def check_claims(claims, expected):

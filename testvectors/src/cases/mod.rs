@@ -12,12 +12,13 @@ pub mod cose;
 pub mod framing;
 pub mod full_size;
 pub mod header;
-pub mod hpke;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
 pub mod memory;
+pub mod recipients;
 pub mod registry;
+pub mod reissued;
 pub mod resealed;
 pub mod salamander;
 pub mod signature;
@@ -49,7 +50,8 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("chain", chain::CASES),
         ("registry", registry::CASES),
         ("memory", memory::CASES),
-        ("hpke", hpke::CASES),
+        ("recipients", recipients::CASES),
+        ("reissued", reissued::CASES),
     ]
     .into_iter()
     .flat_map(|(group, cases)| cases.iter().map(move |case| (group, case)))
