@@ -23,6 +23,9 @@ pub trait ReadAt: Sync {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Says that everything will be read, about in order, so that the source can read ahead.
+    fn read_ahead(&self) {}
 }
 
 /// Random access to an output, for several threads at a time.
@@ -113,9 +116,20 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         (**self).read_exact_at(offset, buf)
     }
+
+    fn read_ahead(&self) {
+        (**self).read_ahead();
+    }
 }
 
 impl ReadAt for File {
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self) {
+        use rustix::fs::{Advice, fadvise};
+        // a hint: nothing depends on whether it is taken
+        let _taken = fadvise(self, 0, None, Advice::Sequential);
+    }
+
     fn len(&self) -> u64 {
         // a file that cannot be examined reads as empty, which every reader refuses
         self.metadata().map_or(0, |meta| meta.len())

@@ -117,6 +117,11 @@ impl<S: ReadAt> Opened<S> {
         Ok(value.map(|value| PrefixValue { value, tokens }))
     }
 
+    /// Says that all banks will be read, about in order.
+    pub fn read_ahead(&self) {
+        self.source.read_ahead();
+    }
+
     /// Bytes of tables and body read from the source so far.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {

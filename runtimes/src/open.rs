@@ -12,6 +12,9 @@ use crate::{
     whole::{WholeBank, pieces, whole_banks},
 };
 
+/// No codec makes more plain bytes of an encoded one, by a margin.
+const MOST: u64 = 8;
+
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenReport {
@@ -52,9 +55,21 @@ pub fn open_state<M: Members>(
     // a file ends where the state does, even where that is padding
     out.trim(state.file_len)
         .map_err(|error| Error::io(&error, "output"))?;
-    skeleton.write(out)?;
     let pieces = pieces(&whole, &state)?;
     let parts: Vec<Part<'_, M::Source>> = pieces.iter().map(|piece| piece.part).collect();
+    let encoded = parts.iter().map(|part| {
+        part.capsule.read_ahead();
+        let measured = part.capsule.manifest().measured.get(part.stream);
+        measured.map_or(0, |measured| measured.encoded_len)
+    });
+    // shapes may claim what no capsule of this size can give
+    let most = encoded
+        .fold(0_u64, u64::saturating_add)
+        .saturating_mul(MOST);
+    if state.file_len <= most {
+        out.reserve(state.file_len);
+    }
+    skeleton.write(out)?;
     let done = Mutex::new((0_u64, progress));
     each_frame(
         &parts,

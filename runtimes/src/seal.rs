@@ -62,6 +62,7 @@ pub fn seal_state<'r, W: WriteAt>(
         ));
     }
     let prefix_key = recipients.iter().find_map(Recipient::prefix_key);
+    file.read_ahead();
     let leftovers = state.padding_nonzero(file)?;
     let residue = residue(state, file)?;
     let (state_len, continued) = (state.file_len, capture.lineage.continued.clone());
