@@ -115,6 +115,42 @@ class Exchange:
         profile = f", {lossy} banks encoded here to the same bits and receipts" if lossy else ""
         print(f"ok  sealed by kvcap, opened here     {suite:18} {state.name} {' '.join(encoding)}{profile}")
 
+    def public_keys(self, state, kind):
+        """Each program seals for a key pair that the other made, renews, and rewraps for the other pair."""
+        kvcap, ours = [self.kvcap], list(self.reference())
+        for program, other, seal, to in (
+            (kvcap, ours, ["--recipient", "--runtime", "raw", "--ttl", "24h"], "--recipient"),
+            (ours, kvcap, ["--wrap-key"], "--to"),
+        ):
+            pair, next_pair = self.new("pair"), self.new("pair")
+            call(*other, "keygen", kind, "-o", pair)
+            call(*program, "keygen", kind, "-o", next_pair)
+            sealed, renewed, rewrapped = (self.new(f"{name}.kvcap") for name in ("sealed", "renewed", "rewrapped"))
+            recipient, *options = seal
+            options += ["--model", self.model, *self.keys(), "--tokens", self.tokens]
+            call(*program, "seal", state, "-o", sealed, *options, recipient, f"{pair}.pub")
+            self.opened_by_both(state, sealed, pair)
+            signing = "--sign-key", self.sign, "--trust", self.public
+            call(*program, "renew", sealed, "-o", renewed, *signing, "--ttl", "29d")
+            late = "--at", str(int(time.time()) + 2 * 86_400), "--ttl"
+            for renewer in (kvcap, ours):
+                # a lifetime that is allowed, past the cap of 30 days from the sealing
+                refused(404, *renewer, "renew", renewed, "-o", self.new("never"), *signing, *late, "29d")
+                call(*renewer, "renew", renewed, "-o", self.new("again.kvcap"), *signing, *late, "27d")
+            self.opened_by_both(state, renewed, pair)
+            new = to, f"{next_pair}.pub"
+            call(*program, "rewrap", renewed, "-o", rewrapped, *signing, "--wrap-key", pair, *new)
+            self.opened_by_both(state, rewrapped, next_pair)
+            for former in (pair, self.wrap):
+                refused(809, *ours, "open", rewrapped, "--trust", self.public, "--wrap-key", former)
+        print(f"ok  {kind}: sealed, renewed and rewrapped by each, opened by both   {state.name}")
+
+    def opened_by_both(self, state, capsule, key):
+        for reader, options in (([self.kvcap], ["--model", self.model]), (list(self.reference()), [])):
+            out = self.new("state")
+            call(*reader, "open", capsule, "--trust", self.public, "--wrap-key", key, *options, "-o", out)
+            assert out.read_bytes() == state.read_bytes(), f"{capsule.name} came back changed"
+
     def reencoded(self, capsule, state):
         """How many lossy banks this package's encoder turns into the same stream and receipt."""
         trust = [keys.Trusted(keys.read_key(self.public, keys.PUBLIC))]
@@ -144,6 +180,8 @@ def main():
         for state in raws:
             for suite in (1, 2):
                 exchange.ours_to_theirs(state, suite)
+        for kind in ("hpke", "x-wing"):
+            exchange.public_keys(raws[0], kind)
         for suite in SUITES:
             for state in raws:
                 exchange.theirs_to_ours(state, "raw", suite, [])

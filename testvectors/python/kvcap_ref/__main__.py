@@ -51,7 +51,7 @@ KEY_KINDS = {
     "sign": (keys.SECRET_SIGN, keys.PUBLIC, ed25519.public_key),
     "wrap": (keys.SECRET_WRAP, None, None),
     "hpke": (keys.SECRET_HPKE, keys.PUBLIC_HPKE, hpke.X25519.public),
-    "xwing": (keys.SECRET_XWING, keys.PUBLIC_XWING, hpke.XWing.public),
+    "x-wing": (keys.SECRET_XWING, keys.PUBLIC_XWING, hpke.XWing.public),
 }
 
 
@@ -132,6 +132,10 @@ def cmd_seal(args):
     write(args.output, seal.seal(claims, context, banks + sections, sign_seed, wrapping_keys))
 
 
+def seconds(text):
+    return int(text[:-1]) * 86_400 if text.endswith("d") else int(text)
+
+
 def cmd_renew(args):
     sign_seed = keys.read_key(args.sign_key, keys.SECRET_SIGN)
     exp = args.now + args.ttl
@@ -187,7 +191,7 @@ def parser():
         p.add_argument("-o", "--output", required=True)
         p.add_argument("--trust", action="append", required=True, metavar="PUB")
         p.add_argument("--sign-key", required=True)
-        p.add_argument("--now", type=int, default=int(time.time()))
+        p.add_argument("--at", dest="now", type=int, default=int(time.time()))
 
     p = verb("keygen", cmd_keygen)
     p.add_argument("kind", choices=KEY_KINDS)
@@ -218,7 +222,7 @@ def parser():
     p.add_argument("--now", type=int, default=int(time.time()))
     p = verb("renew", cmd_renew)
     new_header(p)
-    p.add_argument("--ttl", type=int, required=True, metavar="SECONDS")
+    p.add_argument("--ttl", type=seconds, required=True, metavar="SECONDS|DAYSd")
     p = verb("rewrap", cmd_rewrap)
     new_header(p)
     p.add_argument("--wrap-key", required=True)

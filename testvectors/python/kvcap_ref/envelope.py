@@ -40,7 +40,8 @@ class Claims:
     def encode(self):
         claims = {ISS: self.iss, AUD: self.aud, EXP: self.exp, NBF: self.nbf, IAT: self.iat}
         claims |= {CTI: self.cti, SCOPE: self.scope}
-        optional = {SUB: self.sub, ORG: self.org, SEQ: self.seq, SINGLE_USE: 1 if self.single_use else None, CAP: self.cap}
+        once = 1 if self.single_use else None
+        optional = {SUB: self.sub, ORG: self.org, SEQ: self.seq, SINGLE_USE: once, CAP: self.cap}
         return claims | {k: v for k, v in optional.items() if v is not None}
 
 
@@ -63,9 +64,8 @@ def parse_claims(value):
     for key in required:
         require(key in value, 401, f"claim {key} is missing")
     get = value.get
-    return Claims(
-        *(value[k] for k in (ISS, AUD, EXP, NBF, IAT, CTI, SCOPE)), get(SUB), get(ORG), get(SEQ), SINGLE_USE in value, get(CAP)
-    )
+    needed = (value[k] for k in (ISS, AUD, EXP, NBF, IAT, CTI, SCOPE))
+    return Claims(*needed, get(SUB), get(ORG), get(SEQ), SINGLE_USE in value, get(CAP))
 
 
 @dataclass(frozen=True)
