@@ -48,11 +48,9 @@ fn every_accepted_envelope_is_a_cose_sign1() {
         let file = load(Path::new(vector["file"].as_str().unwrap()));
         let context = Context::merged(&default, &vector["context"]);
         let sign1 = envelope(&file);
-        let keys = &context.trust;
-        assert!(
-            keys.iter().any(|trusted| verifies(&sign1, &trusted.key)),
-            "{name}"
-        );
+        // a vector that trusts a registry names no key: its registry lists the default ones
+        let mut keys = context.trust.iter().chain(&default.trust);
+        assert!(keys.any(|trusted| verifies(&sign1, &trusted.key)), "{name}");
         let header = &sign1.protected.header;
         let algorithm = RegisteredLabelWithPrivate::Assigned(Algorithm::Ed25519);
         assert_eq!(header.alg, Some(algorithm), "{name}");
