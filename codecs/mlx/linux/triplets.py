@@ -3,6 +3,8 @@
     PYTHONPATH=<packages of python.txt> python3 triplets.py KVCAP FIXTURES
 """
 
+import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,6 +50,18 @@ def tensors(path):
     return [[slot(layer, at) for at in range(2)] for layer in layers], metadata
 
 
+def wide(fixtures, folder):
+    """A state of heads of 128, for groups of 128, and a model that has such heads."""
+    name = "mlx032_f16"
+    arrays, metadata = mx.load(str(fixtures / f"{name}.safetensors"), return_metadata=True)
+    arrays = {key: mx.concatenate([rows, rows * -0.5], -1) if rows.ndim == 4 else rows for key, rows in arrays.items()}
+    mx.save_safetensors(str(folder / f"{name}_wide.safetensors"), arrays, metadata)
+    shutil.copytree(fixtures / "model", folder / "model")
+    config = folder / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"head_dim": 128}))
+    return folder / f"{name}_wide.safetensors", folder / "model"
+
+
 def main(kvcap, fixtures):
     load_prompt_cache = mlx_lm_caches().load_prompt_cache
     compared = 0
@@ -59,35 +73,37 @@ def main(kvcap, fixtures):
 
         run("keygen", "sign", "-o", folder / "sign")
         run("keygen", "wrap", "-o", folder / "wrap")
-        model = fixtures / "model"
 
         # Without the guard: mlx-lm has one width for a layer's keys and values.
-        def seal(state, capsule, encoding):
+        def seal(state, capsule, encoding, model=fixtures / "model"):
             codec = ["--keys", encoding, "--values", encoding] if "_" in encoding else ["--encoding", encoding]
             run("seal", state, "-o", capsule, "--model", model, "--sign-key", folder / "sign", "--wrap-key", folder / "wrap",
                 "--ttl", "1h", *codec, "--guard", "off", "--danger-no-prefix")
 
-        def open_(capsule, out, *more):
+        def open_(capsule, out, *more, model=fixtures / "model"):
             run("open", capsule, "-o", out, "--model", model, "--trust", folder / "sign.pub",
                 "--wrap-key", folder / "wrap", *more)
             return out
 
         kinds = [("q8", 8, 64), ("q4", 4, 64), ("q8_g32", 8, 32), ("q4_g32", 4, 32)]
-        for name in ["mlx032_f16", "mlx031_f16"]:
+        states = [(fixtures / f"{name}.safetensors", fixtures / "model", kinds) for name in ["mlx032_f16", "mlx031_f16"]]
+        states.append((*wide(fixtures, folder), [("q8_g128", 8, 128), ("q4_g128", 4, 128)]))
+        for state, model, kinds in states:
+            name = state.stem
             exact = folder / f"{name}.exact.kvcap"
-            seal(fixtures / f"{name}.safetensors", exact, "exact")
+            seal(state, exact, "exact", model)
             for encoding, width, group in kinds:
                 kind = f"q{width}_g{group}"
                 here = folder / f"{name}-{kind}"
                 capsule = here.with_suffix(".kvcap")
-                seal(fixtures / f"{name}.safetensors", capsule, encoding)
-                plain = open_(capsule, here.with_suffix(".plain.safetensors"))
-                quantized = open_(capsule, here.with_suffix(".safetensors"), "--kv-type", kind)
+                seal(state, capsule, encoding, model)
+                plain = open_(capsule, here.with_suffix(".plain.safetensors"), model=model)
+                quantized = open_(capsule, here.with_suffix(".safetensors"), "--kv-type", kind, model=model)
                 # An exact bank is quantized to the same triplets.
-                straight = open_(exact, here.with_suffix(".straight.safetensors"), "--kv-type", kind)
+                straight = open_(exact, here.with_suffix(".straight.safetensors"), "--kv-type", kind, model=model)
                 assert straight.read_bytes() == quantized.read_bytes(), (name, kind)
                 arrays = mx.load(str(plain))
-                if name == "mlx032_f16":
+                if name.startswith("mlx032"):
                     caches = load_prompt_cache(str(quantized))
                     for cache in caches:
                         assert type(cache).__name__ == "QuantizedKVCache", cache
@@ -100,10 +116,11 @@ def main(kvcap, fixtures):
                     tokens = [int(metadata[f"0.{layer}.0"]) for layer in range(len(pairs))]
                 # The quantized cache is a state of its own: carried as it is, or made plain.
                 verbatim = here.with_suffix(".verbatim.kvcap")
-                seal(quantized, verbatim, "exact")
-                back = open_(verbatim, here.with_suffix(".back.safetensors"))
+                seal(quantized, verbatim, "exact", model)
+                back = open_(verbatim, here.with_suffix(".back.safetensors"), model=model)
                 assert back.read_bytes() == quantized.read_bytes(), (name, kind)
-                floats = mx.load(str(open_(verbatim, here.with_suffix(".f16.safetensors"), "--kv-type", "f16")))
+                floats = open_(verbatim, here.with_suffix(".f16.safetensors"), "--kv-type", "f16", model=model)
+                floats = mx.load(str(floats))
                 for layer, (pair, rows) in enumerate(zip(pairs, tokens, strict=True)):
                     for at, triplet in enumerate(pair):
                         theirs = decoded(triplet, group, width, mx.float16)[..., :rows, :]
@@ -128,7 +145,7 @@ def main(kvcap, fixtures):
                 other = decoded(triplet, theirs.group_size, theirs.bits, mx.float16)
                 assert same(mine[..., :rows, :], other[..., :rows, :])
                 compared += 1
-    assert compared == 2 * 4 * 12 * 2 + 36 + 12, compared
+    assert compared == (2 * 4 + 2) * 12 * 2 + 36 + 12, compared
     print(f"triplets: {compared} arrays equal, with mlx {mx.__version__}")
 
 
