@@ -16,8 +16,8 @@ ROWS = {
 }
 #: opened as mlx-lm's own quantized cache
 OWN = {
-    "q8, quantized cache": (("--encoding", "q8"), ("--quantized",)),
-    "q4, quantized cache": (("--encoding", "q4"), ("--quantized",)),
+    "q8, quantized cache": (("--encoding", "q8"), ("--kv-type", "q8_g64")),
+    "q4, quantized cache": (("--encoding", "q4"), ("--kv-type", "q4_g64")),
 }
 #: caches that a runtime quantizes itself; sealed bit for bit
 OWN_CACHES = {"mlx-lm": ("q8",), "llama.cpp": ("q8_0", "q4_0")}
