@@ -150,7 +150,9 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::ModelMissing => {
             "give the folder with config.json, tokenizer.json and the weights, a gguf file, or a .kvid"
         }
-        Code::ModelUnequal => "their states do not fit each other: compute the state anew",
+        Code::ModelUnequal => {
+            "compare files of one type (weights of bf16 with a BF16 GGUF), or compute the state anew"
+        }
         Code::LocalIo => "check the path, its permissions and the space on the disk",
         Code::LocalExists => "choose another name, or overwrite with --force",
         Code::LocalKeyMalformed => {

@@ -175,6 +175,66 @@ fn quantized_llama_cpp_caches_are_rotated_and_unrotated() {
 }
 
 #[test]
+fn a_chain_becomes_what_one_capsule_does() {
+    let folder = folder();
+    let to_llama = "--to llama-cpp --target-model gguf.kvid";
+    let to_mlx = "--to mlx-lm --target-model model";
+    let q8 = "--kv-type q8_g64";
+    for (state, model, encoding, targets) in [
+        (
+            "mlx032_f16.safetensors",
+            "model",
+            "exact",
+            &[
+                to_llama.to_owned(),
+                format!("{to_llama} --flash-attn off"),
+                format!("{to_llama} --kv-type q8_0"),
+                "--to hf --target-model model".to_owned(),
+                q8.to_owned(),
+            ][..],
+        ),
+        (
+            "hf_f16.safetensors",
+            "model",
+            "q8",
+            &[format!("{to_mlx} {q8}"), to_mlx.to_owned()],
+        ),
+        (
+            "llama_ggsq3_f16_vtrans.bin",
+            "gguf.kvid",
+            "exact",
+            &[to_mlx.to_owned(), "--flash-attn on".to_owned()],
+        ),
+        (
+            "llama_ggsq3_q4_0.bin",
+            "gguf.kvid",
+            "exact",
+            &[to_mlx.to_owned(), "--kv-type q8_0".to_owned()],
+        ),
+    ] {
+        seal(&folder, &fs::read(fixture(state)).unwrap(), model);
+        folder.ok(&format!(
+            "truncate a.kvcap -f -o root.kvcap --tokens 7 --encoding {encoding} {TRUST} {KEYS}"
+        ));
+        let tokens = match state.starts_with("llama") {
+            true => "",
+            false => "--tokens prompt.json",
+        };
+        let again =
+            format!("seal state -f --model {model} --ttl 1h {tokens} {KEYS} --encoding {encoding}");
+        folder.ok(&format!("{again} -o a.kvcap"));
+        let expected: Vec<_> = targets.iter().map(|to| open(&folder, to)).collect();
+        folder.ok(&format!("{again} -o a.kvcap {TRUST} --parent root.kvcap"));
+        for (to, expected) in targets.iter().zip(expected) {
+            for threads in [1, 3] {
+                let found = open(&folder, &format!("{to} --threads {threads}"));
+                assert!(found == expected, "{state} {to}, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
 fn another_model_is_refused_unless_danger_is_asked_for() {
     let folder = folder();
     let mlx = fs::read(fixture("mlx032_f16.safetensors")).unwrap();

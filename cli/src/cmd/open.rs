@@ -162,26 +162,22 @@ impl Args {
         common: &Common,
         report: &mut Report,
     ) -> Result<u64> {
+        let vouchers = || self.policy.trusted();
+        let model = self.target.model(opened.tip(), vouchers, common, report)?;
         let members = opened.ancestors().iter().chain([opened.tip()]);
         let plain = members
             .flat_map(|member| member.manifest().context.banks())
             .filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
         let bar = progress::bar(common, "open", plain.sum());
         let mut told = |done| bar.inc(done);
+        let workers = self.threads.workers();
         let written = match self.target.any() {
-            true if !opened.ancestors().is_empty() => {
-                let what = "a chain is not converted: kvcap compact makes one capsule of it";
-                Err(Error::new(Code::StateUnsupported, what))
+            true => {
+                let model = model.as_ref();
+                self.target
+                    .write(opened, output.file(), model, workers, &mut told)
             }
-            true => self.target.write(
-                opened.tip(),
-                output.file(),
-                || self.policy.trusted(),
-                common,
-                report,
-                &mut told,
-            ),
-            false => open_state(opened, output.file(), self.threads.workers(), &mut told),
+            false => open_state(opened, output.file(), workers, &mut told),
         };
         bar.finish_and_clear();
         Ok(written?.state_len)

@@ -3,7 +3,9 @@
 use std::{fs::File, path::PathBuf};
 
 use clap::{Args, builder::BoolishValueParser};
-use kvcap::{Code, Equivalence, Error, Opened, Purpose, Result, Trust, TrustedKey};
+use kvcap::{
+    Code, Equivalence, Error, Opened, OpenedChain, Purpose, Result, Trust, TrustedKey, Workers,
+};
 use kvcap_runtimes::{
     Elements, HashCache, ModelProfile, OpenReport, RuntimeKind, RuntimeOptions, Target,
     TargetRuntime, open_as,
@@ -56,29 +58,43 @@ impl TargetArgs {
             || self.flash_attn.is_some()
     }
 
-    /// Writes the state, once the target's model is known to be the capsule's; `vouchers` are asked for
-    /// where a statement says so, with the time of judgement.
+    /// The target's model with what its runtime is told, once it is known to be the capsule's; `vouchers`
+    /// are asked for where a statement says so, with the time of judgement.
     ///
     /// # Errors
-    /// As [`open_as`] and [`Equivalence::verify`]; 601 for another model, 609 for a statement about others.
-    pub(crate) fn write(
+    /// As [`ModelProfile::read`] and [`Equivalence::verify`]; 601 for another model, 609 for a statement
+    /// about others.
+    pub(crate) fn model(
         &self,
-        opened: &Opened<File>,
-        out: &File,
+        tip: &Opened<File>,
         vouchers: impl FnOnce() -> Result<(Trust, u64)>,
         common: &Common,
         report: &mut Report,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<OpenReport> {
+    ) -> Result<Option<(ModelProfile, RuntimeOptions)>> {
         let options = RuntimeOptions::parse(&self.target_opt)?;
         let profile = self.profile(&options, common)?;
         if let Some(profile) = &profile {
-            self.check_model(opened, profile, vouchers, report)?;
+            self.check_model(tip, profile, vouchers, report)?;
         }
+        Ok(profile.map(|profile| (profile, options)))
+    }
+
+    /// Writes the state for that model.
+    ///
+    /// # Errors
+    /// As [`open_as`].
+    pub(crate) fn write(
+        &self,
+        opened: &OpenedChain<File>,
+        out: &File,
+        model: Option<&(ModelProfile, RuntimeOptions)>,
+        workers: Workers,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<OpenReport> {
         let runtime = self
             .to
-            .zip(profile.as_ref())
-            .map(|(kind, profile)| TargetRuntime {
+            .zip(model)
+            .map(|(kind, (profile, options))| TargetRuntime {
                 kind,
                 profile,
                 hadamard: options.hadamard,
@@ -90,7 +106,7 @@ impl TargetArgs {
             format: self.target_format.as_deref(),
             v_trans: self.flash_attn.map(|flash| !flash),
         };
-        open_as(opened, &target, out, progress)
+        open_as(opened, &target, out, workers, progress)
     }
 
     fn profile(&self, options: &RuntimeOptions, common: &Common) -> Result<Option<ModelProfile>> {

@@ -1,38 +1,41 @@
-//! The layers of a capsule that can become another state: keys and values of one sequence, every
-//! position from the first.
+//! The layers of a capsule or chain that can become another state: keys and values of one sequence,
+//! every position from the first.
 
-use kvcap::{BankEntry, Code, Context, Error, Result, Role, RowsEntry};
+use kvcap::{Bank, Code, Error, Members, ReadAt, Result, Role, Rows};
 use kvcap_codecs::BankShape;
 
-/// The banks of one layer, each with its stream.
-pub(super) struct Layer<'a> {
-    pub(super) keys: (usize, &'a BankEntry),
-    pub(super) values: (usize, &'a BankEntry),
+use crate::whole::{WholeBank, whole_banks};
+
+/// The banks of one layer.
+pub(super) struct Layer<'a, S> {
+    pub(super) keys: WholeBank<'a, S>,
+    pub(super) values: WholeBank<'a, S>,
 }
 
 pub(super) fn refused(what: &'static str) -> Error {
     Error::new(Code::StateUnsupported, what)
 }
 
-impl<'a> Layer<'a> {
+impl<'a, S: ReadAt> Layer<'a, S> {
     /// Keys and values of every layer.
     ///
     /// # Errors
-    /// KVC-922 naming what else the capsule holds.
-    pub(super) fn all(context: &'a Context) -> Result<Vec<Self>> {
-        if let Some((_, bank)) = context.banks().find(|(_, bank)| unfit(bank).is_some()) {
-            let place = format!("layer {}", bank.layer);
-            return Err(refused(unfit(bank).unwrap_or_default()).at(place));
+    /// KVC-922 naming what else the capsule holds; 704 where an ancestor lacks a bank.
+    pub(super) fn all<M: Members<Source = S>>(opened: &'a M) -> Result<Vec<Self>> {
+        let context = &opened.tip().manifest().context;
+        let mut banks = whole_banks(opened)?;
+        if let Some((bank, why)) = banks.iter().find_map(|w| Some((&w.bank, unfit(&w.bank)?))) {
+            return Err(refused(why).at(format_args!("layer {}", bank.layer)));
         }
+        let mut take = |layer, role| {
+            let of = |held: &WholeBank<'_, S>| (held.bank.layer, held.bank.role) == (layer, role);
+            let at = banks.iter().position(of)?;
+            Some(banks.swap_remove(at))
+        };
         (0..context.layers)
             .map(|layer| {
-                let of = |role| {
-                    let mut banks = context.banks();
-                    banks.find(|(_, bank)| bank.layer == layer && bank.role == role)
-                };
-                of(Role::Key)
-                    .zip(of(Role::Value))
-                    .map(|(keys, values)| Self { keys, values })
+                let pair = take(layer, Role::Key).zip(take(layer, Role::Value));
+                pair.map(|(keys, values)| Self { keys, values })
                     .ok_or_else(|| {
                         refused("a layer holds no keys and values")
                             .at(format_args!("layer {layer}"))
@@ -41,13 +44,13 @@ impl<'a> Layer<'a> {
             .collect()
     }
 
-    pub(super) fn banks(&self) -> [(usize, &'a BankEntry); 2] {
-        [self.keys, self.values]
+    pub(super) fn banks(&self) -> [&WholeBank<'a, S>; 2] {
+        [&self.keys, &self.values]
     }
 }
 
 /// Why a bank has no counterpart in another state.
-fn unfit(bank: &BankEntry) -> Option<&'static str> {
+fn unfit(bank: &Bank) -> Option<&'static str> {
     match (bank.role, &bank.rows, &bank.shape) {
         (Role::Recurrent | Role::Convolution, ..) => {
             Some("a recurrent or convolution state is its own runtime's alone")
@@ -60,7 +63,7 @@ fn unfit(bank: &BankEntry) -> Option<&'static str> {
         _ if bank.window > 0 => {
             Some("a layer with a sliding window keeps its rows as its own runtime does")
         }
-        (_, RowsEntry::From(0), BankShape::Tokens { .. }) => None,
+        (_, Rows::From(0), BankShape::Tokens { .. }) => None,
         _ => Some("the rows are not the positions from 0 on, in order"),
     }
 }

@@ -1,4 +1,4 @@
-//! A capsule opened as another state than the one that was sealed: keys and values of another element
+//! A capsule or chain opened as another state than the one that was sealed: keys and values of another element
 //! type, or another runtime's state of the same weights (runtimes-v1 §7).
 
 mod basis;
@@ -9,13 +9,13 @@ mod layers;
 mod llama_cpp;
 mod mlx_lm;
 
-use std::fs::File;
+use std::{fs::File, sync::Mutex};
 
 use kvcap::{
-    Bank, BankEntry, Code, Context, Error, Opened, ReadAt, Result, Rows, SectionKind, WriteAt,
-    binding::Rope,
+    Bank, Code, Context, Error, Members, Opened, Part, ReadAt, Result, SectionKind, Workers,
+    WriteAt, binding::Rope,
 };
-use kvcap_codecs::{BankShape, Codec, Dtype};
+use kvcap_codecs::{BankShape, Codec, Dtype, Scratch};
 
 pub(crate) use basis::Change;
 pub use elements::Elements;
@@ -24,10 +24,11 @@ use layers::{Layer, refused};
 
 use crate::{
     Hints, ModelProfile, OpenReport, RuntimeKind, Skeleton,
-    bank_io::{BankCodec, Buffers},
+    frames::{Frame, each_frame, lock},
     hadamard_block, parse, plan,
     safetensors::Header,
     state::{Placed, State},
+    whole::rows_of,
 };
 
 /// The state that a capsule becomes.
@@ -66,70 +67,97 @@ struct Blank {
     len: u64,
 }
 
-/// Writes the state as `target` into `out`, which is empty. What is encoded so already is not encoded
-/// again.
+/// Writes the state of a capsule or chain as `target` into `out`, which is empty. What is encoded so
+/// already is not encoded again.
 ///
 /// # Errors
 /// KVC-922 naming what has no such form; 602, 603 and 923 where the target's model has another
 /// vocabulary, rotary embedding or shape; 925 where llama.cpp needs a prompt and the capsule has none;
 /// 905 for a number that the type cannot hold; otherwise as [`crate::open_state`].
-pub fn open_as<S: ReadAt>(
-    opened: &Opened<S>,
+pub fn open_as<M: Members>(
+    opened: &M,
     target: &Target<'_>,
     out: &File,
-    progress: &mut dyn FnMut(u64),
+    workers: Workers,
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<OpenReport> {
-    let context = &opened.manifest().context;
-    let layers = Layer::all(context)?;
+    let context = &opened.tip().manifest().context;
+    let layers = Layer::all(opened)?;
     if let Some(runtime) = &target.runtime {
         same_vocabulary(context, runtime.profile)?;
     }
     let pairs = layers
         .iter()
         .map(|layer| {
-            let [keys, values] = layer.banks().map(|(_, entry)| recast_bank(entry, target));
+            let [keys, values] = layer.banks().map(|held| recast_bank(&held.bank, target));
             Ok([keys?, values?])
         })
         .collect::<Result<Vec<_>>>()?;
-    let (kind, blank) = blank(opened, target, &pairs)?;
+    let (kind, blank) = blank(opened.tip(), target, &pairs)?;
     let state = blank.write(out, kind, target, &pairs)?;
     let ropes = target_ropes(context, target, &state)?;
-    let mut writer = Writer {
-        opened,
-        out,
-        buffers: Buffers::default(),
-        stages: Stages::default(),
-    };
-    let contexts = [
-        context.context_length,
-        target
-            .runtime
-            .map_or(context.context_length, |r| r.context_length),
-    ];
-    let mut plain_len = 0;
+    let mut pieces = Vec::new();
     for (layer, pair) in layers.iter().zip(&pairs) {
-        for ((stream, entry), bank) in layer.banks().into_iter().zip(pair) {
-            let of = |ropes: &[Rope]| ropes.iter().position(|r| r.layers.contains(&entry.layer));
-            let old = of(&context.rope).and_then(|at| context.rope.get(at));
-            let new = of(&ropes).and_then(|at| ropes.get(at));
-            let rotated = |dtype| hadamard_block(entry.role, dim(&entry.shape), dtype) > 0;
-            if old.is_none() && (rotated(entry.dtype) || rotated(bank.dtype)) {
-                let what = "a quantized cache whose rotation nothing states";
-                return Err(refused(what).at(format_args!("layer {}", entry.layer)));
+        for (held, bank) in layer.banks().into_iter().zip(pair) {
+            let change = change(context, target, &held.bank, bank, &ropes)?;
+            let placed = find(&state, bank)?;
+            let mut first = 0;
+            for part in &held.parts {
+                let rows = rows_of(part.bank);
+                pieces.push(Piece {
+                    part: *part,
+                    placed: placed.rows(first, rows)?,
+                    change,
+                });
+                first += rows;
             }
-            let change = Change::between(entry.role, dim(&entry.shape), old, new, contexts)
-                .map_err(|error| error.at(format_args!("layer {}", entry.layer)))?;
-            writer.bank(stream, entry, find(&state, bank)?, change, &mut |len| {
-                plain_len += len;
-                progress(len);
-            })?;
         }
     }
+    let parts: Vec<Part<'_, M::Source>> = pieces.iter().map(|piece| piece.part).collect();
+    let done = Mutex::new((0_u64, progress));
+    each_frame(
+        &parts,
+        workers,
+        <(Plain, Stages)>::default,
+        |buffers, frame| {
+            let Some(piece) = pieces.get(frame.bank) else {
+                return Ok(());
+            };
+            let len = piece.write(buffers, frame, out)?;
+            let mut done = lock(&done);
+            done.0 += len;
+            (done.1)(len);
+            Ok(())
+        },
+    )?;
+    let plain_len = lock(&done).0;
     Ok(OpenReport {
         state_len: blank.len,
         banks: 2 * layers.len(),
         plain_len,
     })
+}
+
+/// What happens to the rows of a bank that becomes `new`.
+fn change(
+    context: &Context,
+    target: &Target<'_>,
+    bank: &Bank,
+    new: &Bank,
+    ropes: &[Rope],
+) -> Result<Change> {
+    let place = |error: Error| error.at(format_args!("layer {}", bank.layer));
+    let of = |ropes: &[Rope]| ropes.iter().position(|r| r.layers.contains(&bank.layer));
+    let before = of(&context.rope).and_then(|at| context.rope.get(at));
+    let after = of(ropes).and_then(|at| ropes.get(at));
+    let rotated = |dtype| hadamard_block(bank.role, dim(&bank.shape), dtype) > 0;
+    if before.is_none() && (rotated(bank.dtype) || rotated(new.dtype)) {
+        let what = "a quantized cache whose rotation nothing states";
+        return Err(place(refused(what)));
+    }
+    let length = context.context_length;
+    let contexts = [length, target.runtime.map_or(length, |r| r.context_length)];
+    Change::between(bank.role, dim(&bank.shape), before, after, contexts).map_err(place)
 }
 
 /// Token ids mean the same to both models.
@@ -145,19 +173,14 @@ fn same_vocabulary(context: &Context, profile: &ModelProfile) -> Result<()> {
     .sides(sealed.vocab, target.vocab))
 }
 
-/// The bank that `entry`'s becomes.
-fn recast_bank(entry: &BankEntry, target: &Target<'_>) -> Result<Bank> {
-    let place = |error: Error| error.at(format_args!("layer {}", entry.layer));
-    let floats = floats(entry.dtype).map_err(place)?;
+/// What a bank becomes.
+fn recast_bank(sealed: &Bank, target: &Target<'_>) -> Result<Bank> {
+    let place = |error: Error| error.at(format_args!("layer {}", sealed.layer));
+    let floats = floats(sealed.dtype).map_err(place)?;
     let elements = target.elements.unwrap_or(Elements::Float(floats));
     let bank = Bank {
-        role: entry.role,
-        layer: entry.layer,
-        index: 0,
         dtype: elements.dtype(floats).map_err(place)?,
-        shape: entry.shape.clone(),
-        rows: Rows::From(0),
-        window: 0,
+        ..sealed.clone()
     };
     match bank.shape.plain_len(bank.dtype) {
         Some(_) => Ok(bank),
@@ -316,51 +339,49 @@ impl Blank {
     }
 }
 
-/// Banks on their way into a state.
-struct Writer<'a, S> {
-    opened: &'a Opened<S>,
-    out: &'a File,
-    buffers: Buffers,
-    stages: Stages,
+/// Where a frame is decoded.
+type Plain = (Vec<u8>, Scratch);
+
+/// One capsule's rows of a bank, their place in the written state and what happens on the way.
+struct Piece<'a, S> {
+    part: Part<'a, S>,
+    placed: Placed,
+    change: Change,
 }
 
-impl<S: ReadAt> Writer<'_, S> {
-    /// Writes one bank; `done` hears of its bytes.
-    fn bank(
-        &mut self,
-        stream: usize,
-        entry: &BankEntry,
-        placed: &Placed,
-        change: Change,
-        done: &mut dyn FnMut(u64),
-    ) -> Result<()> {
-        let tables = &self.opened.manifest().context.rotations;
-        let codec = BankCodec::new(entry, tables, Vec::new());
-        let mut reader = self.opened.stream(stream)?;
-        let frames = 0..codec.frames();
-        let (out, stages) = (self.out, &mut self.stages);
-        let mut write = |index, frame: &[u8]| {
-            placed.write_frame(out, index, frame)?;
-            done(u64::try_from(frame.len()).unwrap_or(0));
-            Ok(())
-        };
-        // an affine frame has the form of a triplet
-        if let (Codec::Affine { bits, group }, Dtype::MlxAffine(to)) =
-            (entry.codec, placed.bank.dtype)
-            && (bits, group, entry.dtype) == (to.bits, to.group, to.params.dtype())
-            && change.is_none()
-        {
-            return codec.encoded(&mut self.buffers, &mut reader, frames, write);
-        }
+impl<S> Piece<'_, S> {
+    /// Writes one frame; gives its bytes in the state.
+    fn write(
+        &self,
+        (plain, stages): &mut (Plain, Stages),
+        frame: &Frame<'_, '_>,
+        out: &File,
+    ) -> Result<u64> {
+        let (sealed, dtype) = (self.part.bank, self.placed.bank.dtype);
         let recast = Recast {
-            shape: &entry.shape,
-            from: entry.dtype,
-            to: placed.bank.dtype,
-            change,
+            shape: &sealed.shape,
+            from: sealed.dtype,
+            to: dtype,
+            change: self.change,
         };
-        codec.decode(&mut self.buffers, &mut reader, frames, |index, plain| {
-            let frame = recast.frame(stages, index, plain);
-            write(index, frame.map_err(|error| error.at(codec.name()))?)
-        })
+        let bytes = match (sealed.codec, dtype) {
+            // an affine frame has the form of a triplet
+            (Codec::Affine { bits, group }, Dtype::MlxAffine(to))
+                if (bits, group, sealed.dtype) == (to.bits, to.group, to.params.dtype())
+                    && self.change.is_none() =>
+            {
+                frame.encoded
+            }
+            _ => {
+                let (plain, scratch) = plain;
+                let plain = frame
+                    .codec
+                    .plain(frame.index, frame.encoded, plain, scratch)?;
+                let written = recast.frame(stages, frame.index, plain);
+                written.map_err(|error| error.at(frame.codec.name()))?
+            }
+        };
+        self.placed.write_frame(out, frame.index, bytes)?;
+        Ok(u64::try_from(bytes.len()).unwrap_or(0))
     }
 }

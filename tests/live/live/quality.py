@@ -23,13 +23,13 @@ def score(worker):
         runtime.clear()
         runtime.logits(tokens)
         runtime.save(state, tokens)
-        exact = log_softmax(runtime.logits(rest[:-1]))
+        exact = log_softmax(runtime.predictions(rest[:-1]))
         for name, (seal, open_) in job["rows"].items():
             kvcap("seal", state, "-f", "-o", capsule, "--tokens", folder / "tokens.json", *job["seal"], *seal)
             kvcap("open", capsule, "-f", "-o", opened, *job["open"], *open_)
             runtime.clear()
             runtime.restore(opened)
-            parts[name].append(compare(exact, log_softmax(runtime.logits(rest[:-1])), rest[1:]))
+            parts[name].append(compare(exact, log_softmax(runtime.predictions(rest[:-1])), rest[1:]))
     worker.answer["quality"] = {name: mean(rows) for name, rows in parts.items()}
 
 

@@ -33,6 +33,10 @@ class Base:
         """Evaluates `tokens` in one step; the logits after each, float32 [tokens, vocabulary]."""
         raise NotImplementedError
 
+    def predictions(self, tokens):
+        """What `logits` gives, for many tokens whose quality is measured; the cache is not used afterwards."""
+        return self.logits(tokens)
+
     def save(self, path, tokens):
         """Saves the cache by the runtime's own mechanism; `tokens` are those it is of."""
         raise NotImplementedError
