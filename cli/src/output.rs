@@ -13,8 +13,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use kvcap::{Code, Error, Result};
+use kvcap::{Code, Error, Result, WriteAt};
 use tempfile::{Builder, NamedTempFile};
+
+use self::writeback::Writeback;
+
+mod writeback;
 
 /// Who may read an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub(crate) enum Output {
         temporary: NamedTempFile,
         path: PathBuf,
         force: bool,
+        writeback: Writeback,
     },
 }
 
@@ -71,6 +76,7 @@ impl Output {
         let temporary = builder.tempfile_in(folder).map_err(failed)?;
         unfinished.push(temporary.path().to_owned());
         Ok(Self::File {
+            writeback: Writeback::new(temporary.as_file()),
             temporary,
             path: path.to_owned(),
             force,
@@ -103,8 +109,10 @@ impl Output {
                 temporary,
                 path,
                 force,
+                writeback,
             } => {
                 let failed = |error: io::Error| Error::io(&error, path.display());
+                writeback.finish().map_err(failed)?;
                 temporary.as_file().sync_all().map_err(failed)?;
                 let name = temporary.path().to_owned();
                 let mut unfinished = unfinished();
@@ -122,6 +130,25 @@ impl Output {
                 sync_folder(folder).map_err(failed)
             }
         }
+    }
+}
+
+/// Long outputs go to the disk while they are still being written.
+impl WriteAt for Output {
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.file().write_all_at(offset, buf)?;
+        if let Self::File { writeback, .. } = self {
+            writeback.wrote(buf.len());
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, len: u64) {
+        WriteAt::reserve(self.file(), len);
+    }
+
+    fn trim(&self, len: u64) -> io::Result<()> {
+        self.file().trim(len)
     }
 }
 

@@ -177,7 +177,7 @@ impl Args {
                 self.target
                     .write(opened, output.file(), model, workers, &mut told)
             }
-            false => open_state(opened, output.file(), workers, &mut told),
+            false => open_state(opened, output, workers, &mut told),
         };
         bar.finish_and_clear();
         Ok(written?.state_len)

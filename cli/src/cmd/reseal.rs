@@ -144,7 +144,7 @@ impl ResealArgs {
         });
         let bar = progress::bar(common, "seal", plain.sum());
         let sealed = seal_state(
-            output.file(),
+            &output,
             state,
             file,
             &profile,

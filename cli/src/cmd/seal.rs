@@ -219,7 +219,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let bar = progress::bar(common, "seal", plain.sum());
     let started = Instant::now();
     let sealed = seal_state(
-        output.file(),
+        &output,
         &state,
         &source,
         &profile,

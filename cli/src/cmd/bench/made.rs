@@ -53,7 +53,7 @@ pub(crate) const LEAST: u64 = 8192 + TOKEN;
 pub(crate) fn run(args: &Args) -> Result<Report> {
     let output = Output::create(&args.output, args.force, Readers::Umask)?;
     let model = Output::create(&args.model, args.force, Readers::Umask)?;
-    let tokens = state(args.bytes, output.file())?;
+    let tokens = state(args.bytes, &output)?;
     model
         .file()
         .write_all_at(0, profile().to_kvid().as_bytes())
