@@ -42,6 +42,7 @@ mod values;
 mod zstd_frame;
 
 pub use accelerator::{Accelerator, accelerate, accelerator};
+pub use backend::cpu::copy_streaming;
 pub use codec::{Codec, Content};
 pub use error::{CodecError, ErrorKind, Place};
 pub use frame::FrameContext;
@@ -49,5 +50,5 @@ pub use layout::{AffineParams, BLOCK_TOKENS, BankShape, Dtype, ParamDtype, WHOLE
 pub use preset::{Choice, Guard, Preset, Reason, choose};
 pub use quality::{FrameQuality, Measurement, Quality};
 pub use rope::{Pairing, Positions, Rotation, Turns};
-pub use scratch::Scratch;
+pub use scratch::{Scratch, aligned};
 pub use values::{from_f32, hadamard, to_f32};

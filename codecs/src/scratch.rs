@@ -78,3 +78,12 @@ impl fmt::Debug for Scratch {
             .finish_non_exhaustive()
     }
 }
+
+/// `len` bytes of `buffer`, which grows to hold them, from the start of a cache line on: stores of
+/// whole vectors are then not cut in two, which makes decoding faster. What they hold is not said.
+pub fn aligned(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    const LINE: usize = 64;
+    buffer.resize(len + LINE, 0);
+    let start = buffer.as_ptr().align_offset(LINE).min(LINE);
+    &mut buffer[start..start + len]
+}

@@ -14,6 +14,7 @@
 mod isa;
 mod kernels;
 mod portable;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,8 @@ mod tests;
 mod neon;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use stream::copy_streaming;
 
 use std::sync::OnceLock;
 

@@ -194,6 +194,25 @@ impl Isa for Avx512 {
             let halves = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
             *bytes = transmute::<__m256i, _>(halves);
         }
+        two_to_bf16(v: [Self::V; 2], bytes: &mut [u8; 4 * WIDTH]) {
+            // the upper half of each lane of both: cheaper than to narrow each
+            const UPPER: [u16; 32] = {
+                let mut upper = [0; 32];
+                let (mut lane, mut half) = (0, 1);
+                while lane < upper.len() {
+                    upper[lane] = half;
+                    (lane, half) = (lane + 1, half + 2);
+                }
+                upper
+            };
+            let [a, b] = v.map(|v| {
+                let bits = _mm512_castps_si512(v);
+                let odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+                let rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+                _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1))
+            });
+            *bytes = transmute::<__m512i, _>(_mm512_permutex2var_epi16(a, transmute(UPPER), b));
+        }
         from_codes(codes: [u8; WIDTH]) -> Self::V {
             _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(transmute(codes)))
         }

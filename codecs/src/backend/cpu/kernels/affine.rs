@@ -140,16 +140,36 @@ pub(in super::super) fn affine_decode<I: Isa, E: Element, const G: usize, const 
             .zip(codes.chunks_exact(G / 8 * BITS))
             .zip(scales.iter().zip(&biases));
         for ((out, codes), (scale, bias)) in groups {
-            let (scale, bias) = (I::splat(*scale), I::splat(*bias));
-            let vectors = out
-                .chunks_exact_mut(WIDTH * E::BYTES)
-                .zip(codes.chunks_exact(WIDTH / 8 * BITS));
-            for (out, codes) in vectors {
-                let q = I::from_codes(unpack::<I, BITS>(codes));
-                let x = I::add(I::mul(q, scale), bias);
-                E::store::<I>(saturate::<I, E>(x), out);
+            // half of the largest, so that rounding on the way does not matter; false for a NaN
+            if scale.abs() * 255.0 + bias.abs() < E::LARGEST / 2.0 {
+                decode_group::<I, E, BITS>(codes, *scale, *bias, |x| x, out);
+            } else {
+                decode_group::<I, E, BITS>(codes, *scale, *bias, saturate::<I, E>, out);
             }
         }
     }
     E::finite(encoded.scales) && E::finite(encoded.biases)
+}
+
+/// A group, whose length is an even number of vectors.
+#[inline(always)]
+fn decode_group<I: Isa, E: Element, const BITS: usize>(
+    codes: &[u8],
+    scale: f32,
+    bias: f32,
+    limit: impl Fn(I::V) -> I::V,
+    out: &mut [u8],
+) {
+    let (scale, bias) = (I::splat(scale), I::splat(bias));
+    let pairs = out
+        .chunks_exact_mut(2 * WIDTH * E::BYTES)
+        .zip(codes.chunks_exact(WIDTH / 4 * BITS));
+    for (out, codes) in pairs {
+        let (first, second) = codes.split_at(WIDTH / 8 * BITS);
+        let x = [first, second].map(|codes| {
+            let q = I::from_codes(unpack::<I, BITS>(codes));
+            limit(I::add(I::mul(q, scale), bias))
+        });
+        E::store_two::<I>(x, out);
+    }
 }

@@ -10,6 +10,14 @@ pub(in super::super) trait Element {
     fn load<I: Isa>(bytes: &[u8]) -> I::V;
     /// The numbers of `v` are within ±[`Self::LARGEST`].
     fn store<I: Isa>(v: I::V, bytes: &mut [u8]);
+    /// The same for two vectors, one after the other.
+    #[inline(always)]
+    fn store_two<I: Isa>(v: [I::V; 2], bytes: &mut [u8]) {
+        let halves = bytes.chunks_exact_mut(WIDTH * Self::BYTES);
+        for (v, bytes) in v.into_iter().zip(halves) {
+            Self::store::<I>(v, bytes);
+        }
+    }
     /// Whether every element is finite.
     fn finite(bytes: &[u8]) -> bool;
 }
@@ -65,6 +73,12 @@ impl Element for Bf16 {
     fn store<I: Isa>(v: I::V, bytes: &mut [u8]) {
         if let Some(bytes) = bytes.first_chunk_mut() {
             I::to_bf16(v, bytes);
+        }
+    }
+    #[inline(always)]
+    fn store_two<I: Isa>(v: [I::V; 2], bytes: &mut [u8]) {
+        if let Some(bytes) = bytes.first_chunk_mut() {
+            I::two_to_bf16(v, bytes);
         }
     }
     #[inline(always)]
