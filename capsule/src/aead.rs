@@ -1,7 +1,7 @@
 //! The ciphers of the suites, behind one seam (capsule-v1 §3).
 //!
 //! A provider is a file with a `Cipher`: `new` of a suite and a key, `seal` in place giving the tag,
-//! `open` in place, after whose refusal the chunk must not be used. Providers differ in speed alone,
+//! `open` into other memory as long, which must not be used after a refusal. Providers differ in speed alone,
 //! and each chooses its instructions by what the processor has at run time.
 
 use chacha20poly1305::{

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     binding::Digest,
     error::{Code, Error, Result},
-    io::{ReadAt, Sequential, usize_of},
+    io::{ReadAt, Sequential, borrow_or_read, usize_of},
     prologue::Prologue,
     step::Step,
     table::{Chunk, Extent, Table, place},
@@ -42,9 +42,10 @@ impl Verified {
         let body = Body::read(self, reader)?;
         let read = |held: &mut Held| {
             let (stream, place) = (held.stream, held.place);
+            held.bytes.resize(place.len, 0);
             fill(reader, &mut held.bytes, || body_cut(stream, place))
         };
-        let checked = body.check(workers, progress, read, |_| Ok(()))?;
+        let checked = body.check(workers, progress, read, None::<&[u8]>)?;
         expect_end(reader)?;
         Ok(checked)
     }
@@ -81,14 +82,11 @@ impl Verified {
         };
         let body = Body::read(self, &mut reader)?;
         passed(Step::Tables);
-        let read = |held: &mut Held| {
-            if held.place.end() > len {
-                return Err(body_cut(held.stream, held.place));
-            }
-            let read = source.read_exact_at(held.place.at, &mut held.bytes);
-            read.map_err(|error| Error::io(&error, "capsule"))
+        let within = |held: &mut Held| match held.place.end() > len {
+            true => Err(body_cut(held.stream, held.place)),
+            false => Ok(()),
         };
-        let checked = body.check(workers, progress, |_| Ok(()), read)?;
+        let checked = body.check(workers, progress, within, Some(source))?;
         if len > self.prologue.file_len() {
             return Err(trailing());
         }
@@ -153,14 +151,14 @@ impl Body {
         })
     }
 
-    /// Holds every chunk against its leaf. A chunk is read by `in_order`, or by `alone`, which is
-    /// called by several workers at a time.
+    /// Holds every chunk against its leaf. A chunk is read by `in_order`, or out of `source` by several
+    /// workers at a time.
     fn check(
         &self,
         workers: Workers,
         progress: &mut (dyn FnMut(u64) + Send),
         mut in_order: impl FnMut(&mut Held) -> Result<()> + Send,
-        alone: impl Fn(&mut Held) -> Result<()> + Sync,
+        source: Option<&(impl ReadAt + ?Sized)>,
     ) -> Result<BodyChecked> {
         let chunks = |(stream, (extent, _)): (usize, &(Extent, Table))| {
             let extent = *extent;
@@ -175,15 +173,18 @@ impl Body {
                     return Ok(None);
                 };
                 (held.stream, held.place) = (stream, place);
-                held.bytes.resize(place.len, 0);
                 in_order(held).map(Some)
             },
             |held, (), _| {
-                alone(held)?;
+                let place = held.place;
+                let bytes = match source {
+                    Some(source) => borrow_or_read(source, place.at, place.len, &mut held.bytes)?,
+                    None => &held.bytes,
+                };
                 if let Some((_, table)) = self.streams.get(held.stream) {
-                    table.check(held.stream, held.place, &held.bytes)?;
+                    table.check(held.stream, place, bytes)?;
                 }
-                lock(&progress)(u64::try_from(held.bytes.len()).unwrap_or(0));
+                lock(&progress)(u64::try_from(place.len).unwrap_or(0));
                 Ok(())
             },
         )?;

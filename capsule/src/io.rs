@@ -6,7 +6,10 @@ use std::{
     sync::Mutex,
 };
 
-use crate::workers::lock;
+use crate::{
+    error::{Error, Result},
+    workers::lock,
+};
 
 /// Random access to bytes of known length, for several threads at a time.
 pub trait ReadAt: Sync {
@@ -26,6 +29,13 @@ pub trait ReadAt: Sync {
 
     /// Says that everything will be read, about in order, so that the source can read ahead.
     fn read_ahead(&self) {}
+
+    /// `len` bytes from `offset` where they lie, if they lie in memory and nothing can change them while
+    /// they are borrowed: what is verified there need not be copied first.
+    fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let _nowhere = (offset, len);
+        None
+    }
 }
 
 /// Random access to an output, for several threads at a time.
@@ -89,12 +99,14 @@ impl ReadAt for [u8] {
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let source = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.get(start..start.checked_add(buf.len())?))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buf.copy_from_slice(source);
+        let source = ReadAt::borrow(self, offset, buf.len());
+        buf.copy_from_slice(source.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+
+    fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset).ok()?;
+        self.get(start..start.checked_add(len)?)
     }
 }
 
@@ -105,6 +117,10 @@ impl ReadAt for Vec<u8> {
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.as_slice().read_exact_at(offset, buf)
+    }
+
+    fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        ReadAt::borrow(self.as_slice(), offset, len)
     }
 }
 
@@ -119,6 +135,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn read_ahead(&self) {
         (**self).read_ahead();
+    }
+
+    fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        (**self).borrow(offset, len)
     }
 }
 
@@ -189,6 +209,57 @@ impl WriteAt for File {
     }
 }
 
+/// A buffer of the caller's as an output. Threads that write to different places seldom wait for each
+/// other.
+#[derive(Debug)]
+pub struct Buffer<'a> {
+    blocks: Vec<Mutex<&'a mut [u8]>>,
+    copy: fn(&[u8], &mut [u8]),
+}
+
+impl<'a> Buffer<'a> {
+    /// Bytes under one lock.
+    const BLOCK: usize = 1 << 20;
+    /// Longer than what a cache would keep until it is read.
+    const LONG: usize = 32 << 20;
+
+    /// All of `bytes`, which stay as long as they are: writing beyond them fails.
+    #[must_use]
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        let copy = match bytes.len() < Self::LONG {
+            true => |from: &[u8], to: &mut [u8]| to.copy_from_slice(from),
+            false => kvcap_codecs::copy_streaming,
+        };
+        let blocks = bytes.chunks_mut(Self::BLOCK).map(Mutex::new);
+        Self {
+            blocks: blocks.collect(),
+            copy,
+        }
+    }
+}
+
+impl WriteAt for Buffer<'_> {
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let mut at = usize::try_from(offset).map_err(|_| full())?;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let block = self.blocks.get(at / Self::BLOCK).ok_or_else(full)?;
+            let mut block = lock(block);
+            let room = block.get_mut(at % Self::BLOCK..).ok_or_else(full)?;
+            let (now, later) = rest.split_at(rest.len().min(room.len()));
+            let (place, _) = room.split_at_mut_checked(now.len()).ok_or_else(full)?;
+            if now.is_empty() {
+                return Err(full());
+            }
+            (self.copy)(now, place);
+            at = at.saturating_add(now.len());
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
 /// An output in memory that grows.
 impl WriteAt for Mutex<Vec<u8>> {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
@@ -239,7 +310,26 @@ impl<S: ReadAt + ?Sized> Read for Sequential<'_, S> {
     }
 }
 
+/// `len` bytes of `source`, where they lie or else read into `buffer`.
+pub(crate) fn borrow_or_read<'b>(
+    source: &'b (impl ReadAt + ?Sized),
+    offset: u64,
+    len: usize,
+    buffer: &'b mut Vec<u8>,
+) -> Result<&'b [u8]> {
+    if let Some(bytes) = source.borrow(offset, len) {
+        return Ok(bytes);
+    }
+    buffer.resize(len, 0);
+    let read = source.read_exact_at(offset, buffer);
+    read.map_err(|error| Error::io(&error, "capsule"))?;
+    Ok(buffer)
+}
+
 /// A length that a limit has bounded.
 pub(crate) fn usize_of(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,5 +131,5 @@ pub use steps::ChunkSteps;
 pub use equivalence::Equivalence;
 // errors and access
 pub use error::{Code, Error, Outcome, Result};
-pub use io::{ReadAt, Seekable, WriteAt};
+pub use io::{Buffer, ReadAt, Seekable, WriteAt};
 pub use workers::{Turn, Workers};

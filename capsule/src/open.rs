@@ -16,7 +16,7 @@ use crate::{
     body::{body_cut, check_len},
     chain::parent_absent,
     error::{Code, Error, Result},
-    io::{ReadAt, usize_of},
+    io::{ReadAt, borrow_or_read, usize_of},
     manifest::{Manifest, SectionKind},
     prefix::{self, PrefixValue},
     schedule::{Root, StreamKey},
@@ -167,6 +167,7 @@ impl<S: ReadAt> Opened<S> {
             extent,
             table: self.table(index, extent)?,
             key: self.root.stream(suite, index),
+            sealed: Vec::new(),
             chunk: Zeroizing::new(Vec::new()),
             held: None,
         })
@@ -262,19 +263,18 @@ impl<S: ReadAt> Opened<S> {
         if let Some(table) = slot.get() {
             return Ok(table);
         }
-        let mut rows = vec![0; usize_of(extent.table_len())];
-        self.fetch(extent.table_at, &mut rows)?;
+        let len = usize_of(extent.table_len());
+        let rows = self.fetch(extent.table_at, len, &mut Vec::new())?.to_vec();
         let table = self.verified.table(stream, rows)?;
         Ok(slot.get_or_init(|| table))
     }
 
-    fn fetch(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.source
-            .read_exact_at(offset, buf)
-            .map_err(|error| Error::io(&error, "capsule"))?;
-        let len = u64::try_from(buf.len()).unwrap_or(0);
+    /// Bytes of the file, where they lie or in `buffer`.
+    fn fetch<'b>(&'b self, at: u64, len: usize, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
+        let bytes = borrow_or_read(&self.source, at, len, buffer)?;
+        let len = u64::try_from(len).unwrap_or(0);
         self.read.fetch_add(len, Ordering::Relaxed);
-        Ok(())
+        Ok(bytes)
     }
 }
 
@@ -285,6 +285,8 @@ pub struct StreamReader<'a, S> {
     extent: Extent,
     table: &'a Table,
     key: StreamKey,
+    /// A chunk as it was read, where it had to be.
+    sealed: Vec<u8>,
     chunk: Zeroizing<Vec<u8>>,
     held: Option<u64>,
 }
@@ -337,8 +339,10 @@ impl<S: ReadAt> StreamReader<'_, S> {
     /// # Errors
     /// As [`Opened::stream`].
     pub fn go_to(&mut self, stream: usize) -> Result<()> {
+        let sealed = std::mem::take(&mut self.sealed);
         let chunk = std::mem::take(&mut self.chunk);
         *self = Self {
+            sealed,
             chunk,
             ..self.opened.stream(stream)?
         };
@@ -384,8 +388,9 @@ impl<S: ReadAt> StreamReader<'_, S> {
     }
 
     fn open_chunk(&mut self, chunk: Chunk) -> Result<()> {
-        self.opened
-            .fetch(chunk.at, &mut self.chunk)
+        let sealed = self
+            .opened
+            .fetch(chunk.at, chunk.len, &mut self.sealed)
             .map_err(|error| {
                 if chunk.end() > self.opened.source.len() {
                     body_cut(self.stream, chunk)
@@ -393,9 +398,9 @@ impl<S: ReadAt> StreamReader<'_, S> {
                     error
                 }
             })?;
-        let tag = self.table.check(self.stream, chunk, &self.chunk)?;
+        let tag = self.table.check(self.stream, chunk, sealed)?;
         self.key
-            .open(chunk.index, chunk.last, &mut self.chunk, &tag)
+            .open(chunk.index, chunk.last, sealed, &tag, &mut self.chunk)
             .map_err(|error| error.at(place(self.stream, chunk)))
     }
 }

@@ -153,12 +153,13 @@ impl StreamKey {
         &self,
         index: u64,
         last: bool,
-        chunk: &mut [u8],
+        sealed: &[u8],
         tag: &[u8; 16],
+        chunk: &mut [u8],
     ) -> Result<()> {
-        let (nonce, aad) = self.parameters(index, last, chunk.len());
+        let (nonce, aad) = self.parameters(index, last, sealed.len());
         self.cipher
-            .open(&nonce, &aad, chunk, tag)
+            .open(&nonce, &aad, sealed, tag, chunk)
             .map_err(|_| Error::new(Code::BodyChunk, "a chunk could not be opened"))
     }
 }

@@ -30,11 +30,11 @@ impl ChunkSteps {
         self.0.seal(index, false, chunk)
     }
 
-    /// Decrypts chunk `index` in place.
+    /// Decrypts chunk `index` into `chunk`, which is as long.
     ///
     /// # Errors
     /// KVC-806 where it is not the chunk that was sealed.
-    pub fn open(&self, index: u64, chunk: &mut [u8], tag: &[u8; 16]) -> Result<()> {
-        self.0.open(index, false, chunk, tag)
+    pub fn open(&self, index: u64, sealed: &[u8], tag: &[u8; 16], chunk: &mut [u8]) -> Result<()> {
+        self.0.open(index, false, sealed, tag, chunk)
     }
 }

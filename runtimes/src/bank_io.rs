@@ -8,7 +8,7 @@ use kvcap::{
 };
 use kvcap_codecs::{
     Codec, CodecError, FrameContext, FrameQuality, Measurement, Positions, Quality, Rotation,
-    Scratch, packed,
+    Scratch, aligned, packed,
 };
 
 /// What a codec says of a bank's frames, in a form that owns its tables.
@@ -132,14 +132,17 @@ impl<'a> BankCodec<'a> {
         frame: &FrameContext<'_>,
         scratch: &mut Buffers,
     ) -> std::result::Result<FrameQuality, CodecError> {
-        scratch.decoded.resize(scratch.plain.len(), 0);
-        self.bank.codec.decode_frame(
-            frame,
-            &scratch.encoded,
-            &mut scratch.decoded,
-            &mut scratch.codec,
-        )?;
-        FrameQuality::measure(frame, &scratch.plain, &scratch.decoded, &mut scratch.codec)
+        let Buffers {
+            plain,
+            encoded,
+            decoded,
+            codec,
+        } = scratch;
+        let decoded = aligned(decoded, plain.len());
+        self.bank
+            .codec
+            .decode_frame(frame, encoded, decoded, codec)?;
+        FrameQuality::measure(frame, plain, decoded, codec)
     }
 
     /// Decodes frames `range` of an opened stream, in order, and hands each to `write`.
@@ -177,7 +180,7 @@ impl<'a> BankCodec<'a> {
         let refused = |error: CodecError| codec_error(&error).at(self.name());
         // a few bytes must not ask for all that a shape may claim
         codec.check_frame(&frame, encoded).map_err(refused)?;
-        out.resize(frame.plain_len(), 0);
+        let out = aligned(out, frame.plain_len());
         codec
             .decode_frame(&frame, encoded, out, scratch)
             .map_err(refused)?;

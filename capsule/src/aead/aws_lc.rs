@@ -36,13 +36,13 @@ impl Cipher {
         &self,
         nonce: &[u8; 12],
         aad: &[u8],
-        chunk: &mut [u8],
+        sealed: &[u8],
         tag: &[u8; 16],
+        chunk: &mut [u8],
     ) -> Result<(), Refused> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let key = self.0.as_ref().ok_or(Refused)?;
-        key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, chunk)
-            .map(|_| ())
+        key.open_separate_gather(nonce, Aad::from(aad), sealed, tag, chunk)
             .map_err(|_| Refused)
     }
 }

@@ -3,7 +3,7 @@
 use aes_gcm::Aes256Gcm;
 use chacha20poly1305::{
     ChaCha20Poly1305,
-    aead::{AeadInOut, KeyInit},
+    aead::{AeadInOut, KeyInit, inout::InOutBuf},
 };
 
 use super::{Refused, Suite};
@@ -38,13 +38,15 @@ impl Cipher {
         &self,
         nonce: &[u8; 12],
         aad: &[u8],
-        chunk: &mut [u8],
+        sealed: &[u8],
         tag: &[u8; 16],
+        chunk: &mut [u8],
     ) -> Result<(), Refused> {
         let (nonce, tag) = (nonce.into(), tag.into());
+        let both = InOutBuf::new(sealed, chunk).map_err(|_| Refused)?;
         match self {
-            Self::ChaCha(cipher) => cipher.decrypt_inout_detached(nonce, aad, chunk.into(), tag),
-            Self::Aes(cipher) => cipher.decrypt_inout_detached(nonce, aad, chunk.into(), tag),
+            Self::ChaCha(cipher) => cipher.decrypt_inout_detached(nonce, aad, both, tag),
+            Self::Aes(cipher) => cipher.decrypt_inout_detached(nonce, aad, both, tag),
         }
         .map_err(|_| Refused)
     }

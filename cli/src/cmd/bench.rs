@@ -4,7 +4,6 @@ mod calibrate;
 mod capsule;
 mod codecs;
 mod made;
-mod memory;
 mod normal;
 mod passes;
 mod plot;

@@ -19,7 +19,7 @@ pub(crate) struct Rate {
 /// # Errors
 /// None that a made state should give.
 pub(crate) fn rates(len: u64, suite: Suite, rounds: u32) -> Result<Vec<Rate>> {
-    let bench = Bench::new(len)?;
+    let mut bench = Bench::new(len)?;
     let workers = Workers::all();
     Encode::all()
         .filter(|encode| !encode.encoding().compress)

@@ -3,30 +3,25 @@
 use std::time::Duration;
 
 use kvcap::{
-    CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms, Trust,
-    Untrusted, Verified, Workers, WrappingKey,
+    Buffer, CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms,
+    Trust, Untrusted, Verified, Workers, WrappingKey,
 };
 use kvcap_runtimes::{
     Capture, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, State, open_state, parse,
     seal_state,
 };
 
-use super::{
-    made,
-    memory::{First, Memory},
-    timed,
-};
+use super::{made, timed};
 
 /// The time that capsules of a bench are sealed at and judged at.
 const NOW: u64 = 1_800_000_000;
 
 /// A made state, and room for its capsule and for its copy.
 pub(super) struct Bench {
-    pub(super) len: u64,
     pub(super) state: State,
-    pub(super) plain: Memory,
-    pub(super) capsule: Memory,
-    pub(super) restored: Memory,
+    pub(super) plain: Vec<u8>,
+    pub(super) capsule: Vec<u8>,
+    pub(super) restored: Vec<u8>,
     pub(super) profile: ModelProfile,
     signer: SigningKey,
     wrap: WrappingKey,
@@ -44,19 +39,20 @@ impl Bench {
     /// # Errors
     /// KVC-940 where the system gives no randomness.
     pub(super) fn new(len: u64) -> Result<Self> {
-        let plain = Memory::new(len);
-        made::state(len, &plain)?;
+        // not zeros, which the system would give as pages that are not there yet
+        let touched = |len| vec![1; usize::try_from(len).unwrap_or(usize::MAX)];
+        let mut plain = touched(len);
+        made::state(len, &Buffer::new(&mut plain))?;
         let profile = made::profile();
         let hints = Hints::Model(&profile.geometry);
-        let state = parse(RuntimeKind::MlxLm, &plain.first(len), hints)?;
+        let state = parse(RuntimeKind::MlxLm, &plain, hints)?;
         let signer = SigningKey::generate()?;
         Ok(Self {
-            len,
             state,
             plain,
             // tables and header are far below a sixteenth
-            capsule: Memory::new(len + len / 16 + (1 << 20)),
-            restored: Memory::new(len),
+            capsule: touched(len + len / 16 + (1 << 20)),
+            restored: touched(len),
             profile,
             trust: Trust::from(signer.public()),
             signer,
@@ -67,15 +63,11 @@ impl Bench {
     /// The state's length, to divide by.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(super) fn bytes(&self) -> f64 {
-        self.len as f64
-    }
-
-    pub(super) fn source(&self) -> First<'_> {
-        self.plain.first(self.len)
+        self.plain.len() as f64
     }
 
     pub(super) fn seal(
-        &self,
+        &mut self,
         suite: Suite,
         encoding: Encoding,
         workers: Workers,
@@ -107,9 +99,9 @@ impl Bench {
         };
         let ((_, report), time) = timed(|| {
             seal_state(
-                &self.capsule,
+                Buffer::new(&mut self.capsule),
                 &self.state,
-                &self.source(),
+                &self.plain,
                 &self.profile,
                 encoding,
                 capture,
@@ -130,24 +122,32 @@ impl Bench {
     /// The header alone: what must pass before a byte of the body is looked at.
     pub(super) fn header(&self, sealed: Sealed) -> Result<(Verified, Duration)> {
         let policy = Policy::new(&self.trust, NOW, "bench", Expected::danger_any_model());
-        let source = self.capsule.first(sealed.file_len);
-        timed(|| Untrusted::read_at(&source, &Limits::default())?.verify(&policy))
+        let source = self.sealed(sealed);
+        timed(|| Untrusted::read_at(source, &Limits::default())?.verify(&policy))
+    }
+
+    fn sealed(&self, sealed: Sealed) -> &[u8] {
+        let len = usize::try_from(sealed.file_len).unwrap_or(usize::MAX);
+        self.capsule.get(..len).unwrap_or_default()
     }
 
     pub(super) fn verify(&self, sealed: Sealed, workers: Workers) -> Result<Duration> {
         let (verified, header) = self.header(sealed)?;
-        let source = self.capsule.first(sealed.file_len);
-        let (_, body) = timed(|| verified.check_body_at(&source, workers, &mut |_| {}))?;
+        let source = self.sealed(sealed);
+        let (_, body) = timed(|| verified.check_body_at(source, workers, &mut |_| {}))?;
         Ok(header + body)
     }
 
-    pub(super) fn open(&self, sealed: Sealed, workers: Workers) -> Result<Duration> {
+    pub(super) fn open(&mut self, sealed: Sealed, workers: Workers) -> Result<Duration> {
         let (verified, header) = self.header(sealed)?;
-        let source = self.capsule.first(sealed.file_len);
+        let mut restored = std::mem::take(&mut self.restored);
+        let source = self.sealed(sealed);
         let (_, body) = timed(|| {
             let opened = verified.open(source, &self.wrap)?;
-            open_state(&opened, &self.restored, workers, &mut |_| {})
+            let out = Buffer::new(&mut restored);
+            open_state(&opened, &out, workers, &mut |_| {})
         })?;
+        self.restored = restored;
         Ok(header + body)
     }
 }

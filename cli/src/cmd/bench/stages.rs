@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvcap::{Bank, Code, Error, ReadAt, Result, Role, Suite, WriteAt};
+use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, ReadAt, Result, Role, Suite, WriteAt};
 use kvcap_codecs::{
     Codec, CodecError, Content, FrameContext, FrameQuality, Positions, Preset, Rotation, Scratch,
+    aligned,
 };
 use kvcap_runtimes::Encoding;
 
@@ -75,10 +76,11 @@ pub(super) struct Stages {
     pub(super) gather: f64,
     /// Frames into the state.
     pub(super) scatter: f64,
-    /// Chunks out of the capsule.
-    pub(super) read: f64,
+    /// Hashing chunks of the capsule where they lie.
+    pub(super) check: f64,
     /// Chunks into the capsule.
     pub(super) write: f64,
+    /// Hashing a chunk that is in cache.
     pub(super) leaf: f64,
     pub(super) ciphers: Vec<(Suite, suites::Cipher)>,
     pub(super) codings: Vec<(Encode, Coding)>,
@@ -92,7 +94,7 @@ impl Stages {
     ///
     /// # Errors
     /// None that a made state should give.
-    pub(super) fn measure(bench: &Bench) -> Result<Self> {
+    pub(super) fn measure(bench: &mut Bench) -> Result<Self> {
         let mut chunk = vec![0x5A; CHUNK];
         let per_chunk = 1.0 / number(CHUNK);
         let ciphers = Suite::ALL.into_iter().map(|suite| {
@@ -105,17 +107,18 @@ impl Stages {
         });
         let ciphers = ciphers.collect::<Result<_>>()?;
         let codings = Encode::all().map(|encode| Ok((encode, coding(bench, encode)?)));
+        let codings = codings.collect::<Result<_>>()?;
         let (gather, scatter) = frames(bench)?;
-        let (read, write) = chunks(bench, &mut chunk)?;
+        let (check, write) = chunks(bench, &chunk)?;
         Ok(Self {
             memcpy: copy(bench),
             gather,
             scatter,
-            read,
+            check,
             write,
             leaf: suites::leaf(&chunk, 50) * per_chunk,
             ciphers,
-            codings: codings.collect::<Result<_>>()?,
+            codings,
         })
     }
 
@@ -125,7 +128,7 @@ impl Stages {
         keep(&mut self.memcpy, other.memcpy);
         keep(&mut self.gather, other.gather);
         keep(&mut self.scatter, other.scatter);
-        keep(&mut self.read, other.read);
+        keep(&mut self.check, other.check);
         keep(&mut self.write, other.write);
         keep(&mut self.leaf, other.leaf);
         for ((_, ours), (_, theirs)) in self.ciphers.iter_mut().zip(&other.ciphers) {
@@ -140,28 +143,28 @@ impl Stages {
     }
 }
 
-fn copy(bench: &Bench) -> f64 {
+fn copy(bench: &mut Bench) -> f64 {
     let start = Instant::now();
-    bench.restored.copy(black_box(&bench.plain));
+    bench.restored.copy_from_slice(black_box(&bench.plain));
     start.elapsed().as_secs_f64() / bench.bytes()
 }
 
 /// Gathering and scattering every frame of the state.
-fn frames(bench: &Bench) -> Result<(f64, f64)> {
-    let source = bench.source();
+fn frames(bench: &mut Bench) -> Result<(f64, f64)> {
+    let restored = Buffer::new(&mut bench.restored);
     let mut frame = Vec::new();
     let mut times = [Duration::ZERO; 2];
     for placed in &bench.state.banks {
         let frames = placed.bank.shape.frames(placed.bank.dtype).unwrap_or(0);
         // a bank after the other, so that neither finds the other's bytes in cache
         let ((), took) = timed(|| {
-            (0..frames).try_for_each(|index| placed.read_frame(&source, index, &mut frame))
+            (0..frames).try_for_each(|index| placed.read_frame(&bench.plain, index, &mut frame))
         })?;
         times[0] += took;
         for index in 0..frames {
             let len = placed.bank.shape.frame_plain_len(placed.bank.dtype, index);
             frame.resize(usize::try_from(len.unwrap_or(0)).unwrap_or(0), 1);
-            let ((), took) = timed(|| placed.write_frame(&bench.restored, index, &frame))?;
+            let ((), took) = timed(|| placed.write_frame(&restored, index, &frame))?;
             times[1] += took;
         }
     }
@@ -169,20 +172,25 @@ fn frames(bench: &Bench) -> Result<(f64, f64)> {
     Ok((gather, scatter))
 }
 
-/// Reading and writing as many bytes in chunks.
-fn chunks(bench: &Bench, chunk: &mut [u8]) -> Result<(f64, f64)> {
+/// Hashing and writing as many bytes in chunks.
+fn chunks(bench: &mut Bench, chunk: &[u8]) -> Result<(f64, f64)> {
     let step = u64::try_from(CHUNK).unwrap_or(u64::MAX);
-    let places = || (0..bench.len.div_ceil(step)).map(|index| index * step);
+    let len = ReadAt::len(&bench.plain);
+    let places = || (0..len.div_ceil(step)).map(|index| index * step);
     let failed = |error: std::io::Error| Error::io(&error, "memory");
     // there is room for a chunk more than the state
-    let source = bench.capsule.first(u64::MAX);
-    let ((), read) =
-        timed(|| places().try_for_each(|at| source.read_exact_at(at, chunk).map_err(failed)))?;
-    let ((), write) = timed(|| {
-        places().try_for_each(|at| bench.capsule.write_all_at(at, chunk).map_err(failed))
+    let capsule = bench.capsule.chunks_exact(CHUNK).take(places().count());
+    let ((), check) = timed(|| {
+        for chunk in capsule {
+            black_box(ChunkSteps::leaf(chunk));
+        }
+        Ok(())
     })?;
+    let out = Buffer::new(&mut bench.capsule);
+    let ((), write) =
+        timed(|| places().try_for_each(|at| out.write_all_at(at, chunk).map_err(failed)))?;
     let bytes = number(CHUNK) * number(places().count());
-    Ok((read.as_secs_f64() / bytes, write.as_secs_f64() / bytes))
+    Ok((check.as_secs_f64() / bytes, write.as_secs_f64() / bytes))
 }
 
 /// A codec on the first frames of keys and of values, in cache.
@@ -200,7 +208,7 @@ fn coding(bench: &Bench, encode: Encode) -> Result<Coding> {
         let known = rotation(&bench.profile.rope, bank.layer, &bank.shape);
         let frames = bank.shape.frames(bank.dtype).unwrap_or(0).min(2);
         for index in 0..frames {
-            placed.read_frame(&bench.source(), index, &mut plain)?;
+            placed.read_frame(&bench.plain, index, &mut plain)?;
             let mut ctx = FrameContext::new(&bank.shape, bank.dtype, index).map_err(refused)?;
             if let Some((pairing, inv_freq)) = known.as_ref().filter(|_| content == Content::Keys) {
                 let rotation = Rotation {
@@ -209,7 +217,7 @@ fn coding(bench: &Bench, encode: Encode) -> Result<Coding> {
                 };
                 ctx = ctx.with_rotation(rotation, Positions::From(0));
             }
-            decoded.resize(plain.len(), 0);
+            let decoded = aligned(&mut decoded, plain.len());
             let mut least = [Duration::MAX; 3];
             for _ in 0..5 {
                 let mut step = |at: usize, work: &mut dyn FnMut() -> Result<()>| {
@@ -224,11 +232,11 @@ fn coding(bench: &Bench, encode: Encode) -> Result<Coding> {
                     done.map_err(refused)
                 })?;
                 step(1, &mut || {
-                    let done = codec.decode_frame(&ctx, &encoded, &mut decoded, &mut scratch);
+                    let done = codec.decode_frame(&ctx, &encoded, decoded, &mut scratch);
                     done.map_err(refused)
                 })?;
                 step(2, &mut || {
-                    let done = FrameQuality::measure(&ctx, &plain, &decoded, &mut scratch);
+                    let done = FrameQuality::measure(&ctx, &plain, decoded, &mut scratch);
                     done.map(|quality| drop(black_box(quality)))
                         .map_err(refused)
                 })?;
