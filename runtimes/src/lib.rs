@@ -55,7 +55,7 @@ pub use profile::{
 };
 pub use reseal::{as_sealed, reopen};
 pub use residue::{Skeleton, residue};
-pub use scale::{Predicted, predict};
+pub use scale::{Predicted, Sample, predict};
 pub use seal::{SealReport, seal_state};
 pub use state::{Geometry, Hints, LayerGeometry, Order, Placed, Placement, ReadAt, State, WriteAt};
 pub use truncate::truncate_state;

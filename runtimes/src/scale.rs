@@ -3,14 +3,14 @@
 use std::io;
 
 use kvcap::{
-    Bank, CaptureFlags, Code, Draft, Error, RESTORE, Result, Role, Rows, Sealer, SigningKey, Suite,
-    Terms, Workers, WrappingKey, WriteAt,
+    Bank, CaptureFlags, Code, Draft, Error, RESTORE, ReadAt, Result, Role, Rows, Sealer,
+    SigningKey, Suite, Terms, Workers, WrappingKey, WriteAt,
 };
 use kvcap_codecs::{BankShape, ParamDtype};
 
 use crate::{
-    Capture, Elements, Encoding, LayerGeometry, Lineage, ModelProfile, Plan, Prompt, RuntimeKind,
-    convert, plan,
+    Capture, Elements, Encoding, Hints, LayerGeometry, Lineage, ModelProfile, Plan, Prompt,
+    RuntimeKind, convert, parse, plan, residue,
     state::{Placed, State},
 };
 
@@ -25,12 +25,36 @@ pub struct Predicted {
     pub file_len: u64,
     /// Bytes of it before the body.
     pub header_len: u64,
-    /// Layers whose state does not follow from the model's geometry and is not counted.
+    /// Layers whose state follows neither from the model's geometry nor from a sample, and is not counted.
     pub uncounted: usize,
 }
 
+/// A saved state of the model, of any length: what its geometry does not tell is taken from it.
+#[derive(Debug)]
+pub struct Sample {
+    state: State,
+    /// Bytes that the file holds for banks without tokens.
+    more: usize,
+}
+
+impl Sample {
+    /// Reads a state file of `runtime`; its banks are not read.
+    ///
+    /// # Errors
+    /// As [`parse`] and [`residue`].
+    pub fn read(profile: &ModelProfile, runtime: RuntimeKind, file: &dyn ReadAt) -> Result<Self> {
+        let state = parse(runtime, file, Hints::Model(&profile.geometry))?;
+        let whole = residue(&state, file)?.len();
+        Ok(Self {
+            more: whole.saturating_sub(residue_len(&state, runtime)?),
+            state,
+        })
+    }
+}
+
 /// The capsule of a state of `tokens` tokens, of `elements` as keys' and values' type, in `encoding`
-/// without compression, with its token ids and one recipient.
+/// without compression, with its token ids and one recipient. Layers that the geometry does not size,
+/// recurrent ones, are those of `sample`, of the same model and runtime.
 ///
 /// # Errors
 /// KVC-922 for elements that the runtime has not; 944 for compression, whose length depends on content, and
@@ -42,6 +66,7 @@ pub fn predict(
     encoding: Encoding,
     suite: Suite,
     tokens: u64,
+    sample: Option<&Sample>,
 ) -> Result<Predicted> {
     if encoding.compress || !(1..=1 << 24).contains(&tokens) {
         return Err(Error::new(
@@ -53,13 +78,20 @@ pub fn predict(
         guard: None,
         ..encoding
     };
-    let (state, uncounted) = state(profile, runtime, elements, tokens)?;
+    let (state, uncounted) = state(
+        profile,
+        runtime,
+        elements,
+        tokens,
+        sample.map(|sample| &sample.state),
+    )?;
     let lens = state.banks.iter().map(|placed| {
         let bank = &placed.bank;
         bank.shape.plain_len(bank.dtype).unwrap_or(0)
     });
     let plain_len = lens.fold(0, u64::saturating_add);
-    let residue = residue_len(&state, runtime)?;
+    let more = sample.map_or(0, |sample| sample.more);
+    let beside = residue_len(&state, runtime)?.saturating_add(more);
     let ropes = plan::rope(&state, profile, None)?;
     let context = profile.geometry.context_length;
     let nothing: &[u8] = &[];
@@ -68,7 +100,7 @@ pub fn predict(
     let key = WrappingKey::generate()?;
     let plan = Plan::new(
         &state,
-        vec![0; residue],
+        vec![0; beside],
         profile,
         ropes,
         &choices,
@@ -98,6 +130,7 @@ fn state(
     runtime: RuntimeKind,
     elements: Elements,
     tokens: u64,
+    sample: Option<&State>,
 ) -> Result<(State, usize)> {
     let (name, format, fact) = match runtime {
         RuntimeKind::MlxLm => ("mlx-lm", "mlx-lm-0.32", "KVCache*32"),
@@ -162,7 +195,10 @@ fn state(
                 bank(Role::Latent, 1, *rank, 0)?;
                 bank(Role::RopeKey, 1, *rope_dim, 0)?;
             }
-            LayerGeometry::Recurrent | LayerGeometry::Unknown => uncounted += 1,
+            LayerGeometry::Recurrent | LayerGeometry::Unknown => {
+                banks.extend(sampled(sample, layer, tokens));
+                uncounted += usize::from(banks.len() == before);
+            }
             LayerGeometry::Shared => {}
         }
         if banks.len() == before {
@@ -191,9 +227,32 @@ fn state(
     Ok((state, uncounted))
 }
 
-/// Bytes of what the runtime's file holds beside banks.
+/// What `sample` keeps of a layer, as it is after `tokens` tokens.
+fn sampled(sample: Option<&State>, layer: u32, tokens: u64) -> Vec<Placed> {
+    let banks = sample.into_iter().flat_map(|state| &state.banks);
+    let of_layer = banks.filter(|placed| placed.bank.layer == layer);
+    let grown = of_layer.map(|placed| {
+        let mut bank = placed.bank.clone();
+        if let BankShape::Tokens { tokens: held, .. } = &mut bank.shape {
+            *held = match bank.window {
+                0 => tokens,
+                window => tokens.min(window),
+            };
+            bank.rows = Rows::From(tokens - *held);
+        }
+        Placed {
+            bank,
+            parts: Vec::new(),
+        }
+    });
+    grown.collect()
+}
+
+/// Bytes of what the runtime's file holds beside banks that have tokens.
 fn residue_len(state: &State, runtime: RuntimeKind) -> Result<usize> {
-    let mut banks = state.banks.iter().map(|placed| placed.bank.clone());
+    let by_token = |bank: &Bank| matches!(bank.shape, BankShape::Tokens { .. });
+    let banks = state.banks.iter().map(|placed| placed.bank.clone());
+    let mut banks = banks.filter(by_token);
     let mut pairs = Vec::new();
     while let (Some(first), Some(second)) = (banks.next(), banks.next()) {
         pairs.push([first, second]);

@@ -66,6 +66,32 @@ fn predictions_are_within_two_percent_of_sealed_states() {
 }
 
 #[test]
+fn recurrent_layers_are_counted_as_a_saved_state_holds_them() {
+    let folder = Folder::new();
+    folder.ok("model-id model -o any.kvid");
+    let mut kvid: serde_json::Value = serde_json::from_slice(&folder.read("any.kvid")).unwrap();
+    let unknown = serde_json::json!({"kind": "unknown"});
+    kvid["geometry"]["layers"] = vec![unknown; 64].into();
+    folder.write("any.kvid", kvid.to_string().as_bytes());
+    folder.take("mlx032_hybrid.safetensors", "state");
+    folder.write("tokens", &0_u32.to_le_bytes().repeat(9));
+    let scale = "--runtime mlx-lm --kv-type f16";
+    let without = format!("scale --model any.kvid {scale} --windows 9 {QUICK}");
+    folder.refused(&without, 931, 1);
+    let of = |windows: u64| format!("{scale} --windows {windows} --state state");
+    check(&folder, "state", "any.kvid", &of(9));
+    // attention grows with the tokens, what recurs does not
+    let line = |windows| format!("--model any.kvid {}", of(windows));
+    let [short, long, longer] =
+        [1 << 14, 2 << 14, 3 << 14].map(|n| predicted(&folder, &line(n))[0].1);
+    let (first, second) = (long - short, longer - long);
+    assert!(
+        first > 0 && first.abs_diff(second) * 100 < first,
+        "{short} {long} {longer}"
+    );
+}
+
+#[test]
 fn a_table_a_chart_and_what_is_refused() {
     let folder = Folder::new();
     let text = folder

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kvcap::{Result, Suite};
-use kvcap_runtimes::{Elements, Predicted, RuntimeKind, predict};
+use kvcap_runtimes::{Elements, Predicted, RuntimeKind, Sample, predict};
 use serde_json::json;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     args::Common,
+    input,
     output::{self, Readers},
     policy::ModelArgs,
     report::{Report, bytes, grouped, usage},
@@ -21,9 +22,10 @@ use crate::{
 
 /// Predicts size, seal and open time of capsules of a model, for each encoding and window
 ///
-/// The size is what sealing such a state would set aside, from the model's geometry; a state whose layers
-/// do not all follow from it (recurrent ones) is larger. Times are those of this machine without its disk,
-/// from a short measurement in memory.
+/// The size is what sealing such a state would set aside, from the model's geometry; of layers that do not
+/// follow from it (recurrent ones) it is that of a state that is given. Compressed capsules are not
+/// predicted: how small they become is in their content. Times are those of this machine without its
+/// disk, from a short measurement in memory.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The model: a model folder, GGUF file or .kvid file
@@ -40,6 +42,10 @@ pub(crate) struct Args {
     /// Element type of its cache: f16, bf16, f32, q8_g64, q8_0, …
     #[arg(long, value_name = "TYPE", default_value = "bf16", value_parser = parsed::<Elements>)]
     kv_type: Elements,
+    /// A state of the model that the runtime saved, of any length: layers whose size is not in the model's
+    /// geometry, recurrent ones, are counted as it holds them
+    #[arg(long, value_name = "STATE")]
+    state: Option<PathBuf>,
     /// The suite of algorithms
     #[arg(long, value_name = "NAME", default_value = "chacha20-poly1305", value_parser = suite)]
     suite: Suite,
@@ -70,6 +76,12 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         output::check_absent(chart, args.force)?;
     }
     let profile = args.model_args.read(&args.model, common)?;
+    let sample = args.state.as_deref().map(|path| {
+        let file = input::file(path)?;
+        let sample = Sample::read(&profile, args.runtime, &file);
+        sample.map_err(|error| input::at(error, path))
+    });
+    let sample = sample.transpose()?;
     let rates = rates(args.calibrate, args.suite, 3)?;
     let mut windows = args.windows.clone();
     windows.sort_unstable();
@@ -84,6 +96,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
                 rate.settings,
                 args.suite,
                 window,
+                sample.as_ref(),
             )?;
             points.push(Point {
                 encoding: rate.encoding,
@@ -137,7 +150,7 @@ fn report(args: &Args, points: &[Point], rates: &[Rate]) -> Report {
     let uncounted = points.iter().map(|p| p.size.uncounted).max().unwrap_or(0);
     if uncounted > 0 {
         report.line(format_args!(
-            "{uncounted} layers keep a state whose size is not in the model's geometry: not counted"
+            "{uncounted} layers keep a state whose size is not in the model's geometry: not counted (--state)"
         ));
     }
     let rows = points.iter().map(|point| {
