@@ -47,7 +47,6 @@ def check_banks(parent, child):
         if bank.shape[0] == 0:
             require(was.shape[1::2] == bank.shape[1::2], 704, f"heads or dim of bank {identity}")
         if by_position(bank):
-            require(bank.rows[1] == child.positions[0], 703, f"rows of bank {identity}")
             require(by_position(was), 704, f"bank {identity} was not by position")
 
 

@@ -345,6 +345,8 @@ def check_bank(manifest, bank, measure, where):
         stop = bank.rows[1] + tokens
         inside = stop <= end if bank.window else start <= bank.rows[1] and stop == end
         require(inside, 507, f"{where}: rows to {stop}, positions {start} to {end}")
+        if manifest.parent is not None and not bank.window:
+            require(bank.rows[1] == start, 703, f"{where}: rows from {bank.rows[1]}, positions from {start}")
     if bank.rows[0] == 1:
         index = bank.rows[1]
         listed = manifest.streams[index] if index < len(manifest.streams) else None

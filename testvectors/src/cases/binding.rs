@@ -8,6 +8,7 @@ use crate::{
     context::{ExpectedPrefix, hex},
     fixture::{self, TOKENS},
     model::model_json,
+    raw::{Step, encode, int, put},
 };
 use kvcap::{
     Parent,
@@ -49,8 +50,9 @@ fn prompt(tokens: Vec<u32>, key: [u8; 32]) -> Made {
     })
 }
 
-/// An increment whose parent ends at `end`, sealed over a lenient writer's head.
-fn child(end: u64) -> Made {
+/// An increment with rows from 10 on whose positions begin at `start` and whose parent ends at `end`,
+/// sealed over a lenient writer's head.
+fn child(start: u64, end: u64) -> Made {
     let mut context = fixture::context();
     context.positions = 10..TOKENS + 10;
     for stream in &mut context.streams {
@@ -64,13 +66,13 @@ fn child(end: u64) -> Made {
     });
     let capsule = fixture::seal_context("child", context);
     let mut parts = crate::parts::Parts::of(&capsule);
-    let path = [
-        crate::raw::Step::Key(2),
-        crate::raw::Step::Key(13),
-        crate::raw::Step::Key(2),
-    ];
-    let range = ciborium::Value::Array(vec![crate::raw::int(0), crate::raw::int(end)]);
-    crate::raw::put(&mut parts.payload, &path, &crate::raw::encode(&range));
+    let mut range = |path: &[i64], start, end| {
+        let path: Vec<_> = path.iter().map(|key| Step::Key(*key)).collect();
+        let range = ciborium::Value::Array(vec![int(start), int(end)]);
+        put(&mut parts.payload, &path, &encode(&range));
+    };
+    range(&[2, 13, 2], 0, end);
+    range(&[2, 7], start, TOKENS + 10);
     parts.reseal();
     parts.sign();
     Made::of(fixture::Capsule {
@@ -145,11 +147,13 @@ cases! {
         context.limits.insert("budget".to_owned(), 65 * 96 * 2 + 260 + 32 - 1);
     });
     /// an increment, opened without its parent
-    parent_absent: C 701 Open ["L-2"] = child(10);
+    parent_absent: C 701 Open ["L-2"] = child(10, 10);
     /// positions.start past the parent's end
-    parent_gap: R 703 Verify ["L-1"] = child(9);
+    parent_gap: R 703 Verify ["L-1"] = child(10, 9);
     /// positions.start before the parent's end
-    parent_overlap: R 703 Verify ["L-1"] = child(11);
+    parent_overlap: R 703 Verify ["L-1"] = child(10, 11);
+    /// a bank by position begins after positions.start: seen with the manifest, without the parent
+    increment_rows_later: R 703 Verify ["L-4"] = child(9, 9);
     /// wrapped for another key
     kek_unknown: C 809 Open ["R-2"] = given(|context| {
         context.wrapping_key = Some(hex(&fixture::OTHER_WRAP));
