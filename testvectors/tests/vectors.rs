@@ -93,6 +93,7 @@ fn every_vector_by_every_entry() {
         .into_iter()
         .flat_map(|entry| vectors.iter().map(move |vector| (entry, vector)))
         .filter_map(|(entry, vector)| check(entry, vector, &default).err())
+        .take(30) // a fault that breaks them all is known by then
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
