@@ -115,7 +115,7 @@ class Bench:
 
     # capsules
 
-    def seal(self, state, out, *options, model=None, environment="base", ttl="1h"):
+    def seal(self, state, out, *options, model=None, environment="base", ttl="1d"):
         return self.kvcap(
             *("seal", state, "-o", out, "--ttl", ttl, "--tokens", self.tokens),
             *(["--model", model] if model else model_options(self.environments[environment])),
@@ -140,13 +140,16 @@ class Bench:
 
     def resume(self, capsule, environment="base", tokens=None, options=(), **more):
         """A fresh process that opens the capsule, or else rebuilds the state."""
+        opening = [capsule, *self.expectations(environment), "--wrap-key", self.wrap]
+        return self.restore([*opening, "--tokens", tokens or self.tokens, *options], environment, **more)
+
+    def restore(self, opening, environment, **more):
+        """The same with these arguments of `kvcap open`."""
         self.jobs += 1
         folder = self.folder / f"restore{self.jobs}"
         folder.mkdir()
         state = folder / f"state{SUFFIXES[self.runtime]}"
-        arguments = [capsule, *self.expectations(environment), "--wrap-key", self.wrap]
-        arguments += ["--tokens", tokens or self.tokens, *options]
-        return self.run("resume", environment, state=state, open=arguments, **more)
+        return self.run("resume", environment, state=state, open=opening, **more)
 
     def receipt(self, capsule, answer, environment="base"):
         """Raises `Refused` unless the restore saved what the capsule claims."""

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from live import invalid, quality, report, valid
+from live import across, invalid, quality, report, valid
 from live.bench import Bench, Plan, agreement
 
 RUNTIMES = ("mlx-lm", "llama.cpp", "transformers")
@@ -13,9 +13,9 @@ FULL = Plan(prefix=1000, steps=64, cycles=3)
 SHORT = Plan(prefix=64, steps=16, cycles=1)
 
 
-def conform(runtime, plan, folder, program, say, short):
+def conform(bench, say, short):
     """Everything about one runtime, as a `report.Result`."""
-    bench = Bench(runtime, plan, folder, program)
+    runtime, plan = bench.runtime, bench.plan
     say(f"{runtime}: baseline")
     state, live, cold = valid.baseline(bench)
     result = report.Result(runtime, bench.version, plan, agreement(cold, live), cold["prefill_s"])
@@ -51,17 +51,19 @@ def main():
         print(text, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        results = [
-            conform(name, plan, Path(folder) / name, arguments.kvcap, say, arguments.short) for name in names
-        ]
-    print(report.markdown(results))
+        benches = {name: Bench(name, plan, Path(folder) / name, arguments.kvcap) for name in names}
+        results = [conform(bench, say, arguments.short) for bench in benches.values()]
+        crossings = [] if len(names) == 1 else list(across.run(benches, say))
+        refusals = list(across.refused(benches)) if crossings else []
+    print(report.markdown(results, crossings, refusals))
     faults = [fault for result in results for fault in result.faults()]
+    faults += report.faults(crossings, refusals, plan)
     for fault in faults:
         say(f"FAULT {fault}")
     if faults:
         sys.exit(1)
     if names == RUNTIMES and not arguments.short:
-        report.write(results)
+        report.write(results, crossings, refusals)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Runtime(Base):
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = CONTEXT, BATCH, 512
         params.n_threads = params.n_threads_batch = 2
-        params.flash_attn_type = 1
+        params.flash_attn_type = int(environment.get("flash", True))
         params.type_k = params.type_v = TYPES[environment.get("cache")]
         params.no_perf = False
         if base := environment.get("rope_base"):

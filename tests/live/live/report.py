@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from live import plot
+from live.across import chained
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 PACKAGES = ("mlx", "mlx-lm", "llama-cpp-python", "torch", "transformers", "numpy")
@@ -55,9 +56,22 @@ class Result:
             yield f"{self.runtime}: the exact encoding changes predictions: {self.quality['exact']}"
 
 
-def markdown(results):
+def markdown(results, crossings, refusals):
     """All tables."""
-    return "\n\n".join([conformance(results), fallbacks(results), *qualities(results)])
+    crossed = [across(crossings, refusals, results[0].plan)] if crossings else []
+    return "\n\n".join([conformance(results), fallbacks(results), *qualities(results), *crossed])
+
+
+def faults(crossings, refusals, plan):
+    """What must hold across runtimes and does not."""
+    for crossing in crossings:
+        if not crossing.reused == crossing.claimed == plan.prefix:
+            yield f"{crossing.source} → {crossing.target}: {crossing.reused} tokens reused of {crossing.claimed}"
+        if crossing.found[0] != plan.steps:
+            yield f"{crossing.source} → {crossing.target}: {exactness(*crossing.found, plan)}"
+    for refusal in refusals:
+        if refusal.code != refusal.expected:
+            yield f"{refusal}"
 
 
 def table(head, rows):
@@ -145,6 +159,23 @@ def qualities(results):
     return [table(head, rows)]
 
 
+def across(crossings, refusals, plan):
+    head = ["state of", "continued by", "as its own live run", "the two live runs", "reused", "open --to"]
+    rows = [
+        [
+            crossing.source,
+            crossing.target,
+            exactness(*crossing.found, plan),
+            exactness(*crossing.apart, plan),
+            f"{crossing.reused:,} of {crossing.claimed:,}",
+            ms(crossing.opened),
+        ]
+        for crossing in crossings
+    ]
+    rows += [[refusal.what, refusal.target, f"KVC-{refusal.code}", "", "", ""] for refusal in refusals]
+    return table(head, rows)
+
+
 def points(result):
     """Each row's bytes of banks a token, and quality."""
     size = {row: result.of_row(row)[0].bank_bytes / result.plan.prefix for row in result.rows()}
@@ -154,21 +185,23 @@ def points(result):
     ]
 
 
-def write(results):
+def write(results, crossings, refusals):
     """`docs/results/live.md` and its chart."""
     chart = plot.quality({result.runtime: points(result) for result in results})
     (RESULTS / "live.svg").write_text(chart)
     plan = results[0].plan
-    conformance_, fallbacks_, quality = markdown(results).split("\n\n")
+    conformance_, fallbacks_, quality, crossed = markdown(results, crossings, refusals).split("\n\n")
     text = TEXT.format(
         machine=machine(),
         prefix=plan.prefix,
+        root=chained(plan),
         steps=plan.steps,
         cycles=plan.cycles,
         attempts=plan.attempts,
         conformance=conformance_,
         fallbacks=fallbacks_,
         quality=quality,
+        across=crossed,
         scored=results[0].quality["exact"]["tokens"],
     )
     (RESULTS / "live.md").write_text(text)
@@ -207,7 +240,8 @@ process that prefills again. Each token is the most likely one.
 - reused: tokens of the prompt that the runtime did not evaluate again, by its own count, of those that the capsule claims (`kvcap receipt`).
 - checkpoint: the runtime's own save and `kvcap seal`. validate: `kvcap verify`. restore + materialize: `kvcap open` and the runtime's own load. cold:
   evaluation of the {prefix:,} tokens. Times of `kvcap` are of the whole process; medians of the cycles. A model of this size prefills faster than
-  it starts processes: with real ones, cold grows by orders of magnitude and the rest with the bytes.
+  it starts processes: with real ones, cold grows by orders of magnitude and the rest with the bytes. Where the load average above is more than the
+  cores, times are those of a busy machine.
 - fallbacks: invalid artefacts that led to a cold start as they should, of those tried.
 
 {conformance}
@@ -223,9 +257,24 @@ the state, drops it, and evaluates the whole prompt; the receipt tells.
 ## Quality
 
 {scored:,} held-out tokens that follow the restored {prefix:,} (two texts), predicted with the restored state; KL and agreement are against the exact
-state, which a live run's equals. Bytes are those of sealed banks.
+state, which a live run's equals. Bytes are those of sealed banks. mlx-lm predicts them in binary32 from its binary16 caches, in steps of 64
+tokens, in every row alike: MLX's CPU kernel for quantized binary16 takes a quarter of a second a token. A quantized cache quantizes the held-out
+tokens as well.
 
 {quality}
 
 ![KL against bytes a token](live.svg)
+
+## Into another runtime
+
+`kvcap open --to`: the state that one runtime saved, continued by another. The weights are one model in two formats, a folder and a GGUF file, and
+`kvcap model-id --equate` compared and signed that; between mlx-lm and transformers it is one folder.
+
+- as its own live run: tokens and logits beside those of the runtime that goes on, where it had computed the {prefix:,} tokens itself.
+- the two live runs: the same comparison without any capsule. So much differs what two runtimes compute.
+- values by channel: llama.cpp without flash attention. own: the cache that the runtime quantizes itself. transformers is run in binary16 here but
+  where bf16 is said. chain of two: a capsule of {root:,} tokens and its increment.
+- KVC-…: refused, and nothing written.
+
+{across}
 """

@@ -1,7 +1,8 @@
 """What the three runtimes have in common here.
 
 An environment says what a runtime runs with: `model` (a folder or GGUF file), and what a test varies,
-`rope_base` (a number given at run time), `adapter` (a LoRA) and `cache` (the runtime's own quantized cache).
+`rope_base` (a number given at run time), `adapter` (a LoRA), `cache` (the runtime's own quantized cache), `flash`
+(llama.cpp's flash attention, on by default) and `dtype` (transformers', bfloat16 by default).
 """
 
 import importlib

@@ -25,7 +25,8 @@ class Runtime(Base):
         config = AutoConfig.from_pretrained(folder)
         if base := environment.get("rope_base"):
             config.rope_parameters["rope_theta"] = base
-        self.model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.bfloat16).eval()
+        dtype = getattr(torch, environment.get("dtype", "bfloat16"))
+        self.model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype).eval()
         if adapter := environment.get("adapter"):
             self.merge(Path(adapter))
         self.model.register_forward_pre_hook(self.count, with_kwargs=True)

@@ -20,7 +20,7 @@ OWN = {
     "q4, quantized cache": (("--encoding", "q4"), ("--kv-type", "q4_g64")),
 }
 #: caches that a runtime quantizes itself; sealed bit for bit
-OWN_CACHES = {"mlx-lm": ("q8",), "llama.cpp": ("q8_0", "q4_0")}
+OWN_CACHES = {"mlx-lm": ("q8", "q4"), "llama.cpp": ("q8_0", "q4_0")}
 
 
 def rows(runtime):
