@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kvcap::Untrusted;
 use kvcap_testvectors::{
     cases,
     context::Context,
@@ -96,6 +97,39 @@ fn every_vector_by_every_entry() {
         .take(30) // a fault that breaks them all is known by then
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What a header says before and after it is verified, of every file that is accepted.
+#[test]
+fn headers_say_what_files_are() {
+    let manifest = manifest();
+    let default: Context = serde_json::from_value(manifest["default_context"].clone()).unwrap();
+    let vectors = manifest["vectors"].as_array().unwrap();
+    for vector in vectors.iter().filter(|vector| vector["code"] == 0) {
+        let name = &vector["name"];
+        let file = load(Path::new(vector["file"].as_str().unwrap()));
+        let context = Context::merged(&default, &vector["context"]);
+        let untrusted = Untrusted::read_at(file.as_slice(), &context.limits()).unwrap();
+        assert_eq!(untrusted.file_len(), file.len() as u64, "{name}");
+        let outline = untrusted.outline().unwrap();
+        let (claims, lineage) = (untrusted.claims().clone(), untrusted.lineage().unwrap());
+        let trust = context.trust().unwrap();
+        let now = context.now;
+        let verified = context.with_policy(&trust, now, |policy| untrusted.verify(policy));
+        let verified = verified.unwrap();
+        let manifest = verified.manifest();
+        assert_eq!(verified.file_len(), file.len() as u64, "{name}");
+        assert_eq!(verified.lineage(), lineage, "{name}");
+        assert_eq!(manifest.claims, claims, "{name}");
+        assert_eq!(
+            outline.streams.len(),
+            manifest.context.streams.len(),
+            "{name}"
+        );
+        let keys: Vec<_> = verified.recipients().map(|(key, _)| key).collect();
+        let listed: Vec<_> = manifest.keys.recipients.iter().map(|r| r.key).collect();
+        assert!(keys == listed && !keys.is_empty(), "{name}");
+    }
 }
 
 /// Generating again gives what is checked in, and nothing else lies there.
