@@ -7,18 +7,19 @@ use kvcap::{Bank, Code, Error, Members, Part, Result, Workers};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype, Scratch, WHOLE_FRAME_BYTES};
 
 use crate::{
+    Arena,
     file::{overflow, product, size},
     frames::{each_frame, lock},
     whole::{WholeBank, rows_of, whole_banks},
 };
 
 /// One layer's banks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Layer {
     /// The model's layer, from 0.
     pub number: u32,
     /// Its banks in the order of the manifest, with their bytes as [`open_layer`] gives them.
-    pub banks: Vec<(Bank, Vec<u8>)>,
+    pub banks: Vec<(Bank, Arena)>,
 }
 
 /// Gives layer after layer, each decoded when it is asked for. Layers without banks are left out.
@@ -31,9 +32,9 @@ pub fn layers<M: Members>(
         let layer = layer_banks(opened, number).and_then(|banks| {
             let lengths = banks.iter().map(|whole| size(plain_len(&whole.bank)?));
             let mut bytes = lengths
-                .map(|len| Ok(vec![0; len?]))
-                .collect::<Result<Vec<Vec<u8>>>>()?;
-            let mut into: Vec<&mut [u8]> = bytes.iter_mut().map(Vec::as_mut_slice).collect();
+                .map(|len| Arena::new(len?))
+                .collect::<Result<Vec<Arena>>>()?;
+            let mut into: Vec<&mut [u8]> = bytes.iter_mut().map(|arena| &mut **arena).collect();
             decode(&banks, &mut into, workers)?;
             let banks = banks.into_iter().map(|whole| whole.bank);
             Ok(Layer {

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arena;
 mod bank_io;
 mod check;
 mod check_quality;
@@ -38,6 +39,7 @@ mod state;
 mod truncate;
 mod whole;
 
+pub use arena::Arena;
 pub use check::Leftover;
 pub use check_quality::check_quality;
 pub use continued::Continued;
