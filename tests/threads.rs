@@ -295,7 +295,7 @@ fn layers_come_one_after_the_other() {
                 &layer.banks
             });
             for ((_, bytes), expected) in banks.zip(data.chunks_exact(BANK)) {
-                assert!(bytes == expected);
+                assert!(bytes[..] == *expected);
             }
             let (mut keys, mut values) = (vec![1; BANK], vec![1; BANK]);
             open_layer(&opened, 3, &mut [&mut keys, &mut values], workers).unwrap();

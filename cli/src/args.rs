@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path, str::FromStr};
 
 use clap::{Parser, Subcommand};
-use kvcap::Workers;
+use kvcap::{Suite, Workers};
 
 use crate::{cmd, time};
 
@@ -133,5 +133,14 @@ pub(crate) fn duration(text: &str) -> Result<u64, String> {
 pub(crate) fn instant(text: &str) -> Result<u64, String> {
     time::parse_instant(text).ok_or_else(|| {
         "a time is written 2026-11-21T00:32:13Z, or as seconds since 1970".to_owned()
+    })
+}
+
+/// A suite by its name.
+pub(crate) fn suite(name: &str) -> Result<Suite, String> {
+    let found = Suite::ALL.into_iter().find(|suite| suite.name() == name);
+    found.ok_or_else(|| {
+        let names = Suite::ALL.map(Suite::name);
+        format!("a suite is {}", names.join(" or "))
     })
 }

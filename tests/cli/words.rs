@@ -257,6 +257,29 @@ fn the_bench_of_suites_recommends_one_that_it_measured() {
 }
 
 #[test]
+fn the_bench_of_a_stream_restores_what_it_made() {
+    let folder = Folder::new();
+    let line = "bench stream --bytes 3000001 --folder .";
+    for (encoding, shorter) in [("exact", false), ("compress", true), ("q4", true)] {
+        let told = folder.json(&format!("{line} --encoding {encoding}"));
+        let header = 3_000_001 % (1 << 15);
+        assert!(
+            told["written"].as_u64().unwrap() > 3_000_000 - header,
+            "{told}"
+        );
+        let sealed = told["capsule_bytes"].as_u64().unwrap();
+        assert_eq!(sealed < 3_000_000, shorter, "{told}");
+    }
+    let told = folder.json("bench stream --bytes 3000000 --no-capsule");
+    assert!(
+        told["capsule_bytes"].as_u64().unwrap() > 3_000_000,
+        "{told}"
+    );
+    assert_eq!(told["verify_seconds"], serde_json::Value::Null);
+    folder.refused("bench stream --bytes 3000000 --folder nowhere", 940, 4);
+}
+
+#[test]
 fn the_bench_of_capsules_measures_every_pass_of_a_state_of_that_length() {
     let folder = Folder::new();
     let told = folder.json(

@@ -8,6 +8,7 @@ mod normal;
 mod passes;
 mod plot;
 mod stages;
+mod stream;
 mod suites;
 
 use std::{
@@ -43,6 +44,7 @@ enum What {
     Suites(suites::Args),
     Capsule(capsule::Args),
     State(made::Args),
+    Stream(stream::Args),
 }
 
 /// # Errors
@@ -54,6 +56,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         Some(What::Suites(args)) => suites::run(args),
         Some(What::Capsule(args)) => capsule::run(args),
         Some(What::State(args)) => made::run(args),
+        Some(What::Stream(args)) => stream::run(args),
     }
 }
 

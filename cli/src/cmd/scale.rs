@@ -12,11 +12,11 @@ use super::{
     scale_chart,
 };
 use crate::{
-    args::Common,
+    args::{self, Common},
     input,
     output::{self, Readers},
     policy::ModelArgs,
-    report::{Report, bytes, grouped, usage},
+    report::{Report, bytes, grouped},
     table,
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STATE")]
     state: Option<PathBuf>,
     /// The suite of algorithms
-    #[arg(long, value_name = "NAME", default_value = "chacha20-poly1305", value_parser = suite)]
+    #[arg(long, value_name = "NAME", default_value = "chacha20-poly1305", value_parser = args::suite)]
     suite: Suite,
     /// Bytes of the made state that is sealed and opened to measure this machine
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 20, value_parser = clap::value_parser!(u64).range(LEAST..=1 << 34))]
@@ -208,12 +208,4 @@ fn tokens(text: &str) -> Result<u64, String> {
     tokens
         .filter(|tokens| (1..=1 << 24).contains(tokens))
         .ok_or_else(|| "a window is a number of tokens up to 16M, as 16K or 16384".to_owned())
-}
-
-fn suite(name: &str) -> Result<Suite, String> {
-    let found = Suite::ALL.into_iter().find(|suite| suite.name() == name);
-    found.ok_or_else(|| {
-        let wrong = usage::<Suite>("no such suite", name);
-        wrong.map_or_else(|error| error.to_string(), |_| String::new())
-    })
 }

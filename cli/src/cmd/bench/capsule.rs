@@ -337,7 +337,7 @@ fn slopes(measured: &[Measured], report: &mut Report) {
 }
 
 /// An encoding by its name.
-fn encode(name: &str) -> std::result::Result<Encode, String> {
+pub(super) fn encode(name: &str) -> std::result::Result<Encode, String> {
     let found = Encode::all().find(|encode| encode.name == name);
     found.ok_or_else(|| {
         let names: Vec<_> = Encode::all().map(|encode| encode.name).collect();

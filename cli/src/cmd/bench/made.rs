@@ -71,12 +71,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-/// Writes a state of `len` bytes, at least [`LEAST`], and gives its tokens.
+/// The tokens of a state of `len` bytes, at least [`LEAST`], and what stands before its tensors.
 ///
 /// # Errors
-/// KVC-940 where writing fails.
-pub(super) fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
-    let failed = |error: std::io::Error| Error::io(&error, "made state");
+/// KVC-944 where it is too short.
+pub(super) fn start(len: u64) -> Result<(u64, Vec<u8>)> {
     // what remains beside whole tokens is blanks after the header, as safetensors allows
     let tokens = (len.saturating_sub(LEAST - TOKEN) / TOKEN).max(1);
     let data = tokens * TOKEN;
@@ -89,11 +88,21 @@ pub(super) fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
         ));
     }
     header.resize(room, b' ');
-    let start = (len - 8 - data).to_le_bytes();
+    let mut start = (len - 8 - data).to_le_bytes().to_vec();
+    start.append(&mut header);
+    Ok((tokens, start))
+}
+
+/// Writes a state of `len` bytes, and gives its tokens.
+///
+/// # Errors
+/// As [`start`]; KVC-940 where writing fails.
+pub(super) fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
+    let failed = |error: std::io::Error| Error::io(&error, "made state");
+    let (tokens, start) = start(len)?;
     out.write_all_at(0, &start).map_err(failed)?;
-    out.write_all_at(8, &header).map_err(failed)?;
     let mut normal = Normal::new();
-    let mut at = len - data;
+    let mut at = u64::try_from(start.len()).unwrap_or(len);
     let mut rows = Vec::new();
     for tensor in 0..LAYERS * 2 {
         for _ in 0..HEADS {
@@ -102,15 +111,7 @@ pub(super) fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
             while left > 0 {
                 let now = left.min(4096);
                 rows.clear();
-                for _ in 0..now {
-                    for (scale, offset) in &channels {
-                        push(
-                            Dtype::Bf16,
-                            normal.next().mul_add(*scale, *offset),
-                            &mut rows,
-                        );
-                    }
-                }
+                push_rows(now, &channels, &mut normal, &mut rows);
                 out.write_all_at(at, &rows).map_err(failed)?;
                 at += now * DIM * ELEMENT;
                 left -= now;
@@ -118,6 +119,23 @@ pub(super) fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
         }
     }
     Ok(tokens)
+}
+
+/// `count` rows of keys of one head.
+pub(super) fn keys(count: u64) -> Vec<u8> {
+    let mut normal = Normal::new();
+    let channels = channels(true, &mut normal);
+    let mut rows = Vec::new();
+    push_rows(count, &channels, &mut normal, &mut rows);
+    rows
+}
+
+fn push_rows(count: u64, channels: &[(f64, f64)], normal: &mut Normal, rows: &mut Vec<u8>) {
+    for _ in 0..count {
+        for (scale, offset) in channels {
+            push(Dtype::Bf16, normal.next().mul_add(*scale, *offset), rows);
+        }
+    }
 }
 
 /// Scale and offset of each element of a head.

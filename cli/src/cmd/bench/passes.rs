@@ -14,7 +14,7 @@ use kvcap_runtimes::{
 use super::{made, timed};
 
 /// The time that capsules of a bench are sealed at and judged at.
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 
 /// A made state, and room for its capsule and for its copy.
 pub(super) struct Bench {
@@ -26,6 +26,37 @@ pub(super) struct Bench {
     signer: SigningKey,
     wrap: WrappingKey,
     trust: Trust,
+}
+
+pub(super) fn capture(suite: Suite) -> Capture {
+    Capture {
+        suite,
+        prompt: Prompt::DangerNone,
+        public_prefix: false,
+        lineage: Lineage::default(),
+        sections: Vec::new(),
+        runtime_version: String::new(),
+        facts: Vec::new(),
+        hadamard: None,
+        flags: CaptureFlags::default(),
+        context_length: 0,
+    }
+}
+
+pub(super) fn terms() -> Terms {
+    Terms {
+        issuer: "bench".to_owned(),
+        subject: None,
+        audience: "bench".to_owned(),
+        expires: NOW + 3600,
+        not_before: NOW,
+        issued_at: NOW,
+        renew_until: None,
+        scope: RESTORE.to_owned(),
+        organisation: None,
+        sequence: None,
+        single_use: false,
+    }
 }
 
 /// A sealed state: its length, and that of its body.
@@ -72,31 +103,6 @@ impl Bench {
         encoding: Encoding,
         workers: Workers,
     ) -> Result<(Sealed, Duration)> {
-        let capture = Capture {
-            suite,
-            prompt: Prompt::DangerNone,
-            public_prefix: false,
-            lineage: Lineage::default(),
-            sections: Vec::new(),
-            runtime_version: String::new(),
-            facts: Vec::new(),
-            hadamard: None,
-            flags: CaptureFlags::default(),
-            context_length: 0,
-        };
-        let terms = Terms {
-            issuer: "bench".to_owned(),
-            subject: None,
-            audience: "bench".to_owned(),
-            expires: NOW + 3600,
-            not_before: NOW,
-            issued_at: NOW,
-            renew_until: None,
-            scope: RESTORE.to_owned(),
-            organisation: None,
-            sequence: None,
-            single_use: false,
-        };
         let ((_, report), time) = timed(|| {
             seal_state(
                 Buffer::new(&mut self.capsule),
@@ -104,8 +110,8 @@ impl Bench {
                 &self.plain,
                 &self.profile,
                 encoding,
-                capture,
-                terms,
+                capture(suite),
+                terms(),
                 &self.signer,
                 &[&self.wrap],
                 workers,

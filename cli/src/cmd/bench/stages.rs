@@ -48,6 +48,10 @@ impl Encode {
         }
     }
 
+    pub(super) fn is_exact(self) -> bool {
+        self.preset == Preset::Exact
+    }
+
     fn codec(self, bank: &Bank) -> (Codec, Content) {
         let content = match bank.role {
             Role::Key => Content::Keys,
