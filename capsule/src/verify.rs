@@ -219,3 +219,20 @@ pub(crate) fn fill(reader: &mut impl Read, buf: &mut [u8], cut: impl Fn() -> Err
         _ => Error::io(&error, "capsule"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that cancel each other out are not zero.
+    #[test]
+    fn padding_is_zero_byte_by_byte() {
+        assert!(check_zero(&[]).is_ok() && check_zero(&[0; 100]).is_ok());
+        for padding in [[1, 0, 0, 0], [0, 0, 0, 128], [7, 0, 7, 0], [1, 1, 1, 1]] {
+            assert_eq!(
+                check_zero(&padding).unwrap_err().code(),
+                Code::FramingPadding
+            );
+        }
+    }
+}
