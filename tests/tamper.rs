@@ -6,7 +6,11 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
-use std::{ops::Range, thread};
+use std::{
+    io::{self, Read},
+    ops::Range,
+    thread,
+};
 
 use kvcap::{Expected, Limits, Policy, Role, Stream, Trust, Untrusted, Workers, WrappingKey};
 use kvcap_codecs::Dtype;
@@ -44,7 +48,10 @@ fn policy(trust: &Trust) -> Policy<'_> {
 
 /// Header and body, without any secret: the code, 0 for acceptance.
 fn verify(trust: &Trust, file: &[u8]) -> u16 {
-    let mut reader = file;
+    verify_from(trust, file)
+}
+
+fn verify_from(trust: &Trust, mut reader: impl Read + Send) -> u16 {
     let result = Untrusted::read(&mut reader, &Limits::default())
         .and_then(|capsule| capsule.verify(&policy(trust)))
         .and_then(|verified| verified.check_body(&mut reader, Workers::new(2), &mut |_| {}));
@@ -95,6 +102,25 @@ fn a_file_cut_at_any_byte_is_refused() {
         assert_eq!(verify(&trust, cut), want, "verify, {len} bytes");
         assert_eq!(open(&trust, cut), want, "open, {len} bytes");
     });
+}
+
+/// A connection that breaks, and no end.
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+#[test]
+fn a_read_that_fails_is_not_an_end() {
+    let (file, trust) = (capsule().file, trust());
+    let (tables, body) = regions(&file);
+    for len in [0, 63, 64, tables, body, file.len() - 1, file.len()] {
+        let code = verify_from(&trust, file[..len].chain(Broken));
+        assert_eq!(code, 940, "after {len} bytes");
+    }
 }
 
 /// What a changed bit may be called, by the region that it lies in.
