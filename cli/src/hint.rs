@@ -140,7 +140,7 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::StateContradiction => "give the model that saved this state with --model",
         Code::StateLimit => "the state file is damaged, or larger than a capsule can hold",
         Code::StateUnknownPrefix => {
-            "give the prompt's token ids with --tokens FILE, or seal without them: --danger-no-prefix"
+            "seal with the prompt's token ids, --tokens FILE; --danger-no-prefix seals without them"
         }
         Code::StateRestoreIneffective => {
             "the runtime loaded the state and did not use it: see its log, and count this as a cold start"
