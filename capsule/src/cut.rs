@@ -139,6 +139,8 @@ impl Cutter {
         }
         let full = !open.chunk.is_empty();
         let last = full.then(|| open.cut(true, &mut self.at, &mut self.row, &mut self.spare));
+        // holds what was cut before, sealed: not worth to be overwritten
+        self.spare.push(mem::take(&mut *open.chunk));
         self.ended.push(Ended {
             len: open.written,
             rows: usize_of(open.index),
