@@ -40,14 +40,25 @@ def quality(series):
         out.append(line(x(number * step), TOP, x(number * step), HEIGHT - BOTTOM))
         out.append(text(x(number * step), HEIGHT - BOTTOM + 18, f"{number * step:,.0f}", "middle"))
     out.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "bytes a token, sealed", "middle"))
-    names = list(series)
+    names, labels = list(series), []
     for runtime, row, size, kl in points:
         colour = COLOURS[names.index(runtime) % len(COLOURS)]
         out.append(f'<circle cx="{x(size):.1f}" cy="{y(kl):.1f}" r="4" fill="{colour}"/>')
-        out.append(text(x(size) + 7, y(kl) + 4, row, colour=colour))
+        # to the left where the right has no room
+        right = x(size) + 7 + 7 * len(row) < WIDTH
+        place = (x(size) + 7, "start") if right else (x(size) - 7, "end")
+        out.append(text(place[0], apart(labels, place[0], y(kl) + 4), row, place[1], colour=colour))
     for at, runtime in enumerate(names):
         out.append(text(WIDTH - RIGHT - 110, TOP + 16 + 17 * at, f"● {runtime}", colour=COLOURS[at % len(COLOURS)]))
     return "\n".join([*out, "</svg>\n"])
+
+
+def apart(labels, x, y):
+    """The height nearest to `y` where a label meets no other."""
+    steps = (step for size in range(HEIGHT) for step in (size, -size))
+    free = (step for step in steps if not any(abs(x - at) < 50 and abs(y + step - high) < 12 for at, high in labels))
+    labels.append((x, y + next(free)))
+    return labels[-1][1]
 
 
 def text(x, y, words, anchor="start", size=12, colour="#333"):
