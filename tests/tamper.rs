@@ -58,6 +58,14 @@ fn verify_from(trust: &Trust, mut reader: impl Read + Send) -> u16 {
     result.map_or_else(|error| error.code().number(), |_| 0)
 }
 
+/// The same for a file of known length, whose chunks are read wherever they lie.
+fn verify_at(trust: &Trust, file: &[u8]) -> u16 {
+    let result = Untrusted::read_at(file, &Limits::default())
+        .and_then(|capsule| capsule.verify(&policy(trust)))
+        .and_then(|verified| verified.check_body_at(file, Workers::new(2), &mut |_| {}));
+    result.map_or_else(|error| error.code().number(), |_| 0)
+}
+
 /// Header, key, every stream, and no check of the body before.
 fn open(trust: &Trust, file: &[u8]) -> u16 {
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
@@ -85,6 +93,7 @@ fn everywhere(range: Range<usize>, check: impl Fn(usize) + Sync) {
 fn the_whole_file_is_accepted() {
     let file = capsule().file;
     assert_eq!((verify(&trust(), &file), open(&trust(), &file)), (0, 0));
+    assert_eq!(verify_at(&trust(), &file), 0);
     assert_eq!(file.len(), 8192 + 72);
 }
 
@@ -100,6 +109,7 @@ fn a_file_cut_at_any_byte_is_refused() {
         };
         let cut = &file[..len];
         assert_eq!(verify(&trust, cut), want, "verify, {len} bytes");
+        assert_eq!(verify_at(&trust, cut), want, "verify a file, {len} bytes");
         assert_eq!(open(&trust, cut), want, "open, {len} bytes");
     });
 }
@@ -181,6 +191,7 @@ fn a_file_with_a_byte_more_is_refused() {
     for byte in [0, 1, 0xFF] {
         file.push(byte);
         assert_eq!((verify(&trust, &file), open(&trust, &file)), (108, 108));
+        assert_eq!(verify_at(&trust, &file), 108);
         file.pop();
     }
     let twice = file.repeat(2);
