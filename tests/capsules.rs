@@ -15,8 +15,8 @@ use kvcap::{
 use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, HashCache, Hints, Lineage, ModelProfile, Prompt, RuntimeKind,
-    RuntimeOptions, SealReport, Selection, State, check_quality, detect, extract, open_state,
-    parse, seal_state,
+    RuntimeOptions, SealReport, Selection, State, Target, TargetRuntime, check_quality, detect,
+    extract, open_as, open_state, parse, seal_state,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -72,12 +72,22 @@ fn seal(
     prompt: Prompt,
     encoding: Encoding,
 ) -> Capsule {
+    let parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
+    seal_parsed(&parsed, state, profile, prompt, encoding)
+}
+
+fn seal_parsed(
+    parsed: &State,
+    state: &[u8],
+    profile: &ModelProfile,
+    prompt: Prompt,
+    encoding: Encoding,
+) -> Capsule {
     let signer = SigningKey::generate().unwrap();
     let wrap = WrappingKey::generate().unwrap();
-    let parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
     let (out, report) = seal_state(
         Mutex::new(Vec::new()),
-        &parsed,
+        parsed,
         &state,
         profile,
         encoding,
@@ -308,6 +318,36 @@ fn a_guard_takes_a_finer_codec_and_says_why() {
         assert_eq!(fallback.from, Codec::Affine { bits: 4, group: 64 });
         assert!(f64::from_bits(fallback.seen.0) > f64::from_bits(fallback.limit.0));
     }
+}
+
+#[test]
+fn a_state_with_media_stays_with_its_runtime() {
+    let profile = profile(&fixtures().join("model"));
+    let path = fixtures().join("mlx032_f16.safetensors");
+    let (state, kind) = of_the_model(&path, &profile).unwrap();
+    let target = Target {
+        elements: None,
+        runtime: Some(TargetRuntime {
+            kind: RuntimeKind::HuggingFace,
+            profile: &profile,
+            hadamard: None,
+            context_length: profile.geometry.context_length,
+        }),
+        format: None,
+        v_trans: None,
+    };
+    let mut parsed = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
+    let convert = |parsed: &State| {
+        let prompt = prompt(&state, kind, &profile);
+        let capsule = seal_parsed(parsed, &state, &profile, prompt, Encoding::EXACT);
+        let opened = capsule.open(&profile, kind);
+        let out = tempfile::tempfile().unwrap();
+        let done = open_as(&opened, &target, &out, Workers::ONE, &mut |_| {});
+        done.map_or_else(|error| error.code().number(), |_| 0)
+    };
+    assert_eq!(convert(&parsed), 0);
+    parsed.facts.push(("media".to_owned(), "1".to_owned()));
+    assert_eq!(convert(&parsed), 922);
 }
 
 #[test]

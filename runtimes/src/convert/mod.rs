@@ -83,6 +83,9 @@ pub fn open_as<M: Members>(
 ) -> Result<OpenReport> {
     let context = &opened.tip().manifest().context;
     let layers = Layer::all(opened)?;
+    if context.runtime.facts.iter().any(|fact| fact.0 == "media") {
+        return Err(refused("images or sounds among the tokens"));
+    }
     if let Some(runtime) = &target.runtime {
         same_vocabulary(context, runtime.profile)?;
     }
