@@ -46,6 +46,14 @@ pub trait WriteAt: Sync {
     /// As the output.
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
 
+    /// Lends the `len` bytes at `offset` to `fill` where the output is memory that is not read again
+    /// soon, so that what is to lie there need not be made elsewhere first. Otherwise false, and `fill`
+    /// is not called.
+    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+        let _nothing_to_lend = (offset, len, fill);
+        false
+    }
+
     /// Sets aside room for `len` bytes, where the output can do that; what comes of it shows when the
     /// bytes are written.
     fn reserve(&self, len: u64) {
@@ -214,26 +222,23 @@ impl WriteAt for File {
 #[derive(Debug)]
 pub struct Buffer<'a> {
     blocks: Vec<Mutex<&'a mut [u8]>>,
-    copy: fn(&[u8], &mut [u8]),
+    /// Longer than what a cache would keep until it is read.
+    long: bool,
 }
 
 impl<'a> Buffer<'a> {
     /// Bytes under one lock.
     const BLOCK: usize = 1 << 20;
-    /// Longer than what a cache would keep until it is read.
     const LONG: usize = 32 << 20;
 
     /// All of `bytes`, which stay as long as they are: writing beyond them fails.
     #[must_use]
     pub fn new(bytes: &'a mut [u8]) -> Self {
-        let copy = match bytes.len() < Self::LONG {
-            true => |from: &[u8], to: &mut [u8]| to.copy_from_slice(from),
-            false => kvcap_codecs::copy_streaming,
-        };
+        let long = bytes.len() >= Self::LONG;
         let blocks = bytes.chunks_mut(Self::BLOCK).map(Mutex::new);
         Self {
             blocks: blocks.collect(),
-            copy,
+            long,
         }
     }
 }
@@ -252,11 +257,29 @@ impl WriteAt for Buffer<'_> {
             if now.is_empty() {
                 return Err(full());
             }
-            (self.copy)(now, place);
+            match self.long {
+                true => kvcap_codecs::copy_streaming(now, place),
+                false => place.copy_from_slice(now),
+            }
             at = at.saturating_add(now.len());
             rest = later;
         }
         Ok(())
+    }
+
+    /// Only what lies under one lock.
+    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        let Some(block) = self.blocks.get(at / Self::BLOCK).filter(|_| self.long) else {
+            return false;
+        };
+        let mut block = lock(block);
+        let room = block.get_mut(at % Self::BLOCK..);
+        let Some(place) = room.and_then(|room| room.get_mut(..len)) else {
+            return false;
+        };
+        fill(place);
+        true
     }
 }
 
@@ -281,6 +304,10 @@ impl WriteAt for Mutex<Vec<u8>> {
 impl<T: WriteAt + ?Sized> WriteAt for &T {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         (**self).write_all_at(offset, buf)
+    }
+
+    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+        (**self).lend(offset, len, fill)
     }
 
     fn reserve(&self, len: u64) {

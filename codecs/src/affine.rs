@@ -3,9 +3,11 @@
 //! An encoded frame is codes ‖ scales ‖ biases, each in `[head][token]` row order, so that it has
 //! the form of a verbatim MLX triplet.
 
+use std::ops::Range;
+
 use crate::{
     AffineParams, CodecError, ErrorKind, FrameContext, ParamDtype, Scratch,
-    backend::{Sections, SectionsMut},
+    backend::{Kernels, Sections, SectionsMut},
     codec::check_encoded,
 };
 
@@ -140,41 +142,91 @@ pub(crate) fn encode(
     check(ctx, &layout, plain, finite)
 }
 
+/// Decodes rows `rows` of a frame into `out`, and past the cache if that is asked.
 pub(crate) fn decode(
-    bits: u8,
-    group: u16,
+    (bits, group): (u8, u16),
     ctx: &FrameContext<'_>,
     encoded: &[u8],
-    out: &mut [u8],
+    rows: Range<usize>,
+    (out, past_cache): (&mut [u8], bool),
     scratch: &mut Scratch,
 ) -> Result<(), CodecError> {
     let layout = Layout::new(bits, group, ctx)?;
     check_encoded(layout.encoded_len().unwrap_or(0), encoded)?;
-    let (scales_at, biases_at) = layout.bounds();
-    let (codes, params) = encoded.split_at(scales_at);
-    let (scales, biases) = params.split_at(biases_at - scales_at);
-    let decode = scratch.kernels.affine_decode;
-    let mut finite = true;
-    if layout.tail == 0 {
-        let sections = Sections {
-            codes,
-            scales,
-            biases,
+    let row = ctx.dim * layout.element;
+    if rows.end > layout.rows || rows.len().checked_mul(row) != Some(out.len()) {
+        let what = "plain bytes are not the rows of a frame that are asked for";
+        return Err(CodecError::new(ErrorKind::Length, what));
+    }
+    layout.decode(ctx, encoded, rows, (out, past_cache), scratch.kernels)
+}
+
+impl Layout {
+    /// What an encoded frame has of `rows`.
+    fn sections<'a>(&self, encoded: &'a [u8], rows: &Range<usize>) -> Sections<'a> {
+        let (scales_at, biases_at) = self.bounds();
+        let of = |from, row| &encoded[from + rows.start * row..from + rows.end * row];
+        Sections {
+            codes: of(0, self.code_row),
+            scales: of(scales_at, self.scale_row),
+            biases: of(biases_at, self.scale_row),
+        }
+    }
+
+    fn decode(
+        &self,
+        ctx: &FrameContext<'_>,
+        encoded: &[u8],
+        rows: Range<usize>,
+        (out, past_cache): (&mut [u8], bool),
+        kernels: &Kernels,
+    ) -> Result<(), CodecError> {
+        let sections = self.sections(encoded, &rows);
+        let finite = match self.tail {
+            0 => (kernels.affine_decode)(self.params, sections, out, past_cache),
+            _ => self.decode_with_tails(ctx, sections, out, kernels)?,
         };
-        finite = decode(layout.params, sections, out);
-    } else {
+        if finite {
+            return Ok(());
+        }
+        let Sections { scales, biases, .. } = sections;
+        let groups = (self.scale_row / self.element).max(1);
+        let bad = scales
+            .chunks_exact(self.element)
+            .zip(biases.chunks_exact(self.element))
+            .position(|(scale, bias)| {
+                !is_finite(self.params.params, scale) || !is_finite(self.params.params, bias)
+            });
+        let error = CodecError::new(ErrorKind::NonFinite, "a scale or bias is not finite");
+        Err(bad.map_or(error, |at| {
+            let row = rows.start + at / groups;
+            error.at(ctx.place(row * ctx.dim + at % groups * self.group))
+        }))
+    }
+
+    /// Rows whose last group is partial: it is decoded whole, elsewhere. Whether all is finite.
+    fn decode_with_tails(
+        &self,
+        ctx: &FrameContext<'_>,
+        encoded: Sections<'_>,
+        out: &mut [u8],
+        kernels: &Kernels,
+    ) -> Result<bool, CodecError> {
+        let decode =
+            |sections, out: &mut [u8]| (kernels.affine_decode)(self.params, sections, out, false);
+        let mut finite = true;
         let rows = out
-            .chunks_exact_mut(ctx.dim * layout.element)
-            .zip(codes.chunks_exact(layout.code_row))
-            .zip(scales.chunks_exact(layout.scale_row))
-            .zip(biases.chunks_exact(layout.scale_row));
+            .chunks_exact_mut(ctx.dim * self.element)
+            .zip(encoded.codes.chunks_exact(self.code_row))
+            .zip(encoded.scales.chunks_exact(self.scale_row))
+            .zip(encoded.biases.chunks_exact(self.scale_row));
         for (((out, codes), scales), biases) in rows {
-            let (out, out_tail) = out.split_at_mut(layout.whole * layout.element);
-            let (codes, codes_tail) = codes.split_at(layout.code_bytes(layout.whole));
-            let split = layout.scale_row - layout.element;
+            let (out, out_tail) = out.split_at_mut(self.whole * self.element);
+            let (codes, codes_tail) = codes.split_at(self.code_bytes(self.whole));
+            let split = self.scale_row - self.element;
             let (scales, scale_tail) = scales.split_at(split);
             let (biases, bias_tail) = biases.split_at(split);
-            if !padding_is_zero(codes_tail, layout.tail * usize::from(bits)) {
+            if !padding_is_zero(codes_tail, self.tail * usize::from(self.params.bits)) {
                 return Err(CodecError::new(
                     ErrorKind::Malformed,
                     "padding of a row's codes is not zero",
@@ -185,32 +237,19 @@ pub(crate) fn decode(
                 scales,
                 biases,
             };
-            finite &= decode(layout.params, whole, out);
+            finite &= decode(whole, out);
             let mut padded = [0; GROUP_BYTES];
-            let padded = &mut padded[..layout.group * layout.element];
+            let padded = &mut padded[..self.group * self.element];
             let tail = Sections {
                 codes: codes_tail,
                 scales: scale_tail,
                 biases: bias_tail,
             };
-            finite &= decode(layout.params, tail, padded);
+            finite &= decode(tail, padded);
             out_tail.copy_from_slice(&padded[..out_tail.len()]);
         }
+        Ok(finite)
     }
-    if finite {
-        return Ok(());
-    }
-    let groups = (layout.scale_row / layout.element).max(1);
-    let bad = scales
-        .chunks_exact(layout.element)
-        .zip(biases.chunks_exact(layout.element))
-        .position(|(scale, bias)| {
-            !is_finite(layout.params.params, scale) || !is_finite(layout.params.params, bias)
-        });
-    let error = CodecError::new(ErrorKind::NonFinite, "a scale or bias is not finite");
-    Err(bad.map_or(error, |at| {
-        error.at(ctx.place(at / groups * ctx.dim + at % groups * layout.group))
-    }))
 }
 
 /// Names the first element that an encoder refused.

@@ -1,7 +1,7 @@
 //! The codecs of the format: their registry, where each applies, and the two calls that do the work
 //! (codecs-v1 §3).
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use crate::{
     BankShape, CodecError, Dtype, ErrorKind, FrameContext, ParamDtype, Scratch, affine, planes, q4k,
@@ -270,8 +270,46 @@ impl Codec {
                 Ok(())
             }
             Self::Planes16 | Self::Planes32 => planes::decode(self, ctx, encoded, out, scratch),
-            Self::Affine { bits, group } => affine::decode(bits, group, ctx, encoded, out, scratch),
+            Self::Affine { bits, group } => {
+                let rows = 0..ctx.row_count().unwrap_or(0);
+                affine::decode((bits, group), ctx, encoded, rows, (out, false), scratch)
+            }
             Self::Q4k => q4k::decode(ctx, encoded, out, scratch),
+        }
+    }
+
+    /// Whether rows of a frame are decoded by themselves here ([`Self::decode_rows`]): by those codecs
+    /// whose rows stand alone, where no accelerator takes the whole frame.
+    #[must_use]
+    pub const fn decodes_rows(self, scratch: &Scratch) -> bool {
+        matches!(self, Self::Affine { .. }) && scratch.accelerator.is_none()
+    }
+
+    /// Decodes rows `rows` of a frame, counted over heads and tokens in the frame's order, into `out`: to
+    /// where they are to lie, so that the frame need not be decoded elsewhere first. Where `past_cache`
+    /// says that `out` is not read again soon, the cache is left to others. On an error the content of
+    /// `out` is unspecified.
+    ///
+    /// # Errors
+    /// As [`Self::decode_frame`]; 903 for a codec that decodes no rows, and where `out` has not their length.
+    pub fn decode_rows(
+        self,
+        ctx: &FrameContext<'_>,
+        encoded: &[u8],
+        rows: Range<usize>,
+        out: &mut [u8],
+        past_cache: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(), CodecError> {
+        match self {
+            Self::Affine { bits, group } => {
+                let out = (out, past_cache);
+                affine::decode((bits, group), ctx, encoded, rows, out, scratch)
+            }
+            _ => Err(CodecError::new(
+                ErrorKind::Length,
+                "rows of this codec are not decoded by themselves",
+            )),
         }
     }
 }

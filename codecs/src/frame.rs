@@ -83,6 +83,12 @@ impl<'a> FrameContext<'a> {
         self.rows.then_some([self.heads, self.tokens, self.dim])
     }
 
+    /// Plain bytes of a row; `None` for a bank without a token axis, or without heads.
+    #[must_use]
+    pub fn row_len(&self) -> Option<usize> {
+        self.plain_len.checked_div(self.row_count()?)
+    }
+
     /// How far each row of the frame is turned; `None` where the keys' rotation is not stated.
     ///
     /// # Errors

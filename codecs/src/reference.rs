@@ -135,7 +135,12 @@ fn scale_and_bias(smallest: f32, largest: f32, highest: f32) -> (f32, f32) {
     }
 }
 
-fn affine_decode(p: AffineParams, encoded: Sections<'_>, out: &mut [u8]) -> bool {
+fn affine_decode(
+    p: AffineParams,
+    encoded: Sections<'_>,
+    out: &mut [u8],
+    _past_cache: bool,
+) -> bool {
     let dtype = p.params.dtype();
     let width = element_bytes(dtype);
     let (group, bits) = (usize::from(p.group), usize::from(p.bits));

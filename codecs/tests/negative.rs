@@ -415,3 +415,43 @@ fn a_short_frame_of_planes_is_refused_before_its_plain_bytes_are_allocated() {
         assert_eq!(error.code(), want);
     }
 }
+
+#[test]
+fn rows_are_refused_as_their_frame_is() {
+    let codec = Codec::Affine { bits: 8, group: 64 };
+    let ctx = FrameContext::new(&SHAPE, Dtype::Bf16, 0).unwrap();
+    let (rows, row) = (4, ctx.row_len().unwrap());
+    let mut scratch = Scratch::new();
+    let mut encoded = Vec::new();
+    let plain = vec![0; ctx.plain_len()];
+    codec
+        .encode_frame(&ctx, &plain, &mut encoded, &mut scratch)
+        .unwrap();
+    // the scale of the last row
+    let scale = ELEMENTS + 2 * (rows - 1);
+    encoded[scale..][..2].copy_from_slice(&0x7f80_u16.to_le_bytes());
+    let mut out = vec![0; ctx.plain_len()];
+    let whole = codec
+        .decode_frame(&ctx, &encoded, &mut out, &mut scratch)
+        .unwrap_err();
+    assert_eq!(whole.code(), 905);
+    for past_cache in [false, true] {
+        let mut decode = |codec: Codec, rows: std::ops::Range<usize>, len: usize| {
+            let out = &mut out[..len];
+            codec.decode_rows(&ctx, &encoded, rows, out, past_cache, &mut scratch)
+        };
+        decode(codec, 0..3, 3 * row).unwrap();
+        assert_eq!(decode(codec, 2..4, 2 * row).unwrap_err(), whole);
+        for (rows, len) in [
+            (0..2, row),
+            (0..1, 0),
+            (3..5, 2 * row),
+            (usize::MAX - 1..usize::MAX, row),
+        ] {
+            assert_eq!(decode(codec, rows, len).unwrap_err().code(), 903);
+        }
+        for other in [Codec::Raw, Codec::Planes16, Codec::Q4k] {
+            assert_eq!(decode(other, 0..1, row).unwrap_err().code(), 903);
+        }
+    }
+}

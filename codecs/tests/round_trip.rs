@@ -77,6 +77,16 @@ proptest! {
                 packed::push_entry(&mut index, encoded.len()).unwrap();
                 total.push(bytes);
                 codec.decode_frame(&ctx, &encoded, &mut decoded, &mut scratch).unwrap();
+                if let Some(row) = ctx.row_len().filter(|_| codec.decodes_rows(&scratch)) {
+                    // the same in two parts, which need not end at a head
+                    let rows = decoded.len() / row;
+                    let cut = usize::try_from(seed).unwrap() % (rows + 1);
+                    let mut parts = vec![0xee; decoded.len()];
+                    let (first, last) = parts.split_at_mut(cut * row);
+                    codec.decode_rows(&ctx, &encoded, 0..cut, first, true, &mut scratch).unwrap();
+                    codec.decode_rows(&ctx, &encoded, cut..rows, last, false, &mut scratch).unwrap();
+                    prop_assert_eq!(&parts, &decoded);
+                }
                 if codec.is_exact() {
                     prop_assert_eq!(&decoded, &plain);
                 } else {

@@ -11,6 +11,11 @@ use kvcap_codecs::{
     Scratch, aligned, packed,
 };
 
+use crate::{
+    file::{file_error, overflow},
+    state::{Placed, WriteAt},
+};
+
 /// What a codec says of a bank's frames, in a form that owns its tables.
 pub(crate) struct BankCodec<'a> {
     bank: &'a BankEntry,
@@ -185,6 +190,87 @@ impl<'a> BankCodec<'a> {
             .decode_frame(&frame, encoded, out, scratch)
             .map_err(refused)?;
         Ok(out)
+    }
+
+    /// Decodes a frame to its place in `out`: run by run where rows are decoded by themselves and lie there
+    /// as they are, otherwise whole and then written. Gives its plain bytes.
+    pub(crate) fn write(
+        &self,
+        placed: &Placed,
+        out: &dyn WriteAt,
+        (index, encoded): (u64, &[u8]),
+        (plain, scratch): &mut (Vec<u8>, Scratch),
+    ) -> Result<usize> {
+        let frame = self.frame(index)?;
+        let in_runs = match self.row_len(&frame, scratch) {
+            None => false,
+            Some(row) => placed.each_rows(index, |offset, rows| {
+                let len = rows.len().saturating_mul(row);
+                let mut decoded = Ok(());
+                let mut decode = |place: &mut [u8], past_cache| {
+                    let rows = rows.clone();
+                    decoded = self.rows(&frame, encoded, rows, (place, past_cache), scratch);
+                };
+                if out.lend(offset, len, &mut |place| decode(place, true)) {
+                    return decoded;
+                }
+                let plain = aligned(plain, len);
+                decode(plain, false);
+                decoded?;
+                let written = out.write_all_at(offset, plain);
+                written.map_err(|error| file_error(&error))
+            })?,
+        };
+        if !in_runs {
+            let plain = self.plain(index, encoded, plain, scratch)?;
+            placed.write_frame(out, index, plain)?;
+        }
+        Ok(frame.plain_len())
+    }
+
+    /// Decodes a frame into `runs`, which are its plain bytes in order, each of them whole rows.
+    pub(crate) fn fill(
+        &self,
+        runs: &mut [&mut [u8]],
+        (index, encoded): (u64, &[u8]),
+        (plain, scratch): &mut (Vec<u8>, Scratch),
+    ) -> Result<()> {
+        let frame = self.frame(index)?;
+        if let Some(row) = self.row_len(&frame, scratch) {
+            let mut first = 0;
+            for run in runs {
+                let rows = first..first + run.len() / row;
+                first = rows.end;
+                self.rows(&frame, encoded, rows, (run, false), scratch)?;
+            }
+            return Ok(());
+        }
+        let mut rest = self.plain(index, encoded, plain, scratch)?;
+        for run in runs {
+            let (now, later) = rest.split_at_checked(run.len()).ok_or_else(overflow)?;
+            run.copy_from_slice(now);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Bytes of a row, where rows are decoded by themselves.
+    fn row_len(&self, frame: &FrameContext<'_>, scratch: &Scratch) -> Option<usize> {
+        let row = frame.row_len().filter(|row| *row > 0)?;
+        self.bank.codec.decodes_rows(scratch).then_some(row)
+    }
+
+    fn rows(
+        &self,
+        frame: &FrameContext<'_>,
+        encoded: &[u8],
+        rows: Range<usize>,
+        (place, past_cache): (&mut [u8], bool),
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let codec = self.bank.codec;
+        let decoded = codec.decode_rows(frame, encoded, rows, place, past_cache, scratch);
+        decoded.map_err(|error| codec_error(&error).at(self.name()))
     }
 
     /// Where a frame lies in the stream; `index` is that of a stream of varying frames.

@@ -102,20 +102,12 @@ fn decode<S: kvcap::ReadAt>(
         &parts,
         workers,
         Default::default,
-        |(plain, scratch): &mut (Vec<u8>, Scratch), frame| {
-            let plain = frame
-                .codec
-                .plain(frame.index, frame.encoded, plain, scratch)?;
+        |buffers: &mut (Vec<u8>, Scratch), frame| {
             let place = usize::try_from(frame.index).ok();
             let place = place.and_then(|at| places.get(frame.bank)?.get(at));
             let mut runs = lock(place.ok_or_else(overflow)?);
-            let mut rest = plain;
-            for run in runs.iter_mut() {
-                let (now, later) = rest.split_at_checked(run.len()).ok_or_else(overflow)?;
-                run.copy_from_slice(now);
-                rest = later;
-            }
-            Ok(())
+            let encoded = (frame.index, frame.encoded);
+            frame.codec.fill(&mut runs, encoded, buffers)
         },
     )
 }

@@ -75,15 +75,13 @@ pub fn open_state<M: Members>(
         &parts,
         workers,
         Default::default,
-        |(plain, scratch): &mut (Vec<u8>, Scratch), frame| {
-            let plain = frame
-                .codec
-                .plain(frame.index, frame.encoded, plain, scratch)?;
+        |buffers: &mut (Vec<u8>, Scratch), frame| {
             let Some(piece) = pieces.get(frame.bank) else {
                 return Ok(());
             };
-            piece.placed.write_frame(out, frame.index, plain)?;
-            let len = u64::try_from(plain.len()).unwrap_or(0);
+            let encoded = (frame.index, frame.encoded);
+            let len = frame.codec.write(&piece.placed, out, encoded, buffers)?;
+            let len = u64::try_from(len).unwrap_or(0);
             let mut done = lock(&done);
             done.0 += len;
             (done.1)(len);

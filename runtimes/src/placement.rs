@@ -1,6 +1,6 @@
 //! Frames of a bank out of a state file and back into one (runtimes-v1 §1.2).
 
-use std::{cell::RefCell, io, ops::Range};
+use std::{cell::RefCell, ops::Range};
 
 use kvcap::{Code, Error, Result, Rows};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, WHOLE_FRAME_BYTES};
@@ -136,6 +136,32 @@ impl Placed {
         Ok(())
     }
 
+    /// Calls `each` with the places in the file of frame `index`, and the rows of the frame that lie there,
+    /// where they lie as they are in the frame. Otherwise false, and nothing is called.
+    ///
+    /// # Errors
+    /// That of `each`; as [`Self::write_frame`] for `index`.
+    pub(crate) fn each_rows(
+        &self,
+        index: u64,
+        mut each: impl FnMut(u64, Range<usize>) -> Result<()>,
+    ) -> Result<bool> {
+        let ([part], BankShape::Tokens { dim, .. }) = (&*self.parts, &self.bank.shape) else {
+            return Ok(false);
+        };
+        self.check(u64::MAX)?;
+        let len = self.frame_len(index)?;
+        let row = self.bank.dtype.row_bytes(*dim).filter(|row| *row > 0);
+        let row = size(row.ok_or_else(overflow)?)?;
+        let Runs::Plain(runs) = self.runs(part, index)? else {
+            return Ok(false);
+        };
+        runs.each(0, len, |offset, range| {
+            each(offset, range.start / row..range.end / row)
+        })?;
+        Ok(true)
+    }
+
     fn frame_len(&self, index: u64) -> Result<usize> {
         let bank = &self.bank;
         let len = bank.shape.frame_plain_len(bank.dtype, index);
@@ -250,7 +276,7 @@ impl Strided {
         &self,
         shift: u64,
         total: usize,
-        mut each: impl FnMut(u64, Range<usize>) -> io::Result<()>,
+        mut each: impl FnMut(u64, Range<usize>) -> Result<()>,
     ) -> Result<()> {
         let dense = u64::try_from(self.len) == Ok(self.stride);
         let step = if dense { total } else { self.len };
@@ -258,7 +284,7 @@ impl Strided {
         let mut done = 0;
         while done < total {
             let end = done.saturating_add(step).min(total);
-            each(offset.ok_or_else(overflow)?, done..end).map_err(|error| file_error(&error))?;
+            each(offset.ok_or_else(overflow)?, done..end)?;
             offset = offset.and_then(|offset| offset.checked_add(self.stride));
             done = end;
         }
@@ -267,13 +293,15 @@ impl Strided {
 
     fn read(&self, file: &dyn ReadAt, shift: u64, out: &mut [u8]) -> Result<()> {
         self.each(shift, out.len(), |offset, range| {
-            file.read_exact_at(offset, &mut out[range])
+            let read = file.read_exact_at(offset, &mut out[range]);
+            read.map_err(|error| file_error(&error))
         })
     }
 
     fn write(&self, file: &dyn WriteAt, shift: u64, bytes: &[u8]) -> Result<()> {
         self.each(shift, bytes.len(), |offset, range| {
-            file.write_all_at(offset, &bytes[range])
+            let written = file.write_all_at(offset, &bytes[range]);
+            written.map_err(|error| file_error(&error))
         })
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 use crate::{AffineParams, Dtype, rope::Pairing};
 
 /// Bytes of one group's or head's three sections.
+#[derive(Clone, Copy)]
 pub(crate) struct Sections<'a> {
     pub(crate) codes: &'a [u8],
     pub(crate) scales: &'a [u8],
@@ -46,6 +47,9 @@ pub(crate) struct Moments<'a> {
     pub(crate) squares: &'a mut [f64],
 }
 
+/// Sections to plain elements; the last argument asks for stores past the cache.
+pub(crate) type AffineDecode = fn(AffineParams, Sections<'_>, &mut [u8], bool) -> bool;
+
 /// One implementation of the inner loops. Slices have matching lengths: the callers cut them.
 ///
 /// The functions that return `bool` return false where a value, scale or bias is not finite; what
@@ -54,8 +58,8 @@ pub(crate) struct Kernels {
     pub(crate) name: &'static str,
     /// Whole groups of plain elements to sections.
     pub(crate) affine_encode: fn(AffineParams, &[u8], SectionsMut<'_>) -> bool,
-    /// Sections to whole groups of plain elements.
-    pub(crate) affine_decode: fn(AffineParams, Sections<'_>, &mut [u8]) -> bool,
+    /// Sections to whole groups of plain elements; past the cache where that is asked and helps.
+    pub(crate) affine_decode: AffineDecode,
     /// Elements of 2 or 4 bytes, rotated left by one bit, to their low bytes (plane after plane)
     /// and their top byte.
     pub(crate) split: fn(usize, &[u8], &mut [u8], &mut [u8]),

@@ -1,7 +1,9 @@
 //! What an instruction set does its own way: arithmetic on 16 binary32 at a time.
 //!
 //! Methods are `#[inline(always)]`, so that they take on the instruction set of the function that
-//! they end up in (see `compiled_for!`). Products and sums are never contracted.
+//! they end up in (see `compiled_for!`). Products and sums are contracted only where the product is exact.
+
+use super::stream::{Line, Place};
 
 /// Elements in a vector.
 pub(super) const WIDTH: usize = 16;
@@ -11,6 +13,8 @@ pub(super) const WIDE: usize = 8;
 
 /// Operations on vectors of [`WIDTH`] binary32, and the few on [`WIDE`] binary64 that receipts need.
 pub(super) trait Isa {
+    /// Whether [`Self::join`] and [`Self::stream`] make stores past the cache worth while.
+    const STREAMS: bool = false;
     /// The vector.
     type V: Copy;
     /// The vector of binary64.
@@ -24,6 +28,11 @@ pub(super) trait Isa {
     fn sub(a: Self::V, b: Self::V) -> Self::V;
     fn mul(a: Self::V, b: Self::V) -> Self::V;
     fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a · b + c` where the product is exact, so that it may be fused.
+    #[inline(always)]
+    fn exact_mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        Self::add(Self::mul(a, b), c)
+    }
     /// The lesser of each two finite numbers; of two zeros either.
     fn min(a: Self::V, b: Self::V) -> Self::V;
     /// The greater, likewise.
@@ -64,6 +73,22 @@ pub(super) trait Isa {
     fn gather_bits(word: u64, mask: u64) -> u64;
     /// The low bits of `word`, spread to the ones of `mask`.
     fn spread_bits(word: u64, mask: u64) -> u64;
+
+    /// Bytes `from..from + 64` of `a` and `b` in a row; `from` is a multiple of 4.
+    #[inline(always)]
+    fn join(a: Line, b: Line, from: usize) -> Line {
+        let mut joined = b;
+        joined.rotate_left(from % 64);
+        let kept = 64 - from % 64;
+        joined[..kept].copy_from_slice(&a[64 - kept..]);
+        joined
+    }
+
+    /// Stores past the cache.
+    #[inline(always)]
+    fn stream(bytes: Line, place: &mut Place) {
+        place.0 = bytes;
+    }
 
     /// The smallest element.
     #[inline(always)]

@@ -2,7 +2,7 @@
 //!
 //! This is the one place of the workspace with `unsafe`: calls of functions and intrinsics that are
 //! compiled for an instruction set, made only after the machine was asked whether it has it. No
-//! pointer is made: vectors are copied from and to arrays of their size.
+//! pointer is made but to borrowed lines of the cache: vectors are copied from and to arrays of their size.
 
 #![allow(
     unsafe_code,
@@ -93,8 +93,9 @@ macro_rules! compiled_for {
             fn affine_decode<E: Element, const G: usize, const BITS: usize>(
                 x: Sections<'_>,
                 out: &mut [u8],
+                past_cache: bool,
             ) -> bool {
-                kernels::affine_decode::<$isa, E, G, BITS>(x, out)
+                kernels::affine_decode::<$isa, E, G, BITS>(x, out, past_cache)
             }
             $(#[target_feature(enable = $features)])?
             fn split(width: usize, x: &[u8], low: &mut [u8], top: &mut [u8]) {
@@ -146,7 +147,9 @@ macro_rules! compiled_for {
                 // SAFETY: `paths` hands this table out only where the machine has its features.
                 affine_encode: |p, x, out| unsafe { by_params!(p, affine_encode(x, out)) },
                 // SAFETY: `paths` hands this table out only where the machine has its features.
-                affine_decode: |p, x, out| unsafe { by_params!(p, affine_decode(x, out)) },
+                affine_decode: |p, x, out, past_cache| unsafe {
+                    by_params!(p, affine_decode(x, out, past_cache))
+                },
                 // SAFETY: `paths` hands this table out only where the machine has its features.
                 split: |width, x, low, top| unsafe { split(width, x, low, top) },
                 // SAFETY: `paths` hands this table out only where the machine has its features.

@@ -55,7 +55,21 @@ fn decode(kernels: &Kernels, p: AffineParams, encoded: &Encoded) -> Option<Vec<u
         scales: &encoded.1,
         biases: &encoded.2,
     };
-    (kernels.affine_decode)(p, sections, &mut out).then_some(out)
+    let decoded = (kernels.affine_decode)(p, sections, &mut out, false).then_some(out);
+    // past the cache the same bytes come to every place that memory can begin at, and to no other
+    for start in [0, 1, 2, 8, 62, 63] {
+        let len = groups * usize::from(p.group) * width(p.params);
+        let mut memory = vec![0xee; len + 128];
+        let start = memory.as_ptr().align_offset(64) + start;
+        let finite = (kernels.affine_decode)(p, sections, &mut memory[start..][..len], true);
+        assert_eq!(finite, decoded.is_some());
+        if let Some(decoded) = &decoded {
+            assert_eq!(memory[start..][..len], *decoded);
+        }
+        memory[start..][..len].fill(0xee);
+        assert!(memory.iter().all(|byte| *byte == 0xee));
+    }
+    decoded
 }
 
 /// Encodes and decodes `plain` on every path, for every parameter set of `params`.

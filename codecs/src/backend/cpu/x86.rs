@@ -6,6 +6,7 @@ use std::mem::transmute;
 use super::{
     compiled_for,
     isa::{Isa, WIDE, WIDTH},
+    stream::{Line, Place},
 };
 
 pub(super) fn has_avx2() -> bool {
@@ -154,6 +155,7 @@ impl Isa for Avx2 {
 }
 
 impl Isa for Avx512 {
+    const STREAMS: bool = true;
     type V = __m512;
     type D = __m512d;
 
@@ -175,6 +177,7 @@ impl Isa for Avx512 {
         add(a: Self::V, b: Self::V) -> Self::V { _mm512_add_ps(a, b) }
         sub(a: Self::V, b: Self::V) -> Self::V { _mm512_sub_ps(a, b) }
         mul(a: Self::V, b: Self::V) -> Self::V { _mm512_mul_ps(a, b) }
+        exact_mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V { _mm512_fmadd_ps(a, b, c) }
         div(a: Self::V, b: Self::V) -> Self::V { _mm512_div_ps(a, b) }
         min(a: Self::V, b: Self::V) -> Self::V { _mm512_min_ps(a, b) }
         max(a: Self::V, b: Self::V) -> Self::V { _mm512_max_ps(a, b) }
@@ -221,6 +224,16 @@ impl Isa for Avx512 {
         }
         gather_bits(word: u64, mask: u64) -> u64 { _pext_u64(word, mask) }
         spread_bits(word: u64, mask: u64) -> u64 { _pdep_u64(word, mask) }
+        join(a: Line, b: Line, from: usize) -> Line {
+            const WORDS: [i32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+            let first = _mm512_set1_epi32(i32::from((from / 4).to_le_bytes()[0]));
+            let which = _mm512_add_epi32(first, transmute(WORDS));
+            transmute(_mm512_permutex2var_epi32(transmute(a), which, transmute(b)))
+        }
+        stream(bytes: Line, place: &mut Place) {
+            // the place is aligned, being a line
+            _mm512_stream_si512((&raw mut place.0).cast(), transmute(bytes));
+        }
         lowest(v: Self::V) -> f32 { _mm512_reduce_min_ps(v) }
         highest(v: Self::V) -> f32 { _mm512_reduce_max_ps(v) }
     }

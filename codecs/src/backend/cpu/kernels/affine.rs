@@ -1,9 +1,14 @@
 //! Groups along head_dim (codecs-v1 §6). Scales and biases are found and converted 16 at a time.
 
+use std::slice::ChunksExactMut;
+
 use super::element::{Element, load_row, saturate, store_row};
 use crate::backend::{
     Sections, SectionsMut,
-    cpu::isa::{Isa, WIDTH},
+    cpu::{
+        isa::{Isa, WIDTH},
+        stream::Lines,
+    },
 };
 
 #[inline(always)]
@@ -124,52 +129,88 @@ pub(super) fn unpack<I: Isa, const BITS: usize>(bytes: &[u8]) -> [u8; WIDTH] {
 pub(in super::super) fn affine_decode<I: Isa, E: Element, const G: usize, const BITS: usize>(
     encoded: Sections<'_>,
     out: &mut [u8],
+    past_cache: bool,
 ) -> bool {
-    let batches = out
-        .chunks_mut(WIDTH * G * E::BYTES)
-        .zip(encoded.codes.chunks(WIDTH * G / 8 * BITS))
+    let Sections { scales, biases, .. } = encoded;
+    if E::BYTES == 2
+        && past_cache
+        && let Some(mut lines) = Lines::<I>::of(out)
+    {
+        decode_pairs::<I, E, G, BITS>(encoded, &mut lines);
+        lines.finish();
+    } else {
+        let mut places = out.chunks_exact_mut(2 * WIDTH * E::BYTES);
+        decode_pairs::<I, E, G, BITS>(encoded, &mut places);
+    }
+    E::finite(scales) && E::finite(biases)
+}
+
+/// What takes elements in order, two vectors at a time.
+trait Sink<I: Isa, E: Element> {
+    fn put(&mut self, pair: [I::V; 2]);
+}
+
+impl<I: Isa, E: Element> Sink<I, E> for ChunksExactMut<'_, u8> {
+    #[inline(always)]
+    fn put(&mut self, pair: [I::V; 2]) {
+        if let Some(place) = self.next() {
+            E::store_two::<I>(pair, place);
+        }
+    }
+}
+
+impl<I: Isa, E: Element> Sink<I, E> for Lines<'_, I> {
+    #[inline(always)]
+    fn put(&mut self, pair: [I::V; 2]) {
+        let mut line = [0; 64];
+        E::store_two::<I>(pair, &mut line);
+        self.push(line);
+    }
+}
+
+/// A group is an even number of vectors.
+#[inline(always)]
+fn decode_pairs<I: Isa, E: Element, const G: usize, const BITS: usize>(
+    encoded: Sections<'_>,
+    sink: &mut impl Sink<I, E>,
+) {
+    let batches = encoded
+        .codes
+        .chunks(WIDTH * G / 8 * BITS)
         .zip(encoded.scales.chunks(WIDTH * E::BYTES))
         .zip(encoded.biases.chunks(WIDTH * E::BYTES));
-    for (((out, codes), scale_bytes), bias_bytes) in batches {
+    for ((codes, scale_bytes), bias_bytes) in batches {
         let groups = scale_bytes.len() / E::BYTES;
         let (mut scales, mut biases) = ([0.0; WIDTH], [0.0; WIDTH]);
         load_row::<I, E>(scale_bytes, &mut scales[..groups]);
         load_row::<I, E>(bias_bytes, &mut biases[..groups]);
-        let groups = out
-            .chunks_exact_mut(G * E::BYTES)
-            .zip(codes.chunks_exact(G / 8 * BITS))
+        let groups = codes
+            .chunks_exact(G / 8 * BITS)
             .zip(scales.iter().zip(&biases));
-        for ((out, codes), (scale, bias)) in groups {
+        for (codes, (scale, bias)) in groups {
             // half of the largest, so that rounding on the way does not matter; false for a NaN
-            if scale.abs() * 255.0 + bias.abs() < E::LARGEST / 2.0 {
-                decode_group::<I, E, BITS>(codes, *scale, *bias, |x| x, out);
+            let within = scale.abs() * 255.0 + bias.abs() < E::LARGEST / 2.0;
+            let (scale, bias) = (I::splat(*scale), I::splat(*bias));
+            if within && E::BYTES == 2 {
+                // 8 bits by at most 11: exact
+                let value = |q| I::exact_mul_add(q, scale, bias);
+                decode_group::<I, E, BITS>(codes, value, sink);
             } else {
-                decode_group::<I, E, BITS>(codes, *scale, *bias, saturate::<I, E>, out);
+                let value = |q| saturate::<I, E>(I::add(I::mul(q, scale), bias));
+                decode_group::<I, E, BITS>(codes, value, sink);
             }
         }
     }
-    E::finite(encoded.scales) && E::finite(encoded.biases)
 }
 
-/// A group, whose length is an even number of vectors.
 #[inline(always)]
 fn decode_group<I: Isa, E: Element, const BITS: usize>(
     codes: &[u8],
-    scale: f32,
-    bias: f32,
-    limit: impl Fn(I::V) -> I::V,
-    out: &mut [u8],
+    value: impl Fn(I::V) -> I::V,
+    sink: &mut impl Sink<I, E>,
 ) {
-    let (scale, bias) = (I::splat(scale), I::splat(bias));
-    let pairs = out
-        .chunks_exact_mut(2 * WIDTH * E::BYTES)
-        .zip(codes.chunks_exact(WIDTH / 4 * BITS));
-    for (out, codes) in pairs {
+    for codes in codes.chunks_exact(WIDTH / 4 * BITS) {
         let (first, second) = codes.split_at(WIDTH / 8 * BITS);
-        let x = [first, second].map(|codes| {
-            let q = I::from_codes(unpack::<I, BITS>(codes));
-            limit(I::add(I::mul(q, scale), bias))
-        });
-        E::store_two::<I>(x, out);
+        sink.put([first, second].map(|codes| value(I::from_codes(unpack::<I, BITS>(codes)))));
     }
 }
