@@ -1,5 +1,5 @@
 //! Any encoded frame, by every codec, for every element type: all paths of the machine give the same
-//! bytes or the same refusal, and none writes beyond its destination.
+//! bytes or the same refusal, none writes beyond its destination, and rows decoded in two parts are the same.
 
 #![no_main]
 
@@ -82,6 +82,21 @@ fuzz_target!(|data: &[u8]| {
         let decoded = codec
             .decode_frame(&told, &encoded, &mut out, &mut scratch)
             .map(|()| out);
+        if let Some(row) = told
+            .row_len()
+            .filter(|row| *row > 0 && codec.decodes_rows(&scratch))
+        {
+            let rows = told.plain_len() / row;
+            let cut = usize::from(at) % (rows + 1);
+            let mut parts = vec![0xA5; told.plain_len()];
+            let (low, high) = parts.split_at_mut(cut * row);
+            let low = codec.decode_rows(&told, &encoded, 0..cut, low, true, &mut scratch);
+            let high = codec.decode_rows(&told, &encoded, cut..rows, high, true, &mut scratch);
+            assert!(
+                low.and(high).map(|()| parts) == decoded,
+                "{path}: {codec}'s rows differ"
+            );
+        }
         match &first {
             None => first = Some(decoded),
             Some(other) => assert!(decoded == *other, "{path} differs for {codec}"),

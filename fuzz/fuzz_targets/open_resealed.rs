@@ -4,10 +4,10 @@
 
 #![no_main]
 
+use kvcap::Workers;
 use kvcap::{Role, RowsEntry, SectionKind, Stream, binding::F64Bits};
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 use kvcap_fuzz::{Input, Seed, edit_bytes, scratch_file, seeds};
-use kvcap::Workers;
 use kvcap_runtimes::{Selection, check_quality, extract, open_state};
 use libfuzzer_sys::fuzz_target;
 

@@ -5,9 +5,7 @@
 
 use std::io::{Read, Seek};
 
-use kvcap::{
-    Expected, Limits, Policy, SigningKey, Suite, Trust, Untrusted, Workers, WrappingKey,
-};
+use kvcap::{Expected, Limits, Policy, SigningKey, Suite, Trust, Untrusted, Workers, WrappingKey};
 use kvcap_codecs::{Guard, Preset};
 use kvcap_fuzz::{Input, scratch_file, seal};
 use kvcap_runtimes::{Encoding, Hints, RuntimeKind, check_quality, open_state, parse};

@@ -12,8 +12,8 @@ use kvcap::{
 };
 use kvcap_codecs::{BankShape, Preset};
 use kvcap_runtimes::{
-    Capture, Encoding, Geometry, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, detect, open_state,
-    parse, seal_state,
+    Capture, Encoding, Geometry, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, detect,
+    open_state, parse, seal_state,
 };
 use kvcap_testvectors::fixture::{self, SIGN_SEED, WRAP_KEY};
 
@@ -139,7 +139,8 @@ pub fn seeds() -> &'static [Seed] {
                 let mut reached = false;
                 let opened = seed.open(&mut |opened| {
                     let out = scratch_file();
-                    open_state(opened, &out, Workers::new(2), &mut |_| {}).expect("an unchanged capsule opens");
+                    open_state(opened, &out, Workers::new(2), &mut |_| {})
+                        .expect("an unchanged capsule opens");
                     reached = true;
                 });
                 assert!(
