@@ -92,9 +92,11 @@ fuzz_target!(|data: &[u8]| {
             let (low, high) = parts.split_at_mut(cut * row);
             let low = codec.decode_rows(&told, &encoded, 0..cut, low, true, &mut scratch);
             let high = codec.decode_rows(&told, &encoded, cut..rows, high, true, &mut scratch);
+            // of several faults another may be named
+            let parts = low.and(high).map(|()| parts).ok();
             assert!(
-                low.and(high).map(|()| parts) == decoded,
-                "{path}: {codec}'s rows differ"
+                parts == decoded.as_ref().ok().cloned(),
+                "{path}: rows of {codec} differ"
             );
         }
         match &first {
