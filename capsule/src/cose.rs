@@ -3,10 +3,8 @@
 //!
 //! Parsed by hand: the profile allows one form, and general COSE libraries are made to allow many.
 
-use ciborium::Value;
-
 use crate::{
-    cbor::{self, Field, Keys, Major, Scanner},
+    cbor::{self, Field, Keys, Major, Scanner, Value},
     error::{Code, Error, Result},
     keys::{KeyId, PublicKey, SigningKey},
 };
@@ -111,7 +109,7 @@ impl Sign1 {
     /// E-10, E-11; gives the payload that is now known to be the signer's.
     pub(crate) fn verify(&self, key: &PublicKey) -> Result<&[u8]> {
         key.verify(
-            &sig_structure(&self.protected, &self.payload)?,
+            &sig_structure(&self.protected, &self.payload),
             &self.signature,
         )?;
         Ok(&self.payload)
@@ -129,15 +127,24 @@ impl Sign1 {
 }
 
 /// The bytes of a document, signed and complete.
-pub(crate) fn sign(protected: &[u8], payload: &[u8], key: &SigningKey) -> Result<Vec<u8>> {
-    let signature = key.sign(&sig_structure(protected, payload)?);
+pub(crate) fn sign(protected: &[u8], payload: &[u8], key: &SigningKey) -> Vec<u8> {
+    let signature = key.sign(&sig_structure(protected, payload));
+    document(protected, payload, &signature)
+}
+
+/// Bytes of a document, which do not depend on who signs it.
+pub(crate) fn signed_len(protected: &[u8], payload: &[u8]) -> usize {
+    document(protected, payload, &[0; 64]).len()
+}
+
+fn document(protected: &[u8], payload: &[u8], signature: &[u8; 64]) -> Vec<u8> {
     let parts = cbor::encode(&cbor::array([
         cbor::bytes(protected),
         Value::Map(Vec::new()),
         cbor::bytes(payload),
-        cbor::bytes(signature),
-    ]))?;
-    Ok([&[TAG_18][..], &parts].concat())
+        cbor::bytes(*signature),
+    ]));
+    [&[TAG_18][..], &parts].concat()
 }
 
 fn byte_string<'a>(scanner: &mut Scanner<'a>, name: &'static str) -> Result<&'a [u8]> {
@@ -151,7 +158,7 @@ fn byte_string<'a>(scanner: &mut Scanner<'a>, name: &'static str) -> Result<&'a 
     }
 }
 
-fn sig_structure(protected: &[u8], payload: &[u8]) -> Result<Vec<u8>> {
+fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
     cbor::encode(&cbor::array([
         cbor::text("Signature1"),
         cbor::bytes(protected),
@@ -172,7 +179,7 @@ impl Profile {
         let mut keys = Keys::default();
         for _ in 0..count {
             let label = match cbor::decode_scanned(scanner.key(&mut keys, 1)?)? {
-                Value::Integer(label) => i64::try_from(label).ok(),
+                Value::Unsigned(label) => i64::try_from(label).ok(),
                 _ => None,
             };
             match label {
@@ -224,7 +231,7 @@ impl Profile {
     }
 
     /// The bytes of a header.
-    pub(crate) fn header(&self, key: KeyId, claims: Option<Value>) -> Result<Vec<u8>> {
+    pub(crate) fn header(&self, key: KeyId, claims: Option<Value>) -> Vec<u8> {
         let entries = [
             (ALG, Some(cbor::int(ED25519))),
             (CONTENT, Some(cbor::text(self.content))),

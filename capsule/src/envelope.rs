@@ -1,10 +1,8 @@
 //! The envelope of a capsule: the claims in its protected header, the manifest as its payload
 //! (capsule-v1 §4).
 
-use ciborium::Value;
-
 use crate::{
-    cbor::{self, Field},
+    cbor::{self, Field, Value},
     cose::{self, Profile, Sign1},
     error::{Code, Result},
     keys::{CapsuleId, KeyId, PublicKey, SigningKey},
@@ -110,10 +108,20 @@ impl Envelope {
 
 /// An envelope's bytes: signed, complete.
 pub(crate) fn seal(claims: &Claims, payload: &[u8], key: &SigningKey) -> Result<Vec<u8>> {
-    let protected = PROFILE.header(claims.key, Some(encode_claims(&claims.terms, claims.id)))?;
+    Ok(cose::sign(&header(claims)?, payload, key))
+}
+
+/// Bytes that an envelope will have.
+pub(crate) fn sealed_len(claims: &Claims, payload: &[u8]) -> Result<usize> {
+    Ok(cose::signed_len(&header(claims)?, payload))
+}
+
+/// The protected header.
+fn header(claims: &Claims) -> Result<Vec<u8>> {
+    let protected = PROFILE.header(claims.key, Some(encode_claims(&claims.terms, claims.id)));
     // what the reader would refuse is not written
     parse_header(&protected)?;
-    cose::sign(&protected, payload, key)
+    Ok(protected)
 }
 
 fn parse_header(bytes: &[u8]) -> Result<Claims> {

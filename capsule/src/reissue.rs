@@ -145,7 +145,7 @@ impl Verified {
         let keys = manifest::encode_keys(&Keys {
             recipients,
             ..keys.clone()
-        })?;
+        });
         let place = cbor::raw_range(&self.payload, 4).unwrap_or_default();
         let mut payload = self.payload.clone();
         payload.splice(place, keys);

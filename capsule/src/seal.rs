@@ -128,14 +128,14 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
             .iter()
             .map(|to| recipient::wrap(&content, (*to).into(), of, &mut entropy))
             .collect::<Result<_>>()?;
-        let ctx = schedule::context_digest(&claims, &manifest::encode_context(&draft.context)?);
+        let ctx = schedule::context_digest(&claims, &manifest::encode_context(&draft.context));
         let (commitment, root) = content.derive(&salt, &ctx);
         let keys = Keys {
             salt,
             commitment,
             recipients,
         };
-        let layout = rehearse(&claims, &draft, &keys, signer)?;
+        let layout = rehearse(&claims, &draft, &keys)?;
         out.reserve(layout.file_len());
         Ok(Self {
             cutter: Mutex::new(Cutter::new(root, &draft.context, layout.body_at())),
@@ -268,7 +268,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
             &self.keys,
             prologue.tables_len,
             &self.draft.extensions,
-        )?;
+        );
         let limits = writer_limits();
         manifest::decode(&payload, self.claims.clone(), prologue, &limits)?;
         let envelope = envelope::seal(&self.claims, &payload, self.signer)?;
@@ -310,7 +310,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
 
 /// Everything that can be refused is refused before the first byte is written: the manifest is
 /// encoded with the longest lengths and read back. Gives the layout.
-fn rehearse(claims: &Claims, draft: &Draft, keys: &Keys, signer: &SigningKey) -> Result<Prologue> {
+fn rehearse(claims: &Claims, draft: &Draft, keys: &Keys) -> Result<Prologue> {
     let limits = writer_limits();
     let (mut body, mut rows) = (0_u64, 0_u64);
     let overflow = || Error::new(Code::ManifestOffsets, "the streams' lengths overflow");
@@ -333,9 +333,9 @@ fn rehearse(claims: &Claims, draft: &Draft, keys: &Keys, signer: &SigningKey) ->
         keys,
         tables_len,
         &draft.extensions,
-    )?;
-    let envelope = envelope::seal(claims, &payload, signer)?;
-    let envelope_len = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
+    );
+    let envelope_len = envelope::sealed_len(claims, &payload)?;
+    let envelope_len = u32::try_from(envelope_len).unwrap_or(u32::MAX);
     let layout = Prologue::new(envelope_len, tables_len, body, &limits)?;
     manifest::decode(&payload, claims.clone(), layout, &limits)?;
     Ok(layout)

@@ -1,7 +1,6 @@
 //! Typed access to decoded values.
 
-use ciborium::Value;
-
+use super::{Value, int};
 use crate::{
     error::{Code, Error, Result},
     limits::TEXT,
@@ -39,10 +38,10 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn uint(self) -> Result<u64> {
-        self.value
-            .as_integer()
-            .and_then(|i| u64::try_from(i).ok())
-            .ok_or_else(|| self.wrong("is not an unsigned integer"))
+        match self.value {
+            Value::Unsigned(number) => Ok(*number),
+            _ => Err(self.wrong("is not an unsigned integer")),
+        }
     }
 
     /// An unsigned integer of a narrower type.
@@ -51,23 +50,26 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn int(self) -> Result<i64> {
-        self.value
-            .as_integer()
-            .and_then(|i| i64::try_from(i).ok())
-            .ok_or_else(|| self.wrong("is not a 64-bit integer"))
+        let number = match self.value {
+            Value::Unsigned(number) => i64::try_from(*number).ok(),
+            Value::Negative(number) => i64::try_from(*number).ok().map(|number| -1 - number),
+            _ => None,
+        };
+        number.ok_or_else(|| self.wrong("is not a 64-bit integer"))
     }
 
     pub(crate) fn bool(self) -> Result<bool> {
-        self.value
-            .as_bool()
-            .ok_or_else(|| self.wrong("is neither true nor false"))
+        match self.value {
+            Value::Bool(truth) => Ok(*truth),
+            _ => Err(self.wrong("is neither true nor false")),
+        }
     }
 
     pub(crate) fn bytes(self) -> Result<&'a [u8]> {
-        self.value
-            .as_bytes()
-            .map(Vec::as_slice)
-            .ok_or_else(|| self.wrong("is not a byte string"))
+        match self.value {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(self.wrong("is not a byte string")),
+        }
     }
 
     pub(crate) fn array_of<const N: usize>(self) -> Result<[u8; N]> {
@@ -77,22 +79,18 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn text(self) -> Result<&'a str> {
-        let text = self
-            .value
-            .as_text()
-            .ok_or_else(|| self.wrong("is not a text"))?;
-        if !is_plain(text) {
-            return Err(self.wrong("is too long or holds control characters"));
+        match self.value {
+            Value::Text(text) if is_plain(text) => Ok(text),
+            Value::Text(_) => Err(self.wrong("is too long or holds control characters")),
+            _ => Err(self.wrong("is not a text")),
         }
-        Ok(text)
     }
 
     pub(crate) fn list(self) -> Result<impl ExactSizeIterator<Item = Self> + use<'a>> {
-        let items = self
-            .value
-            .as_array()
-            .ok_or_else(|| self.wrong("is not an array"))?;
-        Ok(items.iter().map(move |value| Self { value, ..self }))
+        match self.value {
+            Value::Array(items) => Ok(items.iter().map(move |value| Self { value, ..self })),
+            _ => Err(self.wrong("is not an array")),
+        }
     }
 
     /// An array of exactly `N` elements.
@@ -105,10 +103,10 @@ impl<'a> Field<'a> {
 
     /// The entries of a map.
     pub(crate) fn entries(self) -> Result<&'a [(Value, Value)]> {
-        self.value
-            .as_map()
-            .map(Vec::as_slice)
-            .ok_or_else(|| self.wrong("is not a map"))
+        match self.value {
+            Value::Map(entries) => Ok(entries),
+            _ => Err(self.wrong("is not a map")),
+        }
     }
 
     /// A map with integer keys, to be taken one by one and [`Fields::end`]ed.
@@ -130,7 +128,7 @@ impl<'a> Fields<'a> {
     /// The value of `key`, if it is next.
     pub(crate) fn optional(&mut self, key: i64, name: &'static str) -> Option<Field<'a>> {
         let ((first, value), rest) = self.entries.split_first()?;
-        if first.as_integer() != Some(key.into()) {
+        if *first != int(key) {
             return None;
         }
         self.entries = rest;

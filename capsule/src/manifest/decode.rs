@@ -5,8 +5,6 @@ mod stream;
 
 use std::ops::Range;
 
-use ciborium::Value;
-
 use self::{
     binding::{model, parent, prefix, rope, rotation, runtime, tokenizer},
     stream::{measured, stream},
@@ -17,7 +15,7 @@ use super::{
 };
 use crate::{
     binding::{Digest, F64Bits},
-    cbor::{self, Field},
+    cbor::{self, Field, Value},
     envelope::Claims,
     error::{Code, Error, Result},
     keys::KeyId,
@@ -276,9 +274,10 @@ fn extensions(field: Field<'_>) -> Result<Vec<(u64, Vec<u8>)>> {
     entries
         .iter()
         .map(|(key, value)| match (key, value) {
-            (Value::Integer(key), Value::Bytes(value)) => u64::try_from(*key)
-                .map(|key| (key, value.clone()))
-                .map_err(|_| all.wrong("holds a key that is not unsigned")),
+            (Value::Unsigned(key), Value::Bytes(value)) => Ok((*key, value.clone())),
+            (Value::Negative(_), Value::Bytes(_)) => {
+                Err(all.wrong("holds a key that is not unsigned"))
+            }
             _ => Err(all.wrong("holds something else than byte strings")),
         })
         .collect()

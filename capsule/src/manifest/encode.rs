@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use ciborium::Value;
 use kvcap_codecs::{BankShape, Codec, Dtype};
 
 use super::{
@@ -11,8 +10,7 @@ use super::{
 use crate::{
     bank::Role,
     binding::{F64Bits, KeyBasis, Model, Pairing, Rope, Runtime, Scaling, Tokenizer},
-    cbor::{array, bytes, encode as encode_item, map, text, uint},
-    error::Result,
+    cbor::{Value, array, bytes, encode as encode_item, int, map, text, uint},
     prologue::VERSION,
 };
 
@@ -24,7 +22,7 @@ pub(crate) fn encode(
     keys: &Keys,
     tables_len: u64,
     extensions: &[(u64, Vec<u8>)],
-) -> Result<Vec<u8>> {
+) -> Vec<u8> {
     let extensions = (!extensions.is_empty()).then(|| {
         let all = extensions
             .iter()
@@ -43,7 +41,7 @@ pub(crate) fn encode(
 }
 
 /// The bytes of key 4: all of a payload that a new wrapping changes.
-pub(crate) fn encode_keys(keys: &Keys) -> Result<Vec<u8>> {
+pub(crate) fn encode_keys(keys: &Keys) -> Vec<u8> {
     encode_item(&keys_value(keys))
 }
 
@@ -64,7 +62,7 @@ fn keys_value(keys: &Keys) -> Value {
 }
 
 /// The bytes of key 2, which enter the keys of the body.
-pub(crate) fn encode_context(context: &Context) -> Result<Vec<u8>> {
+pub(crate) fn encode_context(context: &Context) -> Vec<u8> {
     encode_item(&context_value(context))
 }
 
@@ -175,7 +173,7 @@ fn rope(rope: &Rope) -> Value {
         (3, Some(uint(rope.rotary_dims.into()))),
         (4, Some(f64_bits(&rope.theta))),
         (5, Some(scaling(&rope.scaling))),
-        (6, Some(Value::Integer(rope.offset.into()))),
+        (6, Some(int(rope.offset))),
         (7, Some(uint(keys))),
         (8, Some(uint(rope.hadamard_keys.into()))),
         (9, Some(uint(rope.hadamard_values.into()))),

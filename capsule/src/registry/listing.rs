@@ -1,10 +1,8 @@
 //! What a registry says, and its one form in CBOR (registry-v1 §2).
 
-use ciborium::Value;
-
 use crate::{
     binding::Digest,
-    cbor::{self, Field},
+    cbor::{self, Field, Value},
     error::{Code, Error, Result},
     keys::{CapsuleId, PublicKey},
     limits::{MAX_REGISTRY_KEYS, MAX_REVOKED},
@@ -84,7 +82,7 @@ impl Listing {
             (5, Some(cbor::array(self.keys.iter().map(encode_key)))),
             (6, Some(cbor::array(revoked))),
             (7, self.previous.map(|digest| cbor::bytes(digest.0))),
-        ]))?;
+        ]));
         Self::decode(&payload)?;
         Ok(payload)
     }

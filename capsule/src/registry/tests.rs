@@ -1,8 +1,6 @@
-use ciborium::Value;
-
 use super::*;
 use crate::{
-    cbor,
+    cbor::{self, Value},
     keys::{CapsuleId, PublicKey, SigningKey},
     trust::{Purpose, Status, TrustedKey},
 };
@@ -47,8 +45,22 @@ fn code<T>(result: Result<T>) -> u16 {
 
 /// A registry with this payload, signed by the root.
 fn signed(payload: &[u8]) -> Vec<u8> {
-    let header = PROFILE.header(root().public().id(), None).unwrap();
-    cose::sign(&header, payload, root().key()).unwrap()
+    let header = PROFILE.header(root().public().id(), None);
+    cose::sign(&header, payload, root().key())
+}
+
+fn array(value: &mut Value) -> &mut Vec<Value> {
+    match value {
+        Value::Array(items) => items,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn map(value: &mut Value) -> &mut Vec<(Value, Value)> {
+    match value {
+        Value::Map(entries) => entries,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A listing of two keys and a revocation with one of its fields changed.
@@ -60,7 +72,7 @@ fn edited(edit: impl FnOnce(&mut Vec<(Value, Value)>)) -> u16 {
     if let Value::Map(entries) = &mut value {
         edit(entries);
     }
-    code(read(&signed(&cbor::encode(&value).unwrap())))
+    code(read(&signed(&cbor::encode(&value))))
 }
 
 fn set(field: usize, value: Value) -> u16 {
@@ -69,8 +81,8 @@ fn set(field: usize, value: Value) -> u16 {
 
 fn edit_key(edit: impl FnOnce(&mut Vec<(Value, Value)>)) -> u16 {
     edited(|entries| {
-        let keys = entries[4].1.as_array_mut().unwrap();
-        edit(keys[0].as_map_mut().unwrap());
+        let keys = array(&mut entries[4].1);
+        edit(map(&mut keys[0]));
     })
 }
 
@@ -154,20 +166,20 @@ fn only_the_root_vouches() {
         cbor::bytes(payload.clone()),
         cbor::array([one.clone(), one]),
     ]);
-    let twice = [&[0xD8, 98][..], &cbor::encode(&twice).unwrap()].concat();
+    let twice = [&[0xD8, 98][..], &cbor::encode(&twice)].concat();
     assert_eq!(code(read(&twice)), 308);
     // a signature of the root over another kind of document
     let other = Profile {
         typ: "application/vnd.kvcap",
         ..PROFILE
     };
-    let header = other.header(root().public().id(), None).unwrap();
+    let header = other.header(root().public().id(), None);
     assert_eq!(
-        code(read(&cose::sign(&header, &payload, root().key()).unwrap())),
+        code(read(&cose::sign(&header, &payload, root().key()))),
         216
     );
     let claims = PROFILE.header(root().public().id(), Some(Value::Map(vec![])));
-    let claims = cose::sign(&claims.unwrap(), &payload, root().key()).unwrap();
+    let claims = cose::sign(&claims, &payload, root().key());
     assert_eq!(code(read(&claims)), 213);
     assert_eq!(code(read(&vec![0xD2; MAX_REGISTRY + 1])), 313);
 }
@@ -237,9 +249,7 @@ fn a_listing_has_one_form() {
         313
     );
     assert_eq!(edited(|entries| entries.swap(0, 1)), 202);
-    let keys = |change: fn(&mut Vec<Value>)| {
-        edited(|entries| change(entries[4].1.as_array_mut().unwrap()))
-    };
+    let keys = |change: fn(&mut Vec<Value>)| edited(|entries| change(array(&mut entries[4].1)));
     assert_eq!(keys(|keys| keys.swap(0, 1)), 313);
     assert_eq!(keys(|keys| keys[0] = keys[1].clone()), 311);
     assert_eq!(code(read(&signed(&[0xA0, 0]))), 206);
@@ -266,9 +276,9 @@ fn an_entry_has_one_form() {
         let shown = format!("{field} {value:?}");
         // alone, so that its place in the order is right
         let found = edited(|entries| {
-            let keys = entries[4].1.as_array_mut().unwrap();
+            let keys = array(&mut entries[4].1);
             keys.truncate(1);
-            keys[0].as_map_mut().unwrap()[field].1 = value;
+            map(&mut keys[0])[field].1 = value;
         });
         assert_eq!(found, want, "{shown}");
     }
