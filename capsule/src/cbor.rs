@@ -1,8 +1,8 @@
 //! The CBOR profile of headers and manifests (capsule-v1 §4.1).
 //!
 //! A strict scan runs over the raw bytes; only what passes is read into a tree, whose encoding must
-//! then give the same bytes again. General decoders accept far more than one form, and made of a
-//! manifest a tree in ten times the time.
+//! then give the same bytes again. General decoders accept far more than one form, and take several
+//! times as long.
 
 mod field;
 mod value;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(crate) use field::Field;
-pub(crate) use value::{Value, array, bytes, encode, int, map, text, uint};
+pub(crate) use value::{Value, array, bytes, encode, encode_map, int, map, text, uint};
 
 /// A bounded cursor over raw CBOR.
 pub(crate) struct Scanner<'a> {
@@ -161,32 +161,35 @@ impl<'a> Scanner<'a> {
         Ok(start..self.at)
     }
 
-    /// One whole item that [`Self::item`] has passed: counts and depth are within limits.
-    fn value(&mut self) -> Result<Value> {
+    /// Reads one whole item that [`Self::item`] has passed, whose counts and depth are within limits.
+    /// Into its place: moving values about takes as long as reading them.
+    fn value(&mut self, into: &mut Value) -> Result<()> {
         let start = self.at;
         let (major, argument) = self.head()?;
         let count = usize::try_from(argument).unwrap_or(usize::MAX);
-        Ok(match major {
+        *into = match major {
             Major::Unsigned => Value::Unsigned(argument),
             Major::Negative => Value::Negative(argument),
             Major::Bytes => Value::Bytes(self.take(argument)?.to_vec()),
             Major::Text => Value::Text(self.text(argument, start)?.to_owned()),
             Major::Array => {
                 let mut items = Vec::with_capacity(count);
-                for _ in 0..count {
-                    items.push(self.value()?);
-                }
+                items.resize_with(count, || Value::Bool(false));
+                items.iter_mut().try_for_each(|item| self.value(item))?;
                 Value::Array(items)
             }
             Major::Map => {
                 let mut entries = Vec::with_capacity(count);
-                for _ in 0..count {
-                    entries.push((self.value()?, self.value()?));
+                entries.resize_with(count, || (Value::Bool(false), Value::Bool(false)));
+                for (key, value) in &mut entries {
+                    self.value(key)?;
+                    self.value(value)?;
                 }
                 Value::Map(entries)
             }
             Major::Simple => Value::Bool(argument == 21),
-        })
+        };
+        Ok(())
     }
 
     fn text(&mut self, len: u64, start: usize) -> Result<&'a str> {
@@ -259,7 +262,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Value> {
 
 /// Decodes bytes that a [`Scanner`] has passed.
 pub(crate) fn decode_scanned(bytes: &[u8]) -> Result<Value> {
-    let value = Scanner::new(bytes).value()?;
+    let mut value = Value::Bool(false);
+    Scanner::new(bytes).value(&mut value)?;
     if encode(&value) != bytes {
         return Err(Error::new(
             Code::CborNotCanonical,
@@ -269,26 +273,27 @@ pub(crate) fn decode_scanned(bytes: &[u8]) -> Result<Value> {
     Ok(value)
 }
 
-/// The raw value of unsigned key `key` of a map that a [`Scanner`] has passed.
-pub(crate) fn raw_value(bytes: &[u8], key: u64) -> Option<&[u8]> {
-    bytes.get(raw_range(bytes, key)?)
-}
-
-/// Where the value of an unsigned key stands in a map that has passed the scan.
-pub(crate) fn raw_range(bytes: &[u8], key: u64) -> Option<Range<usize>> {
+/// Where the values of unsigned keys, which ascend, stand in a map that has passed the scan.
+pub(crate) fn raw_ranges<const N: usize>(
+    bytes: &[u8],
+    keys: [u64; N],
+) -> Option<[Range<usize>; N]> {
     let mut scanner = Scanner::new(bytes);
-    let (Major::Map, count) = scanner.head().ok()? else {
+    let (Major::Map, _) = scanner.head().ok()? else {
         return None;
     };
-    for _ in 0..count {
-        let mut head = Scanner::new(bytes.get(scanner.item(1).ok()?)?);
-        let found = head.head().ok()? == (Major::Unsigned, key);
-        let value = scanner.item(1).ok()?;
-        if found {
-            return Some(value);
+    let mut ranges = [const { 0..0 }; N];
+    for (range, wanted) in ranges.iter_mut().zip(keys) {
+        loop {
+            let mut key = Scanner::new(bytes.get(scanner.item(1).ok()?)?);
+            let found = key.head().ok()? == (Major::Unsigned, wanted);
+            *range = scanner.item(1).ok()?;
+            if found {
+                break;
+            }
         }
     }
-    None
+    Some(ranges)
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ impl Verified {
             recipients,
             ..keys.clone()
         });
-        let place = cbor::raw_range(&self.payload, 4).unwrap_or_default();
+        let [place] = cbor::raw_ranges(&self.payload, [4]).unwrap_or_default();
         let mut payload = self.payload.clone();
         payload.splice(place, keys);
         let mut terms = claims.terms.clone();

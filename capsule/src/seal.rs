@@ -58,6 +58,8 @@ pub struct Sealer<'k, W> {
     out: W,
     claims: Claims,
     draft: Draft,
+    /// The bytes of its context.
+    context: Vec<u8>,
     signer: &'k SigningKey,
     keys: Keys,
     layout: Prologue,
@@ -128,14 +130,15 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
             .iter()
             .map(|to| recipient::wrap(&content, (*to).into(), of, &mut entropy))
             .collect::<Result<_>>()?;
-        let ctx = schedule::context_digest(&claims, &manifest::encode_context(&draft.context));
+        let context = manifest::encode_context(&draft.context);
+        let ctx = schedule::context_digest(&claims, &context);
         let (commitment, root) = content.derive(&salt, &ctx);
         let keys = Keys {
             salt,
             commitment,
             recipients,
         };
-        let layout = rehearse(&claims, &draft, &keys)?;
+        let layout = rehearse(&claims, &draft, &context, &keys)?;
         out.reserve(layout.file_len());
         Ok(Self {
             cutter: Mutex::new(Cutter::new(root, &draft.context, layout.body_at())),
@@ -143,6 +146,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
             out,
             claims,
             draft,
+            context,
             signer,
             keys,
             layout,
@@ -263,7 +267,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
             ..self.layout
         };
         let payload = manifest::encode(
-            &self.draft.context,
+            &self.context,
             &measured,
             &self.keys,
             prologue.tables_len,
@@ -310,7 +314,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
 
 /// Everything that can be refused is refused before the first byte is written: the manifest is
 /// encoded with the longest lengths and read back. Gives the layout.
-fn rehearse(claims: &Claims, draft: &Draft, keys: &Keys) -> Result<Prologue> {
+fn rehearse(claims: &Claims, draft: &Draft, context: &[u8], keys: &Keys) -> Result<Prologue> {
     let limits = writer_limits();
     let (mut body, mut rows) = (0_u64, 0_u64);
     let overflow = || Error::new(Code::ManifestOffsets, "the streams' lengths overflow");
@@ -327,13 +331,7 @@ fn rehearse(claims: &Claims, draft: &Draft, keys: &Keys) -> Result<Prologue> {
         rows = rows.saturating_add(encoded_len.div_ceil(stream.chunk_len().max(1)));
     }
     let tables_len = rows.saturating_mul(ROW);
-    let payload = manifest::encode(
-        &draft.context,
-        &measured,
-        keys,
-        tables_len,
-        &draft.extensions,
-    );
+    let payload = manifest::encode(context, &measured, keys, tables_len, &draft.extensions);
     let envelope_len = envelope::sealed_len(claims, &payload)?;
     let envelope_len = u32::try_from(envelope_len).unwrap_or(u32::MAX);
     let layout = Prologue::new(envelope_len, tables_len, body, &limits)?;

@@ -192,12 +192,13 @@ impl Verified {
 
 /// The digest of what the body is bound to, and the one by which children name the capsule (§8.1, §9).
 fn identity(payload: &[u8], manifest: &Manifest) -> (Digest, Digest) {
-    let raw = |key| cbor::raw_value(payload, key).unwrap_or_default();
-    let ctx = schedule::context_digest(&manifest.claims, raw(2));
+    let ranges = cbor::raw_ranges(payload, [2, 3]).unwrap_or_default();
+    let [context, measured] = ranges.map(|range| payload.get(range).unwrap_or_default());
+    let ctx = schedule::context_digest(&manifest.claims, context);
     let keys = &manifest.keys;
     let lineage = Digest::labelled(
         "kvcap v1 lineage",
-        &[&ctx.0, &keys.salt, &keys.commitment.0, raw(3)],
+        &[&ctx.0, &keys.salt, &keys.commitment.0, measured],
     );
     (ctx, lineage)
 }

@@ -71,6 +71,17 @@ fn head(major: u8, argument: u64, out: &mut Vec<u8>) {
     }
 }
 
+/// A map of values that are encoded already, by ascending unsigned keys.
+pub(crate) fn encode_map(entries: &[(u64, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    head(5, count(entries.len()), &mut out);
+    for (key, value) in entries {
+        head(0, *key, &mut out);
+        out.extend_from_slice(value);
+    }
+    out
+}
+
 pub(crate) fn uint(value: u64) -> Value {
     Value::Unsigned(value)
 }

@@ -10,14 +10,14 @@ use super::{
 use crate::{
     bank::Role,
     binding::{F64Bits, KeyBasis, Model, Pairing, Rope, Runtime, Scaling, Tokenizer},
-    cbor::{Value, array, bytes, encode as encode_item, int, map, text, uint},
+    cbor::{Value, array, bytes, encode as encode_item, encode_map, int, map, text, uint},
     prologue::VERSION,
 };
 
-/// The payload. Its length depends on `context`, the recipients' number and `extensions` alone, so
-/// that room for it can be kept before anything is measured.
+/// The payload of an encoded context. Its length depends on the context, the recipients' number and
+/// `extensions` alone, so that room for it can be kept before anything is measured.
 pub(crate) fn encode(
-    context: &Context,
+    context: &[u8],
     measured: &[Measured],
     keys: &Keys,
     tables_len: u64,
@@ -29,23 +29,25 @@ pub(crate) fn encode(
             .map(|(key, value)| (uint(*key), bytes(value.as_slice())));
         map([(1, Some(array([]))), (2, Some(Value::Map(all.collect())))])
     });
-    encode_item(&map([
-        (1, Some(uint(VERSION.into()))),
-        (2, Some(context_value(context))),
-        (3, Some(array(measured.iter().map(measured_value)))),
-        (4, Some(keys_value(keys))),
-        // fixed width would be kinder to the writer; the value is known before the first byte
-        (5, Some(uint(tables_len))),
-        (6, extensions),
-    ]))
+    let version = encode_item(&uint(VERSION.into()));
+    let measured = encode_item(&array(measured.iter().map(measured_value)));
+    let keys = encode_keys(keys);
+    // fixed width would be kinder to the writer; the value is known before the first byte
+    let tables_len = encode_item(&uint(tables_len));
+    let extensions = extensions.as_ref().map(encode_item);
+    let mut entries: Vec<(u64, &[u8])> = vec![
+        (1, &version),
+        (2, context),
+        (3, &measured),
+        (4, &keys),
+        (5, &tables_len),
+    ];
+    entries.extend(extensions.as_deref().map(|extensions| (6, extensions)));
+    encode_map(&entries)
 }
 
 /// The bytes of key 4: all of a payload that a new wrapping changes.
 pub(crate) fn encode_keys(keys: &Keys) -> Vec<u8> {
-    encode_item(&keys_value(keys))
-}
-
-fn keys_value(keys: &Keys) -> Value {
     let recipients = keys.recipients.iter().map(|recipient| {
         array([
             uint(recipient.kind.number()),
@@ -54,11 +56,11 @@ fn keys_value(keys: &Keys) -> Value {
             bytes(recipient.wrapped),
         ])
     });
-    map([
+    encode_item(&map([
         (1, Some(bytes(keys.salt))),
         (2, Some(bytes(keys.commitment.0))),
         (3, Some(array(recipients))),
-    ])
+    ]))
 }
 
 /// The bytes of key 2, which enter the keys of the body.
