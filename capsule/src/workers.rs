@@ -141,8 +141,15 @@ impl Order {
     }
 
     fn pass(&self, index: u64) {
-        self.lock().waiting.retain(|waiting| *waiting != index);
-        self.moved.notify_all();
+        let mut line = self.lock();
+        let before = line.waiting.len();
+        line.waiting.retain(|waiting| *waiting != index);
+        let left = line.waiting.len();
+        drop(line);
+        // who waits is still in line, and telling nobody is a system call all the same
+        if (1..before).contains(&left) {
+            self.moved.notify_all();
+        }
     }
 }
 
