@@ -96,8 +96,10 @@ impl Cutter {
             return Err(wrong_length("a stream is too long", open.at_most, written));
         }
         open.written = written;
+        let complete = open.fixed && open.written == open.at_most;
+        let whole = bytes.len() == open.chunk_len || (complete && bytes.len() < open.chunk_len);
         let mut cuts = Vec::new();
-        if open.chunk.is_empty() && bytes.len() == open.chunk_len {
+        if open.chunk.is_empty() && whole {
             mem::swap(&mut *open.chunk, bytes);
         } else {
             let mut rest = bytes.as_slice();
@@ -112,7 +114,6 @@ impl Cutter {
                 }
             }
         }
-        let complete = open.fixed && open.written == open.at_most;
         if (complete && !open.chunk.is_empty())
             || (open.fixed && open.chunk.len() == open.chunk_len)
         {
