@@ -1,6 +1,9 @@
 //! Which codec each bank gets: a preset, overrides by role, and a guard that measures first.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    cell::LazyCell,
+    sync::{Mutex, PoisonError},
+};
 
 use kvcap::{
     Bank, Code, Error, Fallback, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers,
@@ -73,8 +76,9 @@ impl Encoding {
             Buffers::default,
             |_| Ok(banks.next()),
             |buffers, placed, turn| {
-                let table = rotation(&placed.bank, ropes, context_length);
-                let wanted = self.wanted(&placed.bank, table.is_some());
+                // hundreds of powers, which exact banks do without
+                let table = LazyCell::new(|| rotation(&placed.bank, ropes, context_length));
+                let wanted = self.wanted(&placed.bank, || table.is_some());
                 let mut receipt = None;
                 let (codec, fallback) = match self.guard.filter(|_| !wanted.is_exact()) {
                     None => (wanted, None),
@@ -104,7 +108,7 @@ impl Encoding {
     }
 
     /// The codec asked for, where it serves the bank.
-    fn wanted(&self, bank: &Bank, rotated: bool) -> Codec {
+    fn wanted(&self, bank: &Bank, rotated: impl FnOnce() -> bool) -> Codec {
         let (content, asked) = match bank.role {
             Role::Key | Role::RopeKey => (Content::Keys, self.keys),
             Role::Value => (Content::Values, self.values),
@@ -114,7 +118,7 @@ impl Encoding {
         let codec = asked.unwrap_or_else(|| self.preset.codec(bank.dtype, &bank.shape, content));
         // keys whose rotation is not known cannot be un-rotated
         let codec = match codec {
-            Codec::Q4k if !rotated => Codec::Affine { bits: 4, group: 64 },
+            Codec::Q4k if !rotated() => Codec::Affine { bits: 4, group: 64 },
             codec => codec,
         };
         match codec.applies(bank.dtype, &bank.shape, content) {

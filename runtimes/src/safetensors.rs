@@ -67,8 +67,9 @@ impl Header {
         }
         let mut text = vec![0; size(len)?];
         read_at(file, 8, &mut text)?;
-        let end = text.iter().rposition(|byte| *byte != b' ');
-        if text.first() != Some(&b'{') || end.and_then(|end| text.get(end)) != Some(&b'}') {
+        let blanks = text.iter().rev().take_while(|byte| **byte == b' ').count();
+        text.truncate(text.len() - blanks);
+        if text.first() != Some(&b'{') || text.last() != Some(&b'}') {
             return Err(malformed("the header is not one JSON object"));
         }
         let raw: RawHeader = serde_json::from_slice(&text).map_err(|error| {
