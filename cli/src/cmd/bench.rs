@@ -3,6 +3,7 @@
 mod calibrate;
 mod capsule;
 mod codecs;
+mod headers;
 mod made;
 mod normal;
 mod passes;

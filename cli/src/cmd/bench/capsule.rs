@@ -6,6 +6,7 @@ use kvcap::{Result, Suite, Workers};
 use serde_json::{Value, json};
 
 use super::{
+    headers::{Header, Headers},
     made,
     passes::{Bench, Sealed},
     plot,
@@ -59,10 +60,9 @@ impl Pass {
 pub(super) struct Measured {
     pub(super) bytes: f64,
     pub(super) memcpy: f64,
-    /// Verification of the header.
-    header: f64,
     pub(super) passes: Vec<Pass>,
     stages: Stages,
+    headers: Vec<(Encode, Header)>,
 }
 
 /// # Errors
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
 fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
     let mut bench = Bench::new(bytes)?;
     let mut stages = Stages::measure(&mut bench)?;
-    let mut header = f64::INFINITY;
+    let mut headers = Headers::new(encodings)?;
     let cases = || {
         let suites = Suite::ALL.into_iter();
         suites.flat_map(|suite| encodings.iter().map(move |encode| (suite, *encode)))
@@ -113,12 +113,12 @@ fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
     let mut least: Vec<([[f64; 2]; 3], f64)> = cases().map(|_| ([[f64::MAX; 2]; 3], 0.0)).collect();
     for _ in 0..rounds {
         stages.least(&Stages::measure(&mut bench)?);
+        headers.measure()?;
         for ((suite, encode), (least, stored)) in cases().zip(&mut least) {
             for (at, workers) in [Workers::ONE, Workers::all()].into_iter().enumerate() {
                 let (sealed, seal) = bench.seal(suite, encode.encoding(), workers)?;
                 let verify = bench.verify(sealed, workers)?;
                 let open = bench.open(sealed, workers)?;
-                header = header.min(bench.header(sealed)?.1.as_secs_f64());
                 *stored = body(sealed);
                 for (least, time) in least.iter_mut().zip([seal, verify, open]) {
                     if let Some(least) = least.get_mut(at) {
@@ -131,6 +131,9 @@ fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
     let mut passes = Vec::new();
     for (at, name) in ["seal", "verify", "open"].into_iter().enumerate() {
         for ((suite, encode), (least, stored)) in cases().zip(&least) {
+            let Some(header) = headers.of(encode) else {
+                continue;
+            };
             let [one, all] = least.get(at).copied().unwrap_or_default();
             passes.push(Pass {
                 name,
@@ -138,16 +141,16 @@ fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
                 encoding: encode.name,
                 one,
                 all,
-                stages: parts(name, &stages, suite, encode, bench.bytes(), *stored),
+                stages: parts(name, &stages, header, suite, encode, bench.bytes(), *stored),
             });
         }
     }
     Ok(Measured {
         bytes: bench.bytes(),
         memcpy: stages.memcpy * bench.bytes(),
-        header,
         passes,
         stages,
+        headers: headers.least,
     })
 }
 
@@ -160,6 +163,7 @@ fn body(sealed: Sealed) -> f64 {
 fn parts(
     pass: &str,
     stages: &Stages,
+    header: Header,
     suite: Suite,
     encode: Encode,
     plain: f64,
@@ -175,6 +179,7 @@ fn parts(
     let check = ("leaf", stages.check * stored);
     let mut parts = match pass {
         "seal" => vec![
+            ("header", header.seal),
             ("gather", stages.gather * plain),
             ("encode", code * plain),
             ("receipt", receipt * plain),
@@ -182,8 +187,9 @@ fn parts(
             leaf,
             ("write", stages.write * stored),
         ],
-        "verify" => vec![check],
+        "verify" => vec![("header", header.verify), check],
         _ => vec![
+            ("header", header.verify + header.unlock + header.skeleton),
             check,
             ("cipher", open * stored),
             ("decode", decode * plain),
@@ -199,10 +205,9 @@ impl Measured {
         let rate = |seconds: f64| format!("{:.2}", self.bytes / seconds / 1e9);
         report.line("");
         report.line(format_args!(
-            "{:.0} bytes: memcpy {} GB/s; header verified in {:.0} µs",
+            "{:.0} bytes: memcpy {} GB/s",
             self.bytes,
             rate(self.memcpy),
-            self.header * 1e6,
         ));
         report.line("");
         let stage = |name: String, per_byte: f64| {
@@ -237,6 +242,30 @@ impl Measured {
             }
         }
         let head = [("stage, one core", '<'), ("GB/s", '>'), ("× memcpy", '>')];
+        table::lines(&head, &rows)
+            .into_iter()
+            .for_each(|line| report.line(line));
+        report.line("");
+        let head = [
+            ("header, µs", '<'),
+            ("seal", '>'),
+            ("verify", '>'),
+            ("unlock", '>'),
+            ("state", '>'),
+        ];
+        let micros = |seconds: f64| format!("{:.0}", seconds * 1e6);
+        let row = |(encode, header): &(Encode, Header)| {
+            let Header {
+                seal,
+                verify,
+                unlock,
+                skeleton,
+            } = *header;
+            let mut row = vec![encode.name.to_owned()];
+            row.extend([seal, verify, unlock, skeleton].map(micros));
+            row
+        };
+        let rows: Vec<_> = self.headers.iter().map(row).collect();
         table::lines(&head, &rows)
             .into_iter()
             .for_each(|line| report.line(line));
@@ -287,10 +316,19 @@ impl Measured {
                 "memcpy": self.memcpy / pass.one,
             })
         };
+        let header = |(encode, header): &(Encode, Header)| {
+            json!({
+                "encoding": encode.name,
+                "seal_seconds": header.seal,
+                "verify_seconds": header.verify,
+                "unlock_seconds": header.unlock,
+                "state_seconds": header.skeleton,
+            })
+        };
         json!({
             "bytes": self.bytes,
             "memcpy_seconds": self.memcpy,
-            "header_seconds": self.header,
+            "headers": self.headers.iter().map(header).collect::<Vec<_>>(),
             "passes": self.passes.iter().map(pass).collect::<Vec<_>>(),
         })
     }

@@ -23,8 +23,8 @@ pub(super) struct Bench {
     pub(super) capsule: Vec<u8>,
     pub(super) restored: Vec<u8>,
     pub(super) profile: ModelProfile,
-    signer: SigningKey,
-    wrap: WrappingKey,
+    pub(super) signer: SigningKey,
+    pub(super) wrap: WrappingKey,
     trust: Trust,
 }
 
@@ -132,7 +132,7 @@ impl Bench {
         timed(|| Untrusted::read_at(source, &Limits::default())?.verify(&policy))
     }
 
-    fn sealed(&self, sealed: Sealed) -> &[u8] {
+    pub(super) fn sealed(&self, sealed: Sealed) -> &[u8] {
         let len = usize::try_from(sealed.file_len).unwrap_or(usize::MAX);
         self.capsule.get(..len).unwrap_or_default()
     }

@@ -118,8 +118,8 @@ fn lines(series: &[(String, Vec<(f64, f64)>)]) -> String {
 
 /// What each stage costs a plain byte, and what the whole pass took.
 fn stages(measured: &Measured) -> String {
-    const NAMES: [&str; 8] = [
-        "gather", "leaf", "cipher", "encode", "decode", "receipt", "write", "scatter",
+    const NAMES: [&str; 9] = [
+        "header", "gather", "leaf", "cipher", "encode", "decode", "receipt", "write", "scatter",
     ];
     let nanoseconds = |seconds: f64| seconds / measured.bytes * 1e9;
     let passes = measured.passes.iter().filter(|pass| {

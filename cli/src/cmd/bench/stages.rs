@@ -90,8 +90,16 @@ pub(super) struct Stages {
     pub(super) codings: Vec<(Encode, Coding)>,
 }
 
-/// A chunk of the formats' usual length.
-const CHUNK: usize = 256 << 10;
+/// The usual length of a chunk.
+const CHUNK: u64 = 256 << 10;
+
+/// A chunk as long as the state's are: a bank that is shorter is one chunk.
+fn chunk(bench: &Bench) -> Vec<u8> {
+    let bank = bench.state.banks.first().map(|placed| &placed.bank);
+    let len = bank.and_then(|bank| bank.shape.plain_len(bank.dtype));
+    let len = len.map_or(CHUNK, |len| len.min(CHUNK));
+    vec![0x5A; usize::try_from(len).unwrap_or(1)]
+}
 
 impl Stages {
     /// Each stage once over the whole state; what works in cache, on a few frames.
@@ -99,8 +107,8 @@ impl Stages {
     /// # Errors
     /// None that a made state should give.
     pub(super) fn measure(bench: &mut Bench) -> Result<Self> {
-        let mut chunk = vec![0x5A; CHUNK];
-        let per_chunk = 1.0 / number(CHUNK);
+        let mut chunk = chunk(bench);
+        let per_chunk = 1.0 / number(chunk.len());
         let ciphers = Suite::ALL.into_iter().map(|suite| {
             let cipher = suites::cipher(suite, &mut chunk, 50)?;
             let per_byte = suites::Cipher {
@@ -178,12 +186,15 @@ fn frames(bench: &mut Bench) -> Result<(f64, f64)> {
 
 /// Hashing and writing as many bytes in chunks.
 fn chunks(bench: &mut Bench, chunk: &[u8]) -> Result<(f64, f64)> {
-    let step = u64::try_from(CHUNK).unwrap_or(u64::MAX);
+    let step = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
     let len = ReadAt::len(&bench.plain);
     let places = || (0..len.div_ceil(step)).map(|index| index * step);
     let failed = |error: std::io::Error| Error::io(&error, "memory");
     // there is room for a chunk more than the state
-    let capsule = bench.capsule.chunks_exact(CHUNK).take(places().count());
+    let capsule = bench
+        .capsule
+        .chunks_exact(chunk.len())
+        .take(places().count());
     let ((), check) = timed(|| {
         for chunk in capsule {
             black_box(ChunkSteps::leaf(chunk));
@@ -193,7 +204,7 @@ fn chunks(bench: &mut Bench, chunk: &[u8]) -> Result<(f64, f64)> {
     let out = Buffer::new(&mut bench.capsule);
     let ((), write) =
         timed(|| places().try_for_each(|at| out.write_all_at(at, chunk).map_err(failed)))?;
-    let bytes = number(CHUNK) * number(places().count());
+    let bytes = number(chunk.len()) * number(places().count());
     Ok((check.as_secs_f64() / bytes, write.as_secs_f64() / bytes))
 }
 
