@@ -10,6 +10,7 @@
 
 use std::{
     num::NonZeroUsize,
+    panic::resume_unwind,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -68,11 +69,16 @@ impl Workers {
             }
         };
         thread::scope(|scope| {
-            for _ in 1..self.count() {
-                // where the system gives no thread, there is one fewer
-                let _alive = thread::Builder::new().spawn_scoped(scope, worker);
-            }
+            // where the system gives no thread, there is one fewer
+            let spawn = |_| thread::Builder::new().spawn_scoped(scope, worker).ok();
+            let others: Vec<_> = (1..self.count()).filter_map(spawn).collect();
             worker();
+            // a scope waits for a thread's work alone, and not until the thread has freed what was its own
+            for other in others {
+                if let Err(panic) = other.join() {
+                    resume_unwind(panic);
+                }
+            }
         });
         let line = order.line.into_inner();
         let failed = line.unwrap_or_else(PoisonError::into_inner).failed;
