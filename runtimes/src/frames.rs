@@ -40,7 +40,7 @@ pub(crate) fn each_frame<S: ReadAt, B>(
     let mut scratch = Buffers::default();
     workers.run(
         || (None, Vec::new(), buffers()),
-        |_| loop {
+        |(reader, ..): &mut (Reader<'_, S>, _, _)| loop {
             if let Some((bank, range)) = &mut chunks
                 && let Some(chunk) = range.next()
             {
@@ -49,7 +49,7 @@ pub(crate) fn each_frame<S: ReadAt, B>(
             let Some((at, part)) = parts.next() else {
                 return Ok(None);
             };
-            let bank = Bank::new(at, part, &mut scratch)?;
+            let bank = Bank::new(at, part, reader, &mut scratch)?;
             let count = bank.data_len().div_ceil(bank.chunk_len);
             chunks = Some((Arc::new(bank), 0..count));
         },
@@ -96,13 +96,37 @@ struct Cut {
 /// A reader, and which bank it reads.
 type Reader<'a, S> = Option<(usize, StreamReader<'a, S>)>;
 
+/// The reader of a bank, in the memory of the one before.
+fn go_to<'r, 'a, S: ReadAt>(
+    reader: &'r mut Reader<'a, S>,
+    bank: usize,
+    capsule: &'a Opened<S>,
+    stream: usize,
+) -> Result<&'r mut StreamReader<'a, S>> {
+    let ready = match reader.take() {
+        Some((at, reader)) if at == bank => reader,
+        Some((_, mut other)) if std::ptr::eq(other.capsule(), capsule) => {
+            other.go_to(stream)?;
+            other
+        }
+        _ => capsule.stream(stream)?,
+    };
+    Ok(&mut reader.insert((bank, ready)).1)
+}
+
 impl<'a, S: ReadAt> Bank<'a, S> {
-    fn new(at: usize, part: &Part<'a, S>, scratch: &mut Buffers) -> Result<Self> {
+    /// `reader` is left at the bank: of a short one it holds the only chunk then.
+    fn new(
+        at: usize,
+        part: &Part<'a, S>,
+        reader: &mut Reader<'a, S>,
+        scratch: &mut Buffers,
+    ) -> Result<Self> {
         let tables = &part.capsule.manifest().context.rotations;
         let listed = listed_rows(part.capsule, part.bank)?;
         let codec = BankCodec::new(part.bank, tables, listed);
-        let mut reader = part.capsule.stream(part.stream)?;
-        let index = codec.index(scratch, &mut reader)?;
+        let reader = go_to(reader, at, part.capsule, part.stream)?;
+        let index = codec.index(scratch, reader)?;
         let chunk_len = reader.chunk_len().max(1);
         let whole = match &index {
             None => codec.place(None, 0).ok().map(|first| first.end),
@@ -135,15 +159,7 @@ impl<'a, S: ReadAt> Bank<'a, S> {
 
     /// The plain text of a chunk.
     fn open<'r>(&self, reader: &'r mut Reader<'a, S>, chunk: u64) -> Result<&'r [u8]> {
-        let ready = match reader.take() {
-            Some((at, reader)) if at == self.at => reader,
-            Some((_, mut other)) if std::ptr::eq(other.capsule(), self.capsule) => {
-                other.go_to(self.stream)?;
-                other
-            }
-            _ => self.capsule.stream(self.stream)?,
-        };
-        reader.insert((self.at, ready)).1.chunk(chunk)
+        go_to(reader, self.at, self.capsule, self.stream)?.chunk(chunk)
     }
 
     /// The frames that end in a chunk. `start` gets what chunks before have of the first.
