@@ -350,6 +350,14 @@ mod tests {
     }
 
     #[test]
+    fn items_are_counted_over_all_containers() {
+        // one array of arrays: 1 + 512 + 512 · (items of each)
+        let nested = |inner: u64| encode(&array((0..512).map(|_| array((0..inner).map(uint)))));
+        assert_eq!(code(&nested(510)), None);
+        assert_eq!(code(&nested(511)), Some(204));
+    }
+
+    #[test]
     fn refuses_everything_else() {
         let mut deep = vec![0x81; 8];
         deep.push(0x81);

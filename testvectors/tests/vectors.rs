@@ -12,12 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kvcap::Untrusted;
+use kvcap::{PrefixValue, SectionKind, Stream, Untrusted, Workers};
 use kvcap_testvectors::{
     cases,
     context::Context,
     example,
     generate::{FOLDER, files, load, manifest, sha256},
+    parts::regions,
     reader::{Entry, run},
     rows::rows,
 };
@@ -132,6 +133,62 @@ fn headers_say_what_files_are() {
             "{name}"
         );
     }
+}
+
+/// What a reader is told beside the bytes, of every file that is accepted and stands by itself.
+#[test]
+fn openings_say_what_was_checked_and_read() {
+    let manifest = manifest();
+    let default: Context = serde_json::from_value(manifest["default_context"].clone()).unwrap();
+    let vectors = manifest["vectors"].as_array().unwrap();
+    let mut prompts = 0;
+    for vector in vectors.iter().filter(|vector| vector["code"] == 0) {
+        let name = &vector["name"];
+        let file = load(Path::new(vector["file"].as_str().unwrap()));
+        let context = Context::merged(&default, &vector["context"]);
+        let trust = context.trust().unwrap();
+        let untrusted = Untrusted::read_at(file.as_slice(), &context.limits()).unwrap();
+        let verified = context.with_policy(&trust, context.now, |policy| untrusted.verify(policy));
+        let verified = verified.unwrap();
+        let after_header = (file.len() - regions(&file).0) as u64;
+        let report = verified.check_body_at(&file, Workers::new(2), &mut |_| {});
+        assert_eq!(report.unwrap().bytes, after_header, "{name}");
+        let (Some(key), None) = (context.key(), &verified.manifest().context.parent) else {
+            continue;
+        };
+        let opened = verified.open(&file, &key).unwrap().danger_unrecorded();
+        let told = &opened.manifest().context;
+        for (index, stream) in told.streams.iter().enumerate() {
+            let before = opened.bytes_read();
+            let bytes = opened.stream_bytes(index).unwrap();
+            assert!(opened.bytes_read() >= before + bytes.len() as u64, "{name}");
+            if let Some(expected) = vector["streams"].get(index) {
+                assert_eq!(expected["sha256"], sha256(&bytes), "{name}");
+            }
+            // of several of a kind the first
+            if let Stream::Section(section) = stream
+                && told.section(&section.kind).map(|(first, _)| first) == Some(index)
+            {
+                assert_eq!(
+                    opened.section(&section.kind).unwrap(),
+                    Some(bytes),
+                    "{name}"
+                );
+            }
+        }
+        assert!(opened.bytes_read() <= 2 * after_header, "{name}");
+        let missing = SectionKind::Other("nobody/nothing".to_owned());
+        assert_eq!(opened.section(&missing).unwrap(), None, "{name}");
+        if let Some(tokens) = opened.tokens().unwrap() {
+            prompts += 1;
+            opened.check_prompt(&tokens).unwrap();
+            let prompt = PrefixValue::of(&tokens);
+            assert_eq!(opened.prompt().unwrap(), Some(prompt), "{name}");
+        }
+        let other = opened.check_prompt(&[u32::MAX]).unwrap_err();
+        assert_eq!(other.code().number(), 605, "{name}");
+    }
+    assert!(prompts > 0);
 }
 
 /// Generating again gives what is checked in, and nothing else lies there.
