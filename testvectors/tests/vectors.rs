@@ -158,6 +158,7 @@ fn openings_say_what_was_checked_and_read() {
         };
         let opened = verified.open(&file, &key).unwrap().danger_unrecorded();
         let told = &opened.manifest().context;
+        let mut reader = opened.stream(0).unwrap();
         for (index, stream) in told.streams.iter().enumerate() {
             let before = opened.bytes_read();
             let bytes = opened.stream_bytes(index).unwrap();
@@ -165,6 +166,17 @@ fn openings_say_what_was_checked_and_read() {
             if let Some(expected) = vector["streams"].get(index) {
                 assert_eq!(expected["sha256"], sha256(&bytes), "{name}");
             }
+            reader.go_to(index).unwrap();
+            assert_eq!(reader.len(), bytes.len() as u64, "{name}");
+            assert_eq!(reader.is_empty(), bytes.is_empty(), "{name}");
+            let chunks = reader.len().div_ceil(reader.chunk_len());
+            let mut by_chunk = Vec::new();
+            for at in 0..chunks {
+                by_chunk.extend_from_slice(reader.chunk(at).unwrap());
+            }
+            assert!(by_chunk == bytes, "{name}");
+            let beyond = reader.chunk(chunks).unwrap_err();
+            assert_eq!(beyond.code().number(), 810, "{name}");
             // of several of a kind the first
             if let Stream::Section(section) = stream
                 && told.section(&section.kind).map(|(first, _)| first) == Some(index)
@@ -176,7 +188,9 @@ fn openings_say_what_was_checked_and_read() {
                 );
             }
         }
-        assert!(opened.bytes_read() <= 2 * after_header, "{name}");
+        let beyond = reader.go_to(told.streams.len()).unwrap_err();
+        assert_eq!(beyond.code().number(), 810, "{name}");
+        assert!(opened.bytes_read() <= 4 * after_header, "{name}");
         let missing = SectionKind::Other("nobody/nothing".to_owned());
         assert_eq!(opened.section(&missing).unwrap(), None, "{name}");
         if let Some(tokens) = opened.tokens().unwrap() {
