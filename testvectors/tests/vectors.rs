@@ -177,8 +177,9 @@ fn openings_say_what_was_checked_and_read() {
             assert!(by_chunk == bytes, "{name}");
             let beyond = reader.chunk(chunks).unwrap_err();
             assert_eq!(beyond.code().number(), 810, "{name}");
-            // of several of a kind the first
-            if let Stream::Section(section) = stream
+            // of several of a kind the first; not of thousands
+            if index < 64
+                && let Stream::Section(section) = stream
                 && told.section(&section.kind).map(|(first, _)| first) == Some(index)
             {
                 assert_eq!(
