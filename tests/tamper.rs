@@ -9,10 +9,13 @@
 use std::{
     io::{self, Read},
     ops::Range,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
 
-use kvcap::{Expected, Limits, Policy, Role, Stream, Trust, Untrusted, Workers, WrappingKey};
+use kvcap::{
+    Expected, Limits, Policy, ReadAt, Role, Stream, Trust, Untrusted, Workers, WrappingKey,
+};
 use kvcap_codecs::Dtype;
 use kvcap_testvectors::{
     fixture::{self, Capsule},
@@ -134,6 +137,48 @@ fn a_read_that_fails_is_not_an_end() {
 }
 
 /// What a changed bit may be called, by the region that it lies in.
+/// A file that can no longer be read, or has become shorter, once it is open.
+struct Fading {
+    file: Vec<u8>,
+    broken: AtomicBool,
+    len: AtomicU64,
+}
+
+impl ReadAt for Fading {
+    fn len(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        match self.broken.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::ConnectionReset.into()),
+            false => self.file.as_slice().read_exact_at(offset, buf),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_fades_away_is_not_taken_for_another() {
+    let (file, trust) = (capsule().file, trust());
+    let len = u64::try_from(file.len()).unwrap();
+    let source = Fading {
+        file,
+        broken: AtomicBool::new(false),
+        len: AtomicU64::new(len),
+    };
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let verified = Untrusted::read_at(&source, &Limits::default())
+        .and_then(|capsule| capsule.verify(&policy(&trust)));
+    let opened = verified.unwrap().open(&source, &key).unwrap();
+    let code = |stream| opened.stream_bytes(stream).unwrap_err().code().number();
+    // so that the tables are read
+    assert_eq!(opened.stream_bytes(0).unwrap().len(), 40);
+    source.broken.store(true, Ordering::Relaxed);
+    assert_eq!((code(0), code(1)), (940, 940));
+    source.len.store(len - 1, Ordering::Relaxed);
+    assert_eq!((code(0), code(1)), (940, 807));
+}
+
 fn codes(file: &[u8], bit: usize) -> &'static [u16] {
     let byte = bit / 8;
     let (envelope, tables, _) = lengths(file);

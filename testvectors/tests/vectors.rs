@@ -206,6 +206,34 @@ fn openings_say_what_was_checked_and_read() {
     assert!(prompts > 0);
 }
 
+/// Rows that no stream uses are zero to the last, whether the body is checked first or not.
+#[test]
+fn unused_rows_are_zero_to_the_end() {
+    let manifest = manifest();
+    let default: Context = serde_json::from_value(manifest["default_context"].clone()).unwrap();
+    let vectors = manifest["vectors"].as_array().unwrap();
+    let vector = vectors
+        .iter()
+        .find(|vector| vector["name"] == "tables_at_limit");
+    let context = Context::merged(&default, &vector.unwrap()["context"]);
+    let (trust, key) = (context.trust().unwrap(), context.key().unwrap());
+    let mut file = load(Path::new("tables_at_limit.kvcap.gz"));
+    let (tables_at, body_at) = regions(&file);
+    for at in [tables_at + 9000, body_at - 5000, body_at - 1] {
+        file[at] = 1;
+        let untrusted = Untrusted::read_at(&file, &context.limits()).unwrap();
+        let verified = context.with_policy(&trust, context.now, |policy| untrusted.verify(policy));
+        let verified = verified.unwrap();
+        let checked = verified.check_body_at(&file, Workers::ONE, &mut |_| {});
+        assert_eq!(checked.unwrap_err().code().number(), 107, "check, {at}");
+        let Err(refused) = verified.open(&file, &key) else {
+            panic!("byte {at} is not looked at");
+        };
+        assert_eq!(refused.code().number(), 107, "open, {at}");
+        file[at] = 0;
+    }
+}
+
 /// Generating again gives what is checked in, and nothing else lies there.
 #[test]
 fn the_folder_is_fresh() {
