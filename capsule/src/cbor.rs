@@ -300,8 +300,14 @@ pub(crate) fn raw_ranges<const N: usize>(
 mod tests {
     use super::*;
 
+    /// What the scan alone says, which decoding says too.
     fn code(bytes: &[u8]) -> Option<u16> {
-        decode(bytes).err().map(|error| error.code().number())
+        let number = |error: Error| error.code().number();
+        let mut scanner = Scanner::new(bytes);
+        let scanned = scanner.item(0).and_then(|_| scanner.end());
+        let scanned = scanned.err().map(number);
+        assert_eq!(decode(bytes).err().map(number), scanned, "{bytes:02x?}");
+        scanned
     }
 
     #[test]
