@@ -182,7 +182,7 @@ fn rope(rope: &Rope) -> Value {
     ])
 }
 
-fn scaling(scaling: &Scaling) -> Value {
+pub(super) fn scaling(scaling: &Scaling) -> Value {
     let list = |values: &[F64Bits]| array(values.iter().map(f64_bits));
     match scaling {
         Scaling::None => array([uint(0)]),

@@ -257,3 +257,59 @@ pub(super) fn parent(field: Field<'_>) -> Result<Parent> {
     fields.end()?;
     Ok(Parent { digest, positions })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{error::Code, manifest::encode};
+
+    /// What a model's policy is compared with is what the sealer wrote, flags too.
+    #[test]
+    fn every_scaling_comes_back() {
+        let f = |value: f64| F64Bits(value.to_bits());
+        let flagged = [true, false].into_iter().flat_map(|flag| {
+            [
+                Scaling::Yarn {
+                    factor: f(1.0),
+                    original: 2,
+                    beta_fast: f(3.0),
+                    beta_slow: f(4.0),
+                    mscale: f(5.0),
+                    mscale_all_dim: f(6.0),
+                    attention_factor: f(7.0),
+                    truncate: flag,
+                },
+                Scaling::LongRope {
+                    short: vec![f(1.0), f(2.0)],
+                    long: vec![f(3.0)],
+                    original: 4,
+                    attention_factor: f(5.0),
+                    long_used: flag,
+                },
+                Scaling::Multi {
+                    sections: vec![1, 2, 3],
+                    interleaved: flag,
+                },
+            ]
+        });
+        let others = [
+            Scaling::None,
+            Scaling::Linear { factor: f(1.0) },
+            Scaling::Llama3 {
+                factor: f(1.0),
+                low_freq_factor: f(2.0),
+                high_freq_factor: f(3.0),
+                original: 4,
+            },
+            Scaling::Factors {
+                factors: vec![f(1.0), f(2.0)],
+            },
+            Scaling::Proportional { factor: f(1.0) },
+        ];
+        for wanted in flagged.chain(others) {
+            let value = encode::scaling(&wanted);
+            let found = scaling(Field::new(&value, "scaling", Code::ManifestField));
+            assert_eq!(found.unwrap(), wanted);
+        }
+    }
+}
