@@ -1,10 +1,15 @@
 //! The Ed25519 sets of Wycheproof and CCTV under rule E-11 (`testvectors/ed25519`).
 
+use std::{fs::File, io::read_to_string};
+
+use flate2::read::GzDecoder;
+
 use super::PublicKey;
 
 fn file(name: &str) -> Vec<Vec<String>> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testvectors/ed25519");
-    let text = std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+    let file = File::open(format!("{folder}/{name}.tsv.gz")).unwrap();
+    let text = read_to_string(GzDecoder::new(file)).unwrap();
     let fields = |line: &str| line.split('\t').map(str::to_owned).collect();
     text.lines().skip(1).map(fields).collect()
 }
@@ -27,7 +32,7 @@ fn code(key: &str, message: &str, signature: &str) -> u16 {
 
 #[test]
 fn wycheproof() {
-    let rows = file("wycheproof.tsv");
+    let rows = file("wycheproof");
     assert_eq!(rows.len(), 151);
     for row in rows {
         let [id, result, flags, stated, key, message, signature] = &row[..] else {
@@ -43,7 +48,7 @@ fn wycheproof() {
 /// equation that holds only with the cofactor. A component of small order alone is no fault.
 #[test]
 fn cctv() {
-    let rows = file("cctv.tsv");
+    let rows = file("cctv");
     assert_eq!(rows.len(), 914);
     let mut accepted = 0;
     for row in rows {
