@@ -4,22 +4,19 @@
 //! frame 0 ‖ frame 1 ‖ … ‖ zeros ‖ n × u32 LE frame lengths
 //! ```
 //!
-//! The whole has a length of Padmé's ladder, so that only that step is public; the index is the
-//! last `4 · n` bytes, and `n` follows from the bank's shape.
+//! The whole has a length that [`padded`] gives, so that only that step is public; the index is
+//! the last `4 · n` bytes, and `n` follows from the bank's shape.
 
 use std::ops::Range;
 
 use crate::{BankShape, Codec, CodecError, Dtype, ErrorKind};
 
-/// The smallest length of Padmé's ladder that is at least `len`: at most 12 % more, and only
-/// O(log log len) bits of the length remain visible.
+/// The smallest length at least `len` that a stream can have (codecs-v1 §8.2): less than 0.8 %
+/// more. Padmé's ladder with three more of the leading bits kept; `None` beyond 64 bits.
 #[must_use]
-pub fn padme(len: u64) -> Option<u64> {
-    if len < 2 {
-        return Some(len);
-    }
-    let exponent = len.ilog2();
-    let kept = exponent.checked_ilog2().map_or(0, |log| log + 1);
+pub fn padded(len: u64) -> Option<u64> {
+    let exponent = len.max(2).ilog2();
+    let kept = exponent.ilog2() + 4;
     let mask = (1_u64 << exponent.saturating_sub(kept)) - 1;
     Some(len.checked_add(mask)? & !mask)
 }
@@ -37,7 +34,7 @@ pub fn stream_len(frame_lens: impl IntoIterator<Item = u64>) -> Option<u64> {
     for frame in frame_lens {
         len = len.checked_add(frame)?.checked_add(4)?;
     }
-    padme(len)
+    padded(len)
 }
 
 /// Bytes that a stream of this bank can never exceed.
@@ -52,7 +49,7 @@ pub fn max_stream_len(codec: Codec, shape: &BankShape, dtype: Dtype) -> Option<u
     let data = last
         .checked_mul(whole)?
         .checked_add(codec.max_encoded_frame_len(shape, dtype, last)?)?;
-    padme(data.checked_add(index_len(frames)?)?)
+    padded(data.checked_add(index_len(frames)?)?)
 }
 
 /// Appends the index entry of a frame of `encoded_len` bytes.
@@ -113,7 +110,7 @@ impl Index {
             ends.push(end);
         }
         let used = end.checked_add(expected).ok_or(overflow)?;
-        if padme(used) != Some(stream_len) {
+        if padded(used) != Some(stream_len) {
             return Err(length(
                 "the stream's length is not the padded sum of its frames",
             ));

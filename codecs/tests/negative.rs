@@ -308,34 +308,52 @@ fn an_index_that_lies() {
     assert_eq!(index.frame(3), None);
     assert_eq!(index.padding(), 6500..stream - 12);
     assert_eq!(parse(&[3000, 3000], stream), Err(903));
-    assert_eq!(parse(&[3000, 3000, 500], stream + 1), Err(903));
+    assert_eq!(stream, 6528);
+    // Without padding; of an odd length; a step more; as Padmé alone would pad it.
+    for other in [6512, stream + 1, stream + 32, 6656] {
+        assert_eq!(parse(&[3000, 3000, 500], other), Err(903), "{other}");
+    }
     assert_eq!(parse(&[3000, 3000, 0], stream), Err(904));
     assert_eq!(parse(&[3000, 256 * 128 + 2, 500], stream), Err(904));
     assert_eq!(parse(&[3000, 3000, u32::MAX], stream), Err(904));
 }
 
 #[test]
-fn padme_is_a_ladder() {
+fn padding_is_a_ladder() {
     let steps = [
         (0, 0),
         (1, 1),
-        (2, 2),
-        (3, 3),
-        (9, 10),
-        (1000, 1024),
-        (1_000_000, 1_015_808),
+        (128, 128),
+        (129, 130),
+        (257, 258),
+        (1000, 1000),
+        (1001, 1004),
+        (32_769, 33_024),
+        (65_537, 65_792),
+        (100_000, 100_096),
+        (1_000_000, 1_001_472),
+        (8_580_000, 8_585_216),
     ];
     for (len, padded) in steps {
-        assert_eq!(packed::padme(len), Some(padded), "{len}");
+        assert_eq!(packed::padded(len), Some(padded), "{len}");
     }
     let mut before = 0;
-    for len in 2..100_000 {
-        let padded = packed::padme(len).unwrap();
-        assert!(padded >= len && padded >= before && padded * 100 <= len * 112);
-        assert_eq!(packed::padme(padded), Some(padded));
+    for len in 0..1 << 18 {
+        let padded = packed::padded(len).unwrap();
+        // Under 2⁻⁷ more, and under 2⁻⁸ from 64 KiB on.
+        let least = if len < 1 << 16 { 128 } else { 256 };
+        assert!(padded >= len && padded >= before, "{len}");
+        assert!((padded - len) * least <= len, "{len}");
+        assert_eq!(packed::padded(padded), Some(padded));
         before = padded;
     }
-    assert_eq!(packed::padme(u64::MAX), None);
+    // Just above a power of two most is added.
+    for exponent in 7..63_u32 {
+        let len = (1_u64 << exponent) + 1;
+        let added = packed::padded(len).unwrap() - len;
+        assert_eq!(added, (1 << (exponent - exponent.ilog2() - 4)) - 1);
+    }
+    assert_eq!(packed::padded(u64::MAX), None);
 }
 
 #[test]

@@ -372,7 +372,7 @@ impl Packing {
     /// Zeros between the frames and the index.
     pub(crate) fn padding(&self) -> usize {
         let used = u64::try_from(self.used.saturating_add(self.index.len())).unwrap_or(u64::MAX);
-        let padding = packed::padme(used).unwrap_or(used) - used;
+        let padding = packed::padded(used).unwrap_or(used) - used;
         usize::try_from(padding).unwrap_or(usize::MAX)
     }
 

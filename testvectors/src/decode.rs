@@ -205,7 +205,7 @@ impl<'a> Coding<'a> {
 #[must_use]
 pub fn pack(mut frames: Vec<u8>, index: &[u8]) -> Vec<u8> {
     let used = (frames.len() + index.len()) as u64;
-    let len = packed::padme(used).unwrap() as usize;
+    let len = packed::padded(used).unwrap() as usize;
     frames.resize(len - index.len(), 0);
     frames.extend_from_slice(index);
     frames

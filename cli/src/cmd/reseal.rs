@@ -50,7 +50,7 @@ pub(super) struct ResealArgs {
     /// How banks are encoded. What was sealed with loss is kept as it opens: exact adds none
     #[arg(long, value_enum, default_value = "exact")]
     encoding: Encode,
-    /// Compress exact banks without loss. Their lengths then tell how repetitive the state is
+    /// Compress exact banks without loss. Their lengths then depend on the prompt, and can tell known ones apart
     #[arg(long)]
     compress: bool,
     #[command(flatten)]

@@ -95,7 +95,7 @@ pub(crate) struct Args {
     /// Keep a bank exact that holds infinities or NaN, instead of refusing to encode it with loss
     #[arg(long)]
     keep_non_finite: bool,
-    /// Compress exact banks without loss. Their lengths then tell how repetitive the state is
+    /// Compress exact banks without loss. Their lengths then depend on the prompt, and can tell known ones apart
     #[arg(long)]
     compress: bool,
     /// Algorithms
@@ -389,7 +389,7 @@ impl Args {
         if self.compress {
             report.row(
                 "note",
-                "compressed: the file's length tells how repetitive the state is",
+                "compressed: lengths depend on the prompt, and can tell known ones apart",
             );
         }
         if self.danger_no_prefix {

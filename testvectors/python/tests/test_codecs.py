@@ -69,14 +69,21 @@ class Exact(unittest.TestCase):
         self.assertEqual(code_of(codecs.decode, b, with_index(256 * 2 * 128 + 2, first[1])), 904)
         self.assertEqual(code_of(codecs.decode, b, with_index(first[0] // 2, first[1])), 903)
         self.assertEqual(code_of(codecs.decode, b, encoded[:7]), 903)
+        used = sum(first) + 8
+        padme = -(-used // 2048) * 2048
+        for length in (used, len(encoded) + 256, padme):
+            self.assertNotEqual(length, len(encoded))
+            changed = encoded[: sum(first)] + bytes(length - used) + encoded[-8:]
+            self.assertEqual(code_of(codecs.decode, b, changed), 903)
         gap = sum(first)
         if gap < len(encoded) - 8:
             changed = encoded[:gap] + b"\1" + encoded[gap + 1 :]
             self.assertEqual(code_of(codecs.decode, b, changed), 902)
 
-    def test_padme(self):
+    def test_padded(self):
+        lengths = (0, 1, 2, 128, 129, 257, 32769, 65537, 1000000)
         self.assertEqual(
-            [codecs.padme(n) for n in (0, 1, 2, 3, 9, 100, 1000, 65537)], [0, 1, 2, 3, 10, 104, 1024, 67584]
+            [codecs.padded(n) for n in lengths], [0, 1, 2, 128, 130, 258, 33024, 65792, 1001472]
         )
 
 

@@ -49,6 +49,13 @@ class Codecs(unittest.TestCase):
         table = [0, b"", np.array([1, 0.5], "<f8").tobytes()]
         self.check("q4k", bank, [1, 2, 3, 4, 2, 0, -1, 0.5], (range(3, 5), table))
 
+    def test_padding(self):
+        text = (ROOT / "spec" / "codecs-v1.md").read_text()
+        table = re.search(r"<!-- example: padding -->\s*(\|.*?)\n\n", text, re.S)[1]
+        lengths, _, stated = ([int(n) for n in re.findall(r" (\d+) ", row)] for row in table.splitlines())
+        self.assertEqual(len(lengths), 6)
+        self.assertEqual([codecs.padded(n) for n in lengths], stated)
+
 
 class Example(unittest.TestCase):
     def test_the_bytes_of_the_example_are_a_capsule(self):

@@ -161,6 +161,11 @@ cases! {
         let at = bytes.len() - 4;
         bytes[at..].copy_from_slice(&2048_u32.to_le_bytes());
     });
+    /// the stream is padded by Padmé itself, with three bits less kept: 4352 bytes for 4128
+    padding_coarse: R 903 Decode ["codecs §8.2"] = stream(|bytes| {
+        let at = bytes.len() - 4;
+        bytes.splice(at..at, [0; 224]);
+    });
     /// a scale that is NaN
     quant_scale_nan: R 905 Decode ["codecs §6"] = affine(|bytes| bytes[ELEMENTS..ELEMENTS + 2].copy_from_slice(&[0x00, 0x7E]));
     /// a bias that is infinite

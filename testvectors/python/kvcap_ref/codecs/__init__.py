@@ -62,12 +62,13 @@ def frame_len(bank, frame):
     return frame.plain_len if kind == EXACT else planes.worst(frame.plain_len)
 
 
-def padme(length):
+def padded(length):
     """§8.2."""
     if length < 2:
         return length
     e = length.bit_length() - 1
-    mask = (1 << max(e - e.bit_length(), 0)) - 1
+    k = e.bit_length() + 3
+    mask = (1 << max(e - k, 0)) - 1
     return (length + mask) & ~mask
 
 
@@ -78,7 +79,7 @@ def check(bank, encoded_len, where):
     require(applies(bank), 903, f"{where}: codec {bank.codec} on dtype {bank.dtype}, role {bank.role}")
     total = sum_of_frames(bank, lambda frame: frame_len(bank, frame))
     if is_packed(bank.codec):
-        require(encoded_len <= padme(total + 4 * frame_count(bank)), 903, f"{where}: over the worst case")
+        require(encoded_len <= padded(total + 4 * frame_count(bank)), 903, f"{where}: over the worst case")
     else:
         require(encoded_len == total, 903, f"{where}: {encoded_len} bytes, {total} by its codec")
 
@@ -108,7 +109,7 @@ def split(bank, encoded):
     for frame, length in zip(frames(bank), lengths):
         require(1 <= length <= frame_len(bank, frame), 904, f"frame of {length} bytes")
     total = sum(lengths)
-    require(padme(total + 4 * n) == len(encoded), 903, "length of the stream")
+    require(padded(total + 4 * n) == len(encoded), 903, "length of the stream")
     require(not any(encoded[total:body]), 902, "bytes between frames and index")
     at = 0
     for frame, length in zip(frames(bank), lengths):
@@ -157,7 +158,7 @@ def encode(bank, plain, context=((), None)):
     if is_packed(bank.codec):
         index = b"".join(struct.pack("<I", len(p)) for p in parts)
         total = sum(map(len, parts)) + len(index)
-        return b"".join([*parts, bytes(padme(total) - total), index]), None
+        return b"".join([*parts, bytes(padded(total) - total), index]), None
     if not is_lossy(bank.codec):
         return b"".join(parts), None
     return b"".join(parts), receipt_of(bank, measured, rotation)
