@@ -1,6 +1,6 @@
 //! `kvcap bench capsule`: sealing, verifying and opening beside the sum of their stages.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use kvcap::{Result, Suite, Workers};
 use serde_json::{Value, json};
@@ -10,13 +10,18 @@ use super::{
     made,
     passes::{Bench, Sealed},
     plot,
-    stages::{Encode, Stages},
+    stages::{Chunks, Encode, Stages, chunk_len},
     suites,
 };
 use crate::{report::Report, table};
 
 /// Bytes that each pass goes over in all its rounds, at least.
 const ENOUGH: u64 = 1 << 30;
+
+const MOST_ROUNDS: u64 = 30;
+
+/// A short pass runs several times in a row in each round, as its stages do.
+const MOST_REPEATS: u64 = 10;
 
 /// Seals, verifies and opens made states, beside memcpy and the sum of the stages
 ///
@@ -80,8 +85,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let measured = sizes
         .iter()
         .map(|bytes| {
-            let rounds = (ENOUGH / bytes).clamp(1, 30);
-            measure(*bytes, &encodings, args.rounds.unwrap_or(rounds))
+            let passes = ENOUGH / bytes;
+            let rounds = args.rounds.unwrap_or(passes.clamp(1, MOST_ROUNDS));
+            let repeats = (passes / rounds).clamp(1, MOST_REPEATS);
+            measure(*bytes, &encodings, (rounds, repeats))
         })
         .collect::<Result<Vec<_>>>()?;
     let mut report = Report::new();
@@ -101,9 +108,16 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
+fn measure(bytes: u64, encodings: &[Encode], (rounds, repeats): (u64, u64)) -> Result<Measured> {
     let mut bench = Bench::new(bytes)?;
-    let mut stages = Stages::measure(&mut bench)?;
+    let mut chunk_lens = Vec::new();
+    for encode in encodings {
+        chunk_lens.push((*encode, chunk_len(&mut bench, *encode)?));
+    }
+    let mut lens: Vec<usize> = chunk_lens.iter().map(|(_, len)| *len).collect();
+    lens.sort_unstable_by(|one, other| other.cmp(one));
+    lens.dedup();
+    let mut stages = Stages::measure(&mut bench, &lens)?;
     let mut headers = Headers::new(encodings)?;
     let cases = || {
         let suites = Suite::ALL.into_iter();
@@ -112,18 +126,28 @@ fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
     // least seconds of seal, verify and open on one core and on all, and what was sealed
     let mut least: Vec<([[f64; 2]; 3], f64)> = cases().map(|_| ([[f64::MAX; 2]; 3], 0.0)).collect();
     for _ in 0..rounds {
-        stages.least(&Stages::measure(&mut bench)?);
+        stages.least(&Stages::measure(&mut bench, &lens)?);
         headers.measure()?;
         for ((suite, encode), (least, stored)) in cases().zip(&mut least) {
             for (at, workers) in [Workers::ONE, Workers::all()].into_iter().enumerate() {
-                let (sealed, seal) = bench.seal(suite, encode.encoding(), workers)?;
-                let verify = bench.verify(sealed, workers)?;
-                let open = bench.open(sealed, workers)?;
-                *stored = body(sealed);
-                for (least, time) in least.iter_mut().zip([seal, verify, open]) {
-                    if let Some(least) = least.get_mut(at) {
+                let mut keep = |pass: usize, time: Duration| {
+                    if let Some(least) = least.get_mut(pass).and_then(|pass| pass.get_mut(at)) {
                         *least = least.min(time.as_secs_f64());
                     }
+                };
+                let mut last = None;
+                for _ in 0..repeats {
+                    let (sealed, time) = bench.seal(suite, encode.encoding(), workers)?;
+                    keep(0, time);
+                    last = Some(sealed);
+                }
+                let Some(sealed) = last else { continue };
+                *stored = body(sealed);
+                for _ in 0..repeats {
+                    keep(1, bench.verify(sealed, workers)?);
+                }
+                for _ in 0..repeats {
+                    keep(2, bench.open(sealed, workers)?);
                 }
             }
         }
@@ -131,7 +155,9 @@ fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
     let mut passes = Vec::new();
     for (at, name) in ["seal", "verify", "open"].into_iter().enumerate() {
         for ((suite, encode), (least, stored)) in cases().zip(&least) {
-            let Some(header) = headers.of(encode) else {
+            let chunk_len = chunk_lens.iter().find(|(of, _)| *of == encode);
+            let chunks = chunk_len.and_then(|(_, len)| stages.chunks(*len));
+            let Some((header, chunks)) = headers.of(encode).zip(chunks) else {
                 continue;
             };
             let [one, all] = least.get(at).copied().unwrap_or_default();
@@ -141,7 +167,14 @@ fn measure(bytes: u64, encodings: &[Encode], rounds: u64) -> Result<Measured> {
                 encoding: encode.name,
                 one,
                 all,
-                stages: parts(name, &stages, header, suite, encode, bench.bytes(), *stored),
+                stages: parts(
+                    name,
+                    &stages,
+                    (header, chunks),
+                    suite,
+                    encode,
+                    (bench.bytes(), *stored),
+                ),
             });
         }
     }
@@ -163,20 +196,19 @@ fn body(sealed: Sealed) -> f64 {
 fn parts(
     pass: &str,
     stages: &Stages,
-    header: Header,
+    (header, chunks): (Header, &Chunks),
     suite: Suite,
     encode: Encode,
-    plain: f64,
-    stored: f64,
+    (plain, stored): (f64, f64),
 ) -> Vec<(&'static str, f64)> {
-    let cipher = stages.ciphers.iter().find(|(of, _)| *of == suite);
+    let cipher = chunks.ciphers.iter().find(|(of, _)| *of == suite);
     let (seal, open) = cipher.map_or((0.0, 0.0), |(_, cipher)| (cipher.seal, cipher.open));
     let coding = stages.codings.iter().find(|(of, _)| *of == encode);
     let (code, decode, receipt) = coding.map_or((0.0, 0.0, 0.0), |(_, coding)| {
         (coding.encode, coding.decode, coding.receipt)
     });
-    let leaf = ("leaf", stages.leaf * stored);
-    let check = ("leaf", stages.check * stored);
+    let leaf = ("leaf", chunks.leaf * stored);
+    let check = ("leaf", chunks.check * stored);
     let mut parts = match pass {
         "seal" => vec![
             ("header", header.seal),
@@ -185,7 +217,7 @@ fn parts(
             ("receipt", receipt * plain),
             ("cipher", seal * stored),
             leaf,
-            ("write", stages.write * stored),
+            ("write", chunks.write * stored),
         ],
         "verify" => vec![("header", header.verify), check],
         _ => vec![
@@ -219,17 +251,17 @@ impl Measured {
         let mut rows = vec![
             stage("gather frames of the state".to_owned(), stages.gather),
             stage("scatter frames of the state".to_owned(), stages.scatter),
-            stage("write chunks".to_owned(), stages.write),
-            stage(
-                "leaf hash of chunks where they lie".to_owned(),
-                stages.check,
-            ),
-            stage("leaf hash".to_owned(), stages.leaf),
         ];
-        for (suite, cipher) in &stages.ciphers {
-            let name = suites::name(*suite);
-            rows.push(stage(format!("{name} seal"), cipher.seal));
-            rows.push(stage(format!("{name} open"), cipher.open));
+        for (len, chunks) in &stages.chunks {
+            rows.push(stage(format!("write chunks of {len} bytes"), chunks.write));
+            let leaf = "leaf hash of them where they lie".to_owned();
+            rows.push(stage(leaf, chunks.check));
+            rows.push(stage("leaf hash".to_owned(), chunks.leaf));
+            for (suite, cipher) in &chunks.ciphers {
+                let name = suites::name(*suite);
+                rows.push(stage(format!("{name} seal"), cipher.seal));
+                rows.push(stage(format!("{name} open"), cipher.open));
+            }
         }
         for (encode, coding) in &stages.codings {
             let steps = [

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, ReadAt, Result, Role, Suite, WriteAt};
+use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, ReadAt, Result, Role, Suite, Workers, WriteAt};
 use kvcap_codecs::{
     Codec, CodecError, Content, FrameContext, FrameQuality, Positions, Preset, Rotation, Scratch,
     aligned,
@@ -80,58 +80,68 @@ pub(super) struct Stages {
     pub(super) gather: f64,
     /// Frames into the state.
     pub(super) scatter: f64,
-    /// Hashing chunks of the capsule where they lie.
-    pub(super) check: f64,
-    /// Chunks into the capsule.
-    pub(super) write: f64,
-    /// Hashing a chunk that is in cache.
-    pub(super) leaf: f64,
-    pub(super) ciphers: Vec<(Suite, suites::Cipher)>,
+    /// By their length.
+    pub(super) chunks: Vec<(usize, Chunks)>,
     pub(super) codings: Vec<(Encode, Coding)>,
 }
 
-/// The usual length of a chunk.
+/// Seconds a byte of what is done to chunks of one length.
+pub(super) struct Chunks {
+    /// Hashing those of the capsule where they lie.
+    pub(super) check: f64,
+    /// Writing them into the capsule.
+    pub(super) write: f64,
+    /// Hashing one that is in cache.
+    pub(super) leaf: f64,
+    pub(super) ciphers: Vec<(Suite, suites::Cipher)>,
+}
+
+/// What longer chunks cost a byte, too.
 const CHUNK: u64 = 256 << 10;
 
-/// A chunk as long as the state's are: a bank that is shorter is one chunk.
-fn chunk(bench: &Bench) -> Vec<u8> {
-    let bank = bench.state.banks.first().map(|placed| &placed.bank);
-    let len = bank.and_then(|bank| bank.shape.plain_len(bank.dtype));
-    let len = len.map_or(CHUNK, |len| len.min(CHUNK));
-    vec![0x5A; usize::try_from(len).unwrap_or(1)]
+/// How long the chunks of a capsule are that has the state in this encoding: as long as a bank, where
+/// that is short.
+///
+/// # Errors
+/// None that a made state should give.
+pub(super) fn chunk_len(bench: &mut Bench, encode: Encode) -> Result<usize> {
+    let (sealed, _) = bench.seal(Suite::Aes256Gcm, encode.encoding(), Workers::ONE)?;
+    let (verified, _) = bench.header(sealed)?;
+    let manifest = verified.manifest();
+    let mut banks = manifest.context.banks();
+    let bank = banks.find_map(|(stream, entry)| {
+        let encoded = manifest.measured.get(stream)?.encoded_len;
+        Some(encoded.min(entry.chunk_len))
+    });
+    Ok(usize::try_from(bank.unwrap_or(CHUNK).min(CHUNK)).unwrap_or(1))
 }
 
 impl Stages {
-    /// Each stage once over the whole state; what works in cache, on a few frames.
+    /// Each stage once over the whole state, for chunks of these lengths; what works in cache, on a few
+    /// frames.
     ///
     /// # Errors
     /// None that a made state should give.
-    pub(super) fn measure(bench: &mut Bench) -> Result<Self> {
-        let mut chunk = chunk(bench);
-        let per_chunk = 1.0 / number(chunk.len());
-        let ciphers = Suite::ALL.into_iter().map(|suite| {
-            let cipher = suites::cipher(suite, &mut chunk, 50)?;
-            let per_byte = suites::Cipher {
-                seal: cipher.seal * per_chunk,
-                open: cipher.open * per_chunk,
-            };
-            Ok((suite, per_byte))
-        });
-        let ciphers = ciphers.collect::<Result<_>>()?;
+    pub(super) fn measure(bench: &mut Bench, chunk_lens: &[usize]) -> Result<Self> {
         let codings = Encode::all().map(|encode| Ok((encode, coding(bench, encode)?)));
         let codings = codings.collect::<Result<_>>()?;
         let (gather, scatter) = frames(bench)?;
-        let (check, write) = chunks(bench, &chunk)?;
+        let chunks = chunk_lens
+            .iter()
+            .map(|len| Ok((*len, chunks(bench, *len)?)));
+        let chunks = chunks.collect::<Result<_>>()?;
         Ok(Self {
             memcpy: copy(bench),
             gather,
             scatter,
-            check,
-            write,
-            leaf: suites::leaf(&chunk, 50) * per_chunk,
-            ciphers,
+            chunks,
             codings,
         })
+    }
+
+    pub(super) fn chunks(&self, len: usize) -> Option<&Chunks> {
+        let mut chunks = self.chunks.iter();
+        chunks.find(|(of, _)| *of == len).map(|(_, chunks)| chunks)
     }
 
     /// Keeps the least of each.
@@ -140,12 +150,14 @@ impl Stages {
         keep(&mut self.memcpy, other.memcpy);
         keep(&mut self.gather, other.gather);
         keep(&mut self.scatter, other.scatter);
-        keep(&mut self.check, other.check);
-        keep(&mut self.write, other.write);
-        keep(&mut self.leaf, other.leaf);
-        for ((_, ours), (_, theirs)) in self.ciphers.iter_mut().zip(&other.ciphers) {
-            keep(&mut ours.seal, theirs.seal);
-            keep(&mut ours.open, theirs.open);
+        for ((_, ours), (_, theirs)) in self.chunks.iter_mut().zip(&other.chunks) {
+            keep(&mut ours.check, theirs.check);
+            keep(&mut ours.write, theirs.write);
+            keep(&mut ours.leaf, theirs.leaf);
+            for ((_, ours), (_, theirs)) in ours.ciphers.iter_mut().zip(&theirs.ciphers) {
+                keep(&mut ours.seal, theirs.seal);
+                keep(&mut ours.open, theirs.open);
+            }
         }
         for ((_, ours), (_, theirs)) in self.codings.iter_mut().zip(&other.codings) {
             keep(&mut ours.encode, theirs.encode);
@@ -184,17 +196,25 @@ fn frames(bench: &mut Bench) -> Result<(f64, f64)> {
     Ok((gather, scatter))
 }
 
-/// Hashing and writing as many bytes in chunks.
-fn chunks(bench: &mut Bench, chunk: &[u8]) -> Result<(f64, f64)> {
-    let step = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-    let len = ReadAt::len(&bench.plain);
-    let places = || (0..len.div_ceil(step)).map(|index| index * step);
+/// Ciphers on one chunk; hashing and writing as many bytes as the state has.
+fn chunks(bench: &mut Bench, len: usize) -> Result<Chunks> {
+    let mut chunk = vec![0x5A; len];
+    let per_chunk = 1.0 / number(len);
+    let ciphers = Suite::ALL.into_iter().map(|suite| {
+        let cipher = suites::cipher(suite, &mut chunk, 50)?;
+        let per_byte = suites::Cipher {
+            seal: cipher.seal * per_chunk,
+            open: cipher.open * per_chunk,
+        };
+        Ok((suite, per_byte))
+    });
+    let ciphers = ciphers.collect::<Result<_>>()?;
+    let step = u64::try_from(len).unwrap_or(u64::MAX);
+    let state = ReadAt::len(&bench.plain);
+    let places = || (0..state.div_ceil(step)).map(|index| index * step);
     let failed = |error: std::io::Error| Error::io(&error, "memory");
     // there is room for a chunk more than the state
-    let capsule = bench
-        .capsule
-        .chunks_exact(chunk.len())
-        .take(places().count());
+    let capsule = bench.capsule.chunks_exact(len).take(places().count());
     let ((), check) = timed(|| {
         for chunk in capsule {
             black_box(ChunkSteps::leaf(chunk));
@@ -203,9 +223,14 @@ fn chunks(bench: &mut Bench, chunk: &[u8]) -> Result<(f64, f64)> {
     })?;
     let out = Buffer::new(&mut bench.capsule);
     let ((), write) =
-        timed(|| places().try_for_each(|at| out.write_all_at(at, chunk).map_err(failed)))?;
-    let bytes = number(chunk.len()) * number(places().count());
-    Ok((check.as_secs_f64() / bytes, write.as_secs_f64() / bytes))
+        timed(|| places().try_for_each(|at| out.write_all_at(at, &chunk).map_err(failed)))?;
+    let bytes = number(len) * number(places().count());
+    Ok(Chunks {
+        check: check.as_secs_f64() / bytes,
+        write: write.as_secs_f64() / bytes,
+        leaf: suites::leaf(&chunk, 50) * per_chunk,
+        ciphers,
+    })
 }
 
 /// A codec on the first frames of keys and of values, in cache.
