@@ -34,11 +34,15 @@ pub(crate) struct Cutter {
     ended: Vec<Ended>,
     /// The stream being written.
     open: Option<OpenStream>,
-    /// The next chunk's place and row.
-    at: u64,
-    row: usize,
+    next: Next,
     /// Memory of chunks that are sealed.
     pub(crate) spare: Vec<Vec<u8>>,
+}
+
+/// The next chunk's place in the file, and its row of the tables.
+struct Next {
+    at: u64,
+    row: usize,
 }
 
 struct Ended {
@@ -66,8 +70,10 @@ impl Cutter {
             suite: context.suite,
             ended: Vec::new(),
             open: None,
-            at: body_at,
-            row: 0,
+            next: Next {
+                at: body_at,
+                row: 0,
+            },
             spare: Vec::new(),
         };
         cutter.next_stream(context);
@@ -76,11 +82,11 @@ impl Cutter {
 
     /// Chunks that were cut so far.
     pub(crate) fn rows(&self) -> usize {
-        self.row
+        self.next.row
     }
 
     /// Adds bytes to the current stream and gives the chunks that are complete. Takes the memory of
-    /// `bytes` where that is a chunk, and leaves other memory in its place.
+    /// `bytes` where that is a chunk, and leaves in its place that of a chunk that is sealed.
     pub(crate) fn add(&mut self, bytes: &mut Vec<u8>) -> Result<Vec<Cut>> {
         let Some(open) = &mut self.open else {
             return match bytes.is_empty() {
@@ -98,26 +104,27 @@ impl Cutter {
         open.written = written;
         let complete = open.fixed && open.written == open.at_most;
         let whole = bytes.len() == open.chunk_len || (complete && bytes.len() < open.chunk_len);
+        if whole && open.fixed && open.chunk.is_empty() && !bytes.is_empty() {
+            let other = self.spare.pop().unwrap_or_default();
+            let chunk = Zeroizing::new(mem::replace(bytes, other));
+            return Ok(vec![open.cut(chunk, complete, &mut self.next)]);
+        }
         let mut cuts = Vec::new();
-        if open.chunk.is_empty() && whole {
-            mem::swap(&mut *open.chunk, bytes);
-        } else {
-            let mut rest = bytes.as_slice();
-            while !rest.is_empty() {
-                let room = open.chunk_len - open.chunk.len();
-                let (now, later) = rest.split_at(room.min(rest.len()));
-                open.chunk.extend_from_slice(now);
-                rest = later;
-                // what is left shows that a full chunk is not the last
-                if !rest.is_empty() {
-                    cuts.push(open.cut(false, &mut self.at, &mut self.row, &mut self.spare));
-                }
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let room = open.chunk_len - open.chunk.len();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            open.chunk.extend_from_slice(now);
+            rest = later;
+            // what is left shows that a full chunk is not the last
+            if !rest.is_empty() {
+                cuts.push(open.cut_full(false, &mut self.next, &mut self.spare));
             }
         }
         if (complete && !open.chunk.is_empty())
             || (open.fixed && open.chunk.len() == open.chunk_len)
         {
-            cuts.push(open.cut(complete, &mut self.at, &mut self.row, &mut self.spare));
+            cuts.push(open.cut_full(complete, &mut self.next, &mut self.spare));
         }
         Ok(cuts)
     }
@@ -138,8 +145,8 @@ impl Cutter {
                     .at(format_args!("stream {index}")),
             );
         }
-        let full = !open.chunk.is_empty();
-        let last = full.then(|| open.cut(true, &mut self.at, &mut self.row, &mut self.spare));
+        let left = !open.chunk.is_empty();
+        let last = left.then(|| open.cut_full(true, &mut self.next, &mut self.spare));
         // holds what was cut before, sealed: not worth to be overwritten
         self.spare.push(mem::take(&mut *open.chunk));
         self.ended.push(Ended {
@@ -189,20 +196,28 @@ impl Cutter {
 }
 
 impl OpenStream {
-    fn cut(&mut self, last: bool, at: &mut u64, row: &mut usize, spare: &mut Vec<Vec<u8>>) -> Cut {
+    /// Gives the chunk that was being filled.
+    fn cut_full(&mut self, last: bool, next: &mut Next, spare: &mut Vec<Vec<u8>>) -> Cut {
         let mut other = spare.pop().unwrap_or_default();
         other.clear();
+        let chunk = mem::replace(&mut self.chunk, Zeroizing::new(other));
+        self.cut(chunk, last, next)
+    }
+
+    /// A chunk at the next place and row.
+    fn cut(&mut self, bytes: Zeroizing<Vec<u8>>, last: bool, next: &mut Next) -> Cut {
         let cut = Cut {
             key: Arc::clone(&self.key),
             index: self.index,
             last,
-            at: *at,
-            row: *row,
-            bytes: mem::replace(&mut self.chunk, Zeroizing::new(other)),
+            at: next.at,
+            row: next.row,
+            bytes,
         };
         self.index += 1;
-        *at = at.saturating_add(u64::try_from(cut.bytes.len()).unwrap_or(u64::MAX));
-        *row += 1;
+        let len = u64::try_from(cut.bytes.len()).unwrap_or(u64::MAX);
+        next.at = next.at.saturating_add(len);
+        next.row += 1;
         cut
     }
 }

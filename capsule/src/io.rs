@@ -46,10 +46,10 @@ pub trait WriteAt: Sync {
     /// As the output.
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()>;
 
-    /// Lends the `len` bytes at `offset` to `fill` where the output is memory that is not read again
-    /// soon, so that what is to lie there need not be made elsewhere first. Otherwise false, and `fill`
-    /// is not called.
-    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+    /// Lends the `len` bytes at `offset` to `fill` where the output is memory, so that what is to lie
+    /// there need not be made elsewhere first; `fill` also hears whether the output is longer than a
+    /// cache keeps until it is read. Otherwise false, and `fill` is not called.
+    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8], bool)) -> bool {
         let _nothing_to_lend = (offset, len, fill);
         false
     }
@@ -222,22 +222,27 @@ impl WriteAt for File {
 #[derive(Debug)]
 pub struct Buffer<'a> {
     blocks: Vec<Mutex<&'a mut [u8]>>,
+    /// Bytes under one lock.
+    block: usize,
     /// Longer than what a cache would keep until it is read.
     long: bool,
 }
 
 impl<'a> Buffer<'a> {
-    /// Bytes under one lock.
-    const BLOCK: usize = 1 << 20;
     const LONG: usize = 32 << 20;
+    const BLOCK: usize = 1 << 20;
+    /// Also of a short one, threads fill several blocks at a time.
+    const SHORT_BLOCK: usize = 1 << 18;
 
     /// All of `bytes`, which stay as long as they are: writing beyond them fails.
     #[must_use]
     pub fn new(bytes: &'a mut [u8]) -> Self {
         let long = bytes.len() >= Self::LONG;
-        let blocks = bytes.chunks_mut(Self::BLOCK).map(Mutex::new);
+        let block = if long { Self::BLOCK } else { Self::SHORT_BLOCK };
+        let blocks = bytes.chunks_mut(block).map(Mutex::new);
         Self {
             blocks: blocks.collect(),
+            block,
             long,
         }
     }
@@ -249,9 +254,9 @@ impl WriteAt for Buffer<'_> {
         let mut at = usize::try_from(offset).map_err(|_| full())?;
         let mut rest = buf;
         while !rest.is_empty() {
-            let block = self.blocks.get(at / Self::BLOCK).ok_or_else(full)?;
+            let block = self.blocks.get(at / self.block).ok_or_else(full)?;
             let mut block = lock(block);
-            let room = block.get_mut(at % Self::BLOCK..).ok_or_else(full)?;
+            let room = block.get_mut(at % self.block..).ok_or_else(full)?;
             let (now, later) = rest.split_at(rest.len().min(room.len()));
             let (place, _) = room.split_at_mut_checked(now.len()).ok_or_else(full)?;
             if now.is_empty() {
@@ -268,17 +273,17 @@ impl WriteAt for Buffer<'_> {
     }
 
     /// Only what lies under one lock.
-    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8], bool)) -> bool {
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        let Some(block) = self.blocks.get(at / Self::BLOCK).filter(|_| self.long) else {
+        let Some(block) = self.blocks.get(at / self.block) else {
             return false;
         };
         let mut block = lock(block);
-        let room = block.get_mut(at % Self::BLOCK..);
+        let room = block.get_mut(at % self.block..);
         let Some(place) = room.and_then(|room| room.get_mut(..len)) else {
             return false;
         };
-        fill(place);
+        fill(place, self.long);
         true
     }
 }
@@ -306,7 +311,7 @@ impl<T: WriteAt + ?Sized> WriteAt for &T {
         (**self).write_all_at(offset, buf)
     }
 
-    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> bool {
+    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8], bool)) -> bool {
         (**self).lend(offset, len, fill)
     }
 

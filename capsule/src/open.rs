@@ -2,6 +2,7 @@
 //! (capsule-v1 §11.3).
 
 use std::{
+    mem,
     ops::Range,
     sync::{
         OnceLock,
@@ -293,6 +294,10 @@ pub struct StreamReader<'a, S> {
 
 impl<S: ReadAt> StreamReader<'_, S> {
     fn all(mut self) -> Result<Vec<u8>> {
+        if self.extent.chunks() == 1 {
+            self.load(0)?;
+            return Ok(mem::take(&mut *self.chunk));
+        }
         let mut bytes = Vec::new();
         self.read(0..self.len(), &mut bytes)?;
         Ok(bytes)
@@ -339,8 +344,8 @@ impl<S: ReadAt> StreamReader<'_, S> {
     /// # Errors
     /// As [`Opened::stream`].
     pub fn go_to(&mut self, stream: usize) -> Result<()> {
-        let sealed = std::mem::take(&mut self.sealed);
-        let chunk = std::mem::take(&mut self.chunk);
+        let sealed = mem::take(&mut self.sealed);
+        let chunk = mem::take(&mut self.chunk);
         *self = Self {
             sealed,
             chunk,

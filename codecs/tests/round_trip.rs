@@ -74,6 +74,10 @@ proptest! {
                 if let Some(fixed) = codec.encoded_frame_len(&shape, dtype, frame) {
                     prop_assert_eq!(bytes, fixed);
                 }
+                // whatever the memory held before
+                let mut again = vec![0xee; usize::try_from(seed).unwrap() % (2 * plain.len())];
+                codec.encode_frame(&ctx, &plain, &mut again, &mut scratch).unwrap();
+                prop_assert_eq!(&again, &encoded);
                 packed::push_entry(&mut index, encoded.len()).unwrap();
                 total.push(bytes);
                 codec.decode_frame(&ctx, &encoded, &mut decoded, &mut scratch).unwrap();

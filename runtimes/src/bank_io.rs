@@ -211,7 +211,7 @@ impl<'a> BankCodec<'a> {
                     let rows = rows.clone();
                     decoded = self.rows(&frame, encoded, rows, (place, past_cache), scratch);
                 };
-                if out.lend(offset, len, &mut |place| decode(place, true)) {
+                if out.lend(offset, len, &mut decode) {
                     return decoded;
                 }
                 let plain = aligned(plain, len);

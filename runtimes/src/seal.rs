@@ -208,7 +208,6 @@ impl<'a> Bank<'a> {
     fn encode(&self, range: Range<u64>, file: &dyn ReadAt, scratch: &mut Scratch) -> Result<u64> {
         let measured = self.receipt.is_some() || self.codec.is_exact();
         let mut plain = 0;
-        scratch.encoded.clear();
         scratch.lengths.clear();
         scratch.qualities.clear();
         for frame in range {
@@ -221,11 +220,16 @@ impl<'a> Bank<'a> {
                 scratch.qualities.push(quality);
             }
             let encoded = self.codec.encoded_of(buffers);
-            scratch.lengths.push(encoded.len());
-            match scratch.encoded.is_empty() {
+            // memory changes hands with the length it has: that which is written over is not cleared before
+            let len = encoded.len();
+            match scratch.lengths.is_empty() {
                 true => mem::swap(&mut scratch.encoded, encoded),
                 false => scratch.encoded.extend_from_slice(encoded),
             }
+            scratch.lengths.push(len);
+        }
+        if scratch.lengths.is_empty() {
+            scratch.encoded.clear();
         }
         Ok(plain)
     }

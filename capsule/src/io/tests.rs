@@ -62,28 +62,39 @@ fn what_lies_in_memory_is_lent() {
 }
 
 #[test]
-fn a_long_buffer_lends_what_lies_in_one_block() {
+fn a_buffer_lends_what_lies_in_one_block() {
     for len in LENGTHS {
         let mut bytes = vec![7; len];
         let out = Buffer::new(&mut bytes);
-        let block = u64::try_from(Buffer::BLOCK).unwrap();
-        let lend = |at, len| out.lend(at, len, &mut |place| place.fill(9));
-        let long = len >= Buffer::LONG;
-        assert_eq!(lend(block + 5, 100), long, "{len}");
-        assert_eq!(lend(2 * block - 3, 3), long, "{len}");
+        let is_long = len >= Buffer::LONG;
+        let block = match is_long {
+            true => Buffer::BLOCK,
+            false => Buffer::SHORT_BLOCK,
+        };
+        let lend = |at: usize, len| {
+            out.lend(u64::try_from(at).unwrap(), len, &mut |place, long| {
+                assert_eq!(long, is_long);
+                place.fill(9);
+            })
+        };
+        let has_blocks = len > 2 * block;
+        assert!(lend(1, 4), "{len}");
+        assert_eq!(lend(block + 5, 100), has_blocks, "{len}");
+        assert_eq!(lend(2 * block - 3, 3), has_blocks, "{len}");
         for (at, len) in [
             (2 * block - 3, 4),
-            (u64::MAX, 1),
+            (usize::MAX, 1),
             (0, usize::MAX),
-            (u64::try_from(len).unwrap() - 1, 2),
+            (len - 1, 2),
         ] {
             assert!(!lend(at, len), "{at}, {len}");
         }
         let nines = bytes.iter().filter(|byte| **byte == 9).count();
-        assert_eq!(nines, if long { 103 } else { 0 });
-        if long {
-            assert_eq!(bytes[Buffer::BLOCK + 5..][..100], [9; 100]);
-            assert_eq!(bytes[2 * Buffer::BLOCK - 3..][..3], [9; 3]);
+        assert_eq!(nines, if has_blocks { 107 } else { 4 });
+        assert_eq!(bytes[1..5], [9; 4]);
+        if has_blocks {
+            assert_eq!(bytes[block + 5..][..100], [9; 100]);
+            assert_eq!(bytes[2 * block - 3..][..3], [9; 3]);
         }
     }
 }
