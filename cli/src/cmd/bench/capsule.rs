@@ -16,9 +16,7 @@ use super::{
 use crate::{report::Report, table};
 
 /// Bytes that each pass goes over in all its rounds, at least.
-const ENOUGH: u64 = 1 << 30;
-
-const MOST_ROUNDS: u64 = 30;
+const ENOUGH: u64 = 4 << 30;
 
 /// A short pass runs several times in a row in each round, as its stages do.
 const MOST_REPEATS: u64 = 10;
@@ -36,7 +34,7 @@ pub(crate) struct Args {
     /// Encodings to measure: exact, compress, q8, k8v4, q4, q4k [default: all but k8v4]
     #[arg(long, value_name = "NAME", value_parser = encode)]
     encoding: Vec<Encode>,
-    /// Rounds [default: as many as make 1 GiB, at most 30]
+    /// Rounds [default: as many as make 4 GiB, from 2 to 30]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: Option<u64>,
     /// Write plots (SVG) into this folder
@@ -86,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         .iter()
         .map(|bytes| {
             let passes = ENOUGH / bytes;
-            let rounds = args.rounds.unwrap_or(passes.clamp(1, MOST_ROUNDS));
+            let rounds = args.rounds.unwrap_or(passes.clamp(2, 30));
             let repeats = (passes / rounds).clamp(1, MOST_REPEATS);
             measure(*bytes, &encodings, (rounds, repeats))
         })
