@@ -12,7 +12,7 @@ use kvcap::{
     Bank, CaptureFlags, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite,
     Terms, Trust, Untrusted, Workers, WrappingKey,
 };
-use kvcap_codecs::{Codec, Guard, Preset};
+use kvcap_codecs::{Codec, Guard, Padding, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, HashCache, Hints, Lineage, ModelProfile, Prompt, RuntimeKind,
     RuntimeOptions, SealReport, Selection, State, Target, TargetRuntime, check_quality, detect,
@@ -188,7 +188,7 @@ fn fixtures_come_back_byte_for_byte() {
             continue;
         };
         let prompt = prompt(&state, kind, &profile);
-        for compress in [false, true] {
+        for compress in [None, Some(Padding::Padme), Some(Padding::Fine)] {
             let encoding = Encoding {
                 compress,
                 ..Encoding::EXACT
@@ -245,7 +245,7 @@ fn lossy_encodings_are_smaller_and_keep_the_shape() {
 fn every_encoding_of_every_state_opens_into_its_runtimes_file() {
     let profile = profile(&fixtures().join("model"));
     let compressed = Encoding {
-        compress: true,
+        compress: Some(Padding::Padme),
         ..Encoding::of(Preset::K8V4)
     };
     let presets = Preset::ALL.map(|(preset, _)| Encoding::of(preset));

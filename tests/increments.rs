@@ -16,7 +16,7 @@ use kvcap::{
     CaptureFlags, Chain, Code, Error, Expected, Limits, Members, OpenedChain, Policy, Result,
     SigningKey, Suite, Terms, Trust, Untrusted, Workers, WrappingKey,
 };
-use kvcap_codecs::{Codec, Preset};
+use kvcap_codecs::{Codec, Padding, Preset};
 use kvcap_runtimes::{
     Capture, Continued, Encoding, Geometry, HashCache, Hints, LayerGeometry, Lineage, ModelProfile,
     Prompt, RuntimeKind, RuntimeOptions, Selection, check_quality, detect, extract, open_state,
@@ -246,7 +246,7 @@ fn a_chain_opens_as_if_sealed_at_once() {
         ..Encoding::EXACT
     };
     let compressed = Encoding {
-        compress: true,
+        compress: Some(Padding::Padme),
         ..Encoding::EXACT
     };
     let mut seen = 0;
@@ -543,7 +543,7 @@ proptest! {
         ends.dedup();
         let encoding = match encoding {
             0 => Encoding::EXACT,
-            1 => Encoding { compress: true, ..Encoding::EXACT },
+            1 => Encoding { compress: Some(Padding::Fine), ..Encoding::EXACT },
             _ => Encoding { guard: None, ..Encoding::of(Preset::Q8) },
         };
         let chain = world.session(kind, &file, &ends, encoding);

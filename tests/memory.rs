@@ -9,7 +9,7 @@ use kvcap::{
     CaptureFlags, Expected, Limits, Policy, ReadAt, SigningKey, Suite, Terms, Trust, Untrusted,
     Workers, WrappingKey, WriteAt,
 };
-use kvcap_codecs::Preset;
+use kvcap_codecs::{Padding, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, HashCache, Hints, Lineage, ModelProfile, Prompt, RuntimeKind,
     RuntimeOptions, open_state, parse, seal_state,
@@ -187,7 +187,7 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
 fn what_is_held_does_not_grow_with_the_state() {
     const MIB: usize = 1 << 20;
     let compressed = Encoding {
-        compress: true,
+        compress: Some(Padding::Padme),
         ..Encoding::EXACT
     };
     let lossy = Encoding {

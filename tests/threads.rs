@@ -13,7 +13,7 @@ use kvcap::{
     Cut, Draft, Error, Expected, Limits, Opened, Policy, Role, Sealer, SigningKey, Suite, Terms,
     Trust, Untrusted, Verified, Workers, WrappingKey, hazmat::Entropy,
 };
-use kvcap_codecs::Preset;
+use kvcap_codecs::{Padding, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, HashCache, Hints, ModelProfile, Prompt, RuntimeKind, RuntimeOptions, layers,
     open_layer, open_state, parse, seal_state,
@@ -172,7 +172,7 @@ fn restored(opened: &Opened<&[u8]>, workers: Workers) -> kvcap::Result<Vec<u8>> 
 
 fn encodings() -> [Encoding; 4] {
     let compressed = Encoding {
-        compress: true,
+        compress: Some(Padding::Padme),
         ..Encoding::EXACT
     };
     let unguarded = Encoding {

@@ -2,8 +2,9 @@
 
 use std::{ops::Range, path::Path, str::FromStr};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use kvcap::{Suite, Workers};
+use kvcap_codecs::Padding;
 
 use crate::{cmd, time};
 
@@ -66,6 +67,39 @@ impl Threads {
     pub(crate) fn workers(&self) -> Workers {
         self.threads
             .map_or_else(Workers::all, |threads| Workers::new(threads.into()))
+    }
+}
+
+/// Whether and how exact banks are compressed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compress {
+    /// Compress exact banks without loss. Their padded lengths then depend on the prompt; padme if not
+    /// said otherwise
+    #[arg(
+        long,
+        value_enum,
+        value_name = "PADDING",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "padme"
+    )]
+    compress: Option<Ladder>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Ladder {
+    /// Lengths tell how repetitive the state is, and hardly more
+    Padme,
+    /// About 1 % smaller, and lengths can tell known prompts apart
+    Fine,
+}
+
+impl Compress {
+    pub(crate) fn padding(&self) -> Option<Padding> {
+        self.compress.map(|ladder| match ladder {
+            Ladder::Padme => Padding::Padme,
+            Ladder::Fine => Padding::Fine,
+        })
     }
 }
 

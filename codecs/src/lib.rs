@@ -47,6 +47,7 @@ pub use codec::{Codec, Content};
 pub use error::{CodecError, ErrorKind, Place};
 pub use frame::FrameContext;
 pub use layout::{AffineParams, BLOCK_TOKENS, BankShape, Dtype, ParamDtype, WHOLE_FRAME_BYTES};
+pub use packed::Padding;
 pub use preset::{Choice, Guard, Preset, Reason, choose};
 pub use quality::{FrameQuality, Measurement, Quality};
 pub use rope::{Pairing, Positions, Rotation, Turns};

@@ -4,21 +4,38 @@
 //! frame 0 ‖ frame 1 ‖ … ‖ zeros ‖ n × u32 LE frame lengths
 //! ```
 //!
-//! The whole has a length that [`padded`] gives, so that only that step is public; the index is
+//! The whole has a length that a [`Padding`] gives, so that only that step is public; the index is
 //! the last `4 · n` bytes, and `n` follows from the bank's shape.
 
 use std::ops::Range;
 
 use crate::{BankShape, Codec, CodecError, Dtype, ErrorKind};
 
-/// The smallest length at least `len` that a stream can have (codecs-v1 §8.2): less than 0.8 %
-/// more. Padmé's ladder with three more of the leading bits kept; `None` beyond 64 bits.
-#[must_use]
-pub fn padded(len: u64) -> Option<u64> {
-    let exponent = len.max(2).ilog2();
-    let kept = exponent.ilog2() + 4;
-    let mask = (1_u64 << exponent.saturating_sub(kept)) - 1;
-    Some(len.checked_add(mask)? & !mask)
+/// The ladder of lengths that a stream is padded to (codecs-v1 §8.2): the sealer's choice, which a
+/// stream does not state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Padding {
+    /// Padmé: at most 12 % more. Lengths show how repetitive a state is, and hardly more.
+    #[default]
+    Padme,
+    /// Three more of the leading bits are kept: less than 0.8 % more. The lengths of a capsule's
+    /// banks together can tell known prompts apart.
+    Fine,
+}
+
+impl Padding {
+    /// The smallest length of the ladder that is at least `len`; `None` beyond 64 bits.
+    #[must_use]
+    pub fn padded(self, len: u64) -> Option<u64> {
+        let more = match self {
+            Self::Padme => 0,
+            Self::Fine => 3,
+        };
+        let exponent = len.max(2).ilog2();
+        let kept = exponent.ilog2() + 1 + more;
+        let mask = (1_u64 << exponent.saturating_sub(kept)) - 1;
+        Some(len.checked_add(mask)? & !mask)
+    }
 }
 
 /// Bytes of the index of `frames` frames.
@@ -27,17 +44,7 @@ pub fn index_len(frames: u64) -> Option<u64> {
     frames.checked_mul(4)
 }
 
-/// Bytes of a whole stream whose frames have these encoded lengths.
-#[must_use]
-pub fn stream_len(frame_lens: impl IntoIterator<Item = u64>) -> Option<u64> {
-    let mut len = 0_u64;
-    for frame in frame_lens {
-        len = len.checked_add(frame)?.checked_add(4)?;
-    }
-    padded(len)
-}
-
-/// Bytes that a stream of this bank can never exceed.
+/// Bytes that a stream of this bank can never exceed, whatever its padding (codecs-v1 §8.4).
 #[must_use]
 pub fn max_stream_len(codec: Codec, shape: &BankShape, dtype: Dtype) -> Option<u64> {
     let frames = shape.frames(dtype)?;
@@ -49,7 +56,8 @@ pub fn max_stream_len(codec: Codec, shape: &BankShape, dtype: Dtype) -> Option<u
     let data = last
         .checked_mul(whole)?
         .checked_add(codec.max_encoded_frame_len(shape, dtype, last)?)?;
-    padded(data.checked_add(index_len(frames)?)?)
+    // never less than any other's
+    Padding::Padme.padded(data.checked_add(index_len(frames)?)?)
 }
 
 /// Appends the index entry of a frame of `encoded_len` bytes.
@@ -75,8 +83,8 @@ impl Index {
     /// Reads the last `4 · n` bytes of a stream of `stream_len` bytes.
     ///
     /// # Errors
-    /// 903 where the index has not one entry a frame, or the frames do not give `stream_len`;
-    /// 904 where a frame is empty or longer than its codec's worst case.
+    /// 903 where the index has not one entry a frame, or the frames do not give `stream_len` by any
+    /// [`Padding`]; 904 where a frame is empty or longer than its codec's worst case.
     pub fn parse(
         codec: Codec,
         shape: &BankShape,
@@ -110,7 +118,8 @@ impl Index {
             ends.push(end);
         }
         let used = end.checked_add(expected).ok_or(overflow)?;
-        if padded(used) != Some(stream_len) {
+        let padded = [Padding::Padme, Padding::Fine].map(|padding| padding.padded(used));
+        if !padded.contains(&Some(stream_len)) {
             return Err(length(
                 "the stream's length is not the padded sum of its frames",
             ));

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use kvcap_codecs::{
-    BankShape, Codec, Content, Dtype, FrameContext, Pairing, Place, Positions, Rotation, Scratch,
-    packed,
+    BankShape, Codec, Content, Dtype, FrameContext, Padding, Pairing, Place, Positions, Rotation,
+    Scratch, packed,
 };
 
 const SHAPE: BankShape = BankShape::Tokens {
@@ -302,15 +302,17 @@ fn an_index_that_lies() {
         packed::Index::parse(Codec::Planes16, &shape, Dtype::F16, &index, stream)
             .map_err(|error| error.code())
     };
-    let stream = packed::stream_len([3000, 3000, 500]).unwrap();
-    let index = parse(&[3000, 3000, 500], stream).unwrap();
-    assert_eq!(index.frame(1), Some(3000..6000));
-    assert_eq!(index.frame(3), None);
-    assert_eq!(index.padding(), 6500..stream - 12);
+    for (padding, stream) in [(Padding::Padme, 6656), (Padding::Fine, 6528)] {
+        assert_eq!(padding.padded(6512), Some(stream));
+        let index = parse(&[3000, 3000, 500], stream).unwrap();
+        assert_eq!(index.frame(1), Some(3000..6000));
+        assert_eq!(index.frame(3), None);
+        assert_eq!(index.padding(), 6500..stream - 12);
+    }
+    let stream = 6656;
     assert_eq!(parse(&[3000, 3000], stream), Err(903));
-    assert_eq!(stream, 6528);
-    // Without padding; of an odd length; a step more; as Padmé alone would pad it.
-    for other in [6512, stream + 1, stream + 32, 6656] {
+    // Without padding; of an odd length; a fine step more; between the two; a step of Padmé's more.
+    for other in [6512, 6529, 6560, 6592, 6657, 6912] {
         assert_eq!(parse(&[3000, 3000, 500], other), Err(903), "{other}");
     }
     assert_eq!(parse(&[3000, 3000, 0], stream), Err(904));
@@ -321,39 +323,57 @@ fn an_index_that_lies() {
 #[test]
 fn padding_is_a_ladder() {
     let steps = [
-        (0, 0),
-        (1, 1),
-        (128, 128),
-        (129, 130),
-        (257, 258),
-        (1000, 1000),
-        (1001, 1004),
-        (32_769, 33_024),
-        (65_537, 65_792),
-        (100_000, 100_096),
-        (1_000_000, 1_001_472),
-        (8_580_000, 8_585_216),
+        (0, 0, 0),
+        (1, 1, 1),
+        (2, 2, 2),
+        (3, 3, 3),
+        (9, 10, 9),
+        (128, 128, 128),
+        (129, 144, 130),
+        (257, 272, 258),
+        (1000, 1024, 1000),
+        (1001, 1024, 1004),
+        (32_769, 34_816, 33_024),
+        (65_537, 67_584, 65_792),
+        (100_000, 100_352, 100_096),
+        (1_000_000, 1_015_808, 1_001_472),
+        (8_580_000, 8_650_752, 8_585_216),
     ];
-    for (len, padded) in steps {
-        assert_eq!(packed::padded(len), Some(padded), "{len}");
+    for (len, padme, fine) in steps {
+        assert_eq!(Padding::Padme.padded(len), Some(padme), "{len}");
+        assert_eq!(Padding::Fine.padded(len), Some(fine), "{len}");
     }
-    let mut before = 0;
+    let mut before = [0; 2];
     for len in 0..1 << 18 {
-        let padded = packed::padded(len).unwrap();
+        let padded = [Padding::Padme, Padding::Fine].map(|padding| {
+            let padded = padding.padded(len).unwrap();
+            assert_eq!(padding.padded(padded), Some(padded));
+            padded
+        });
+        let [padme, fine] = padded;
+        assert!(before[0] <= padme && before[1] <= fine, "{len}");
+        // What bounds the one bounds the other.
+        assert!(len <= fine && fine <= padme, "{len}");
+        assert!(padme * 100 <= len * 112, "{len}");
         // Under 2⁻⁷ more, and under 2⁻⁸ from 64 KiB on.
         let least = if len < 1 << 16 { 128 } else { 256 };
-        assert!(padded >= len && padded >= before, "{len}");
-        assert!((padded - len) * least <= len, "{len}");
-        assert_eq!(packed::padded(padded), Some(padded));
+        assert!((fine - len) * least <= len, "{len}");
         before = padded;
     }
-    // Just above a power of two most is added.
     for exponent in 7..63_u32 {
+        for more in [1, 1 << (exponent - 1), (1 << exponent) - 1] {
+            let len = (1_u64 << exponent) + more;
+            assert!(Padding::Fine.padded(len) <= Padding::Padme.padded(len));
+        }
+        // Just above a power of two most is added.
         let len = (1_u64 << exponent) + 1;
-        let added = packed::padded(len).unwrap() - len;
-        assert_eq!(added, (1 << (exponent - exponent.ilog2() - 4)) - 1);
+        let added = |padding: Padding| padding.padded(len).unwrap() - len;
+        let step = |kept| (1_u64 << (exponent - exponent.ilog2() - kept)) - 1;
+        assert_eq!(added(Padding::Padme), step(1));
+        assert_eq!(added(Padding::Fine), step(4));
     }
-    assert_eq!(packed::padded(u64::MAX), None);
+    assert_eq!(Padding::Padme.padded(u64::MAX), None);
+    assert_eq!(Padding::Fine.padded(u64::MAX), None);
 }
 
 #[test]

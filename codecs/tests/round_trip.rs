@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use kvcap_codecs::{
-    BankShape, Codec, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch, packed,
+    BankShape, Codec, Dtype, FrameContext, Padding, Pairing, Positions, Rotation, Scratch, packed,
 };
 use proptest::prelude::*;
 
@@ -102,10 +102,13 @@ proptest! {
                     prop_assert!(error < step + 0.05, "{codec}: {error} of {step}");
                 }
             }
-            let stream = packed::stream_len(total.iter().copied()).unwrap();
-            let parsed = packed::Index::parse(codec, &shape, dtype, &index, stream).unwrap();
-            prop_assert_eq!(parsed.frames(), total.len());
-            prop_assert!(stream <= packed::max_stream_len(codec, &shape, dtype).unwrap());
+            let used = total.iter().map(|bytes| bytes + 4).sum();
+            for padding in [Padding::Padme, Padding::Fine] {
+                let stream = padding.padded(used).unwrap();
+                let parsed = packed::Index::parse(codec, &shape, dtype, &index, stream).unwrap();
+                prop_assert_eq!(parsed.frames(), total.len());
+                prop_assert!(stream <= packed::max_stream_len(codec, &shape, dtype).unwrap());
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::io::{Read, Seek};
 
 use kvcap::{Expected, Limits, Policy, SigningKey, Suite, Trust, Untrusted, Workers, WrappingKey};
-use kvcap_codecs::{Guard, Preset};
+use kvcap_codecs::{Guard, Padding, Preset};
 use kvcap_fuzz::{Input, scratch_file, seal};
 use kvcap_runtimes::{Encoding, Hints, RuntimeKind, check_quality, open_state, parse};
 use kvcap_testvectors::fixture;
@@ -25,7 +25,10 @@ fuzz_target!(|data: &[u8]| {
     let options = script.byte();
     let suite = [Suite::ChaCha20Poly1305, Suite::Aes256Gcm][usize::from(options & 1)];
     let encoding = Encoding {
-        compress: options & 2 != 0,
+        compress: (options & 2 != 0).then_some(match options & 8 {
+            0 => Padding::Padme,
+            _ => Padding::Fine,
+        }),
         guard: (options & 4 != 0).then(Guard::default),
         ..Encoding::of(preset)
     };

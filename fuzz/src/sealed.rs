@@ -10,7 +10,7 @@ use kvcap::{
     CaptureFlags, Context, Draft, Expected, Limits, Opened, Policy, Result, Sealer, SectionKind,
     SigningKey, Suite, Terms, Trust, Untrusted, Workers, WrappingKey, hazmat::Entropy,
 };
-use kvcap_codecs::{BankShape, Preset};
+use kvcap_codecs::{BankShape, Padding, Preset};
 use kvcap_runtimes::{
     Capture, Encoding, Geometry, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, detect,
     open_state, parse, seal_state,
@@ -125,9 +125,9 @@ pub fn seeds() -> &'static [Seed] {
             let state = std::fs::read(folder().join(name)).expect("a fixture");
             let kind = detect(&state).expect("an adapter's own file");
             for (preset, compress) in [
-                (Preset::Exact, false),
-                (Preset::Exact, true),
-                (Preset::Q4k, false),
+                (Preset::Exact, None),
+                (Preset::Exact, Some(Padding::Padme)),
+                (Preset::Q4k, None),
             ] {
                 let encoding = Encoding {
                     compress,

@@ -7,8 +7,8 @@ use kvcap::{
     binding::{F64Bits, Pairing},
 };
 use kvcap_codecs::{
-    Codec, CodecError, FrameContext, FrameQuality, Measurement, Positions, Quality, Rotation,
-    Scratch, aligned, packed,
+    Codec, CodecError, FrameContext, FrameQuality, Measurement, Padding, Positions, Quality,
+    Rotation, Scratch, aligned, packed,
 };
 
 use crate::{
@@ -370,9 +370,9 @@ impl Packing {
     }
 
     /// Zeros between the frames and the index.
-    pub(crate) fn padding(&self) -> usize {
+    pub(crate) fn padding(&self, padding: Padding) -> usize {
         let used = u64::try_from(self.used.saturating_add(self.index.len())).unwrap_or(u64::MAX);
-        let padding = packed::padded(used).unwrap_or(used) - used;
+        let padding = padding.padded(used).unwrap_or(used) - used;
         usize::try_from(padding).unwrap_or(usize::MAX)
     }
 

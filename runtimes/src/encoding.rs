@@ -9,7 +9,7 @@ use kvcap::{
     Bank, Code, Error, Fallback, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers,
     binding::{F64Bits, Rope},
 };
-use kvcap_codecs::{Codec, Content, Guard, Preset, Quality, Reason, choose};
+use kvcap_codecs::{Codec, Content, Guard, Padding, Preset, Quality, Reason, choose};
 
 use crate::{
     bank_io::{BankCodec, Buffers},
@@ -30,8 +30,9 @@ pub struct Encoding {
     pub keys: Option<Codec>,
     /// Another codec for values.
     pub values: Option<Codec>,
-    /// Whether exact banks of floats are compressed, which lets their lengths depend on content.
-    pub compress: bool,
+    /// Exact banks of floats are compressed and their streams padded so, which lets their lengths
+    /// depend on content; not where `None`.
+    pub compress: Option<Padding>,
     /// When a lossy codec is given up for a finer one; never where `None`.
     pub guard: Option<Guard>,
 }
@@ -42,7 +43,7 @@ impl Encoding {
         preset: Preset::Exact,
         keys: None,
         values: None,
-        compress: false,
+        compress: None,
         guard: None,
     };
 
@@ -135,7 +136,9 @@ impl Encoding {
                 .is_ok()
         };
         let found = smaller.into_iter().find(serves);
-        found.filter(|_| self.compress).unwrap_or(Codec::Raw)
+        found
+            .filter(|_| self.compress.is_some())
+            .unwrap_or(Codec::Raw)
     }
 }
 

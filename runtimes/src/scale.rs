@@ -68,7 +68,7 @@ pub fn predict(
     tokens: u64,
     sample: Option<&Sample>,
 ) -> Result<Predicted> {
-    if encoding.compress || !(1..=1 << 24).contains(&tokens) {
+    if encoding.compress.is_some() || !(1..=1 << 24).contains(&tokens) {
         return Err(Error::new(
             Code::LocalUsage,
             "nothing tells the size of a compressed capsule, or of one of no or over 2^24 tokens",

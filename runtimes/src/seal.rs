@@ -10,7 +10,7 @@ use kvcap::{
     Code, Cut, Draft, Error, Fallback, ReadAt, Recipient, Result, Rows, Sealed, Sealer, SigningKey,
     Stream, Terms, Turn, Workers, WriteAt,
 };
-use kvcap_codecs::{FrameQuality, Measurement};
+use kvcap_codecs::{FrameQuality, Measurement, Padding};
 
 use crate::{
     Capture, Encoding, Leftover, ModelProfile, Plan,
@@ -121,7 +121,8 @@ pub fn seal_state<'r, W: WriteAt>(
             };
             let codec = BankCodec::new(entry, &context.rotations, listed);
             let receipt = receipts.get(at).copied().flatten();
-            let bank = Arc::new(Bank::new(placed, codec, receipt));
+            let padding = encoding.compress.unwrap_or_default();
+            let bank = Arc::new(Bank::new(placed, codec, padding, receipt));
             let first = 0..bank.batch.min(bank.frames);
             frames = Some((Arc::clone(&bank), first.end));
             // also where there is no frame, so that the stream ends
@@ -176,6 +177,8 @@ struct Bank<'a> {
     frames: u64,
     /// Frames that are encoded at a time: a chunk of them, where chunks are whole frames.
     batch: u64,
+    /// Of the stream, where its codec is packed.
+    padding: Padding,
     /// Known where the bank has been measured before.
     receipt: Option<[u8; 32]>,
     /// What is added up in the order of frames.
@@ -193,12 +196,18 @@ struct Scratch {
 }
 
 impl<'a> Bank<'a> {
-    fn new(placed: &'a Placed, codec: BankCodec<'a>, receipt: Option<[u8; 32]>) -> Self {
+    fn new(
+        placed: &'a Placed,
+        codec: BankCodec<'a>,
+        padding: Padding,
+        receipt: Option<[u8; 32]>,
+    ) -> Self {
         Self {
             placed,
             frames: codec.frames(),
             batch: codec.batch(),
             codec,
+            padding,
             receipt,
             sums: Mutex::default(),
         }
@@ -255,7 +264,7 @@ impl<'a> Bank<'a> {
             if range.end == self.frames {
                 if self.codec.is_packed() {
                     // up to an eighth of the stream: not held
-                    let mut padding = packing.padding();
+                    let mut padding = packing.padding(self.padding);
                     while padding > 0 {
                         let piece = padding.min(PIECE);
                         sealer.write(ZEROS.get(..piece).unwrap_or_default())?;

@@ -18,7 +18,7 @@ const STATES: [(&str, &str); 9] = [
 fn exact_states_come_back_byte_for_byte() {
     let folder = Folder::new();
     for (name, runtime) in STATES {
-        for extra in ["", "--compress", "--suite aes-256-gcm"] {
+        for extra in ["", "--compress", "--compress=fine", "--suite aes-256-gcm"] {
             folder.take(name, "state");
             let prompt = match runtime {
                 "llama.cpp" => "",
@@ -49,6 +49,40 @@ fn exact_states_come_back_byte_for_byte() {
                 assert!(folder.read("again") == folder.read("back"), "{name}");
             }
         }
+    }
+}
+
+#[test]
+fn the_padding_of_compressed_banks_is_chosen() {
+    let folder = Folder::new();
+    folder.take("hf_f16.safetensors", "state");
+    let seal = format!("seal state -f {SEAL} --tokens prompt.json");
+    let [exact, default, padme, fine] = [
+        ("", ""),
+        ("--compress", "hardly more"),
+        ("--compress=padme", "hardly more"),
+        ("--compress=fine", "known prompts"),
+    ]
+    .map(|(compress, note)| {
+        assert!(folder.ok(&format!("{seal} {compress}")).out.contains(note));
+        folder.read("a.kvcap").len()
+    });
+    assert!(fine < padme && padme < exact, "{fine}, {padme}, {exact}");
+    assert_eq!(default, padme);
+    // what is sealed again is padded as it is asked for then
+    for (compress, len) in [
+        ("", exact),
+        ("--compress", padme),
+        ("--compress=fine", fine),
+    ] {
+        folder.ok(&format!(
+            "compact a.kvcap -f -o b.kvcap {KEYS} --trust issuer.key.pub {compress}"
+        ));
+        let again = folder.read("b.kvcap").len();
+        assert_eq!(again, len, "{compress}");
+    }
+    for verb in [&seal, "compact a.kvcap -o c.kvcap"] {
+        folder.refused(&format!("{verb} --compress=other"), 944, 2);
     }
 }
 

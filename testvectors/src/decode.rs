@@ -2,8 +2,8 @@
 
 use kvcap::{BankEntry, Code, Error, Manifest, Result, RowsEntry, binding::Pairing};
 use kvcap_codecs::{
-    BankShape, Codec, CodecError, Dtype, FrameContext, FrameQuality, Measurement, Positions,
-    Rotation, Scratch, packed,
+    BankShape, Codec, CodecError, Dtype, FrameContext, FrameQuality, Measurement, Padding,
+    Positions, Rotation, Scratch, packed,
 };
 
 type CodecResult<T> = std::result::Result<T, CodecError>;
@@ -176,7 +176,7 @@ impl<'a> Coding<'a> {
         if self.codec.is_fixed_rate() {
             return Ok(out);
         }
-        Ok(pack(out, &index))
+        Ok(pack(out, &index, Padding::Padme))
     }
 
     /// The quality receipt of what came back.
@@ -203,9 +203,9 @@ impl<'a> Coding<'a> {
 
 /// Frames, padding, index.
 #[must_use]
-pub fn pack(mut frames: Vec<u8>, index: &[u8]) -> Vec<u8> {
+pub fn pack(mut frames: Vec<u8>, index: &[u8], padding: Padding) -> Vec<u8> {
     let used = (frames.len() + index.len()) as u64;
-    let len = packed::padded(used).unwrap() as usize;
+    let len = padding.padded(used).unwrap() as usize;
     frames.resize(len - index.len(), 0);
     frames.extend_from_slice(index);
     frames

@@ -11,7 +11,7 @@ use kvcap_codecs::Preset;
 use kvcap_runtimes::{Encoding, State, as_sealed, seal_state};
 
 use crate::{
-    args::{Common, Threads, duration},
+    args::{Common, Compress, Threads, duration},
     chain::ChainArgs,
     cmd::seal_report,
     input::{self, Capsule},
@@ -50,9 +50,8 @@ pub(super) struct ResealArgs {
     /// How banks are encoded. What was sealed with loss is kept as it opens: exact adds none
     #[arg(long, value_enum, default_value = "exact")]
     encoding: Encode,
-    /// Compress exact banks without loss. Their lengths then depend on the prompt, and can tell known ones apart
-    #[arg(long)]
-    compress: bool,
+    #[command(flatten)]
+    compress: Compress,
     #[command(flatten)]
     threads: Threads,
 }
@@ -175,7 +174,7 @@ impl ResealArgs {
             Encode::Q4k => Preset::Q4k,
         };
         Encoding {
-            compress: self.compress,
+            compress: self.compress.padding(),
             ..Encoding::of(preset)
         }
     }

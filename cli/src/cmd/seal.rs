@@ -11,14 +11,14 @@ use kvcap::{
     CaptureFlags, Chain, Code, Error, MAX_LIFETIME, OpenedChain, Policy, PrefixValue, Result,
     SectionKind, SigningKey, Suite, Terms, TrustedKey, binding::Digest,
 };
-use kvcap_codecs::{Codec, Guard, Preset};
+use kvcap_codecs::{Codec, Guard, Padding, Preset};
 use kvcap_runtimes::{
     Capture, Continued, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind,
     RuntimeOptions, State, detect, parse, seal_state,
 };
 
 use crate::{
-    args::{Common, Threads, duration, instant},
+    args::{Common, Compress, Threads, duration, instant},
     chain::ChainArgs,
     cmd::seal_report,
     input::{self, Capsule},
@@ -95,9 +95,8 @@ pub(crate) struct Args {
     /// Keep a bank exact that holds infinities or NaN, instead of refusing to encode it with loss
     #[arg(long)]
     keep_non_finite: bool,
-    /// Compress exact banks without loss. Their lengths then depend on the prompt, and can tell known ones apart
-    #[arg(long)]
-    compress: bool,
+    #[command(flatten)]
+    compress: Compress,
     /// Algorithms
     #[arg(long, value_parser = ["chacha20-poly1305", "aes-256-gcm"], default_value = "chacha20-poly1305")]
     suite: String,
@@ -266,7 +265,7 @@ impl Args {
             preset,
             keys: self.keys,
             values: self.values,
-            compress: self.compress,
+            compress: self.compress.padding(),
             // an infinite limit measures nothing, unless values that are not finite are looked for
             guard: Some(guard).filter(|guard| guard.limit.is_finite() || self.keep_non_finite),
         }
@@ -386,10 +385,17 @@ impl Args {
     fn note(&self, mut report: Report, terms: &Terms) -> Report {
         report.row("written", self.output.display());
         report.fact("output", self.output.display().to_string());
-        if self.compress {
+        if let Some(padding) = self.compress.padding() {
             report.row(
                 "note",
-                "compressed: lengths depend on the prompt, and can tell known ones apart",
+                match padding {
+                    Padding::Padme => {
+                        "compressed, padded by Padmé: lengths tell how repetitive the state is, and hardly more"
+                    }
+                    Padding::Fine => {
+                        "compressed, finely padded: lengths can tell known prompts apart"
+                    }
+                },
             );
         }
         if self.danger_no_prefix {

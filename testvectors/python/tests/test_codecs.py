@@ -70,21 +70,27 @@ class Exact(unittest.TestCase):
         self.assertEqual(code_of(codecs.decode, b, with_index(first[0] // 2, first[1])), 903)
         self.assertEqual(code_of(codecs.decode, b, encoded[:7]), 903)
         used = sum(first) + 8
-        padme = -(-used // 2048) * 2048
-        for length in (used, len(encoded) + 256, padme):
-            self.assertNotEqual(length, len(encoded))
+        fine, _ = codecs.encode(b, plain, padding=codecs.FINE)
+        self.assertEqual(len(encoded), -(-used // 2048) * 2048)
+        self.assertEqual(len(fine), -(-used // 256) * 256)
+        self.assertEqual(codecs.decode(b, fine), plain)
+        for length in (used, len(fine) + 256, len(encoded) - 256, len(encoded) + 2048):
+            self.assertNotIn(length, (len(fine), len(encoded)))
             changed = encoded[: sum(first)] + bytes(length - used) + encoded[-8:]
             self.assertEqual(code_of(codecs.decode, b, changed), 903)
         gap = sum(first)
-        if gap < len(encoded) - 8:
-            changed = encoded[:gap] + b"\1" + encoded[gap + 1 :]
+        for stream in (encoded, fine):
+            self.assertLess(gap, len(stream) - 8)
+            changed = stream[:gap] + b"\1" + stream[gap + 1 :]
             self.assertEqual(code_of(codecs.decode, b, changed), 902)
 
     def test_padded(self):
-        lengths = (0, 1, 2, 128, 129, 257, 32769, 65537, 1000000)
-        self.assertEqual(
-            [codecs.padded(n) for n in lengths], [0, 1, 2, 128, 130, 258, 33024, 65792, 1001472]
-        )
+        lengths = (0, 1, 2, 9, 128, 129, 257, 32769, 65537, 1000000)
+        for padding, expected in {
+            codecs.PADME: [0, 1, 2, 10, 128, 144, 272, 34816, 67584, 1015808],
+            codecs.FINE: [0, 1, 2, 9, 128, 130, 258, 33024, 65792, 1001472],
+        }.items():
+            self.assertEqual([codecs.padded(n, padding) for n in lengths], expected)
 
 
 def zstd_frame(content, blocks, descriptor=0x20, window=b"", size=None):

@@ -52,9 +52,11 @@ class Codecs(unittest.TestCase):
     def test_padding(self):
         text = (ROOT / "spec" / "codecs-v1.md").read_text()
         table = re.search(r"<!-- example: padding -->\s*(\|.*?)\n\n", text, re.S)[1]
-        lengths, _, stated = ([int(n) for n in re.findall(r" (\d+) ", row)] for row in table.splitlines())
+        rows = [re.split(r" *\| *", row)[2:-1] for row in table.splitlines()]
+        lengths, _, padme, fine = ([int(n) for n in row if n.isdigit()] for row in rows)
         self.assertEqual(len(lengths), 6)
-        self.assertEqual([codecs.padded(n) for n in lengths], stated)
+        for padding, stated in zip(codecs.PADDINGS, (padme, fine)):
+            self.assertEqual([codecs.padded(n, padding) for n in lengths], stated)
 
 
 class Example(unittest.TestCase):

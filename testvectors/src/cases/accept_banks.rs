@@ -4,7 +4,7 @@ use kvcap::{
     BankEntry, CaptureFlags, Role, RotationTable, RowsEntry, SectionKind, Stream,
     binding::{F64Bits, Pairing, Scaling},
 };
-use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
+use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, Padding, ParamDtype};
 
 use super::codec::{good_stream, keys_of};
 use crate::{
@@ -309,7 +309,9 @@ cases! {
         }
     });
     /// planes16 with a hand-written run
-    planes16_run: A 0 Accept ["codecs §5"] = Made::of(keys_of(Codec::Planes16, good_stream(), None));
+    planes16_run: A 0 Accept ["codecs §5"] = Made::of(keys_of(Codec::Planes16, good_stream(Padding::Padme), None));
+    /// the same stream with the finer padding: 4128 bytes instead of 4352
+    padding_fine: A 0 Accept ["codecs §8.2"] = Made::of(keys_of(Codec::Planes16, good_stream(Padding::Fine), None));
     /// planes16 of bf16, two frames
     planes16_bf16: A 0 Accept ["codecs §5"] = coded(Codec::Planes16, Dtype::Bf16, &[]);
     /// planes16 of f16

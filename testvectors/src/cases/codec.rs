@@ -1,7 +1,7 @@
 //! Frames that break codecs-v1, sealed and signed by whoever holds the keys: found at decoding.
 
 use kvcap::{Role, Stream};
-use kvcap_codecs::{Codec, Dtype};
+use kvcap_codecs::{Codec, Dtype, Padding};
 
 use crate::{
     case::Made,
@@ -50,18 +50,22 @@ fn frame(zstd: &[u8]) -> Vec<u8> {
     [&[1][..], &fixture::noise("low plane", ELEMENTS), zstd].concat()
 }
 
-fn packed(frame: Vec<u8>) -> Vec<u8> {
+fn packed(frame: Vec<u8>, padding: Padding) -> Vec<u8> {
     let entry = (frame.len() as u32).to_le_bytes();
-    pack(frame, &entry)
+    pack(frame, &entry, padding)
 }
 
 fn planes(zstd: &[u8]) -> Made {
-    decoded(keys_of(Codec::Planes16, packed(frame(zstd)), None))
+    decoded(keys_of(
+        Codec::Planes16,
+        packed(frame(zstd), Padding::Padme),
+        None,
+    ))
 }
 
 /// The packed stream of a good frame, changed.
 fn stream(change: impl FnOnce(&mut Vec<u8>)) -> Made {
-    let mut bytes = packed(frame(&good()));
+    let mut bytes = good_stream(Padding::Padme);
     change(&mut bytes);
     decoded(keys_of(Codec::Planes16, bytes, None))
 }
@@ -93,8 +97,8 @@ pub(super) fn good() -> Vec<u8> {
 }
 
 /// The good planes stream.
-pub(super) fn good_stream() -> Vec<u8> {
-    packed(frame(&good()))
+pub(super) fn good_stream(padding: Padding) -> Vec<u8> {
+    packed(frame(&good()), padding)
 }
 
 /// Keys under q8 in groups of 64: codes, then scales, then biases.
@@ -161,10 +165,10 @@ cases! {
         let at = bytes.len() - 4;
         bytes[at..].copy_from_slice(&2048_u32.to_le_bytes());
     });
-    /// the stream is padded by Padmé itself, with three bits less kept: 4352 bytes for 4128
-    padding_coarse: R 903 Decode ["codecs §8.2"] = stream(|bytes| {
+    /// the stream is padded to a length between the two: 4224 bytes, with one bit more kept than by Padmé's 4352
+    padding_between: R 903 Decode ["codecs §8.2"] = stream(|bytes| {
         let at = bytes.len() - 4;
-        bytes.splice(at..at, [0; 224]);
+        bytes.drain(at - 128..at);
     });
     /// a scale that is NaN
     quant_scale_nan: R 905 Decode ["codecs §6"] = affine(|bytes| bytes[ELEMENTS..ELEMENTS + 2].copy_from_slice(&[0x00, 0x7E]));

@@ -1,6 +1,6 @@
 //! Codecs that give every bit back: raw for each element type, planes.
 
-use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype};
+use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, Padding};
 
 use super::{
     PARAMS, Subject, Vector,
@@ -55,7 +55,12 @@ fn every_pattern(dtype: Dtype) -> [Vector; 2] {
         zstd.push(run as u8);
     }
     let frame = 1 + 65_536 + zstd.len();
-    let tail = pack(vec![0; frame], &(frame as u32).to_le_bytes()).split_off(frame);
+    let tail = pack(
+        vec![0; frame],
+        &(frame as u32).to_le_bytes(),
+        Padding::Padme,
+    )
+    .split_off(frame);
     let half = |sign| Bytes::Repeat(Box::new(Bytes::full(&low(sign))), 256);
     let runs = Bytes::Concat(vec![
         Bytes::full(&[1]),
@@ -64,7 +69,12 @@ fn every_pattern(dtype: Dtype) -> [Vector; 2] {
         Bytes::full(&[zstd, tail].concat()),
     ]);
     let frame = 1 + 131_072;
-    let tail = pack(vec![0; frame], &(frame as u32).to_le_bytes()).split_off(frame);
+    let tail = pack(
+        vec![0; frame],
+        &(frame as u32).to_le_bytes(),
+        Padding::Padme,
+    )
+    .split_off(frame);
     let plain = Bytes::halves(1, 65_536, ALL);
     let stored = Bytes::Concat(vec![Bytes::full(&[0]), plain.clone(), Bytes::full(&tail)]);
     let given = |what: &str, encoded| {

@@ -1,6 +1,6 @@
 //! What no encoder expresses, and what no decoder accepts: each with its code.
 
-use kvcap_codecs::{Codec, Dtype, Pairing};
+use kvcap_codecs::{Codec, Dtype, Padding, Pairing};
 
 use super::{Subject, Vector, edges::elements, lossy::frequencies};
 use crate::decode::pack;
@@ -125,7 +125,13 @@ fn q4k() -> Vec<Vector> {
 /// Two elements of f16: a stored frame has five bytes.
 fn planes() -> Vec<Vector> {
     let subject = Subject::rows(Dtype::F16, Codec::Planes16, [1, 1, 2]);
-    let stream = |frame: &[u8]| pack(frame.to_vec(), &(frame.len() as u32).to_le_bytes());
+    let stream = |frame: &[u8]| {
+        pack(
+            frame.to_vec(),
+            &(frame.len() as u32).to_le_bytes(),
+            Padding::Padme,
+        )
+    };
     let case = |name: &str, code, frame: &[u8]| subject.not_decoded(name, &stream(frame), code);
     let mut sum = stream(&[0, 1, 2, 3, 4]);
     sum.insert(5, 0);

@@ -22,7 +22,7 @@ pub(crate) fn rates(len: u64, suite: Suite, rounds: u32) -> Result<Vec<Rate>> {
     let mut bench = Bench::new(len)?;
     let workers = Workers::all();
     Encode::all()
-        .filter(|encode| !encode.encoding().compress)
+        .filter(|encode| encode.encoding().compress.is_none())
         .map(|encode| {
             let (mut seal, mut open) = (f64::MAX, f64::MAX);
             for _ in 0..rounds {

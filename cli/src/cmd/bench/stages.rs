@@ -7,8 +7,8 @@ use std::{
 
 use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, ReadAt, Result, Role, Suite, Workers, WriteAt};
 use kvcap_codecs::{
-    Codec, CodecError, Content, FrameContext, FrameQuality, Positions, Preset, Rotation, Scratch,
-    aligned,
+    Codec, CodecError, Content, FrameContext, FrameQuality, Padding, Positions, Preset, Rotation,
+    Scratch, aligned,
 };
 use kvcap_runtimes::Encoding;
 
@@ -19,7 +19,7 @@ use super::{codecs::rotation, number, passes::Bench, suites, timed};
 pub(super) struct Encode {
     pub(super) name: &'static str,
     preset: Preset,
-    compress: bool,
+    compress: Option<Padding>,
 }
 
 impl Encode {
@@ -28,12 +28,12 @@ impl Encode {
         let encode = |(preset, name)| Self {
             name,
             preset,
-            compress: false,
+            compress: None,
         };
         let compress = Self {
             name: "compress",
             preset: Preset::Exact,
-            compress: true,
+            compress: Some(Padding::Padme),
         };
         let [exact, lossy @ ..] = Preset::ALL.map(encode);
         [exact, compress].into_iter().chain(lossy)
@@ -58,8 +58,8 @@ impl Encode {
             _ => Content::Values,
         };
         match self.compress {
-            true => (Codec::Planes16, content),
-            false => (self.preset.codec(bank.dtype, &bank.shape, content), content),
+            Some(_) => (Codec::Planes16, content),
+            None => (self.preset.codec(bank.dtype, &bank.shape, content), content),
         }
     }
 }

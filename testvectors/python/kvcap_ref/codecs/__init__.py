@@ -62,12 +62,16 @@ def frame_len(bank, frame):
     return frame.plain_len if kind == EXACT else planes.worst(frame.plain_len)
 
 
-def padded(length):
+# §8.2: b of the two ladders
+PADDINGS = PADME, FINE = 0, 3
+
+
+def padded(length, padding=PADME):
     """§8.2."""
     if length < 2:
         return length
     e = length.bit_length() - 1
-    k = e.bit_length() + 3
+    k = e.bit_length() + padding
     mask = (1 << max(e - k, 0)) - 1
     return (length + mask) & ~mask
 
@@ -109,7 +113,7 @@ def split(bank, encoded):
     for frame, length in zip(frames(bank), lengths):
         require(1 <= length <= frame_len(bank, frame), 904, f"frame of {length} bytes")
     total = sum(lengths)
-    require(padded(total + 4 * n) == len(encoded), 903, "length of the stream")
+    require(len(encoded) in [padded(total + 4 * n, p) for p in PADDINGS], 903, "length of the stream")
     require(not any(encoded[total:body]), 902, "bytes between frames and index")
     at = 0
     for frame, length in zip(frames(bank), lengths):
@@ -146,8 +150,8 @@ def decode(bank, encoded, context=((), None)):
     return b"".join(decode_frame(bank, frame, part, rotation) for frame, part in split(bank, encoded))
 
 
-def encode(bank, plain, context=((), None)):
-    """(encoded stream, receipt or None)"""
+def encode(bank, plain, context=((), None), padding=PADME):
+    """(encoded stream, receipt or None); a packed stream is padded by `padding`."""
     rotation = rotation_of(bank, *context)
     parts, at, measured = [], 0, []
     for frame in frames(bank):
@@ -158,7 +162,7 @@ def encode(bank, plain, context=((), None)):
     if is_packed(bank.codec):
         index = b"".join(struct.pack("<I", len(p)) for p in parts)
         total = sum(map(len, parts)) + len(index)
-        return b"".join([*parts, bytes(padded(total) - total), index]), None
+        return b"".join([*parts, bytes(padded(total, padding) - total), index]), None
     if not is_lossy(bank.codec):
         return b"".join(parts), None
     return b"".join(parts), receipt_of(bank, measured, rotation)
