@@ -23,7 +23,7 @@ use crate::{
 /// Where the files are.
 pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors");
 /// Files longer than this are stored by gzip, under a name that ends in `.gz`.
-const PLAIN: usize = 64 << 10;
+const PLAIN: usize = 32 << 10;
 
 /// The content of a file of the folder, or of a file elsewhere; of none, nothing.
 #[must_use]
