@@ -1,6 +1,10 @@
 //! Streams cut into chunks in order, which any thread may then seal (capsule-v1 §6.4, §11.5).
 
-use std::{fmt, mem, sync::Arc};
+use std::{
+    fmt, mem,
+    sync::Arc,
+    thread::{self, ThreadId},
+};
 
 use zeroize::Zeroizing;
 
@@ -35,8 +39,25 @@ pub(crate) struct Cutter {
     /// The stream being written.
     open: Option<OpenStream>,
     next: Next,
-    /// Memory of chunks that are sealed.
-    pub(crate) spare: Vec<Vec<u8>>,
+    pub(crate) spare: Spare,
+}
+
+/// Memory of chunks that are sealed, and the thread in whose cache it is.
+#[derive(Default)]
+pub(crate) struct Spare(Vec<(ThreadId, Vec<u8>)>);
+
+impl Spare {
+    pub(crate) fn put(&mut self, memory: Vec<u8>) {
+        self.0.push((thread::current().id(), memory));
+    }
+
+    /// This thread's own rather than another's, and another's rather than new memory.
+    fn take(&mut self) -> Vec<u8> {
+        let own = thread::current().id();
+        let at = self.0.iter().rposition(|(of, _)| *of == own);
+        let at = at.or(self.0.len().checked_sub(1));
+        at.map_or(Vec::new(), |at| self.0.swap_remove(at).1)
+    }
 }
 
 /// The next chunk's place in the file, and its row of the tables.
@@ -74,7 +95,7 @@ impl Cutter {
                 at: body_at,
                 row: 0,
             },
-            spare: Vec::new(),
+            spare: Spare::default(),
         };
         cutter.next_stream(context);
         cutter
@@ -105,7 +126,7 @@ impl Cutter {
         let complete = open.fixed && open.written == open.at_most;
         let whole = bytes.len() == open.chunk_len || (complete && bytes.len() < open.chunk_len);
         if whole && open.fixed && open.chunk.is_empty() && !bytes.is_empty() {
-            let other = self.spare.pop().unwrap_or_default();
+            let other = self.spare.take();
             let chunk = Zeroizing::new(mem::replace(bytes, other));
             return Ok(vec![open.cut(chunk, complete, &mut self.next)]);
         }
@@ -148,7 +169,7 @@ impl Cutter {
         let left = !open.chunk.is_empty();
         let last = left.then(|| open.cut_full(true, &mut self.next, &mut self.spare));
         // holds what was cut before, sealed: not worth to be overwritten
-        self.spare.push(mem::take(&mut *open.chunk));
+        self.spare.put(mem::take(&mut *open.chunk));
         self.ended.push(Ended {
             len: open.written,
             rows: usize_of(open.index),
@@ -162,7 +183,7 @@ impl Cutter {
         let index = self.ended.len();
         self.open = context.streams.get(index).map(|stream| OpenStream {
             key: Arc::new(self.root.stream(self.suite, index)),
-            chunk: Zeroizing::new(self.spare.pop().unwrap_or_default()),
+            chunk: Zeroizing::new(self.spare.take()),
             chunk_len: usize_of(stream.chunk_len()),
             index: 0,
             written: 0,
@@ -197,8 +218,8 @@ impl Cutter {
 
 impl OpenStream {
     /// Gives the chunk that was being filled.
-    fn cut_full(&mut self, last: bool, next: &mut Next, spare: &mut Vec<Vec<u8>>) -> Cut {
-        let mut other = spare.pop().unwrap_or_default();
+    fn cut_full(&mut self, last: bool, next: &mut Next, spare: &mut Spare) -> Cut {
+        let mut other = spare.take();
         other.clear();
         let chunk = mem::replace(&mut self.chunk, Zeroizing::new(other));
         self.cut(chunk, last, next)
@@ -249,3 +270,6 @@ impl fmt::Debug for Cut {
         write!(f, "Cut(chunk {} of {} bytes)", self.index, self.bytes.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,7 +239,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         tables.sealed += 1;
         drop(tables);
         // what is left is ciphertext
-        lock(&self.cutter).spare.push(std::mem::take(&mut bytes));
+        lock(&self.cutter).spare.put(std::mem::take(&mut bytes));
         Ok(())
     }
 
