@@ -68,6 +68,30 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     Ok((done, start.elapsed()))
 }
 
+/// What is measured several times.
+trait Least {
+    /// Keeps the lesser of each figure.
+    fn least(&mut self, other: &Self);
+}
+
+/// Measures as often in a row as a pass runs, so that what is needed is as much in cache.
+///
+/// # Errors
+/// The first of `once`.
+fn in_a_row<T: Least>(times: u64, mut once: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut least = once()?;
+    for _ in 1..times {
+        least.least(&once()?);
+    }
+    Ok(least)
+}
+
+impl Least for f64 {
+    fn least(&mut self, other: &Self) {
+        *self = self.min(*other);
+    }
+}
+
 /// Seconds that copying `from` takes at least, in `rounds`.
 fn memcpy(from: &[u8], to: &mut Vec<u8>, rounds: u32) -> f64 {
     to.resize(from.len(), 0);

@@ -6,6 +6,7 @@ use kvcap::{Result, Suite, Workers};
 use serde_json::{Value, json};
 
 use super::{
+    Least,
     headers::{Header, Headers},
     made,
     passes::{Bench, Sealed},
@@ -18,7 +19,7 @@ use crate::{report::Report, table};
 /// Bytes that each pass goes over in all its rounds, at least.
 const ENOUGH: u64 = 4 << 30;
 
-/// A short pass runs several times in a row in each round, as its stages do.
+/// A short pass runs several times in a row in each round, and so do its stages.
 const MOST_REPEATS: u64 = 10;
 
 /// Seals, verifies and opens made states, beside memcpy and the sum of the stages
@@ -115,7 +116,7 @@ fn measure(bytes: u64, encodings: &[Encode], (rounds, repeats): (u64, u64)) -> R
     let mut lens: Vec<usize> = chunk_lens.iter().map(|(_, len)| *len).collect();
     lens.sort_unstable_by(|one, other| other.cmp(one));
     lens.dedup();
-    let mut stages = Stages::measure(&mut bench, &lens)?;
+    let mut stages = Stages::measure(&mut bench, encodings, &lens, repeats)?;
     let mut headers = Headers::new(encodings)?;
     let cases = || {
         let suites = Suite::ALL.into_iter();
@@ -124,8 +125,8 @@ fn measure(bytes: u64, encodings: &[Encode], (rounds, repeats): (u64, u64)) -> R
     // least seconds of seal, verify and open on one core and on all, and what was sealed
     let mut least: Vec<([[f64; 2]; 3], f64)> = cases().map(|_| ([[f64::MAX; 2]; 3], 0.0)).collect();
     for _ in 0..rounds {
-        stages.least(&Stages::measure(&mut bench, &lens)?);
-        headers.measure()?;
+        stages.least(&Stages::measure(&mut bench, encodings, &lens, repeats)?);
+        headers.measure(repeats)?;
         for ((suite, encode), (least, stored)) in cases().zip(&mut least) {
             for (at, workers) in [Workers::ONE, Workers::all()].into_iter().enumerate() {
                 let mut keep = |pass: usize, time: Duration| {
@@ -210,7 +211,7 @@ fn parts(
     let mut parts = match pass {
         "seal" => vec![
             ("header", header.seal),
-            ("gather", stages.gather * plain),
+            ("gather", stages.frames.gather * plain),
             ("encode", code * plain),
             ("receipt", receipt * plain),
             ("cipher", seal * stored),
@@ -223,7 +224,7 @@ fn parts(
             check,
             ("cipher", open * stored),
             ("decode", decode * plain),
-            ("scatter", stages.scatter * plain),
+            ("scatter", stages.frames.scatter * plain),
         ],
     };
     parts.retain(|(_, seconds)| *seconds > 0.0);
@@ -247,8 +248,14 @@ impl Measured {
         };
         let stages = &self.stages;
         let mut rows = vec![
-            stage("gather frames of the state".to_owned(), stages.gather),
-            stage("scatter frames of the state".to_owned(), stages.scatter),
+            stage(
+                "gather frames of the state".to_owned(),
+                stages.frames.gather,
+            ),
+            stage(
+                "scatter frames of the state".to_owned(),
+                stages.frames.scatter,
+            ),
         ];
         for (len, chunks) in &stages.chunks {
             rows.push(stage(format!("write chunks of {len} bytes"), chunks.write));

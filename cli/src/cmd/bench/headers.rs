@@ -3,7 +3,7 @@
 use kvcap::{Bank, Buffer, Draft, Result, Sealer, Suite, Workers};
 use kvcap_runtimes::{RuntimeKind, Skeleton, residue};
 
-use super::{passes::Bench, stages::Encode, timed};
+use super::{Least, in_a_row, passes::Bench, stages::Encode, timed};
 
 /// A state that is short: the made ones have the same streams at every length.
 const SHORT: u64 = 1 << 20;
@@ -19,6 +19,15 @@ pub(super) struct Header {
     pub(super) unlock: f64,
     /// Parsing the state's own header again, which says where its banks go.
     pub(super) skeleton: f64,
+}
+
+impl Least for Header {
+    fn least(&mut self, other: &Self) {
+        self.seal.least(&other.seal);
+        self.verify.least(&other.verify);
+        self.unlock.least(&other.unlock);
+        self.skeleton.least(&other.skeleton);
+    }
 }
 
 /// Headers of capsules in several encodings, each measured alone.
@@ -43,18 +52,13 @@ impl Headers {
         })
     }
 
-    /// Measures each once more, and keeps the least.
+    /// Measures each `times` more, and keeps the least.
     ///
     /// # Errors
     /// None that a made state should give.
-    pub(super) fn measure(&mut self) -> Result<()> {
-        let keep = |ours: &mut f64, theirs: f64| *ours = ours.min(theirs);
+    pub(super) fn measure(&mut self, times: u64) -> Result<()> {
         for (encode, least) in &mut self.least {
-            let now = header(&mut self.bench, *encode)?;
-            keep(&mut least.seal, now.seal);
-            keep(&mut least.verify, now.verify);
-            keep(&mut least.unlock, now.unlock);
-            keep(&mut least.skeleton, now.skeleton);
+            least.least(&in_a_row(times, || header(&mut self.bench, *encode))?);
         }
         Ok(())
     }

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, ReadAt, Result, Role, Suite, Workers, WriteAt};
+use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, Result, Role, Suite, Workers, WriteAt};
 use kvcap_codecs::{
     Codec, CodecError, Content, FrameContext, FrameQuality, Padding, Positions, Preset, Rotation,
     Scratch, aligned,
 };
 use kvcap_runtimes::Encoding;
 
-use super::{codecs::rotation, number, passes::Bench, suites, timed};
+use super::{Least, codecs::rotation, in_a_row, number, passes::Bench, suites, timed};
 
 /// How banks are encoded, by the name at the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,16 +73,49 @@ pub(super) struct Coding {
     pub(super) receipt: f64,
 }
 
+impl Least for Coding {
+    fn least(&mut self, other: &Self) {
+        self.encode.least(&other.encode);
+        self.decode.least(&other.decode);
+        self.receipt.least(&other.receipt);
+    }
+}
+
 /// Seconds a byte of every stage.
 pub(super) struct Stages {
     pub(super) memcpy: f64,
-    /// Frames out of the state.
-    pub(super) gather: f64,
-    /// Frames into the state.
-    pub(super) scatter: f64,
+    pub(super) frames: Frames,
     /// By their length.
     pub(super) chunks: Vec<(usize, Chunks)>,
     pub(super) codings: Vec<(Encode, Coding)>,
+}
+
+impl Least for Stages {
+    fn least(&mut self, other: &Self) {
+        self.memcpy.least(&other.memcpy);
+        self.frames.least(&other.frames);
+        for ((_, ours), (_, theirs)) in self.chunks.iter_mut().zip(&other.chunks) {
+            ours.least(theirs);
+        }
+        for ((_, ours), (_, theirs)) in self.codings.iter_mut().zip(&other.codings) {
+            ours.least(theirs);
+        }
+    }
+}
+
+/// Seconds a byte of moving frames.
+pub(super) struct Frames {
+    /// Out of the state.
+    pub(super) gather: f64,
+    /// Into the state.
+    pub(super) scatter: f64,
+}
+
+impl Least for Frames {
+    fn least(&mut self, other: &Self) {
+        self.gather.least(&other.gather);
+        self.scatter.least(&other.scatter);
+    }
 }
 
 /// Seconds a byte of what is done to chunks of one length.
@@ -94,6 +127,17 @@ pub(super) struct Chunks {
     /// Hashing one that is in cache.
     pub(super) leaf: f64,
     pub(super) ciphers: Vec<(Suite, suites::Cipher)>,
+}
+
+impl Least for Chunks {
+    fn least(&mut self, other: &Self) {
+        self.check.least(&other.check);
+        self.write.least(&other.write);
+        self.leaf.least(&other.leaf);
+        for ((_, ours), (_, theirs)) in self.ciphers.iter_mut().zip(&other.ciphers) {
+            ours.least(theirs);
+        }
+    }
 }
 
 /// What longer chunks cost a byte, too.
@@ -117,24 +161,29 @@ pub(super) fn chunk_len(bench: &mut Bench, encode: Encode) -> Result<usize> {
 }
 
 impl Stages {
-    /// Each stage once over the whole state, for chunks of these lengths; what works in cache, on a few
-    /// frames.
+    /// Each stage over as many bytes as the state has, `times` in a row: what moves memory on the whole
+    /// state, what works in cache on a few frames, or a chunk of each of these lengths, again and again.
     ///
     /// # Errors
     /// None that a made state should give.
-    pub(super) fn measure(bench: &mut Bench, chunk_lens: &[usize]) -> Result<Self> {
-        let codings = Encode::all().map(|encode| Ok((encode, coding(bench, encode)?)));
-        let codings = codings.collect::<Result<_>>()?;
-        let (gather, scatter) = frames(bench)?;
-        let chunks = chunk_lens
-            .iter()
-            .map(|len| Ok((*len, chunks(bench, *len)?)));
-        let chunks = chunks.collect::<Result<_>>()?;
+    pub(super) fn measure(
+        bench: &mut Bench,
+        encodings: &[Encode],
+        chunk_lens: &[usize],
+        times: u64,
+    ) -> Result<Self> {
+        let mut codings = Vec::new();
+        for encode in encodings {
+            codings.push((*encode, in_a_row(times, || coding(bench, *encode))?));
+        }
+        let mut of_lens = Vec::new();
+        for len in chunk_lens {
+            of_lens.push((*len, in_a_row(times, || chunks(bench, *len))?));
+        }
         Ok(Self {
-            memcpy: copy(bench),
-            gather,
-            scatter,
-            chunks,
+            memcpy: in_a_row(times, || Ok(copy(bench)))?,
+            frames: in_a_row(times, || frames(bench))?,
+            chunks: of_lens,
             codings,
         })
     }
@@ -142,28 +191,6 @@ impl Stages {
     pub(super) fn chunks(&self, len: usize) -> Option<&Chunks> {
         let mut chunks = self.chunks.iter();
         chunks.find(|(of, _)| *of == len).map(|(_, chunks)| chunks)
-    }
-
-    /// Keeps the least of each.
-    pub(super) fn least(&mut self, other: &Self) {
-        let keep = |ours: &mut f64, theirs: f64| *ours = ours.min(theirs);
-        keep(&mut self.memcpy, other.memcpy);
-        keep(&mut self.gather, other.gather);
-        keep(&mut self.scatter, other.scatter);
-        for ((_, ours), (_, theirs)) in self.chunks.iter_mut().zip(&other.chunks) {
-            keep(&mut ours.check, theirs.check);
-            keep(&mut ours.write, theirs.write);
-            keep(&mut ours.leaf, theirs.leaf);
-            for ((_, ours), (_, theirs)) in ours.ciphers.iter_mut().zip(&theirs.ciphers) {
-                keep(&mut ours.seal, theirs.seal);
-                keep(&mut ours.open, theirs.open);
-            }
-        }
-        for ((_, ours), (_, theirs)) in self.codings.iter_mut().zip(&other.codings) {
-            keep(&mut ours.encode, theirs.encode);
-            keep(&mut ours.decode, theirs.decode);
-            keep(&mut ours.receipt, theirs.receipt);
-        }
     }
 }
 
@@ -174,7 +201,7 @@ fn copy(bench: &mut Bench) -> f64 {
 }
 
 /// Gathering and scattering every frame of the state.
-fn frames(bench: &mut Bench) -> Result<(f64, f64)> {
+fn frames(bench: &mut Bench) -> Result<Frames> {
     let restored = Buffer::new(&mut bench.restored);
     let mut frame = Vec::new();
     let mut times = [Duration::ZERO; 2];
@@ -193,28 +220,27 @@ fn frames(bench: &mut Bench) -> Result<(f64, f64)> {
         }
     }
     let [gather, scatter] = times.map(|time| time.as_secs_f64() / bench.bytes());
-    Ok((gather, scatter))
+    Ok(Frames { gather, scatter })
 }
 
-/// Ciphers on one chunk; hashing and writing as many bytes as the state has.
+/// As many chunks as the state has: ciphers and hashing on one that is in cache, hashing and writing
+/// over all of the capsule's memory.
 fn chunks(bench: &mut Bench, len: usize) -> Result<Chunks> {
     let mut chunk = vec![0x5A; len];
-    let per_chunk = 1.0 / number(len);
-    let ciphers = Suite::ALL.into_iter().map(|suite| {
-        let cipher = suites::cipher(suite, &mut chunk, 50)?;
-        let per_byte = suites::Cipher {
-            seal: cipher.seal * per_chunk,
-            open: cipher.open * per_chunk,
-        };
-        Ok((suite, per_byte))
-    });
-    let ciphers = ciphers.collect::<Result<_>>()?;
-    let step = u64::try_from(len).unwrap_or(u64::MAX);
-    let state = ReadAt::len(&bench.plain);
-    let places = || (0..state.div_ceil(step)).map(|index| index * step);
-    let failed = |error: std::io::Error| Error::io(&error, "memory");
+    let count = bench.plain.len().div_ceil(len);
+    let bytes = number(len) * number(count);
+    let mut ciphers = Vec::new();
+    for suite in Suite::ALL {
+        ciphers.push((suite, suites::cipher(suite, &mut chunk, count)?));
+    }
+    let ((), leaf) = timed(|| {
+        for _ in 0..count {
+            black_box(ChunkSteps::leaf(black_box(&chunk)));
+        }
+        Ok(())
+    })?;
     // there is room for a chunk more than the state
-    let capsule = bench.capsule.chunks_exact(len).take(places().count());
+    let capsule = bench.capsule.chunks_exact(len).take(count);
     let ((), check) = timed(|| {
         for chunk in capsule {
             black_box(ChunkSteps::leaf(chunk));
@@ -222,18 +248,20 @@ fn chunks(bench: &mut Bench, len: usize) -> Result<Chunks> {
         Ok(())
     })?;
     let out = Buffer::new(&mut bench.capsule);
+    let step = u64::try_from(len).unwrap_or(u64::MAX);
+    let mut places = (0..).map(|index| index * step).take(count);
+    let failed = |error: std::io::Error| Error::io(&error, "memory");
     let ((), write) =
-        timed(|| places().try_for_each(|at| out.write_all_at(at, &chunk).map_err(failed)))?;
-    let bytes = number(len) * number(places().count());
+        timed(|| places.try_for_each(|at| out.write_all_at(at, &chunk).map_err(failed)))?;
     Ok(Chunks {
         check: check.as_secs_f64() / bytes,
         write: write.as_secs_f64() / bytes,
-        leaf: suites::leaf(&chunk, 50) * per_chunk,
+        leaf: leaf.as_secs_f64() / bytes,
         ciphers,
     })
 }
 
-/// A codec on the first frames of keys and of values, in cache.
+/// A codec on the first frames of keys and of values, in cache, as often as makes the state's length.
 fn coding(bench: &Bench, encode: Encode) -> Result<Coding> {
     let mut scratch = Scratch::default();
     let (mut plain, mut encoded, mut decoded) = (Vec::new(), Vec::new(), Vec::new());
@@ -258,12 +286,12 @@ fn coding(bench: &Bench, encode: Encode) -> Result<Coding> {
                 ctx = ctx.with_rotation(rotation, Positions::From(0));
             }
             let decoded = aligned(&mut decoded, plain.len());
-            let mut least = [Duration::MAX; 3];
-            for _ in 0..5 {
+            // there are four: two of keys, two of values
+            for _ in 0..bench.plain.len().div_ceil(4 * plain.len().max(1)) {
                 let mut step = |at: usize, work: &mut dyn FnMut() -> Result<()>| {
                     let ((), took) = timed(work)?;
-                    if let Some(least) = least.get_mut(at) {
-                        *least = took.min(*least);
+                    if let Some(total) = total.get_mut(at) {
+                        *total += took;
                     }
                     Ok::<(), Error>(())
                 };
@@ -275,26 +303,24 @@ fn coding(bench: &Bench, encode: Encode) -> Result<Coding> {
                     let done = codec.decode_frame(&ctx, &encoded, decoded, &mut scratch);
                     done.map_err(refused)
                 })?;
-                step(2, &mut || {
-                    let done = FrameQuality::measure(&ctx, &plain, decoded, &mut scratch);
-                    done.map(|quality| drop(black_box(quality)))
-                        .map_err(refused)
-                })?;
-            }
-            if codec.is_exact() {
-                least[2] = Duration::ZERO;
-            } else {
-                least[2] += least[1];
-            }
-            bytes += plain.len();
-            for (total, least) in total.iter_mut().zip(least) {
-                *total += least;
+                if !encode.is_exact() {
+                    step(2, &mut || {
+                        let done = FrameQuality::measure(&ctx, &plain, decoded, &mut scratch);
+                        done.map(|quality| drop(black_box(quality)))
+                            .map_err(refused)
+                    })?;
+                }
+                bytes += plain.len();
             }
         }
     }
-    let [encode, decode, receipt] = total.map(|t| t.as_secs_f64() / number(bytes.max(1)));
+    let [encoding, decode, quality] = total.map(|t| t.as_secs_f64() / number(bytes.max(1)));
+    let receipt = match encode.is_exact() {
+        true => 0.0,
+        false => decode + quality,
+    };
     Ok(Coding {
-        encode,
+        encode: encoding,
         decode,
         receipt,
     })
