@@ -232,13 +232,19 @@ fn parts(
 }
 
 impl Measured {
+    /// How much faster all cores are than one where they share nothing.
+    fn apart(&self) -> f64 {
+        self.stages.apart.one / self.stages.apart.all
+    }
+
     fn tell(&self, report: &mut Report) {
         let rate = |seconds: f64| format!("{:.2}", self.bytes / seconds / 1e9);
         report.line("");
         report.line(format_args!(
-            "{:.0} bytes: memcpy {} GB/s",
+            "{:.0} bytes: memcpy {} GB/s; all cores, nothing shared, {:.2} × one",
             self.bytes,
             rate(self.memcpy),
+            self.apart(),
         ));
         report.line("");
         let stage = |name: String, per_byte: f64| {
@@ -365,6 +371,7 @@ impl Measured {
         json!({
             "bytes": self.bytes,
             "memcpy_seconds": self.memcpy,
+            "all_cores_sharing_nothing": self.apart(),
             "headers": self.headers.iter().map(header).collect::<Vec<_>>(),
             "passes": self.passes.iter().map(pass).collect::<Vec<_>>(),
         })

@@ -2,6 +2,7 @@
 
 use std::{
     hint::black_box,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -84,6 +85,7 @@ impl Least for Coding {
 /// Seconds a byte of every stage.
 pub(super) struct Stages {
     pub(super) memcpy: f64,
+    pub(super) apart: Apart,
     pub(super) frames: Frames,
     /// By their length.
     pub(super) chunks: Vec<(usize, Chunks)>,
@@ -93,6 +95,7 @@ pub(super) struct Stages {
 impl Least for Stages {
     fn least(&mut self, other: &Self) {
         self.memcpy.least(&other.memcpy);
+        self.apart.least(&other.apart);
         self.frames.least(&other.frames);
         for ((_, ours), (_, theirs)) in self.chunks.iter_mut().zip(&other.chunks) {
             ours.least(theirs);
@@ -100,6 +103,20 @@ impl Least for Stages {
         for ((_, ours), (_, theirs)) in self.codings.iter_mut().zip(&other.codings) {
             ours.least(theirs);
         }
+    }
+}
+
+/// Seconds a byte of work whose threads share nothing, neither memory nor order: what all cores gain
+/// here at most.
+pub(super) struct Apart {
+    pub(super) one: f64,
+    pub(super) all: f64,
+}
+
+impl Least for Apart {
+    fn least(&mut self, other: &Self) {
+        self.one.least(&other.one);
+        self.all.least(&other.all);
     }
 }
 
@@ -182,6 +199,12 @@ impl Stages {
         }
         Ok(Self {
             memcpy: in_a_row(times, || Ok(copy(bench)))?,
+            apart: in_a_row(times, || {
+                Ok(Apart {
+                    one: apart(bench, 1)?,
+                    all: apart(bench, Workers::all().count())?,
+                })
+            })?,
             frames: in_a_row(times, || frames(bench))?,
             chunks: of_lens,
             codings,
@@ -198,6 +221,30 @@ fn copy(bench: &mut Bench) -> f64 {
     let start = Instant::now();
     bench.restored.copy_from_slice(black_box(&bench.plain));
     start.elapsed().as_secs_f64() / bench.bytes()
+}
+
+/// As many bytes as the state has, encrypted on threads that each have a short piece in cache.
+fn apart(bench: &Bench, threads: usize) -> Result<f64> {
+    const PIECE: usize = 16 << 10;
+    let count = bench.plain.len().div_ceil(PIECE);
+    let steps = ChunkSteps::new(Suite::ChaCha20Poly1305)?;
+    let mut pieces = vec![vec![0x5A; PIECE]; threads];
+    let ((), time) = timed(|| {
+        thread::scope(|scope| {
+            let mut running = Vec::new();
+            for (at, piece) in pieces.iter_mut().enumerate() {
+                let (steps, times) = (&steps, (at..count).step_by(threads).count());
+                let work = move || (0..times).try_for_each(|_| steps.seal(0, piece).map(drop));
+                running.push(scope.spawn(work));
+            }
+            running.into_iter().try_for_each(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })
+    })?;
+    Ok(time.as_secs_f64() / number(count * PIECE))
 }
 
 /// Gathering and scattering every frame of the state.
