@@ -10,6 +10,7 @@ use crate::{
     backend::{Kernels, KeyHead, Sections, SectionsMut, padded},
     codec::check_encoded,
     rope,
+    scratch::aligned,
 };
 
 /// Tokens that share a scale and a bias.
@@ -90,6 +91,7 @@ pub(crate) fn key_head<'s>(
         _ => (none, None),
     };
     let pairs = rotation.pairs();
+    let mut turns: &[f32] = &[];
     if let Some(rows) = rows {
         rope::positions(
             &rotation,
@@ -99,16 +101,17 @@ pub(crate) fn key_head<'s>(
             ctx.tokens,
             positions,
         )?;
-        table.resize(ctx.tokens * pairs * 2, 0.0);
+        let table = aligned(table, ctx.tokens * pairs * 2);
         for (position, turns) in positions.iter().zip(table.chunks_exact_mut(pairs * 2)) {
             (kernels.turn)(rotation.inv_freq, *position, turns);
         }
+        turns = table;
     }
     Ok(KeyHead {
         dtype: ctx.dtype,
         dim: ctx.dim,
         pairing: rotation.pairing,
-        table: if pairs == 0 { &[] } else { table },
+        table: turns,
         pairs,
     })
 }
@@ -135,10 +138,7 @@ pub(crate) fn encode(
     if layout.plain == 0 {
         return Ok(());
     }
-    let floats = (ctx.tokens + 2) * padded(ctx.dim);
-    if scratch.floats.len() < floats {
-        scratch.floats.resize(floats, 0.0);
-    }
+    let floats = aligned(&mut scratch.floats, (ctx.tokens + 2) * padded(ctx.dim));
     let (scales_at, biases_at) = layout.bounds();
     let (codes, params) = out.split_at_mut(scales_at);
     let (scales, biases) = params.split_at_mut(biases_at - scales_at);
@@ -153,7 +153,7 @@ pub(crate) fn encode(
             scales,
             biases,
         };
-        if !(kernels.keys_encode)(head, keys, sections, &mut scratch.floats[..floats]) {
+        if !(kernels.keys_encode)(head, keys, sections, floats) {
             let range = CodecError::new(
                 ErrorKind::NonFinite,
                 "a channel's range cannot be expressed in binary16",
@@ -179,10 +179,7 @@ pub(crate) fn decode(
     if layout.plain == 0 {
         return Ok(());
     }
-    let floats = 3 * padded(ctx.dim);
-    if scratch.floats.len() < floats {
-        scratch.floats.resize(floats, 0.0);
-    }
+    let floats = aligned(&mut scratch.floats, 3 * padded(ctx.dim));
     let (scales_at, biases_at) = layout.bounds();
     let (codes, params) = encoded.split_at(scales_at);
     let (scales, biases) = params.split_at(biases_at - scales_at);
@@ -204,7 +201,7 @@ pub(crate) fn decode(
             scales,
             biases,
         };
-        finite &= (kernels.keys_decode)(head, sections, out, &mut scratch.floats[..floats]);
+        finite &= (kernels.keys_decode)(head, sections, out, floats);
     }
     if finite {
         return Ok(());

@@ -4,8 +4,9 @@
 
 use crate::{
     CodecError, ErrorKind, FrameContext, ParamDtype, Scratch,
-    backend::{Moments, Sums},
+    backend::{MOMENT_ROWS, Moments, Sums, padded},
     q4k,
+    scratch::aligned,
 };
 
 /// The errors of one bank.
@@ -111,9 +112,7 @@ impl FrameQuality {
         if ctx.rotation.is_some() && ctx.plain_len > 0 {
             let head = q4k::key_head(ctx, kernels, &mut scratch.positions, &mut scratch.table)?;
             let element = if params == ParamDtype::F32 { 4 } else { 2 };
-            if scratch.floats.len() < ctx.dim {
-                scratch.floats.resize(ctx.dim, 0.0);
-            }
+            let floats = aligned(&mut scratch.floats, MOMENT_ROWS * padded(ctx.dim));
             moments.resize(ctx.heads * ctx.dim * 2, 0.0);
             let (sums, squares) = moments.split_at_mut(ctx.heads * ctx.dim);
             let heads = original
@@ -122,7 +121,7 @@ impl FrameQuality {
                 .zip(squares.chunks_exact_mut(ctx.dim));
             for ((plain, sums), squares) in heads {
                 let out = Moments { sums, squares };
-                (kernels.key_moments)(head, plain, out, &mut scratch.floats[..ctx.dim]);
+                (kernels.key_moments)(head, plain, out, floats);
             }
         }
         Ok(Self {

@@ -74,9 +74,13 @@ pub(crate) struct Kernels {
     /// Original and decoded elements of a frame to its sums.
     pub(crate) sums: fn(Dtype, &[u8], &[u8]) -> Sums,
     /// Adds one head of original keys, un-rotated, to its moments; the last argument is scratch of
-    /// `dim`.
+    /// `MOMENT_ROWS · padded(dim)`.
     pub(crate) key_moments: fn(KeyHead<'_>, &[u8], Moments<'_>, &mut [f32]),
 }
+
+/// Rows that [`Kernels::key_moments`] un-rotates before it adds them: few enough that they stay in
+/// the nearest cache, enough that moments are rarely fetched and put back.
+pub(crate) const MOMENT_ROWS: usize = 16;
 
 /// The length of a row in scratch: whole vectors of any instruction set.
 pub(crate) const fn padded(dim: usize) -> usize {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     backend::{
-        KeyHead, Moments, Sections, SectionsMut,
-        cpu::isa::{Isa, WIDTH},
+        KeyHead, MOMENT_ROWS, Moments, Sections, SectionsMut,
+        cpu::isa::{Isa, WIDE, WIDTH},
         padded,
     },
     q4k::GROUP_TOKENS,
@@ -236,14 +236,59 @@ pub(in super::super) fn key_moments<I: Isa, E: Element>(
     out: Moments<'_>,
     scratch: &mut [f32],
 ) {
-    let row = &mut scratch[..head.dim];
-    for (token, bytes) in plain.chunks_exact(head.dim * E::BYTES).enumerate() {
-        load_row::<I, E>(bytes, row);
-        rotate::<I, true>(&head, token, row);
-        for ((x, sum), square) in row.iter().zip(&mut *out.sums).zip(&mut *out.squares) {
-            let x = f64::from(*x);
-            *sum += x;
-            *square += x * x;
+    let dim = head.dim;
+    let stride = padded(dim);
+    let plain_row = dim * E::BYTES;
+    for (block, plain) in plain.chunks(MOMENT_ROWS * plain_row).enumerate() {
+        let rows = &mut scratch[..plain.len() / plain_row * stride];
+        let plain_rows = plain.chunks_exact(plain_row);
+        for (at, (row, bytes)) in rows.chunks_exact_mut(stride).zip(plain_rows).enumerate() {
+            load_row::<I, E>(bytes, &mut row[..dim]);
+            rotate::<I, true>(&head, block * MOMENT_ROWS + at, row);
+        }
+        let (sums, last_sums) = out.sums.as_chunks_mut::<WIDTH>();
+        let (squares, last_squares) = out.squares.as_chunks_mut::<WIDTH>();
+        let whole = sums.len();
+        for (at, (sums, squares)) in sums.iter_mut().zip(squares).enumerate() {
+            add_column::<I>(rows, stride, at, sums, squares);
+        }
+        let last = last_sums.len();
+        if last > 0 {
+            let [mut sums, mut squares] = [[0.0; WIDTH]; 2];
+            sums[..last].copy_from_slice(last_sums);
+            squares[..last].copy_from_slice(last_squares);
+            add_column::<I>(rows, stride, whole, &mut sums, &mut squares);
+            last_sums.copy_from_slice(&sums[..last]);
+            last_squares.copy_from_slice(&squares[..last]);
         }
     }
+}
+
+/// Adds vector `at` of each padded row to the sums of its channels and those of their squares, in
+/// order. What is past a row's last channel ends up in lanes that nobody reads.
+#[inline(always)]
+fn add_column<I: Isa>(
+    rows: &[f32],
+    stride: usize,
+    at: usize,
+    sums: &mut [f64; WIDTH],
+    squares: &mut [f64; WIDTH],
+) {
+    let (sums, _) = sums.as_chunks_mut::<WIDE>();
+    let (squares, _) = squares.as_chunks_mut::<WIDE>();
+    // named one by one, so that they stay in registers
+    let [mut sum0, mut sum1] = [I::wide_load(&sums[0]), I::wide_load(&sums[1])];
+    let [mut square0, mut square1] = [I::wide_load(&squares[0]), I::wide_load(&squares[1])];
+    for row in rows.chunks_exact(stride) {
+        let x = row.as_chunks().0.get(at).map_or(I::splat(0.0), I::load);
+        let [x0, x1] = I::widen(x);
+        sum0 = I::wide_add(sum0, x0);
+        sum1 = I::wide_add(sum1, x1);
+        square0 = I::wide_add(square0, I::wide_mul(x0, x0));
+        square1 = I::wide_add(square1, I::wide_mul(x1, x1));
+    }
+    I::wide_store(sum0, &mut sums[0]);
+    I::wide_store(sum1, &mut sums[1]);
+    I::wide_store(square0, &mut squares[0]);
+    I::wide_store(square1, &mut squares[1]);
 }
