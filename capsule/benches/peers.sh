@@ -9,7 +9,7 @@
 # safetensors and numpy come from PyPI into the working folder, which is removed at the end.
 set -euo pipefail
 kvcap=${KVCAP:-kvcap}
-rounds=${1:-5}
+rounds=${1:-9}
 bytes=${2:-415047224}
 work=$(mktemp -d "${3:-${TMPDIR:-/tmp}}/kvcap-peers.XXXXXX")
 trap 'rm -rf "$work"' EXIT
