@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p kvcap-codecs` prints, for each path that the machine has, GB/s of plain bytes and
 //! the ratio to memcpy. Sums over 64 frames of a Llama-class bank (8 heads of 128, 256 tokens;
-//! 32 MiB of 16-bit elements) of each frame's least time, Gaussian data. `KVCAP_CPU=name` restricts it to one path; arguments name codecs.
+//! 32 MiB of 16-bit elements) of each frame's least time, Gaussian data; what is copied or decoded goes to
+//! places that begin at cache lines. `KVCAP_CPU=name` restricts it to one path; arguments name codecs.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::{
@@ -11,7 +12,9 @@ use std::{
 };
 
 use half::{bf16, f16};
-use kvcap_codecs::{BankShape, Codec, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch};
+use kvcap_codecs::{
+    BankShape, Codec, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch, aligned,
+};
 
 const HEADS: u64 = 8;
 const DIM: u64 = 128;
@@ -72,7 +75,8 @@ fn bench(path: &str, dtype: Dtype, codec: Codec, inv_freq: &[f64]) {
         .collect();
     let mut scratch = Scratch::with_path(path).unwrap();
     let mut encoded: Vec<Vec<u8>> = contexts.iter().map(|_| Vec::new()).collect();
-    let mut decoded = vec![0_u8; plain.len()];
+    let mut decoded = Vec::new();
+    let decoded = aligned(&mut decoded, plain.len());
     // Each pass goes over all frames, so that memory is as cold as in a memcpy of them; of each
     // frame's times the least is kept, so that a busy machine disturbs little.
     let mut times = vec![[Duration::MAX; 3]; contexts.len()];

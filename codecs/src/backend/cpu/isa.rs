@@ -46,6 +46,14 @@ pub(super) trait Isa {
     fn to_f16(v: Self::V, bytes: &mut [u8; 2 * WIDTH]);
     /// To bfloat16, likewise.
     fn to_bf16(v: Self::V, bytes: &mut [u8; 2 * WIDTH]);
+    /// Two vectors, one after the other, to binary16.
+    #[inline(always)]
+    fn two_to_f16(v: [Self::V; 2], bytes: &mut [u8; 4 * WIDTH]) {
+        let (halves, _) = bytes.as_chunks_mut();
+        for (v, bytes) in v.into_iter().zip(halves) {
+            Self::to_f16(v, bytes);
+        }
+    }
     /// Two vectors, one after the other, to bfloat16.
     #[inline(always)]
     fn two_to_bf16(v: [Self::V; 2], bytes: &mut [u8; 4 * WIDTH]) {

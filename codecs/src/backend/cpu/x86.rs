@@ -190,6 +190,11 @@ impl Isa for Avx512 {
             let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v);
             *bytes = transmute::<__m256i, _>(halves);
         }
+        two_to_f16(v: [Self::V; 2], bytes: &mut [u8; 4 * WIDTH]) {
+            let [a, b] = v.map(|v| _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+            let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
+            *bytes = transmute::<__m512i, _>(both);
+        }
         to_bf16(v: Self::V, bytes: &mut [u8; 2 * WIDTH]) {
             let bits = _mm512_castps_si512(v);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));

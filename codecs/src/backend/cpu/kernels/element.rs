@@ -57,6 +57,12 @@ impl Element for F16 {
         }
     }
     #[inline(always)]
+    fn store_two<I: Isa>(v: [I::V; 2], bytes: &mut [u8]) {
+        if let Some(bytes) = bytes.first_chunk_mut() {
+            I::two_to_f16(v, bytes);
+        }
+    }
+    #[inline(always)]
     fn finite(bytes: &[u8]) -> bool {
         exponents_below::<2>(bytes, 0x7c00)
     }
