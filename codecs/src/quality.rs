@@ -112,7 +112,10 @@ impl FrameQuality {
         if ctx.rotation.is_some() && ctx.plain_len > 0 {
             let head = q4k::key_head(ctx, kernels, &mut scratch.positions, &mut scratch.table)?;
             let element = if params == ParamDtype::F32 { 4 } else { 2 };
-            let floats = aligned(&mut scratch.floats, MOMENT_ROWS * padded(ctx.dim));
+            let floats = aligned(
+                &mut scratch.floats,
+                ctx.tokens.min(MOMENT_ROWS) * padded(ctx.dim),
+            );
             moments.resize(ctx.heads * ctx.dim * 2, 0.0);
             let (sums, squares) = moments.split_at_mut(ctx.heads * ctx.dim);
             let heads = original

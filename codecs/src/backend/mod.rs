@@ -74,7 +74,7 @@ pub(crate) struct Kernels {
     /// Original and decoded elements of a frame to its sums.
     pub(crate) sums: fn(Dtype, &[u8], &[u8]) -> Sums,
     /// Adds one head of original keys, un-rotated, to its moments; the last argument is scratch of
-    /// `MOMENT_ROWS · padded(dim)`.
+    /// `padded(dim)` for each of its rows, or of [`MOMENT_ROWS`].
     pub(crate) key_moments: fn(KeyHead<'_>, &[u8], Moments<'_>, &mut [f32]),
 }
 

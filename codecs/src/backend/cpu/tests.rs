@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::paths;
 use crate::{
     AffineParams, Dtype, ParamDtype,
-    backend::{Kernels, KeyHead, MOMENT_ROWS, Moments, Sections, SectionsMut, padded},
+    backend::{Kernels, KeyHead, Moments, Sections, SectionsMut, padded},
     reference::KERNELS as ORACLE,
     rope::Pairing,
 };
@@ -253,7 +253,7 @@ fn run_keys(kernels: &Kernels, keys: &Keys) -> KeyResult {
         table: &table,
         pairs,
     };
-    let mut floats = vec![f32::NAN; (tokens + 3).max(MOMENT_ROWS) * padded(dim)];
+    let mut floats = vec![f32::NAN; (tokens + 3) * padded(dim)];
     let mut codes = vec![0xee; tokens * dim.div_ceil(2)];
     let mut scales = vec![0xee; tokens.div_ceil(64) * dim * 2];
     let mut biases = scales.clone();
