@@ -102,8 +102,8 @@ pub(crate) fn key_head<'s>(
             positions,
         )?;
         let table = aligned(table, ctx.tokens * pairs * 2);
-        for (position, turns) in positions.iter().zip(table.chunks_exact_mut(pairs * 2)) {
-            (kernels.turn)(rotation.inv_freq, *position, turns);
+        for (position, row) in positions.iter().zip(table.chunks_exact_mut(pairs * 2)) {
+            (kernels.turn)(rotation.inv_freq, *position, row);
         }
         turns = table;
     }

@@ -92,6 +92,28 @@ impl Least for f64 {
     }
 }
 
+/// The same keys in the same order.
+impl<K, T: Least> Least for Vec<(K, T)> {
+    fn least(&mut self, other: &Self) {
+        for ((_, ours), (_, theirs)) in self.iter_mut().zip(other) {
+            ours.least(theirs);
+        }
+    }
+}
+
+/// A structure's least is that of each of its fields; all must be named.
+macro_rules! least_of_each {
+    ($of:ident: $($field:ident),+) => {
+        impl Least for $of {
+            fn least(&mut self, other: &Self) {
+                let Self { $($field),+ } = self;
+                $($field.least(&other.$field);)+
+            }
+        }
+    };
+}
+use least_of_each;
+
 /// Seconds that copying `from` takes at least, in `rounds`.
 fn memcpy(from: &[u8], to: &mut Vec<u8>, rounds: u32) -> f64 {
     to.resize(from.len(), 0);

@@ -3,7 +3,7 @@
 use kvcap::{Bank, Buffer, Draft, Result, Sealer, Suite, Workers};
 use kvcap_runtimes::{RuntimeKind, Skeleton, residue};
 
-use super::{Least, in_a_row, passes::Bench, stages::Encode, timed};
+use super::{Least, in_a_row, least_of_each, passes::Bench, stages::Encode, timed};
 
 /// A state that is short: the made ones have the same streams at every length.
 const SHORT: u64 = 1 << 20;
@@ -21,14 +21,7 @@ pub(super) struct Header {
     pub(super) skeleton: f64,
 }
 
-impl Least for Header {
-    fn least(&mut self, other: &Self) {
-        self.seal.least(&other.seal);
-        self.verify.least(&other.verify);
-        self.unlock.least(&other.unlock);
-        self.skeleton.least(&other.skeleton);
-    }
-}
+least_of_each!(Header: seal, verify, unlock, skeleton);
 
 /// Headers of capsules in several encodings, each measured alone.
 pub(super) struct Headers {

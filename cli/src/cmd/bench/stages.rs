@@ -13,7 +13,9 @@ use kvcap_codecs::{
 };
 use kvcap_runtimes::Encoding;
 
-use super::{Least, codecs::rotation, in_a_row, number, passes::Bench, suites, timed};
+use super::{
+    Least, codecs::rotation, in_a_row, least_of_each, number, passes::Bench, suites, timed,
+};
 
 /// How banks are encoded, by the name at the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +76,7 @@ pub(super) struct Coding {
     pub(super) receipt: f64,
 }
 
-impl Least for Coding {
-    fn least(&mut self, other: &Self) {
-        self.encode.least(&other.encode);
-        self.decode.least(&other.decode);
-        self.receipt.least(&other.receipt);
-    }
-}
+least_of_each!(Coding: encode, decode, receipt);
 
 /// Seconds a byte of every stage.
 pub(super) struct Stages {
@@ -92,19 +88,7 @@ pub(super) struct Stages {
     pub(super) codings: Vec<(Encode, Coding)>,
 }
 
-impl Least for Stages {
-    fn least(&mut self, other: &Self) {
-        self.memcpy.least(&other.memcpy);
-        self.apart.least(&other.apart);
-        self.frames.least(&other.frames);
-        for ((_, ours), (_, theirs)) in self.chunks.iter_mut().zip(&other.chunks) {
-            ours.least(theirs);
-        }
-        for ((_, ours), (_, theirs)) in self.codings.iter_mut().zip(&other.codings) {
-            ours.least(theirs);
-        }
-    }
-}
+least_of_each!(Stages: memcpy, apart, frames, chunks, codings);
 
 /// Seconds a byte of work whose threads share nothing, neither memory nor order: what all cores gain
 /// here at most.
@@ -113,12 +97,7 @@ pub(super) struct Apart {
     pub(super) all: f64,
 }
 
-impl Least for Apart {
-    fn least(&mut self, other: &Self) {
-        self.one.least(&other.one);
-        self.all.least(&other.all);
-    }
-}
+least_of_each!(Apart: one, all);
 
 /// Seconds a byte of moving frames.
 pub(super) struct Frames {
@@ -128,12 +107,7 @@ pub(super) struct Frames {
     pub(super) scatter: f64,
 }
 
-impl Least for Frames {
-    fn least(&mut self, other: &Self) {
-        self.gather.least(&other.gather);
-        self.scatter.least(&other.scatter);
-    }
-}
+least_of_each!(Frames: gather, scatter);
 
 /// Seconds a byte of what is done to chunks of one length.
 pub(super) struct Chunks {
@@ -146,16 +120,7 @@ pub(super) struct Chunks {
     pub(super) ciphers: Vec<(Suite, suites::Cipher)>,
 }
 
-impl Least for Chunks {
-    fn least(&mut self, other: &Self) {
-        self.check.least(&other.check);
-        self.write.least(&other.write);
-        self.leaf.least(&other.leaf);
-        for ((_, ours), (_, theirs)) in self.ciphers.iter_mut().zip(&other.ciphers) {
-            ours.least(theirs);
-        }
-    }
-}
+least_of_each!(Chunks: check, write, leaf, ciphers);
 
 /// What longer chunks cost a byte, too.
 const CHUNK: u64 = 256 << 10;

@@ -3,7 +3,7 @@
 use kvcap::{ChunkSteps, Code, Error, Result, Suite};
 use serde_json::json;
 
-use super::{Least, in_a_row, memcpy, number, speed, timed};
+use super::{Least, in_a_row, least_of_each, memcpy, number, speed, timed};
 use crate::{report::Report, table};
 
 /// Times the ciphers of both suites on this machine, and recommends one
@@ -25,12 +25,7 @@ pub(super) struct Cipher {
     pub(super) open: f64,
 }
 
-impl Least for Cipher {
-    fn least(&mut self, other: &Self) {
-        self.seal.least(&other.seal);
-        self.open.least(&other.open);
-    }
-}
+least_of_each!(Cipher: seal, open);
 
 /// # Errors
 /// KVC-940 where the system gives no randomness.
