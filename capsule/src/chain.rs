@@ -137,6 +137,18 @@ impl<S> Chain<S> {
         }
     }
 
+    /// The capsule that is verified, the last of the chain.
+    #[must_use]
+    pub fn tip(&self) -> &Verified {
+        &self.tip.0
+    }
+
+    /// Gives the capsule that is verified, without its ancestors.
+    #[must_use]
+    pub fn into_tip(self) -> Verified {
+        self.tip.0
+    }
+
     /// The members, from the tip to the oldest that is known.
     pub fn members(&self) -> impl Iterator<Item = (&Verified, &S)> {
         std::iter::once(&self.tip)

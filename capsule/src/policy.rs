@@ -134,6 +134,12 @@ impl<'a> Expected<'a> {
     pub fn danger_any_model() -> Self {
         Self::default()
     }
+
+    /// Returns whether a model is stated.
+    #[must_use]
+    pub fn names_model(&self) -> bool {
+        self.model.is_some()
+    }
 }
 
 /// K-3, K-4.

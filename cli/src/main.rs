@@ -1,40 +1,28 @@
 //! `kvcap`: seal, verify and open KV capsules.
 //!
-//! A thin reader of the libraries: a verb parses its arguments, calls them, and gives a
-//! [`report::Report`]. Only this file and `report` write to the standard streams, save where an
-//! output is asked for on stdout.
+//! A thin reader of the libraries: a verb parses its flags, calls them, and gives a [`ui::Report`]. Only this
+//! file and `ui` write to the standard streams, save where an output is asked for on stdout.
 
 #![forbid(unsafe_code)]
 
-mod args;
-mod chain;
-mod cmd;
-mod hint;
-mod input;
-mod key_folder;
-mod keys;
-mod memory;
-mod output;
-mod policy;
-mod progress;
-mod report;
-mod table;
-mod time;
-mod trust;
+mod cli;
+mod flags;
+mod ui;
+mod verbs;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match args::Cli::try_parse() {
+    match cli::Cli::try_parse() {
         Ok(cli) => {
-            let place = report::Place::of(&cli);
-            match cmd::run(&cli) {
+            let place = cli.place();
+            match cli.run() {
                 Ok(report) => report.print(place),
-                Err(error) => report::print_error(&error, place),
+                Err(error) => ui::print_error(&error, place),
             }
         }
-        Err(error) => report::print_usage(&error),
+        Err(error) => ui::print_usage(&error),
     }
 }

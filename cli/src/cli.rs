@@ -1,0 +1,131 @@
+//! The command line: its verbs, and who runs each.
+
+use std::path::Path;
+
+use clap::{Parser, Subcommand};
+use kvcap::Result;
+use kvcap_store::output::is_stdout;
+
+use crate::{
+    flags::Common,
+    ui::{Place, Report},
+    verbs,
+};
+
+/// Seals a language model's saved attention state (KV cache) into a signed, encrypted capsule.
+///
+/// Anyone with the issuer's public key can verify every byte of a capsule; only a holder of a
+/// wrapping key can open it, and only into the model that it was made by.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kvcap",
+    version,
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+pub(crate) const EXIT_CODES: &str = "\
+Exit status:
+  0  accepted          1  refused          2  the request is not usable
+  3  malformed input, or over a limit      4  a file could not be read or written
+
+Errors are one line on stderr, `kvcap: error[KVC-402]: …`, and a hint; the codes are listed in
+spec/errors.md. With --json, stdout gets one object: {\"schema\": 1, \"ok\": true, …}, or
+{\"schema\": 1, \"ok\": false, \"error\": {\"code\": 402, …}}. With `-o -` stdout is the output's, and
+the report goes to stderr.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Keygen(verbs::keygen::Args),
+    ModelId(verbs::model_id::Args),
+    Seal(Box<verbs::seal::Args>),
+    Verify(verbs::verify::Args),
+    ValidateSession(Box<verbs::validate_session::Args>),
+    Open(Box<verbs::open::Args>),
+    Renew(verbs::renew::Args),
+    Rewrap(verbs::rewrap::Args),
+    Compact(verbs::compact::Args),
+    Truncate(verbs::truncate::Args),
+    Log(verbs::log::Args),
+    Diff(verbs::diff::Args),
+    Receipt(verbs::receipt::Args),
+    Inspect(verbs::inspect::Args),
+    Shred(verbs::shred::Args),
+    Registry(verbs::registry::Args),
+    Bench(verbs::bench::Args),
+    Scale(Box<verbs::scale::Args>),
+    Selftest(verbs::selftest::Args),
+    Demo(verbs::demo::Args),
+    Completions(verbs::completions::Args),
+    Man(verbs::man::Args),
+}
+
+impl Verb {
+    /// Where the verb's output goes, if it has one.
+    pub(crate) fn output(&self) -> Option<&Path> {
+        match self {
+            Self::ModelId(args) => args.output.as_deref(),
+            Self::Seal(args) => Some(&args.output),
+            Self::Scale(args) => args.chart.as_deref(),
+            Self::Open(args) => Some(&args.output),
+            Self::Compact(args) => Some(args.output()),
+            Self::Truncate(args) => Some(args.output()),
+            Self::Renew(args) => Some(args.output()),
+            Self::Rewrap(args) => Some(args.output()),
+            _ => None,
+        }
+    }
+}
+
+impl Cli {
+    /// How and where the report is printed.
+    pub(crate) fn place(&self) -> Place {
+        let aside = self.verb.output().is_some_and(is_stdout);
+        Place::new(self.common.json, self.common.quiet, aside)
+    }
+
+    /// Runs a verb.
+    ///
+    /// # Errors
+    /// What the verb refuses.
+    pub(crate) fn run(&self) -> Result<Report> {
+        let common = &self.common;
+        let backend = verbs::selftest::backend()?;
+        let mut report = match &self.verb {
+            Verb::Keygen(args) => verbs::keygen::run(args),
+            Verb::ModelId(args) => verbs::model_id::run(args, common),
+            Verb::Seal(args) => verbs::seal::run(args, common),
+            Verb::ValidateSession(args) => verbs::validate_session::run(args, common),
+            Verb::Verify(args) => verbs::verify::run(args, common),
+            Verb::Open(args) => verbs::open::run(args, common),
+            Verb::Renew(args) => verbs::renew::run(args),
+            Verb::Rewrap(args) => verbs::rewrap::run(args),
+            Verb::Compact(args) => verbs::compact::run(args, common),
+            Verb::Truncate(args) => verbs::truncate::run(args, common),
+            Verb::Log(args) => verbs::log::run(args),
+            Verb::Diff(args) => verbs::diff::run(args),
+            Verb::Receipt(args) => verbs::receipt::run(args, common),
+            Verb::Inspect(args) => verbs::inspect::run(args),
+            Verb::Shred(args) => verbs::shred::run(args),
+            Verb::Registry(args) => verbs::registry::run(args),
+            Verb::Bench(args) => verbs::bench::run(args, common),
+            Verb::Scale(args) => verbs::scale::run(args, common),
+            Verb::Selftest(args) => verbs::selftest::run(args),
+            Verb::Demo(args) => verbs::demo::run(args),
+            Verb::Completions(args) => verbs::completions::run(args),
+            Verb::Man(args) => verbs::man::run(args),
+        }?;
+        if let Some(text) = backend {
+            report.row("backend", &text);
+            report.fact("backend", text);
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,74 @@
+//! Which model a state is of.
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::Args;
+use kvcap::Result;
+use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions};
+
+use super::Common;
+use crate::ui::progress;
+
+/// Which model a state is of.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// An adapter (LoRA) on the model's weights, with its factor; in the order of application
+    #[arg(long, value_name = "PATH[=SCALE]")]
+    pub(crate) adapter: Vec<Adapter>,
+    /// What the runtime was told when it ran: rope-freq-base, rope-freq-scale, rope-scaling,
+    /// ctx-size, longrope, hadamard
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) runtime_opt: Vec<String>,
+}
+
+/// An adapter's path and factor.
+#[derive(Clone, Debug)]
+pub(crate) struct Adapter(PathBuf, f64);
+
+impl FromStr for Adapter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((path, scale)) = text.rsplit_once('=') else {
+            return Ok(Self(text.into(), 1.0));
+        };
+        match scale.parse() {
+            Ok(scale) if f64::is_finite(scale) => Ok(Self(path.into(), scale)),
+            _ => Err(format!("the adapter's factor {scale:?} is not a number")),
+        }
+    }
+}
+
+impl ModelArgs {
+    /// The run-time options.
+    ///
+    /// # Errors
+    /// KVC-944.
+    pub(crate) fn options(&self) -> Result<RuntimeOptions> {
+        RuntimeOptions::parse(&self.runtime_opt)
+    }
+
+    /// The profile of the model at `path`; its weights are hashed once and then cached.
+    ///
+    /// # Errors
+    /// As [`ModelProfile::read`] and [`RuntimeOptions::parse`].
+    pub(crate) fn read(&self, path: &Path, common: &Common) -> Result<ModelProfile> {
+        let options = self.options()?;
+        let adapters: Vec<(PathBuf, f64)> = self
+            .adapter
+            .iter()
+            .map(|adapter| (adapter.0.clone(), adapter.1))
+            .collect();
+        let bar = progress::bar(common, "model", 0);
+        let told = |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let profile = ModelProfile::read(path, &adapters, &options, &HashCache::user(), &told);
+        bar.finish_and_clear();
+        profile
+    }
+}

@@ -1,0 +1,40 @@
+//! Values of flags: ranges, times, suites.
+
+use std::{ops::Range, str::FromStr};
+
+use kvcap::Suite;
+use kvcap_store::time::parse_instant;
+
+use crate::ui::time::parse_duration;
+
+/// `A..B`, from A to before B.
+pub(crate) fn range<T: FromStr + PartialOrd>(text: &str) -> Result<Range<T>, String> {
+    let ends = text
+        .split_once("..")
+        .map(|(start, end)| (start.parse(), end.parse()));
+    match ends {
+        Some((Ok(start), Ok(end))) if start < end => Ok(start..end),
+        _ => Err("a range is written A..B, with A below B".to_owned()),
+    }
+}
+
+/// A length of time: `90s`, `15m`, `24h`, `7d`, or seconds.
+pub(crate) fn duration(text: &str) -> Result<u64, String> {
+    parse_duration(text).ok_or_else(|| "a length of time is written 90s, 15m, 24h or 7d".to_owned())
+}
+
+/// A point in time: `2026-11-21T00:32:13Z`, or seconds since 1970.
+pub(crate) fn instant(text: &str) -> Result<u64, String> {
+    parse_instant(text).ok_or_else(|| {
+        "a time is written 2026-11-21T00:32:13Z, or as seconds since 1970".to_owned()
+    })
+}
+
+/// A suite by its name.
+pub(crate) fn suite(name: &str) -> Result<Suite, String> {
+    let found = Suite::ALL.into_iter().find(|suite| suite.name() == name);
+    found.ok_or_else(|| {
+        let names = Suite::ALL.map(Suite::name);
+        format!("a suite is {}", names.join(" or "))
+    })
+}

@@ -1,0 +1,33 @@
+//! One verb a file.
+
+pub(crate) mod bench;
+pub(crate) mod compact;
+pub(crate) mod completions;
+pub(crate) mod demo;
+mod demo_forge;
+pub(crate) mod diff;
+mod equate;
+pub(crate) mod inspect;
+mod inspect_banks;
+pub(crate) mod keygen;
+pub(crate) mod log;
+pub(crate) mod man;
+pub(crate) mod model_id;
+pub(crate) mod open;
+mod open_target;
+pub(crate) mod receipt;
+pub(crate) mod registry;
+mod registry_show;
+mod reissue;
+pub(crate) mod renew;
+mod reseal;
+pub(crate) mod rewrap;
+pub(crate) mod scale;
+mod scale_chart;
+pub(crate) mod seal;
+mod seal_report;
+pub(crate) mod selftest;
+pub(crate) mod shred;
+pub(crate) mod truncate;
+pub(crate) mod validate_session;
+pub(crate) mod verify;

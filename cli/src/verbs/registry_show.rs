@@ -1,0 +1,166 @@
+//! `kvcap registry show` and `verify`: a registry for people.
+
+use std::path::PathBuf;
+
+use kvcap::{KeyId, Listing, Result, TrustedKey, UntrustedRegistry};
+use kvcap_store::{
+    LedgerFile, choose_root, follow_registry, read_registry, roots, time, verify_registry,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    flags::instant,
+    ui::{Report, table, time::show_distance},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The registry
+    file: PathBuf,
+    /// The root that must have signed it; without it, what is shown is unverified
+    #[arg(long, value_name = "PUB")]
+    registry_root: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// The registry
+    file: PathBuf,
+    /// The root that must have signed it: a ROOT.pub file, or its text
+    #[arg(long, value_name = "PUB", required = true)]
+    registry_root: Vec<String>,
+    /// Judge as of this time instead of now
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<u64>,
+    /// The state file that remembers the newest version seen, and is to remember this one
+    #[arg(long, value_name = "FILE", conflicts_with = "at")]
+    state: Option<PathBuf>,
+}
+
+/// # Errors
+/// KVC-2xx and 3xx for the registry; 94x for files.
+pub(crate) fn show(args: &Args) -> Result<Report> {
+    let bytes = read_registry(&args.file)?;
+    let untrusted =
+        UntrustedRegistry::read(&bytes).map_err(|error| error.at(args.file.display()))?;
+    let signer = untrusted.signer();
+    let roots = roots(&args.registry_root)?;
+    let mut report = Report::new();
+    let listing = match roots.as_slice() {
+        [] => {
+            report.line("UNVERIFIED: nobody has vouched for this registry (see --registry-root)");
+            untrusted.danger_unverified_listing()
+        }
+        roots => choose_root(roots, signer)
+            .and_then(|root| Ok(untrusted.verify_at_any_time(root)?.listing().clone())),
+    };
+    let listing = listing.map_err(|error| error.at(args.file.display()))?;
+    describe(&mut report, &listing, signer);
+    report.fact("verified", !roots.is_empty());
+    Ok(report)
+}
+
+/// # Errors
+/// KVC-2xx and 3xx for the registry, 412; 94x for files.
+pub(crate) fn verify(args: &VerifyArgs) -> Result<Report> {
+    let roots = roots(&args.registry_root)?;
+    let bytes = read_registry(&args.file)?;
+    let held = args.state.clone().map(LedgerFile::at);
+    let held = held.as_ref().map(LedgerFile::hold).transpose()?;
+    let remembered = held.as_ref().map(|(_, now)| *now);
+    let now = args.at.or(remembered).unwrap_or_else(time::now);
+    let registry = verify_registry(&args.file, &bytes, &roots, now)?;
+    if let Some((ledger, _)) = &held {
+        follow_registry(ledger, &args.file, &registry, &roots)?;
+    }
+    let mut report = Report::new();
+    describe(&mut report, registry.listing(), registry.mark().root);
+    report.row("verdict", "accepted");
+    report.fact("verified", true);
+    Ok(report)
+}
+
+/// Rows and facts of a registry.
+pub(crate) fn describe(report: &mut Report, listing: &Listing, root: KeyId) {
+    let now = time::now();
+    report.row(
+        "registry",
+        format_args!("version {}, root {root}", listing.version),
+    );
+    report.row(
+        "valid",
+        format_args!(
+            "{} until {} ({})",
+            time::show_instant(listing.issued_at),
+            time::show_instant(listing.expires),
+            show_distance(now, listing.expires)
+        ),
+    );
+    report.row("keys", listing.keys.len());
+    let rows: Vec<Vec<String>> = listing.keys.iter().map(row).collect();
+    if !rows.is_empty() {
+        let head = [
+            "key",
+            "status",
+            "issuer",
+            "signs",
+            "from",
+            "until",
+            "verified until",
+        ];
+        for line in table::lines(&head.map(|name| (name, '<')), &rows) {
+            report.line(line);
+        }
+    }
+    report.row("revoked capsules", listing.revoked.len());
+    for entry in &listing.revoked {
+        report.line(format_args!(
+            "  {}  {}",
+            entry.capsule,
+            time::show_instant(entry.at)
+        ));
+    }
+    report.fact("version", listing.version);
+    report.fact("root", root.to_string());
+    report.fact("issued_at", listing.issued_at);
+    report.fact("expires", listing.expires);
+    report.fact(
+        "previous",
+        listing.previous.map(|digest| digest.to_string()),
+    );
+    report.fact("keys", listing.keys.iter().map(entry).collect::<Vec<_>>());
+    let revoked = listing.revoked.iter();
+    let revoked = revoked.map(|r| json!({"capsule": r.capsule.to_string(), "at": r.at}));
+    report.fact("revoked", revoked.collect::<Vec<_>>());
+}
+
+fn end(time: u64) -> Option<u64> {
+    (time != TrustedKey::NO_END).then_some(time)
+}
+
+fn row(key: &TrustedKey) -> Vec<String> {
+    let until = |time| end(time).map_or_else(|| "no end".to_owned(), time::show_instant);
+    vec![
+        key.key.id().to_string(),
+        key.status.name().to_owned(),
+        key.issuer.clone().unwrap_or_default(),
+        key.purpose.name().to_owned(),
+        time::show_instant(key.not_before),
+        until(key.sign_until),
+        until(key.verify_until),
+    ]
+}
+
+fn entry(key: &TrustedKey) -> Value {
+    json!({
+        "id": key.key.id().to_string(),
+        "key": key.key.to_text(),
+        "purpose": key.purpose.name(),
+        "issuer": key.issuer,
+        "suites": key.suites,
+        "not_before": key.not_before,
+        "sign_until": end(key.sign_until),
+        "verify_until": end(key.verify_until),
+        "status": key.status.name(),
+    })
+}

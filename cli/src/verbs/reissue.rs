@@ -1,0 +1,138 @@
+//! What `renew` and `rewrap` share: a capsule verified, and a new header over its body.
+
+use std::{path::PathBuf, time::Instant};
+
+use kvcap::{Claims, Header, Reissuer, Result, SigningKey, Trust, Verified};
+use kvcap_store::{
+    Verifier,
+    input::{self, Body, Capsule},
+    key_file,
+    output::{self, Output, Readers},
+    time,
+};
+
+use crate::{
+    flags::{TrustArgs, duration, instant},
+    ui::{Report, bytes},
+    verbs::inspect,
+};
+
+/// The capsule, and who signs its new header.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReissueArgs {
+    /// The capsule; - for stdin
+    capsule: PathBuf,
+    /// The capsule to write, which may be the same file with --force; - for stdout
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+    /// Replace OUT if it exists
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// The secret signing key's file, of the same issuer: a key that --trust accepts too
+    #[arg(long, value_name = "KEY")]
+    sign_key: PathBuf,
+    /// Longest lifetime to accept
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
+    max_lifetime: u64,
+    /// Judge and sign as of this time instead of now: for audits and tests
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<u64>,
+}
+
+/// A verified capsule, and what a new header over it is signed with.
+pub(super) struct Ready {
+    pub(super) verified: Verified,
+    pub(super) now: u64,
+    pub(super) body: Body,
+    signer: SigningKey,
+    trust: Trust,
+    max_lifetime: u64,
+}
+
+impl Ready {
+    pub(super) fn by(&self) -> Reissuer<'_> {
+        Reissuer {
+            key: &self.signer,
+            trust: &self.trust,
+            now: self.now,
+            max_lifetime: self.max_lifetime,
+        }
+    }
+}
+
+impl ReissueArgs {
+    /// Reads and verifies the header. For whom the capsule is was the issuer's to say.
+    pub(super) fn ready(&self) -> Result<Ready> {
+        output::check_absent(&self.output, self.force)?;
+        let signer = key_file::signing(&self.sign_key)?;
+        let verifier = Verifier {
+            max_lifetime: self.max_lifetime,
+            ..self.trust.verifier(self.at)?
+        };
+        let judge = verifier.judge()?;
+        let (untrusted, body) = Capsule::read(&self.capsule)?.split();
+        let judge = judge.danger_as_stated(&untrusted.claims().terms);
+        Ok(Ready {
+            verified: judge.verify(untrusted)?.into_tip(),
+            now: judge.now(),
+            body,
+            signer,
+            trust: judge.trust().clone(),
+            max_lifetime: self.max_lifetime,
+        })
+    }
+
+    /// Writes the new capsule, and says what it is.
+    pub(super) fn write(&self, body: Body, header: &Header) -> Result<Report> {
+        let started = Instant::now();
+        let output = Output::create(&self.output, self.force, Readers::Umask)?;
+        let mut old = body.fetch(header.old_len())?;
+        header
+            .write(&mut old, &mut output.file())
+            .map_err(|error| input::at(error, &self.capsule))?;
+        output.commit()?;
+        let verified = header.verified();
+        let Claims { id, key, terms } = &verified.manifest().claims;
+        let mut report = Report::new();
+        report.row("capsule", id);
+        report.row(
+            "signed by",
+            format_args!("key {key}, issuer {:?}", terms.issuer),
+        );
+        report.row(
+            "valid",
+            format_args!("until {}", time::show_instant(terms.expires)),
+        );
+        report.row(
+            "renewable",
+            format_args!("until {}", time::show_instant(terms.renewal_cap())),
+        );
+        report.row("scope", format_args!("{:?}", terms.scope));
+        report.row("audience", format_args!("{:?}", terms.audience));
+        let recipients: Vec<(String, &str)> = verified
+            .recipients()
+            .map(|(key, kind)| (key.to_string(), kind.name()))
+            .collect();
+        report.row("wrapped for", inspect::keys_and_kinds(&recipients));
+        report.row(
+            "written",
+            format_args!("{}, {}", self.output.display(), bytes(verified.file_len())),
+        );
+        report.row("took", format_args!("{:.1?}", started.elapsed()));
+        report.fact("capsule", id.to_string());
+        report.fact("key", key.to_string());
+        report.fact("issuer", terms.issuer.as_str());
+        report.fact("expires", terms.expires);
+        report.fact("renew_until", terms.renewal_cap());
+        report.fact("scope", terms.scope.as_str());
+        report.fact("audience", terms.audience.as_str());
+        report.fact("recipients", inspect::recipients(&recipients));
+        report.fact("lineage", verified.lineage().to_string());
+        report.fact("output", self.output.display().to_string());
+        report.fact("bytes", verified.file_len());
+        report.fact("seconds", started.elapsed().as_secs_f64());
+        Ok(report)
+    }
+}

@@ -1,0 +1,180 @@
+//! What `compact` and `truncate` share: a capsule opened with its ancestors, and sealed again as one.
+
+use std::{fs::File, path::PathBuf, time::Instant};
+
+use clap::ValueEnum;
+use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SigningKey, Terms, WrappingKey};
+use kvcap_codecs::Preset;
+use kvcap_runtimes::{Encoding, State, as_sealed, seal_state};
+use kvcap_store::{
+    WrapKeys,
+    input::{self, Capsule},
+    key_file,
+    output::{self, Output, Readers},
+};
+
+use crate::{
+    flags::{ChainArgs, Common, Compress, Threads, TrustArgs, duration},
+    ui::{Report, progress},
+    verbs::seal_report,
+};
+
+/// The capsule, and who seals it again.
+#[derive(Debug, clap::Args)]
+pub(super) struct ResealArgs {
+    /// The capsule; - for stdin
+    capsule: PathBuf,
+    /// The capsule to write; - for stdout
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+    /// Replace OUT if it exists
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    chain: ChainArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// The issuer's secret signing key's file
+    #[arg(long, value_name = "KEY")]
+    sign_key: PathBuf,
+    /// A secret wrapping key's file: what opens the capsules, and will open the new one. Several may be
+    /// given
+    #[arg(long, value_name = "KEY", required = true)]
+    wrap_key: Vec<PathBuf>,
+    /// A shorter life than the old capsules have left
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    ttl: Option<u64>,
+    /// How banks are encoded. What was sealed with loss is kept as it opens: exact adds none
+    #[arg(long, value_enum, default_value = "exact")]
+    encoding: Encode,
+    #[command(flatten)]
+    compress: Compress,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Encode {
+    Exact,
+    Q8,
+    K8v4,
+    Q4,
+    Q4k,
+}
+
+/// An opened chain, and what its new capsule is sealed with.
+pub(super) struct Ready {
+    pub(super) opened: OpenedChain<File>,
+    /// The tip's terms, ending with the first of the chain.
+    terms: Terms,
+    signer: SigningKey,
+    keys: Vec<WrappingKey>,
+}
+
+impl ResealArgs {
+    /// Verifies and opens. For whom the capsule is was the issuer's to say.
+    pub(super) fn ready(&self) -> Result<Ready> {
+        output::check_absent(&self.output, self.force)?;
+        let signer = key_file::signing(&self.sign_key)?;
+        let keys = WrapKeys::read(&self.wrap_key)?;
+        let verifier = self.trust.verifier(None)?;
+        let judge = verifier.judge()?;
+        let now = judge.now();
+        let (untrusted, body) = Capsule::read(&self.capsule)?.split();
+        let judge = judge.danger_as_stated(&untrusted.claims().terms);
+        let of = |error| input::at(error, &self.capsule);
+        let verdict = judge.verify(untrusted).map_err(of)?;
+        let old = verdict.tip().manifest().claims.terms.clone();
+        let source = body.fetch(verdict.tip().file_len())?;
+        let verdict = verdict.with_source(source);
+        let verdict = judge.with_ancestors(verdict, &self.chain.of(&self.capsule), |file| file)?;
+        let chain = verdict.chain();
+        // no longer than the capsules it is made of, nor can it be renewed for longer
+        let caps = chain
+            .members()
+            .map(|(member, _)| member.manifest().claims.terms.renewal_cap());
+        let cap = caps.min().unwrap_or(0);
+        let left = chain.expires();
+        let expires = self
+            .ttl
+            .map_or(left, |ttl| left.min(now.saturating_add(ttl)));
+        let terms = Terms {
+            expires,
+            not_before: old.not_before.min(now),
+            issued_at: now,
+            renew_until: Some(cap.max(expires)),
+            ..old
+        };
+        let opening = WrapKeys::read(&self.wrap_key)?;
+        Ok(Ready {
+            opened: judge
+                .open(verdict, opening, None, self.threads.workers())?
+                .opened,
+            keys: keys.sealing(terms.organisation.as_deref(), now)?,
+            terms,
+            signer,
+        })
+    }
+
+    pub(super) fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    /// Seals `state`, whose bytes are in `file`, as what the tip says it is.
+    pub(super) fn seal(
+        &self,
+        ready: &Ready,
+        state: &State,
+        file: &File,
+        common: &Common,
+    ) -> Result<Report> {
+        let started = Instant::now();
+        let tip: &Opened<File> = ready.opened.tip();
+        if tip.manifest().claims.terms.single_use {
+            let what = "what may be used once only is not sealed again";
+            return Err(Error::new(Code::LocalUsage, what));
+        }
+        let (profile, capture) = as_sealed(tip, state)?;
+        let output = Output::create(&self.output, self.force, Readers::Umask)?;
+        let plain = state.banks.iter().filter_map(|placed| {
+            let bank = &placed.bank;
+            bank.shape.plain_len(bank.dtype)
+        });
+        let bar = progress::bar(common, "seal", plain.sum());
+        let sealed = seal_state(
+            &output,
+            state,
+            file,
+            &profile,
+            self.encoding(),
+            capture,
+            ready.terms.clone(),
+            &ready.signer,
+            &ready.keys.iter().collect::<Vec<_>>(),
+            self.threads.workers(),
+            &mut |done| bar.inc(done),
+        );
+        bar.finish_and_clear();
+        let (_, sealed) = sealed?;
+        output.commit()?;
+        let mut report = seal_report::of(state, &sealed, &profile, &ready.terms, started.elapsed());
+        report.row("written", self.output.display());
+        report.fact("output", self.output.display().to_string());
+        report.fact("chain", ready.opened.ancestors().len() + 1);
+        Ok(report)
+    }
+
+    fn encoding(&self) -> Encoding {
+        let preset = match self.encoding {
+            Encode::Exact => Preset::Exact,
+            Encode::Q8 => Preset::Q8,
+            Encode::K8v4 => Preset::K8V4,
+            Encode::Q4 => Preset::Q4,
+            Encode::Q4k => Preset::Q4k,
+        };
+        Encoding {
+            compress: self.compress.padding(),
+            ..Encoding::of(preset)
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `kvcap rewrap`: other recipients over the same body.
+
+use std::path::{Path, PathBuf};
+
+use kvcap::{Code, Error, Result, Rewrap};
+use kvcap_store::{WrapKeys, key_file};
+
+use crate::{
+    ui::Report,
+    verbs::reissue::{Ready, ReissueArgs},
+};
+
+/// Wraps a capsule for other keys
+///
+/// Who can open the capsule wraps its content key for others, and the issuer's key signs again; the body
+/// stays what it is, and no byte of it is decrypted. Without --add the old recipients are left out, but
+/// who has the old file and an old key can still open that one.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    reissue: ReissueArgs,
+    /// The file of a secret wrapping key that opens the capsule now, or a key folder
+    #[arg(long, value_name = "OLD")]
+    wrap_key: PathBuf,
+    /// A secret wrapping key's file: who holds it will be able to open the capsule. Of a key folder it is
+    /// the tenant's key of the day. Several may be given
+    #[arg(long, value_name = "NEW", required_unless_present = "recipient")]
+    to: Vec<PathBuf>,
+    /// A public key (keygen hpke, keygen x-wing) whose holder will be able to open the capsule: a KEY.pub
+    /// file, or the key's text
+    #[arg(long, value_name = "PUB")]
+    recipient: Vec<String>,
+    /// Keep the recipients that there are
+    #[arg(long)]
+    add: bool,
+    /// Who may restore it, for a hand-over [default: as before]
+    #[arg(long, value_name = "NAME")]
+    audience: Option<String>,
+}
+
+impl Args {
+    pub(crate) fn output(&self) -> &Path {
+        &self.reissue.output
+    }
+}
+
+/// # Errors
+/// What capsule-v1 §11.2 refuses up to step 9; 809, 803, 804 for the old key; 808, 503 for the new.
+pub(crate) fn run(args: &Args) -> Result<Report> {
+    let keys = WrapKeys::read(std::slice::from_ref(&args.wrap_key))?;
+    let to = WrapKeys::read(&args.to)?;
+    let public = key_file::recipients(&args.recipient)?;
+    let ready = args.reissue.ready()?;
+    let terms = &ready.verified.manifest().claims.terms;
+    let to = to.sealing(terms.organisation.as_deref(), ready.now)?;
+    let keys = keys.opening([&ready.verified])?;
+    let Some(key) = keys.first() else {
+        return Err(Error::new(
+            Code::BodyNoKey,
+            "the key folder has no key of this capsule",
+        ));
+    };
+    let rewrap = Rewrap {
+        to: &key_file::all(&to, &public),
+        keep: args.add,
+        audience: args.audience.clone(),
+    };
+    let header = ready.verified.rewrap(key, &rewrap, &ready.by())?;
+    let Ready { body, .. } = ready;
+    args.reissue.write(body, &header)
+}

@@ -1,0 +1,184 @@
+//! Inputs: files, and stdin under the name `-`.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use kvcap::{Code, Error, Limits, Result, Untrusted};
+
+/// Returns whether `path` is stdin's name, `-`.
+#[must_use]
+pub fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Opens an input to be read once, from its start.
+///
+/// # Errors
+/// KVC-940.
+pub fn stream(path: &Path) -> Result<Box<dyn Read + Send>> {
+    match is_stdin(path) {
+        true => Ok(Box::new(io::stdin())),
+        false => Ok(Box::new(open(path)?)),
+    }
+}
+
+/// Opens a regular file, which can be read in any order; `None` for stdin and pipes.
+///
+/// # Errors
+/// KVC-940.
+pub fn regular(path: &Path) -> Result<Option<File>> {
+    if is_stdin(path) {
+        return Ok(None);
+    }
+    // a pipe must not be opened, and so emptied, only to look
+    let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
+    is_file.then(|| open(path)).transpose()
+}
+
+/// Opens an input to be read in any order: stdin and pipes are copied to an unnamed temporary file.
+///
+/// # Errors
+/// KVC-940.
+pub fn file(path: &Path) -> Result<File> {
+    let failed = |error: io::Error| Error::io(&error, path.display());
+    if !is_stdin(path) {
+        let file = open(path)?;
+        if file.metadata().map_err(failed)?.is_file() {
+            return Ok(file);
+        }
+    }
+    let mut spool = spool()?;
+    io::copy(&mut stream(path)?, &mut spool)
+        .and_then(|_| spool.seek(SeekFrom::Start(0)))
+        .map_err(failed)?;
+    Ok(spool)
+}
+
+/// Makes an unnamed temporary file.
+///
+/// # Errors
+/// KVC-940.
+pub fn spool() -> Result<File> {
+    tempfile::tempfile().map_err(|error| Error::io(&error, "temporary file"))
+}
+
+/// Reads a stream and keeps what was read.
+struct Tee<R> {
+    from: R,
+    to: File,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.from.read(buf)?;
+        self.to.write_all(buf.get(..len).unwrap_or_default())?;
+        Ok(len)
+    }
+}
+
+/// Reads the whole of a small file.
+///
+/// # Errors
+/// KVC-940; 944 where it is longer than `longest` bytes.
+pub fn small(path: &Path, longest: u64) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    stream(path)?
+        .take(longest.saturating_add(1))
+        .read_to_end(&mut content)
+        .map_err(|error| Error::io(&error, path.display()))?;
+    match u64::try_from(content.len()) {
+        Ok(len) if len <= longest => Ok(content),
+        _ => Err(Error::new(Code::LocalUsage, "the file is too long")
+            .at(path.display())
+            .sides(format_args!("at most {longest} bytes"), "more")),
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = File::open(path).map_err(|error| Error::io(&error, path.display()))?;
+    match file.metadata() {
+        Ok(meta) if meta.is_dir() => {
+            Err(Error::new(Code::LocalIo, "is a folder").at(path.display()))
+        }
+        _ => Ok(file),
+    }
+}
+
+/// Says of an error which input it is about.
+#[must_use]
+pub fn at(error: Error, path: &Path) -> Error {
+    match is_stdin(path) {
+        true => error.at("stdin"),
+        false => error.at(path.display()),
+    }
+}
+
+/// A capsule whose header has been read, and where the rest of it is.
+pub struct Capsule {
+    untrusted: Untrusted,
+    rest: Rest,
+}
+
+enum Rest {
+    File(File),
+    /// The header is in the spool; the body has not been asked for.
+    Stream(Tee<Box<dyn Read + Send>>),
+}
+
+impl Capsule {
+    /// Reads the header, and no more of a stream than that.
+    ///
+    /// # Errors
+    /// As [`Untrusted::read`]; KVC-940.
+    pub fn read(path: &Path) -> Result<Self> {
+        let limits = Limits::default();
+        let regular = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file());
+        if !is_stdin(path) {
+            let file = open(path)?;
+            if regular(&file) {
+                let untrusted = Untrusted::read(&mut &file, &limits).map_err(|e| at(e, path))?;
+                let rest = Rest::File(file);
+                return Ok(Self { untrusted, rest });
+            }
+        }
+        let mut tee = Tee {
+            from: stream(path)?,
+            to: spool()?,
+        };
+        let untrusted = Untrusted::read(&mut tee, &limits).map_err(|e| at(e, path))?;
+        let rest = Rest::Stream(tee);
+        Ok(Self { untrusted, rest })
+    }
+
+    /// Takes the header out, to be verified, and leaves the rest.
+    #[must_use]
+    pub fn split(self) -> (Untrusted, Body) {
+        (self.untrusted, Body(self.rest))
+    }
+}
+
+/// What follows a header.
+pub struct Body(Rest);
+
+impl Body {
+    /// Fetches the whole capsule, of `file_len` bytes. A stream is read to one byte beyond, so that more is
+    /// noticed, and kept in an unnamed temporary file.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn fetch(self, file_len: u64) -> Result<File> {
+        match self.0 {
+            Rest::File(file) => Ok(file),
+            Rest::Stream(Tee { from, mut to }) => {
+                let failed = |error: io::Error| Error::io(&error, "stdin");
+                let header = to.stream_position().map_err(failed)?;
+                let rest = file_len.saturating_sub(header).saturating_add(1);
+                io::copy(&mut from.take(rest), &mut to).map_err(failed)?;
+                Ok(to)
+            }
+        }
+    }
+}
