@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use kvcap::Result;
-use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
 
 use super::Common;
 use crate::ui::progress;

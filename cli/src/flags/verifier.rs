@@ -4,7 +4,8 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 use kvcap::{Expected, Result, Untrusted, binding::Rope};
-use kvcap_runtimes::{ModelProfile, RuntimeKind};
+use kvcap_models::ModelProfile;
+use kvcap_states::RuntimeKind;
 use kvcap_store::Verifier;
 
 use super::{Common, ModelArgs, TrustArgs, duration, instant};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kvcap::Result;
-use kvcap_runtimes::reopen;
+use kvcap_states::reopen;
 
 use super::reseal::ResealArgs;
 use kvcap_store::input;

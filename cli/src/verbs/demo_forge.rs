@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kvcap::{Limits, Result, Untrusted, binding::Digest};
-use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions, model_id, weights_digest};
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, model_id, weights_digest};
 
 use crate::verbs::demo::faulty;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kvcap::{Equivalence, Result};
-use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions, equate};
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, equate};
 use kvcap_store::{
     key_file,
     output::{self, Readers},

@@ -3,7 +3,7 @@
 use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
 
 use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, Stream};
-use kvcap_runtimes::{Selection, check_quality, extract, open_state};
+use kvcap_states::{Selection, check_quality, extract, open_state};
 
 use super::open_target::TargetArgs;
 use kvcap_store::{

@@ -6,10 +6,8 @@ use clap::{Args, builder::BoolishValueParser};
 use kvcap::{
     Code, Equivalence, Error, Opened, OpenedChain, Purpose, Result, Trust, TrustedKey, Workers,
 };
-use kvcap_runtimes::{
-    Elements, HashCache, ModelProfile, OpenReport, RuntimeKind, RuntimeOptions, Target,
-    TargetRuntime, open_as,
-};
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_states::{Elements, OpenReport, RuntimeKind, Target, TargetRuntime, open_as};
 use kvcap_store::{Judge, input, key_file};
 
 use crate::{

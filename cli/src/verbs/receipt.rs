@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kvcap::{Limits, Result, Untrusted};
-use kvcap_runtimes::EffectReceipt;
+use kvcap_states::EffectReceipt;
 use kvcap_store::input;
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{fs::File, path::PathBuf, time::Instant};
 use clap::ValueEnum;
 use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SigningKey, Terms, WrappingKey};
 use kvcap_codecs::Preset;
-use kvcap_runtimes::{Encoding, State, as_sealed, seal_state};
+use kvcap_states::{Encoding, State, as_sealed, seal_state};
 use kvcap_store::{
     WrapKeys,
     input::{self, Capsule},

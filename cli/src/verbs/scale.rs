@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kvcap::{Result, Suite};
-use kvcap_runtimes::{Elements, Predicted, RuntimeKind, Sample, predict};
+use kvcap_states::{Elements, Predicted, RuntimeKind, Sample, predict};
 use serde_json::json;
 
 use super::{

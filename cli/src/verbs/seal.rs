@@ -12,9 +12,10 @@ use kvcap::{
     SigningKey, Suite, Terms, binding::Digest,
 };
 use kvcap_codecs::{Codec, Guard, Padding, Preset};
-use kvcap_runtimes::{
-    Capture, Continued, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind,
-    RuntimeOptions, State, detect, parse, seal_state,
+use kvcap_models::{ModelProfile, RuntimeOptions};
+use kvcap_states::{
+    Capture, Continued, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, detect, parse,
+    seal_state,
 };
 use kvcap_store::{
     TrustSources, Verifier, WrapKeys,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kvcap::{Fallback, Terms};
-use kvcap_runtimes::{ModelProfile, SealReport, State};
+use kvcap_models::ModelProfile;
+use kvcap_states::{SealReport, State};
 use kvcap_store::time;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kvcap::{Members, Result};
-use kvcap_runtimes::{RuntimeKind, reopen, truncate_state};
+use kvcap_states::{RuntimeKind, reopen, truncate_state};
 
 use super::reseal::ResealArgs;
 use kvcap_store::input;

@@ -8,7 +8,7 @@ use super::{passes::Bench, stages::Encode};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     pub(crate) encoding: &'static str,
-    pub(crate) settings: kvcap_runtimes::Encoding,
+    pub(crate) settings: kvcap_states::Encoding,
     pub(crate) seal: f64,
     pub(crate) open: f64,
 }

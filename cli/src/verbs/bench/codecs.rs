@@ -13,7 +13,8 @@ use kvcap::{
 use kvcap_codecs::{
     BankShape, Codec, Content, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch,
 };
-use kvcap_runtimes::{Hints, State, detect, inverse_frequencies, parse};
+use kvcap_models::inverse_frequencies;
+use kvcap_states::{Hints, State, detect, parse};
 use kvcap_store::input;
 use serde_json::json;
 

@@ -7,9 +7,7 @@ use kvcap::{
     binding::{Digest, F64Bits, KeyBasis, Model, Pairing, Rope, Scaling, Tokenizer},
 };
 use kvcap_codecs::Dtype;
-use kvcap_runtimes::{
-    Geometry, LayerGeometry, ModelProfile, WeightsFile, model_id, weights_digest,
-};
+use kvcap_models::{Geometry, LayerGeometry, ModelProfile, WeightsFile, model_id, weights_digest};
 use serde_json::{Map, Value, json};
 
 use super::normal::{Normal, push};

@@ -6,9 +6,9 @@ use kvcap::{
     Buffer, CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms,
     Trust, Untrusted, Verified, Workers, WrappingKey,
 };
-use kvcap_runtimes::{
-    Capture, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, State, open_state, parse,
-    seal_state,
+use kvcap_models::ModelProfile;
+use kvcap_states::{
+    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, open_state, parse, seal_state,
 };
 
 use super::{made, timed};

@@ -11,7 +11,7 @@ use kvcap_codecs::{
     Codec, CodecError, Content, FrameContext, FrameQuality, Padding, Positions, Preset, Rotation,
     Scratch, aligned,
 };
-use kvcap_runtimes::Encoding;
+use kvcap_states::Encoding;
 
 use super::{
     Least, codecs::rotation, in_a_row, least_of_each, number, passes::Bench, suites, timed,

@@ -10,7 +10,7 @@ use kvcap::{
     Error, Expected, Limits, Policy, ReadAt, Result, SigningKey, Suite, Trust, Untrusted,
     WrappingKey, WriteAt,
 };
-use kvcap_runtimes::{Hints, RuntimeKind, open_state, parse, seal_state};
+use kvcap_states::{Hints, RuntimeKind, open_state, parse, seal_state};
 
 use super::{capsule, made, number, passes, speed, stages::Encode, timed};
 use crate::{

@@ -1,0 +1,407 @@
+//! What a model's family tells that its files do not: the tables of model-id-v1 §9. A family that is
+//! not listed is refused, never guessed.
+
+/// `model_type`s whose keys rotate `(i, i + n/2)` in transformers.
+pub(crate) const HALF: &[&str] = &[
+    "apertus",
+    "arcee",
+    "baichuan",
+    "bitnet",
+    "dbrx",
+    "deepseek_v3",
+    "dots1",
+    "dream",
+    "exaone4",
+    "falcon",
+    "falcon_h1",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
+    "gemma3n_text",
+    "gemma4_text",
+    "glm4_moe",
+    "gpt_neox",
+    "gpt_oss",
+    "granite",
+    "granitemoe",
+    "granitemoehybrid",
+    "granitemoeshared",
+    "hunyuan_v1_dense",
+    "hunyuan_v1_moe",
+    "internlm2",
+    "internlm3",
+    "kimi_k2",
+    "lfm2",
+    "lfm2_moe",
+    "llama",
+    "minicpm",
+    "minimax",
+    "minimax_m2",
+    "ministral",
+    "ministral3",
+    "mistral",
+    "mistral3",
+    "mixtral",
+    "nemotron",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "orion",
+    "persimmon",
+    "phi",
+    "phi3",
+    "phimoe",
+    "qwen2",
+    "qwen2_5_vl",
+    "qwen2_5_vl_text",
+    "qwen2_moe",
+    "qwen2_vl",
+    "qwen2_vl_text",
+    "qwen3",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_moe",
+    "qwen3_next",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_vl_moe_text",
+    "qwen3_vl_text",
+    "seed_oss",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+    "xverse",
+];
+
+/// `model_type`s whose keys rotate `(2i, 2i + 1)` in transformers.
+pub(crate) const INTERLEAVED: &[&str] = &[
+    "codegen",
+    "cohere",
+    "cohere2",
+    "deepseek_v2",
+    "ernie4_5",
+    "ernie4_5_moe",
+    "glm",
+    "glm4",
+    "gptj",
+    "helium",
+    "llama4_text",
+];
+
+/// `model_type`s without a rotary embedding.
+pub(crate) const WITHOUT: &[&str] = &[
+    "bloom",
+    "falcon_mamba",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "jamba",
+    "mamba",
+    "mamba2",
+    "mpt",
+    "nemotron_h",
+    "opt",
+    "rwkv",
+];
+
+/// `model_type`s whose cache is the latent of multi-head latent attention.
+pub(crate) const LATENT: &[&str] = &["deepseek_v2", "deepseek_v3", "kimi_k2"];
+
+/// What transformers takes where a published config is silent.
+pub(crate) const DEFAULTS: &[(&str, &str, f64)] = &[
+    ("cohere2", "sliding_window", 4096.0),
+    ("cohere2", "sliding_window_pattern", 4.0),
+    ("gemma", "head_dim", 256.0),
+    ("gemma2", "head_dim", 256.0),
+    ("gemma2", "sliding_window", 4096.0),
+    ("gemma2", "sliding_window_pattern", 2.0),
+    ("gemma3_text", "head_dim", 256.0),
+    ("gemma3_text", "max_position_embeddings", 131_072.0),
+    ("gemma3_text", "num_attention_heads", 8.0),
+    ("gemma3_text", "num_key_value_heads", 4.0),
+    ("gemma3_text", "rope_local_base_freq", 10_000.0),
+    ("gemma3_text", "rope_theta", 1_000_000.0),
+    ("gemma3_text", "sliding_window", 4096.0),
+    ("gemma3_text", "sliding_window_pattern", 6.0),
+    ("gemma3n_text", "head_dim", 256.0),
+    ("gemma3n_text", "num_attention_heads", 8.0),
+    ("gemma3n_text", "num_key_value_heads", 2.0),
+    ("gemma3n_text", "num_kv_shared_layers", 15.0),
+    ("gemma3n_text", "rope_local_base_freq", 10_000.0),
+    ("gemma3n_text", "rope_theta", 1_000_000.0),
+    ("gemma3n_text", "sliding_window", 512.0),
+    ("gemma3n_text", "sliding_window_pattern", 5.0),
+    ("glm", "head_dim", 128.0),
+    ("glm", "partial_rotary_factor", 0.5),
+    ("glm4", "head_dim", 128.0),
+    ("glm4", "partial_rotary_factor", 0.5),
+    ("glm4_moe", "partial_rotary_factor", 0.5),
+    ("gpt_neox", "partial_rotary_factor", 0.25),
+    ("gpt_oss", "head_dim", 64.0),
+    ("gpt_oss", "rope_theta", 150_000.0),
+    ("gpt_oss", "sliding_window", 128.0),
+    ("gpt_oss", "sliding_window_pattern", 2.0),
+    ("mixtral", "rope_theta", 1_000_000.0),
+    ("nemotron", "partial_rotary_factor", 0.5),
+    ("persimmon", "partial_rotary_factor", 0.5),
+    ("phi", "partial_rotary_factor", 0.5),
+    ("qwen3", "head_dim", 128.0),
+    ("qwen3_5", "full_attention_interval", 4.0),
+    ("qwen3_5", "partial_rotary_factor", 0.25),
+    ("qwen3_next", "full_attention_interval", 4.0),
+    ("qwen3_next", "head_dim", 256.0),
+    ("qwen3_next", "partial_rotary_factor", 0.25),
+    ("smollm3", "no_rope_layer_interval", 4.0),
+    ("llama4_text", "no_rope_layer_interval", 4.0),
+    ("stablelm", "partial_rotary_factor", 0.25),
+];
+
+/// GGUF architectures that rotate `(2i, 2i + 1)` (`LLAMA_ROPE_TYPE_NORM`).
+pub(crate) const GGUF_INTERLEAVED: &[&str] = &[
+    "arcee",
+    "arctic",
+    "baichuan",
+    "bailingmoe",
+    "chameleon",
+    "chatglm",
+    "cohere2",
+    "command-r",
+    "deci",
+    "deepseek",
+    "deepseek2",
+    "deepseek2-ocr",
+    "ernie4_5",
+    "ernie4_5-moe",
+    "glm4",
+    "granite",
+    "granitehybrid",
+    "granitemoe",
+    "internlm2",
+    "llada",
+    "llama",
+    "llama4",
+    "maincoder",
+    "minicpm",
+    "mistral3",
+    "mistral4",
+    "nanbeige",
+    "olmo",
+    "plm",
+    "smollm3",
+    "starcoder",
+    "xverse",
+];
+
+/// GGUF architectures that rotate `(i, i + n/2)` (`LLAMA_ROPE_TYPE_NEOX`).
+pub(crate) const GGUF_HALF: &[&str] = &[
+    "apertus",
+    "bailingmoe2",
+    "bitnet",
+    "codeshell",
+    "cogvlm",
+    "dbrx",
+    "dots1",
+    "dream",
+    "exaone",
+    "exaone4",
+    "falcon",
+    "falcon-h1",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3n",
+    "gemma4",
+    "glm4moe",
+    "gpt-oss",
+    "gptneox",
+    "grok",
+    "grovemoe",
+    "hunyuan-dense",
+    "hunyuan-moe",
+    "jais2",
+    "lfm2",
+    "lfm2moe",
+    "llada-moe",
+    "minicpm3",
+    "minimax-m2",
+    "nemotron",
+    "olmo2",
+    "olmoe",
+    "openelm",
+    "orion",
+    "pangu-embedded",
+    "phi2",
+    "phi3",
+    "phimoe",
+    "plamo",
+    "plamo2",
+    "qwen",
+    "qwen2",
+    "qwen2moe",
+    "qwen3",
+    "qwen3moe",
+    "qwen3next",
+    "rnd1",
+    "seed_oss",
+    "stablelm",
+    "starcoder2",
+];
+
+/// GGUF architectures with multi-axis positions, and whether their sections are interleaved
+/// (`LLAMA_ROPE_TYPE_MROPE`, `_IMROPE`); they rotate `(i, i + n/2)`.
+pub(crate) const GGUF_MULTI: &[(&str, bool)] = &[
+    ("paddleocr", false),
+    ("qwen2vl", false),
+    ("qwen35", true),
+    ("qwen35moe", true),
+    ("qwen3vl", true),
+    ("qwen3vlmoe", true),
+];
+
+/// GGUF architectures without a rotary embedding.
+pub(crate) const GGUF_WITHOUT: &[&str] = &[
+    "arwkv7",
+    "bloom",
+    "gpt2",
+    "gptj",
+    "jais",
+    "jamba",
+    "mamba",
+    "mamba2",
+    "mpt",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "refact",
+    "rwkv6",
+    "rwkv6qwen2",
+    "rwkv7",
+];
+
+/// GGUF architectures of which no layer attends.
+pub(crate) const GGUF_RECURRENT: &[&str] =
+    &["arwkv7", "mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7"];
+
+/// GGUF architectures in which a layer without key heads keeps a recurrent state.
+pub(crate) const GGUF_HYBRID: &[&str] = &["granitehybrid", "jamba", "lfm2", "lfm2moe", "plamo2"];
+
+/// How llama.cpp runs the sliding-window layers of an architecture.
+pub(crate) struct Sliding {
+    pub(crate) arch: &'static str,
+    /// Every n-th layer is a full one, unless the file lists them; 0 where it must.
+    pub(crate) period: u64,
+    /// Window where the file states none, 0 for none.
+    pub(crate) window: u64,
+    /// Whether sliding layers take the rope base of the others where the file states none; 10,000
+    /// otherwise.
+    pub(crate) same_base: bool,
+    /// Whether sliding layers take the rope scaling of the others; none otherwise.
+    pub(crate) same_scaling: bool,
+}
+
+/// The architectures that have such layers; in all others the window is not used.
+pub(crate) const GGUF_SLIDING: &[Sliding] = &[
+    sliding("cohere2", 4, 0, true, true),
+    sliding("exaone4", 4, 4096, true, true),
+    sliding("gemma2", 2, 4096, true, true),
+    sliding("gemma3", 6, 0, false, false),
+    sliding("gemma3n", 5, 0, false, false),
+    sliding("gemma4", 0, 0, false, false),
+    sliding("gpt-oss", 2, 0, true, true),
+    sliding("llama4", 4, 8192, true, true),
+    sliding("olmo2", 4, 0, true, false),
+];
+
+const fn sliding(
+    arch: &'static str,
+    period: u64,
+    window: u64,
+    same_base: bool,
+    same_scaling: bool,
+) -> Sliding {
+    Sliding {
+        arch,
+        period,
+        window,
+        same_base,
+        same_scaling,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cells of a row of the specification's tables.
+    fn row(first: &str) -> Vec<&'static str> {
+        let spec = include_str!("../../../spec/model-id-v1.md");
+        let rows = spec.lines().filter(|line| line.starts_with("| "));
+        let cells = rows.map(|line| line.trim_matches('|').split('|').map(str::trim));
+        let mut found = cells.filter(|cells| cells.clone().next() == Some(first));
+        found.next().map(Iterator::collect).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_specification_lists_the_same_families() {
+        let multi = |wanted: bool| -> Vec<&str> {
+            let listed = GGUF_MULTI
+                .iter()
+                .filter(|(_, interleaved)| *interleaved == wanted);
+            listed.map(|(arch, _)| *arch).collect()
+        };
+        for (title, families) in [
+            ("`model_type`, half pairs", HALF.to_vec()),
+            ("`model_type`, interleaved pairs", INTERLEAVED.to_vec()),
+            ("`model_type`, no rotary embedding", WITHOUT.to_vec()),
+            ("`model_type`, latent attention", LATENT.to_vec()),
+            ("GGUF architecture, half pairs", GGUF_HALF.to_vec()),
+            (
+                "GGUF architecture, interleaved pairs",
+                GGUF_INTERLEAVED.to_vec(),
+            ),
+            (
+                "GGUF architecture, multi-axis in sections (half pairs)",
+                multi(false),
+            ),
+            (
+                "GGUF architecture, multi-axis interleaved (half pairs)",
+                multi(true),
+            ),
+            (
+                "GGUF architecture, no rotary embedding",
+                GGUF_WITHOUT.to_vec(),
+            ),
+            ("GGUF architecture, no attention", GGUF_RECURRENT.to_vec()),
+            (
+                "GGUF architecture, recurrent where a layer has no key heads",
+                GGUF_HYBRID.to_vec(),
+            ),
+        ] {
+            assert_eq!(
+                row(title).get(1),
+                Some(&families.join(", ").as_str()),
+                "{title}"
+            );
+        }
+        let spec = include_str!("../../../spec/model-id-v1.md");
+        for (family, key, value) in DEFAULTS {
+            let line = format!("| {family} | {key} | {value} |");
+            assert!(spec.lines().any(|l| l == line), "{line}");
+        }
+        let yes = |truth| if truth { "yes" } else { "no" };
+        for s in GGUF_SLIDING {
+            let line = format!(
+                "| {} | {} | {} | {} | {} |",
+                s.arch,
+                s.period,
+                s.window,
+                yes(s.same_base),
+                yes(s.same_scaling)
+            );
+            assert!(spec.lines().any(|l| l == line), "{line}");
+        }
+    }
+}

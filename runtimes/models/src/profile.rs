@@ -1,0 +1,84 @@
+//! A model's identity and the facts that its cache depends on (model-id-v1).
+
+use kvcap::{
+    Role,
+    binding::{Digest, Model, Pairing, Rope, Tokenizer},
+};
+
+use crate::{
+    geometry::{Geometry, LayerGeometry},
+    model_id::{WeightsFile, model_id},
+};
+
+/// What a capsule is bound to on the model's side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelProfile {
+    /// Weights, config and adapters, and the id over them.
+    pub model: Model,
+    /// The weights files, sorted by name; with `model` they give the id again.
+    pub weights: Vec<WeightsFile>,
+    /// How text becomes token ids.
+    pub tokenizer: Tokenizer,
+    /// Rotary embeddings by groups of layers; none for models without.
+    pub rope: Vec<Rope>,
+    /// What each layer keeps.
+    pub geometry: Geometry,
+}
+
+impl ModelProfile {
+    /// The model id that the parts give.
+    pub(crate) fn id(&self) -> Digest {
+        model_id(&self.weights, self.model.config, &self.model.adapters)
+    }
+
+    /// The banks that a state of this model needs, whichever runtime saved it: keys and values of
+    /// every layer of attention.
+    #[must_use]
+    pub fn needed_banks(&self) -> Vec<(Role, u32)> {
+        let attention = |layer: &LayerGeometry| matches!(layer, LayerGeometry::Attention { .. });
+        self.layers_that(attention)
+            .flat_map(|layer| [(Role::Key, layer), (Role::Value, layer)])
+            .collect()
+    }
+
+    /// The layers of which a state of this model needs some bank, where runtimes differ in which:
+    /// latent attention and recurrent layers.
+    #[must_use]
+    pub fn needed_layers(&self) -> Vec<u32> {
+        let kept = |layer: &LayerGeometry| {
+            matches!(
+                layer,
+                LayerGeometry::Latent { .. } | LayerGeometry::Recurrent
+            )
+        };
+        self.layers_that(kept).collect()
+    }
+
+    fn layers_that(&self, kind: fn(&LayerGeometry) -> bool) -> impl Iterator<Item = u32> {
+        (0..)
+            .zip(&self.geometry.layers)
+            .filter(move |(_, layer)| kind(layer))
+            .map(|(number, _)| number)
+    }
+
+    /// The ropes as a runtime stores keys with them: mlx-lm interleaves the rotated part of a
+    /// latent's keys, whatever the folder's own implementation does.
+    #[must_use]
+    pub fn rope_in(&self, runtime: &str) -> Vec<Rope> {
+        let mut ropes = self.rope.clone();
+        if runtime == "mlx-lm" {
+            for rope in &mut ropes {
+                let latent = rope.layers.iter().any(|layer| {
+                    let kept = usize::try_from(*layer)
+                        .ok()
+                        .and_then(|i| self.geometry.layers.get(i));
+                    matches!(kept, Some(LayerGeometry::Latent { .. }))
+                });
+                if latent {
+                    rope.pairing = Pairing::Interleaved;
+                }
+            }
+        }
+        ropes
+    }
+}

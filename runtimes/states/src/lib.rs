@@ -1,0 +1,35 @@
+//! Adapters between runtimes' saved KV state and KV capsules.
+//!
+//! [`detect`] says which runtime wrote a file, [`parse`] names its banks and where their bytes lie
+//! ([`State`]). From there on all runtimes are alike: [`Placed::read_frame`] takes a bank's frames
+//! out of the file, [`residue()`] what is left of it, and on the way back [`Skeleton::state`] finds
+//! the same places in the residue for [`Placed::write_frame`]. The formats are in
+//! `spec/runtimes-v1.md`.
+
+#![forbid(unsafe_code)]
+
+mod adapters;
+mod pipeline;
+mod predict;
+mod restore_check;
+mod state;
+mod transform;
+
+// state files
+pub use adapters::{RuntimeKind, detect, parse};
+pub use pipeline::{Skeleton, residue};
+pub use state::{Hints, Leftover, Order, Placed, Placement, ReadAt, State, WriteAt};
+// sealing
+pub use pipeline::{
+    Capture, Choice, Continued, Encoding, Lineage, Plan, Prompt, SealReport, Source, seal_state,
+};
+// opening
+pub use pipeline::{Arena, OpenReport, check_quality, open_state};
+pub use restore_check::EffectReceipt;
+// into other states
+pub use transform::{
+    Elements, Extracted, Layer, Selection, Target, TargetRuntime, as_sealed, extract, layers,
+    open_as, open_layer, reopen, truncate_state,
+};
+// sizes before anything is sealed
+pub use predict::{Predicted, Sample, predict};

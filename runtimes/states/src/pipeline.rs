@@ -1,0 +1,22 @@
+//! From a state to a capsule and back: what is sealed, frame by frame, and where it is written.
+
+pub(crate) mod arena;
+pub(crate) mod bank_io;
+mod check_quality;
+pub(crate) mod encoding;
+pub(crate) mod frames;
+pub(crate) mod increment;
+pub(crate) mod open;
+pub(crate) mod plan;
+pub(crate) mod residue;
+pub(crate) mod seal;
+pub(crate) mod whole;
+
+pub use arena::Arena;
+pub use check_quality::check_quality;
+pub use encoding::Encoding;
+pub use increment::Continued;
+pub use open::{OpenReport, open_state};
+pub use plan::{Capture, Choice, Lineage, Plan, Prompt, Source};
+pub use residue::{Skeleton, residue};
+pub use seal::{SealReport, seal_state};

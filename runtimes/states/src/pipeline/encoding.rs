@@ -1,0 +1,192 @@
+//! Which codec each bank gets: a preset, overrides by role, and a guard that measures first.
+
+use std::{
+    cell::LazyCell,
+    sync::{Mutex, PoisonError},
+};
+
+use kvcap::{
+    Bank, Code, Error, Fallback, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers,
+    binding::{F64Bits, Rope},
+};
+use kvcap_codecs::{Codec, Content, Guard, Padding, Preset, Quality, Reason, choose};
+
+use crate::{
+    pipeline::{
+        bank_io::{BankCodec, Buffers},
+        frames::lock,
+        plan::{Choice, entry, rotation},
+    },
+    state::{Placed, State},
+};
+
+/// The quality receipt of a bank that has one already.
+pub(crate) type Receipt = Option<[u8; 32]>;
+
+/// How banks are encoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Encoding {
+    /// Codecs by what a bank holds.
+    pub preset: Preset,
+    /// Another codec for keys.
+    pub keys: Option<Codec>,
+    /// Another codec for values.
+    pub values: Option<Codec>,
+    /// Exact banks of floats are compressed and their streams padded so, which lets their lengths
+    /// depend on content; not where `None`.
+    pub compress: Option<Padding>,
+    /// When a lossy codec is given up for a finer one; never where `None`.
+    pub guard: Option<Guard>,
+}
+
+impl Encoding {
+    /// Every bit, lengths that follow from the shapes.
+    pub const EXACT: Self = Self {
+        preset: Preset::Exact,
+        keys: None,
+        values: None,
+        compress: None,
+        guard: None,
+    };
+
+    /// A preset with its guard's default limit.
+    #[must_use]
+    pub fn of(preset: Preset) -> Self {
+        Self {
+            preset,
+            guard: Some(Guard::default()),
+            ..Self::EXACT
+        }
+    }
+
+    /// The codec that each bank of `state` gets, and what was measured of it: a guarded lossy bank is
+    /// encoded once to measure it.
+    ///
+    /// # Errors
+    /// KVC-905 for values that are not finite, where the guard does not keep such banks exact; as
+    /// [`Placed::read_frame`].
+    pub(crate) fn choices(
+        &self,
+        state: &State,
+        file: &dyn ReadAt,
+        ropes: &[Rope],
+        context_length: u64,
+        workers: Workers,
+    ) -> Result<(Vec<Choice>, Vec<Receipt>)> {
+        let chosen = Mutex::new(Vec::new());
+        let mut banks = state.banks.iter();
+        workers.run(
+            Buffers::default,
+            |_| Ok(banks.next()),
+            |buffers, placed, turn| {
+                // hundreds of powers, which exact banks do without
+                let table = LazyCell::new(|| rotation(&placed.bank, ropes, context_length));
+                let wanted = self.wanted(&placed.bank, || table.is_some());
+                let mut receipt = None;
+                let (codec, fallback) = match self.guard.filter(|_| !wanted.is_exact()) {
+                    None => (wanted, None),
+                    Some(guard) => {
+                        let measure = |codec| {
+                            let quality = quality(placed, file, codec, &table, buffers)?;
+                            receipt = Some((codec, quality.to_bytes()));
+                            Ok(quality)
+                        };
+                        guarded(wanted, guard, measure)?
+                    }
+                };
+                let receipt = receipt.filter(|(measured, _)| *measured == codec);
+                let codec = match codec {
+                    Codec::Raw => self.exact(&placed.bank),
+                    lossy => lossy,
+                };
+                turn.run(|| {
+                    let receipt = receipt.map(|(_, receipt)| receipt);
+                    lock(&chosen).push((Choice { codec, fallback }, receipt));
+                    Ok(())
+                })
+            },
+        )?;
+        let chosen = chosen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(chosen.into_iter().unzip())
+    }
+
+    /// The codec asked for, where it serves the bank.
+    fn wanted(&self, bank: &Bank, rotated: impl FnOnce() -> bool) -> Codec {
+        let (content, asked) = match bank.role {
+            Role::Key | Role::RopeKey => (Content::Keys, self.keys),
+            Role::Value => (Content::Values, self.values),
+            Role::Latent => (Content::Latent, self.values),
+            _ => (Content::Other, None),
+        };
+        let codec = asked.unwrap_or_else(|| self.preset.codec(bank.dtype, &bank.shape, content));
+        // keys whose rotation is not known cannot be un-rotated
+        let codec = match codec {
+            Codec::Q4k if !rotated() => Codec::Affine { bits: 4, group: 64 },
+            codec => codec,
+        };
+        match codec.applies(bank.dtype, &bank.shape, content) {
+            Ok(()) => codec,
+            Err(_) => Codec::Raw,
+        }
+    }
+
+    fn exact(&self, bank: &Bank) -> Codec {
+        let smaller = [Codec::Planes16, Codec::Planes32];
+        let serves = |codec: &Codec| {
+            codec
+                .applies(bank.dtype, &bank.shape, Content::Other)
+                .is_ok()
+        };
+        let found = smaller.into_iter().find(serves);
+        found
+            .filter(|_| self.compress.is_some())
+            .unwrap_or(Codec::Raw)
+    }
+}
+
+/// A codec that the guard accepts, and why it is not the wanted one.
+fn guarded(
+    wanted: Codec,
+    guard: Guard,
+    measure: impl FnMut(Codec) -> Result<Quality>,
+) -> Result<(Codec, Option<Fallback>)> {
+    let choice = choose(wanted, guard, measure, |error: &Error| {
+        error.code() == Code::CodecNonFinite
+    })?;
+    let seen = match choice.reason {
+        Reason::Wanted => return Ok((choice.codec, None)),
+        Reason::Error => choice.measured,
+        Reason::NonFinite => f64::INFINITY,
+    };
+    let fallback = Fallback {
+        from: wanted,
+        limit: F64Bits(choice.limit.to_bits()),
+        seen: F64Bits(seen.to_bits()),
+    };
+    Ok((choice.codec, Some(fallback)))
+}
+
+/// What `codec` does to a bank.
+pub(crate) fn quality(
+    placed: &Placed,
+    file: &dyn ReadAt,
+    codec: Codec,
+    table: &Option<RotationTable>,
+    buffers: &mut Buffers,
+) -> Result<Quality> {
+    let bank = &placed.bank;
+    let tables: Vec<RotationTable> = table.iter().cloned().collect();
+    let (rows, listed) = match &bank.rows {
+        Rows::From(start) => (RowsEntry::From(*start), Vec::new()),
+        Rows::Listed(list) => (RowsEntry::Listed(0), list.clone()),
+        Rows::None => (RowsEntry::None, Vec::new()),
+    };
+    let choice = Choice {
+        codec,
+        fallback: None,
+    };
+    let entry = entry(bank, rows, choice, table.as_ref().map(|_| 0));
+    BankCodec::new(&entry, &tables, listed).receipt(buffers, |frame, plain| {
+        placed.read_frame(file, frame, plain)
+    })
+}

@@ -1,0 +1,116 @@
+//! Opened capsules back into their runtime's state file.
+
+use std::sync::Mutex;
+
+use kvcap::{Bank, Code, Context, Error, Members, Part, Result, SectionKind, Workers};
+use kvcap_codecs::Scratch;
+
+use crate::{
+    adapters::RuntimeKind,
+    pipeline::{
+        frames::{each_frame, lock},
+        residue::Skeleton,
+        whole::{WholeBank, pieces, whole_banks},
+    },
+    state::WriteAt,
+};
+
+/// No codec makes more plain bytes of an encoded one, by a margin.
+const MOST: u64 = 8;
+
+/// What was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Bytes of the state file.
+    pub state_len: u64,
+    /// Banks written.
+    pub banks: usize,
+    /// Plain bytes of banks.
+    pub plain_len: u64,
+}
+
+/// Writes the whole state file of a capsule or chain into `out`: an empty file, or memory that has room
+/// for it and is zero where the state has padding. On an error `out` holds part of a state and must not
+/// reach a runtime. `progress` hears how many plain bytes of banks are done.
+///
+/// # Errors
+/// As [`kvcap::StreamReader::read`], the codecs (KVC-901 to 905) and [`Skeleton::state`]; 922 for a
+/// capsule without residue, or of a runtime that is not known.
+pub fn open_state<M: Members>(
+    opened: &M,
+    out: &dyn WriteAt,
+    workers: Workers,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<OpenReport> {
+    let residue = opened
+        .tip()
+        .section(&SectionKind::Residue)?
+        .ok_or_else(|| {
+            Error::new(
+                Code::StateUnsupported,
+                "the capsule does not hold what its state file needs beside banks",
+            )
+        })?;
+    let skeleton = Skeleton::parse(&residue)?;
+    let whole = whole_banks(opened)?;
+    let kind = kind(&opened.tip().manifest().context)?;
+    let state = skeleton.state(kind, &banks(&whole))?;
+    // a file ends where the state does, even where that is padding
+    out.trim(state.file_len)
+        .map_err(|error| Error::io(&error, "output"))?;
+    let pieces = pieces(&whole, &state)?;
+    let parts: Vec<Part<'_, M::Source>> = pieces.iter().map(|piece| piece.part).collect();
+    let encoded = parts.iter().map(|part| {
+        part.capsule.read_ahead();
+        let measured = part.capsule.manifest().measured.get(part.stream);
+        measured.map_or(0, |measured| measured.encoded_len)
+    });
+    // shapes may claim what no capsule of this size can give
+    let most = encoded
+        .fold(0_u64, u64::saturating_add)
+        .saturating_mul(MOST);
+    if state.file_len <= most {
+        out.reserve(state.file_len);
+    }
+    skeleton.write(out)?;
+    let done = Mutex::new((0_u64, progress));
+    each_frame(
+        &parts,
+        workers,
+        Default::default,
+        |buffers: &mut (Vec<u8>, Scratch), frame| {
+            let Some(piece) = pieces.get(frame.bank) else {
+                return Ok(());
+            };
+            let encoded = (frame.index, frame.encoded);
+            let len = frame.codec.write(&piece.placed, out, encoded, buffers)?;
+            let len = u64::try_from(len).unwrap_or(0);
+            let mut done = lock(&done);
+            done.0 += len;
+            (done.1)(len);
+            Ok(())
+        },
+    )?;
+    let plain_len = lock(&done).0;
+    Ok(OpenReport {
+        state_len: state.file_len,
+        banks: whole.len(),
+        plain_len,
+    })
+}
+
+/// The runtime of a capsule.
+pub(crate) fn kind(context: &Context) -> Result<RuntimeKind> {
+    RuntimeKind::from_runtime(&context.runtime.name).ok_or_else(|| {
+        Error::new(
+            Code::StateUnsupported,
+            "the capsule is of a runtime that is not known",
+        )
+        .at(format!("{:?}", context.runtime.name))
+    })
+}
+
+/// The banks alone, as an adapter finds them in the file.
+pub(crate) fn banks<S>(whole: &[WholeBank<'_, S>]) -> Vec<Bank> {
+    whole.iter().map(|bank| bank.bank.clone()).collect()
+}
