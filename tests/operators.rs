@@ -8,5 +8,5 @@ mod support;
 
 mod operators {
     mod scale;
-    mod validate_session;
+    mod timings;
 }

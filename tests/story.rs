@@ -23,7 +23,7 @@ use support::{Folder, PROMPT, TRUST};
 
 const KEYS: &str = "--sign-key issuer.key --wrap-key keys";
 /// Whose the session is: the base image is nobody's.
-const ANA: &str = "--subject ana --org acme";
+const ANA: &str = "--subject ana --tenant acme";
 
 /// A folder with a session's states after N tokens as `state.N`, and their prompts as `prompt.N`.
 struct Session {
@@ -266,7 +266,7 @@ fn a_session_from_base_image_to_erasure() {
     session.same("b4.kvcap", registry, "state.b", all);
 
     // the tenant is erased: no copy opens, and each still tells what it was
-    folder.ok("shred --org acme --wrap-key keys");
+    folder.ok("shred --tenant acme --wrap-key keys");
     for (name, trust) in [
         ("b4.kvcap", registry),
         ("one", registry),
@@ -378,7 +378,7 @@ fn chains_that_are_none() {
     );
     // more than the parent grants, another subject, nothing new
     let seal = |more: &str| {
-        let more = format!("--org acme --parent store/t3.kvcap {more}");
+        let more = format!("--tenant acme --parent store/t3.kvcap {more}");
         session.sealing("state.16", 16, "no.kvcap", &more)
     };
     folder.refused(

@@ -85,7 +85,7 @@ fn trust(context: &Value) -> Result<Vec<String>, &'static str> {
     }
     if let Some(registry) = context["registry"].as_object() {
         if !registry["seen"].is_null() {
-            return Err("--state judges by the machine's clock alone");
+            return Err("--ledger judges by the machine's clock alone");
         }
         let newest = registry["files"].as_array().unwrap().last().unwrap();
         list.extend(["--trust".to_owned(), stored(newest)]);
@@ -105,7 +105,7 @@ fn stored(name: &Value) -> String {
 }
 
 /// The arguments that stand for a context, or why there are none. Those that stay out are held to
-/// by the library's tests (`testvectors/tests/vectors.rs`), what `--state` remembers by
+/// by the library's tests (`testvectors/tests/vectors.rs`), what `--ledger` remembers by
 /// `registry_cli`, and models by `cli`.
 fn arguments(context: &Value) -> Result<Vec<String>, &'static str> {
     let mut list = trust(context)?;
@@ -129,7 +129,7 @@ fn arguments(context: &Value) -> Result<Vec<String>, &'static str> {
         (context["later"].is_null(), "there is one clock"),
         (
             context["memory"].is_null(),
-            "--state judges by the machine's clock alone",
+            "--ledger judges by the machine's clock alone",
         ),
     ];
     if let Some((_, reason)) = said.iter().find(|(said, _)| !said) {
@@ -146,7 +146,7 @@ fn arguments(context: &Value) -> Result<Vec<String>, &'static str> {
     }
     for (option, name) in [
         ("--subject", "subject"),
-        ("--org", "organisation"),
+        ("--tenant", "organisation"),
         ("--scope", "scope"),
     ] {
         if !context[name].is_null() {

@@ -108,8 +108,10 @@ pub(crate) enum Verb {
     Keygen(cmd::keygen::Args),
     ModelId(cmd::model_id::Args),
     Seal(Box<cmd::seal::Args>),
-    Verify(cmd::verify::Args),
-    ValidateSession(Box<cmd::validate_session::Args>),
+    Verify(Box<cmd::verify::Args>),
+    /// The former name of `verify --timings`
+    #[command(hide = true)]
+    ValidateSession(Box<cmd::verify::Args>),
     Open(Box<cmd::open::Args>),
     Renew(cmd::renew::Args),
     Rewrap(cmd::rewrap::Args),
@@ -117,7 +119,8 @@ pub(crate) enum Verb {
     Truncate(cmd::truncate::Args),
     Log(cmd::log::Args),
     Diff(cmd::diff::Args),
-    Receipt(cmd::receipt::Args),
+    #[command(alias = "receipt")]
+    CheckRestore(cmd::check_restore::Args),
     Inspect(cmd::inspect::Args),
     Shred(cmd::shred::Args),
     Registry(cmd::registry::Args),
@@ -135,7 +138,6 @@ impl Verb {
         match self {
             Self::ModelId(args) => args.output.as_deref(),
             Self::Seal(args) => Some(&args.output),
-            Self::Scale(args) => args.chart.as_deref(),
             Self::Open(args) => Some(&args.output),
             Self::Compact(args) => Some(args.output()),
             Self::Truncate(args) => Some(args.output()),
@@ -157,7 +159,7 @@ pub(crate) fn range<T: FromStr + PartialOrd>(text: &str) -> Result<Range<T>, Str
     }
 }
 
-/// A length of time: `90s`, `15m`, `24h`, `7d`, or seconds.
+/// A length of time: `90s`, `15m`, `24h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<u64, String> {
     time::parse_duration(text)
         .ok_or_else(|| "a length of time is written 90s, 15m, 24h or 7d".to_owned())

@@ -95,7 +95,7 @@ pub(crate) fn tenant_name(tenant: Option<&str>) -> Result<String> {
         .collect();
     match name.len() <= LONGEST_NAME {
         true => Ok(name),
-        false => usage("the tenant's name is too long for a key folder", "--org"),
+        false => usage("the tenant's name is too long for a key folder", "--tenant"),
     }
 }
 

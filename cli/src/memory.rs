@@ -1,4 +1,4 @@
-//! `--state`: what this verifier remembers from one capsule to the next (registry-v1 §5).
+//! `--ledger`: what this verifier remembers from one capsule to the next (registry-v1 §5).
 
 use std::path::Path;
 

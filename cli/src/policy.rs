@@ -1,4 +1,4 @@
-//! What `verify`, `open` and `receipt` share: whom to trust, and what is expected.
+//! What `verify`, `open` and `check-restore` share: whom to trust, and what is expected.
 
 use std::{
     path::{Path, PathBuf},
@@ -101,7 +101,7 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Option<String>,
     /// The tenant; needed where the capsule names one
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "tenant", alias = "org", value_name = "NAME")]
     pub(crate) org: Option<String>,
     /// The use that the capsule's scope must grant
     #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]

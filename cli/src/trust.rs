@@ -22,7 +22,7 @@ pub(crate) struct TrustArgs {
     registry_root: Vec<String>,
     /// What is remembered from one capsule to the next: the latest time and registry seen, single uses,
     /// sessions. Made where there is none
-    #[arg(long, value_name = "FILE")]
+    #[arg(long = "ledger", alias = "state", value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl TrustArgs {
         if at.is_some() && self.state.is_some() {
             return usage(
                 "what was seen is not remembered as of another time",
-                "--state, --at",
+                "--ledger, --at",
             );
         }
         let memory = self.memory()?;

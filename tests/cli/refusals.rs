@@ -8,9 +8,9 @@ use super::support::{Folder, KEYS, SEAL, TRUST, fixture};
 fn capsules_that_are_not_for_this_reader() {
     let folder = Folder::new();
     folder.ok(&format!(
-        "seal state.bin {SEAL} --audience kv.example --subject ana --org acme --scope kv:restore"
+        "seal state.bin {SEAL} --audience kv.example --subject ana --tenant acme --scope kv:restore"
     ));
-    let full = "--audience kv.example --subject ana --org acme";
+    let full = "--audience kv.example --subject ana --tenant acme";
     let capsule = folder.json(&format!("verify a.kvcap {TRUST} {full}"));
     let expires = capsule["expires"].as_u64().unwrap();
     folder.ok("keygen sign -o stranger.key");
@@ -20,14 +20,14 @@ fn capsules_that_are_not_for_this_reader() {
         (format!("{TRUST} {full} --at {}", expires - 3600 - 61), 403),
         (format!("{TRUST} {full} --at 1970-01-01T00:00:00Z"), 403),
         (format!("{TRUST} {full} --max-lifetime 59m"), 404),
-        (format!("{TRUST} --subject ana --org acme"), 405),
+        (format!("{TRUST} --subject ana --tenant acme"), 405),
         (
-            format!("{TRUST} --audience kv.example.evil --subject ana --org acme"),
+            format!("{TRUST} --audience kv.example.evil --subject ana --tenant acme"),
             405,
         ),
-        (format!("{TRUST} --audience kv.example --org acme"), 406),
+        (format!("{TRUST} --audience kv.example --tenant acme"), 406),
         (
-            format!("{TRUST} --audience kv.example --subject eve --org acme"),
+            format!("{TRUST} --audience kv.example --subject eve --tenant acme"),
             406,
         ),
         (format!("{TRUST} --audience kv.example --subject ana"), 407),
@@ -208,8 +208,9 @@ fn requests_that_are_not_usable() {
         "verify a.kvcap --trust issuer.key.pub --nonsense",
         "verify a.kvcap --trust issuer.key.pub --at tomorrow",
         "seal state.bin -o b.kvcap",
+        "seal state.bin -o b.kvcap --model model --ttl 24 --sign-key issuer.key --wrap-key reader.key",
         "seal state.bin -o b.kvcap --model model --ttl 1w --sign-key issuer.key --wrap-key reader.key",
-        "seal state.bin -o b.kvcap --model model --ttl 0 --sign-key issuer.key --wrap-key reader.key",
+        "seal state.bin -o b.kvcap --model model --ttl 0s --sign-key issuer.key --wrap-key reader.key",
         "seal state.bin -o b.kvcap --model model --ttl 1h --encoding q3 --sign-key issuer.key --wrap-key reader.key",
         "seal state.bin -o b.kvcap --model model --ttl 1h --runtime-opt x=1 --sign-key issuer.key --wrap-key reader.key",
         "keygen sign -o -",
@@ -284,7 +285,7 @@ fn another_runtime_or_version() {
 #[test]
 fn a_restore_that_saved_nothing() {
     let folder = Folder::sealed();
-    let receipt = format!("receipt a.kvcap {TRUST} --model model --prompt");
+    let receipt = format!("check-restore a.kvcap {TRUST} --model model --prompt");
     let effective = folder.json(&format!("{receipt} 17 --evaluated 1"));
     assert_eq!(effective["claimed"], 16);
     assert_eq!(effective["reused"], 16);
@@ -294,6 +295,6 @@ fn a_restore_that_saved_nothing() {
     folder.refused(&format!("{receipt} 17 --evaluated 2"), 926, 1);
     folder.refused(&format!("{receipt} 0 --evaluated 0"), 944, 2);
     folder.ok("keygen sign -o stranger.key");
-    let stranger = "receipt a.kvcap --trust stranger.key.pub --prompt 17 --evaluated 1";
+    let stranger = "check-restore a.kvcap --trust stranger.key.pub --prompt 17 --evaluated 1";
     folder.refused(stranger, 301, 1);
 }

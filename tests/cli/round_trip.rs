@@ -330,25 +330,6 @@ fn keys_and_values_may_have_codecs_of_their_own() {
 }
 
 #[test]
-fn bench_prints_each_codec_beside_memcpy() {
-    let folder = Folder::new();
-    folder.take("hf_f16.safetensors", "hf.safetensors");
-    for (line, q4k) in [
-        ("bench --tokens 256 --rounds 1", true),
-        ("bench hf.safetensors --rounds 1", false),
-        ("bench hf.safetensors --model model --rounds 1", true),
-    ] {
-        let bench = folder.json(line);
-        let codecs = bench["codecs"].as_array().unwrap();
-        assert_eq!(codecs.len(), 7 + usize::from(q4k), "{bench}");
-        for codec in codecs {
-            assert!(codec["encode_memcpy"].as_f64().unwrap() > 0.0, "{codec}");
-        }
-    }
-    folder.refused("bench state.bin --model nowhere", 932, 4);
-}
-
-#[test]
 fn the_guard_and_values_that_are_not_finite() {
     let folder = Folder::new();
     folder.take("hf_f16.safetensors", "hf.safetensors");

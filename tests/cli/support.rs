@@ -61,6 +61,13 @@ impl Folder {
         folder
     }
 
+    /// Writes a made state of so many bytes as `made`, and its model as `made.kvid`; gives its tokens.
+    pub(crate) fn made(&self, bytes: u64) -> u64 {
+        let state = fs::File::create(self.path("made")).unwrap();
+        self.write("made.kvid", kvcap_testkit::profile().to_kvid().as_bytes());
+        kvcap_testkit::state(bytes, &state).unwrap()
+    }
+
     pub(crate) fn take(&self, name: &str, to: &str) {
         self.write(to, &fs::read(fixture(name)).unwrap());
     }

@@ -55,8 +55,7 @@ fn predictions_are_within_two_percent_of_sealed_states() {
         check(&folder, "state", "model", &format!("{scale} --windows 16"));
     }
     // a made state of other geometry, with thousands of tokens
-    let made = folder.json("bench state --bytes 16777216 -o made --model made.kvid");
-    let tokens = made["tokens"].as_u64().unwrap();
+    let tokens = folder.made(16_777_216);
     folder.write(
         "tokens",
         &0_u32.to_le_bytes().repeat(usize::try_from(tokens).unwrap()),
@@ -92,17 +91,12 @@ fn recurrent_layers_are_counted_as_a_saved_state_holds_them() {
 }
 
 #[test]
-fn a_table_a_chart_and_what_is_refused() {
+fn a_table_and_what_is_refused() {
     let folder = Folder::new();
-    let text = folder
-        .ok(&format!("scale --model model {QUICK} --chart c.svg"))
-        .out;
+    let text = folder.ok(&format!("scale --model model {QUICK}")).out;
     for window in ["16,384", "24,576", "32,768", "65,536"] {
         assert_eq!(text.matches(window).count(), 5, "{text}");
     }
-    let svg = String::from_utf8(folder.read("c.svg")).unwrap();
-    assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
-    assert_eq!(svg.matches("<polyline").count(), 15);
     let object = folder.json(&format!("scale --model model {QUICK} --windows 2K,1K"));
     let rows = object["predicted"].as_array().unwrap();
     let sizes = |tokens: u64| -> Vec<u64> {
@@ -113,7 +107,6 @@ fn a_table_a_chart_and_what_is_refused() {
     let (short, long) = (sizes(1024), sizes(2048));
     assert_eq!((short.len(), long.len()), (5, 5));
     assert!(short.iter().zip(&long).all(|(short, long)| short < long));
-    folder.refused("scale --model model --chart c.svg", 941, 4);
     folder.refused("scale --model model --windows 0", 944, 2);
     folder.refused(
         "scale --model model --runtime raw --calibrate 1048576",

@@ -36,9 +36,9 @@ fn id(name: &str) -> String {
 #[test]
 fn a_destroyed_key_takes_its_capsules_along() {
     let folder = folder();
-    seal(&folder, "acme", "--org acme");
-    seal(&folder, "acme2", "--org acme");
-    seal(&folder, "other", "--org Other/..");
+    seal(&folder, "acme", "--tenant acme");
+    seal(&folder, "acme2", "--tenant acme");
+    seal(&folder, "other", "--tenant Other/..");
     seal(&folder, "nobody", "");
     // a key a tenant and day, and no name is a path
     let keys = files(&folder, ".key");
@@ -49,9 +49,9 @@ fn a_destroyed_key_takes_its_capsules_along() {
         "{keys:?}"
     );
     let open = |name: &str, org: &str| format!("open {name} -f {OPEN} {org} -o back");
-    folder.ok(&open("acme", "--org acme"));
+    folder.ok(&open("acme", "--tenant acme"));
     assert!(folder.read("back") == folder.read("state.bin"));
-    folder.ok(&open("other", "--org Other/.."));
+    folder.ok(&open("other", "--tenant Other/.."));
 
     let acme = id(keys.iter().find(|name| name.contains(".acme.")).unwrap());
     folder.write("copy", &folder.read("acme"));
@@ -63,9 +63,11 @@ fn a_destroyed_key_takes_its_capsules_along() {
     assert_eq!(shred["keys"][0]["key"], acme);
     assert_eq!(shred["keys"][0]["before"], false);
     for name in ["acme", "acme2", "copy"] {
-        folder.refused(&open(name, "--org acme"), 811, 1);
+        folder.refused(&open(name, "--tenant acme"), 811, 1);
         // it still tells what it was
-        folder.ok(&format!("verify {name} {TRUST} --org acme --model model"));
+        folder.ok(&format!(
+            "verify {name} {TRUST} --tenant acme --model model"
+        ));
         folder.ok(&format!("inspect {name} {TRUST}"));
     }
     folder.refused(
@@ -75,11 +77,11 @@ fn a_destroyed_key_takes_its_capsules_along() {
     );
     // without the record nobody knows more than that there is no key
     folder.refused(
-        &open("acme", "--org acme").replace("keys", "reader.key"),
+        &open("acme", "--tenant acme").replace("keys", "reader.key"),
         809,
         1,
     );
-    folder.ok(&open("other", "--org Other/.."));
+    folder.ok(&open("other", "--tenant Other/.."));
     folder.ok(&open("nobody", ""));
     assert_eq!(files(&folder, ".destroyed").len(), 1);
     assert_eq!(files(&folder, ".key").len(), 2);
@@ -95,20 +97,20 @@ fn a_destroyed_key_takes_its_capsules_along() {
         ),
         &kept,
     );
-    folder.refused(&open("acme", "--org acme"), 811, 1);
+    folder.refused(&open("acme", "--tenant acme"), 811, 1);
     folder.ok(&format!("shred {acme} --wrap-key keys"));
     assert_eq!(files(&folder, ".key").len(), 2);
     // what is sealed now has another key
-    seal(&folder, "new", "--org acme");
-    folder.ok(&open("new", "--org acme"));
+    seal(&folder, "new", "--tenant acme");
+    folder.ok(&open("new", "--tenant acme"));
     assert_eq!(files(&folder, ".key").len(), 3);
 }
 
 #[test]
 fn a_tenant_is_erased_by_name() {
     let folder = folder();
-    seal(&folder, "acme", "--org acme");
-    seal(&folder, "other", "--org other");
+    seal(&folder, "acme", "--tenant acme");
+    seal(&folder, "other", "--tenant other");
     // keys of days before
     let key = files(&folder, ".key")
         .into_iter()
@@ -120,21 +122,21 @@ fn a_tenant_is_erased_by_name() {
         folder.path("keys").join(&old),
     )
     .unwrap();
-    seal(&folder, "acme2", "--org acme");
-    let open = |name: &str, org: &str| format!("open {name} -f {OPEN} --org {org} -o back");
+    seal(&folder, "acme2", "--tenant acme");
+    let open = |name: &str, org: &str| format!("open {name} -f {OPEN} --tenant {org} -o back");
     folder.ok(&open("acme", "acme"));
-    let early = folder.json("shred --org acme --before 2020-01-02 --wrap-key keys");
+    let early = folder.json("shred --tenant acme --before 2020-01-02 --wrap-key keys");
     assert_eq!(early["keys"].as_array().unwrap().len(), 1);
     folder.refused(&open("acme", "acme"), 811, 1);
     folder.ok(&open("acme2", "acme"));
-    folder.ok("shred --org acme --wrap-key keys");
+    folder.ok("shred --tenant acme --wrap-key keys");
     folder.refused(&open("acme2", "acme"), 811, 1);
     folder.ok(&open("other", "other"));
     folder.refused("shred --wrap-key keys", 944, 2);
     // a capsule with another recipient still opens for that one
     let both = SEAL.replace("--wrap-key keys", "--wrap-key keys --wrap-key reader.key");
-    folder.ok(&format!("seal state.bin -o both {both} --org third"));
-    folder.ok("shred --org third --wrap-key keys");
+    folder.ok(&format!("seal state.bin -o both {both} --tenant third"));
+    folder.ok("shred --tenant third --wrap-key keys");
     folder.refused(&open("both", "third"), 811, 1);
     folder.ok(&format!("{} --wrap-key reader.key", open("both", "third")));
 }
@@ -144,7 +146,7 @@ fn sealers_at_once_share_the_key_of_the_day() {
     let folder = folder();
     let sealers: Vec<Child> = (0..8)
         .map(|number| {
-            let line = format!("seal state.bin -o c{number} {SEAL} --org acme");
+            let line = format!("seal state.bin -o c{number} {SEAL} --tenant acme");
             let mut command = folder.command(&line);
             command.stdout(Stdio::null()).spawn().unwrap()
         })
@@ -155,6 +157,6 @@ fn sealers_at_once_share_the_key_of_the_day() {
     // two, if midnight has passed
     assert!(files(&folder, ".key").len() <= 2);
     for number in 0..8 {
-        folder.ok(&format!("open c{number} -f {OPEN} --org acme -o back"));
+        folder.ok(&format!("open c{number} -f {OPEN} --tenant acme -o back"));
     }
 }

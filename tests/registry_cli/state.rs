@@ -1,4 +1,4 @@
-//! `--state`: single use, sequence numbers, clock and registry versions, by one process and by many.
+//! `--ledger`: single use, sequence numbers, clock and registry versions, by one process and by many.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -10,7 +10,7 @@ use kvcap::{Ledger, Store};
 
 use crate::support::{Folder, KEYS, TRUST};
 
-const OPEN: &str = "--trust issuer.key.pub --wrap-key reader.key --state memory";
+const OPEN: &str = "--trust issuer.key.pub --wrap-key reader.key --ledger memory";
 
 fn seal(folder: &Folder, name: &str, how: &str) {
     folder.ok(&format!(
@@ -40,7 +40,7 @@ fn a_capsule_for_one_use_opens_once() {
     );
     // what fails before it is used does not use it up
     folder.ok("keygen wrap -o stranger.key");
-    folder.ok(&format!("verify once {TRUST} --state memory"));
+    folder.ok(&format!("verify once {TRUST} --ledger memory"));
     let wrong = OPEN.replace("reader.key", "stranger.key");
     folder.refused(&format!("open once {wrong} -o back"), 809, 1);
     folder.write("other.json", b"[1, 2, 3]");
@@ -58,7 +58,7 @@ fn a_capsule_for_one_use_opens_once() {
     assert_eq!(opened["single_use"], true);
     assert!(folder.read("back") == folder.read("state.bin"));
     folder.refused(&format!("open once {OPEN} -o again"), 410, 1);
-    folder.refused(&format!("verify once {TRUST} --state memory"), 410, 1);
+    folder.refused(&format!("verify once {TRUST} --ledger memory"), 410, 1);
     // a copy is the same capsule; another of the same state is not
     folder.write("copy", &folder.read("once"));
     folder.refused(&format!("open copy {OPEN} -o again"), 410, 1);
@@ -83,12 +83,12 @@ fn a_session_does_not_go_back() {
     folder.ok(&open(3));
     folder.refused(&open(2), 411, 1);
     folder.refused(
-        &format!("verify turn1 {TRUST} --state memory --subject ana"),
+        &format!("verify turn1 {TRUST} --ledger memory --subject ana"),
         411,
         1,
     );
     // without a memory nobody can tell
-    folder.ok(&open(1).replace("--state memory", ""));
+    folder.ok(&open(1).replace("--ledger memory", ""));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn the_clock_and_the_registry_do_not_go_back() {
     folder.ok("keygen root -o root.key");
     folder.ok(&format!("registry init keys.reg {root}"));
     folder.ok(&format!("registry add keys.reg issuer.key.pub {root}"));
-    let by = "--registry-root root.key.pub --state memory";
+    let by = "--registry-root root.key.pub --ledger memory";
     folder.ok(&format!("verify a.kvcap --trust keys.reg {by}"));
     // the version before is refused, though its signature is good and it has not expired
     folder.refused(&format!("verify a.kvcap --trust keys.reg.1 {by}"), 309, 1);
@@ -124,18 +124,18 @@ fn the_clock_and_the_registry_do_not_go_back() {
     let store = Store::open(&folder.path("memory")).unwrap();
     store.observe(4_000_000_000).unwrap();
     drop(store);
-    folder.refused(&format!("verify a.kvcap {TRUST} --state memory"), 412, 1);
+    folder.refused(&format!("verify a.kvcap {TRUST} --ledger memory"), 412, 1);
     folder.refused(&format!("registry verify keys.reg {by}"), 412, 1);
     folder.ok(&format!("verify a.kvcap {TRUST}"));
     // judging as of another time is for audits, and remembers nothing
     folder.refused(
-        &format!("verify a.kvcap {TRUST} --state memory --at 1"),
+        &format!("verify a.kvcap {TRUST} --ledger memory --at 1"),
         944,
         2,
     );
     folder.write("rubbish", b"not a memory");
     folder.write("rubbish.lock", b"");
-    folder.refused(&format!("verify a.kvcap {TRUST} --state rubbish"), 940, 4);
+    folder.refused(&format!("verify a.kvcap {TRUST} --ledger rubbish"), 940, 4);
     assert_eq!(folder.read("rubbish"), b"not a memory");
 }
 
@@ -199,6 +199,6 @@ fn kill_9_at_any_time_gives_no_second_use() {
         child.kill().unwrap();
         child.wait().unwrap();
         folder
-            .ok(&format!("verify a {TRUST} --state m{round}").replace("verify a", "verify first"));
+            .ok(&format!("verify a {TRUST} --ledger m{round}").replace("verify a", "verify first"));
     }
 }

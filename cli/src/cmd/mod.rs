@@ -1,6 +1,8 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+mod calibrate;
+pub(crate) mod check_restore;
 pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -15,7 +17,6 @@ pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
 mod open_target;
-pub(crate) mod receipt;
 pub(crate) mod registry;
 mod registry_show;
 mod reissue;
@@ -23,13 +24,12 @@ pub(crate) mod renew;
 mod reseal;
 pub(crate) mod rewrap;
 pub(crate) mod scale;
-mod scale_chart;
 pub(crate) mod seal;
 mod seal_report;
 pub(crate) mod selftest;
 pub(crate) mod shred;
+mod timings;
 pub(crate) mod truncate;
-pub(crate) mod validate_session;
 pub(crate) mod verify;
 
 use kvcap::Result;
@@ -50,8 +50,8 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Keygen(args) => keygen::run(args),
         Verb::ModelId(args) => model_id::run(args, common),
         Verb::Seal(args) => seal::run(args, common),
-        Verb::ValidateSession(args) => validate_session::run(args, common),
-        Verb::Verify(args) => verify::run(args, common),
+        Verb::Verify(args) => verify::run(args, common, args.timings),
+        Verb::ValidateSession(args) => verify::run(args, common, true),
         Verb::Open(args) => open::run(args, common),
         Verb::Renew(args) => renew::run(args),
         Verb::Rewrap(args) => rewrap::run(args),
@@ -59,11 +59,11 @@ pub(crate) fn run(cli: &Cli) -> Result<Report> {
         Verb::Truncate(args) => truncate::run(args, common),
         Verb::Log(args) => log::run(args),
         Verb::Diff(args) => diff::run(args),
-        Verb::Receipt(args) => receipt::run(args, common),
+        Verb::CheckRestore(args) => check_restore::run(args, common),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Shred(args) => shred::run(args),
         Verb::Registry(args) => registry::run(args),
-        Verb::Bench(args) => bench::run(args, common),
+        Verb::Bench(args) => bench::run(args),
         Verb::Scale(args) => scale::run(args, common),
         Verb::Selftest(args) => selftest::run(args),
         Verb::Demo(args) => demo::run(args),

@@ -1,6 +1,5 @@
-//! `kvcap bench state`: a made prompt cache of any length, and the model that goes with it.
-
-use std::path::PathBuf;
+//! A made prompt cache of any length, and the model that goes with it: the shape of Llama 3.2 1B, 16 layers, 8
+//! heads of 64, bf16. Normal numbers, keys with channels of different scale and offset; the same bytes in every run.
 
 use kvcap::{
     Code, Error, Result, WriteAt,
@@ -13,10 +12,6 @@ use kvcap_runtimes::{
 use serde_json::{Map, Value, json};
 
 use super::normal::{Normal, push};
-use crate::{
-    output::{Output, Readers},
-    report::{Report, bytes},
-};
 
 const LAYERS: u64 = 16;
 const HEADS: u64 = 8;
@@ -25,57 +20,14 @@ const DIM: u64 = 64;
 const ELEMENT: u64 = 2;
 const TOKEN: u64 = LAYERS * 2 * HEADS * DIM * ELEMENT;
 
-/// Writes a made prompt cache of mlx-lm of exactly so many bytes, for benches
-///
-/// The shape of Llama 3.2 1B: 16 layers, 8 heads of 64, bf16. Normal numbers, keys with channels of
-/// different scale and offset; the same bytes in every run.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Length of the file
-    #[arg(long, value_name = "N", default_value_t = 415_047_224, value_parser = clap::value_parser!(u64).range(LEAST..=1 << 40))]
-    bytes: u64,
-    /// The state to write
-    #[arg(short, long, value_name = "OUT")]
-    output: PathBuf,
-    /// The model's facts (.kvid) to write
-    #[arg(long, value_name = "OUT")]
-    model: PathBuf,
-    /// Replace the files if they exist
-    #[arg(short, long)]
-    force: bool,
-}
-
 /// Shortest state: the header and a token.
-pub(crate) const LEAST: u64 = 8192 + TOKEN;
-
-/// # Errors
-/// 94x for the files.
-pub(crate) fn run(args: &Args) -> Result<Report> {
-    let output = Output::create(&args.output, args.force, Readers::Umask)?;
-    let model = Output::create(&args.model, args.force, Readers::Umask)?;
-    let tokens = state(args.bytes, &output)?;
-    model
-        .file()
-        .write_all_at(0, profile().to_kvid().as_bytes())
-        .map_err(|error| Error::io(&error, args.model.display()))?;
-    output.commit()?;
-    model.commit()?;
-    let mut report = Report::new();
-    report.row(
-        "written",
-        format_args!("{}, {}", args.output.display(), bytes(args.bytes)),
-    );
-    report.row("tokens", tokens);
-    report.fact("bytes", args.bytes);
-    report.fact("tokens", tokens);
-    Ok(report)
-}
+pub const LEAST: u64 = 8192 + TOKEN;
 
 /// The tokens of a state of `len` bytes, at least [`LEAST`], and what stands before its tensors.
 ///
 /// # Errors
 /// KVC-944 where it is too short.
-pub(super) fn start(len: u64) -> Result<(u64, Vec<u8>)> {
+pub fn start(len: u64) -> Result<(u64, Vec<u8>)> {
     // what remains beside whole tokens is blanks after the header, as safetensors allows
     let tokens = (len.saturating_sub(LEAST - TOKEN) / TOKEN).max(1);
     let data = tokens * TOKEN;
@@ -97,11 +49,11 @@ pub(super) fn start(len: u64) -> Result<(u64, Vec<u8>)> {
 ///
 /// # Errors
 /// As [`start`]; KVC-940 where writing fails.
-pub(super) fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
+pub fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
     let failed = |error: std::io::Error| Error::io(&error, "made state");
     let (tokens, start) = start(len)?;
     out.write_all_at(0, &start).map_err(failed)?;
-    let mut normal = Normal::new();
+    let mut normal = Normal::default();
     let mut at = u64::try_from(start.len()).unwrap_or(len);
     let mut rows = Vec::new();
     for tensor in 0..LAYERS * 2 {
@@ -122,8 +74,8 @@ pub(super) fn state(len: u64, out: &dyn WriteAt) -> Result<u64> {
 }
 
 /// `count` rows of keys of one head.
-pub(super) fn keys(count: u64) -> Vec<u8> {
-    let mut normal = Normal::new();
+pub fn keys(count: u64) -> Vec<u8> {
+    let mut normal = Normal::default();
     let channels = channels(true, &mut normal);
     let mut rows = Vec::new();
     push_rows(count, &channels, &mut normal, &mut rows);
@@ -133,7 +85,7 @@ pub(super) fn keys(count: u64) -> Vec<u8> {
 fn push_rows(count: u64, channels: &[(f64, f64)], normal: &mut Normal, rows: &mut Vec<u8>) {
     for _ in 0..count {
         for (scale, offset) in channels {
-            push(Dtype::Bf16, normal.next().mul_add(*scale, *offset), rows);
+            push(Dtype::Bf16, normal.deviate().mul_add(*scale, *offset), rows);
         }
     }
 }
@@ -141,7 +93,7 @@ fn push_rows(count: u64, channels: &[(f64, f64)], normal: &mut Normal, rows: &mu
 /// Scale and offset of each element of a head.
 fn channels(keys: bool, normal: &mut Normal) -> Vec<(f64, f64)> {
     let channel = |_| match keys {
-        true => ((normal.next() * 0.5).exp(), normal.next()),
+        true => ((normal.deviate() * 0.5).exp(), normal.deviate()),
         false => (0.5, 0.0),
     };
     (0..DIM).map(channel).collect()
@@ -171,7 +123,7 @@ fn header(tokens: u64) -> Value {
 }
 
 /// A model of that shape, which has no weights.
-pub(super) fn profile() -> ModelProfile {
+pub fn profile() -> ModelProfile {
     let digest = |what| Digest::labelled("kvcap made model", &[what]);
     let config = digest(b"config");
     let weights = vec![WeightsFile {

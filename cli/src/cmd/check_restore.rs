@@ -1,4 +1,4 @@
-//! `kvcap receipt`: whether a restore had any effect.
+//! `kvcap check-restore`: whether a restore had any effect.
 
 use std::path::PathBuf;
 

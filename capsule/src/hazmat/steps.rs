@@ -1,6 +1,7 @@
 //! The steps of sealing and opening a chunk, each alone, for measuring what they cost.
 
-use crate::{error::Result, hazmat::Entropy, manifest::Suite, schedule::StreamKey, table};
+use super::Entropy;
+use crate::{error::Result, manifest::Suite, schedule::StreamKey, table};
 
 /// What is done to a chunk (capsule-v1 §8.4, §6.4), under a key that is made for this value and
 /// known to nobody: what it seals is good for nothing but being timed.

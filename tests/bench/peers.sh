@@ -3,12 +3,13 @@
 # other in each round, files in the page cache, outputs fresh and durable on both sides (kvcap syncs
 # its output itself, the others' is synced by `sync FILE`).
 #
-#   KVCAP=path/to/kvcap capsule/benches/peers.sh [ROUNDS [BYTES [FOLDER]]]
+#   KVCAP=path/to/kvcap KVCAP_BENCH=path/to/kvcap-bench tests/bench/peers.sh [ROUNDS [BYTES [FOLDER]]]
 #
 # Prints tables in Markdown. Debian's packages are installed where commands are missing (as root);
 # safetensors and numpy come from PyPI into the working folder, which is removed at the end.
 set -euo pipefail
 kvcap=${KVCAP:-kvcap}
+bench=${KVCAP_BENCH:-kvcap-bench}
 rounds=${1:-9}
 bytes=${2:-415047224}
 work=$(mktemp -d "${3:-${TMPDIR:-/tmp}}/kvcap-peers.XXXXXX")
@@ -24,7 +25,7 @@ mkdir times sizes
 export GNUPGHOME=$work/gnupg LC_ALL=C
 mkdir -m 700 gnupg
 
-"$kvcap" --quiet bench state --bytes "$bytes" -o state --model model.kvid
+"$bench" state --bytes "$bytes" -o state --model model.kvid >made
 "$kvcap" --quiet keygen sign -o sign.key
 "$kvcap" --quiet keygen wrap -o wrap.key
 age-keygen -o age.key 2>/dev/null

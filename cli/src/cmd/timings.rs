@@ -1,43 +1,17 @@
-//! `kvcap validate-session`: verification split into its timed steps.
+//! `kvcap verify --timings`: verification split into its timed steps.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use kvcap::{Limits, Result, Step, Untrusted};
 use serde_json::json;
 
+use super::verify::Args;
 use crate::{
-    args::{Common, Threads},
-    input, keys,
-    policy::PolicyArgs,
-    progress,
+    args::Common,
+    input, keys, progress,
     report::{Report, bytes, grouped},
     table,
 };
-
-/// Verifies a capsule against a runtime's model, and says how long each step takes
-///
-/// The steps of verify in its order: parse, signature, manifest, claims, binding, tables, body; and with
-/// --wrap-key the unwrapping of the content key. The model (a folder, GGUF or .kvid file) is read and
-/// hashed before, and stands by itself. A refusal is that of verify and open, with the same code.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// The capsule, a file
-    capsule: PathBuf,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    /// The secret wrapping key's file: unwrap the content key as well; nothing is decrypted but the
-    /// prompt's value
-    #[arg(long, value_name = "KEY")]
-    wrap_key: Option<PathBuf>,
-    /// Stop before the tables and the body
-    #[arg(long)]
-    header_only: bool,
-    #[command(flatten)]
-    threads: Threads,
-}
 
 /// A step and what it took.
 type Timed = (&'static str, Duration);
@@ -71,9 +45,12 @@ impl Watch {
     }
 }
 
+/// Parse, signature, manifest, claims, binding, tables, body; and with a key the unwrapping of the content key.
+/// The model is read and hashed before, and stands by itself.
+///
 /// # Errors
 /// What capsule-v1 §11.2 refuses, and §11.3 of the key.
-pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
+pub(super) fn run(args: &Args, common: &Common) -> Result<Report> {
     let key = args
         .wrap_key
         .as_deref()

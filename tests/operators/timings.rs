@@ -22,7 +22,7 @@ fn each_step_is_timed_against_a_folder_and_a_profile_file() {
     folder.ok("model-id model -o m.kvid");
     let header = ["parse", "signature", "manifest", "claims", "binding"];
     for model in ["model", "m.kvid"] {
-        let line = format!("validate-session a.kvcap {TRUST} --model {model}");
+        let line = format!("verify --timings a.kvcap {TRUST} --model {model}");
         let whole = folder.json(&format!("{line} --wrap-key reader.key"));
         assert_eq!(
             steps(&whole),
@@ -48,7 +48,7 @@ fn each_step_is_timed_against_a_folder_and_a_profile_file() {
 #[test]
 fn a_header_costs_the_same_whatever_follows_it() {
     let folder = Folder::new();
-    folder.ok("bench state --bytes 33554432 -o made --model made.kvid");
+    folder.made(33_554_432);
     folder.ok(&format!(
         "seal made -o big.kvcap --model made.kvid --ttl 1h --danger-no-prefix {KEYS}"
     ));
@@ -57,7 +57,7 @@ fn a_header_costs_the_same_whatever_follows_it() {
         .write(true)
         .open(folder.path("big.kvcap"));
     cut.unwrap().set_len(1 << 16).unwrap();
-    let line = format!("validate-session big.kvcap {TRUST} --model made.kvid");
+    let line = format!("verify --timings big.kvcap {TRUST} --model made.kvid");
     let seen = folder.json(&format!("{line} --header-only"));
     assert!(seen["file_bytes"].as_u64().unwrap() > 33_000_000);
     assert!(seen["header_seconds"].as_f64().unwrap() > 0.0, "{seen}");
@@ -84,9 +84,9 @@ fn its_verdicts_are_those_of_verify_and_open() {
         ("a.kvcap --trust issuer.key.pub --audience other", 405, 1),
         ("a.kvcap --trust issuer.key.pub --at 4000000000", 402, 1),
     ] {
-        folder.refused(&format!("validate-session {line}"), code, exit);
+        folder.refused(&format!("verify --timings {line}"), code, exit);
         folder.refused(&format!("verify {line}"), code, exit);
     }
     let key = "a.kvcap --trust issuer.key.pub --wrap-key stranger.key";
-    folder.refused(&format!("validate-session {key}"), 809, 1);
+    folder.refused(&format!("verify --timings {key}"), 809, 1);
 }

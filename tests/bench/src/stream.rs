@@ -1,4 +1,4 @@
-//! `kvcap bench stream`: a state larger than memory and disk.
+//! `kvcap-bench stream`: a state larger than memory and disk.
 
 use std::{
     io,
@@ -7,15 +7,17 @@ use std::{
 };
 
 use kvcap::{
-    Error, Expected, Limits, Policy, ReadAt, Result, SigningKey, Suite, Trust, Untrusted,
+    Error, Expected, Limits, Policy, ReadAt, Result, SigningKey, Suite, Trust, Untrusted, Workers,
     WrappingKey, WriteAt,
 };
 use kvcap_runtimes::{Hints, RuntimeKind, open_state, parse, seal_state};
 
-use super::{capsule, made, number, passes, speed, stages::Encode, timed};
-use crate::{
-    args::{self, Threads},
+use super::{
+    capsule, number, passes,
     report::{Report, bytes},
+    speed,
+    stages::Encode,
+    timed,
 };
 
 /// Seals, verifies and opens a state that is stored nowhere, however large
@@ -25,13 +27,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Length of the state
-    #[arg(long, value_name = "N", default_value_t = 4 << 30, value_parser = clap::value_parser!(u64).range(made::LEAST..=1 << 40))]
+    #[arg(long, value_name = "N", default_value_t = 4 << 30, value_parser = clap::value_parser!(u64).range(kvcap_testkit::LEAST..=1 << 40))]
     bytes: u64,
     /// Encoding: exact, compress, q8, k8v4, q4 or q4k
     #[arg(long, value_name = "NAME", default_value = "exact", value_parser = capsule::encode)]
     encoding: Encode,
     /// The suite
-    #[arg(long, value_name = "SUITE", default_value = "aes-256-gcm", value_parser = args::suite)]
+    #[arg(long, value_name = "SUITE", default_value = "aes-256-gcm", value_parser = super::suite)]
     suite: Suite,
     /// Where the capsule lies meanwhile [default: the system's folder for temporary files]
     #[arg(long, value_name = "DIR", conflicts_with = "no_capsule")]
@@ -39,8 +41,9 @@ pub(crate) struct Args {
     /// Seal into nowhere, and no more
     #[arg(long)]
     no_capsule: bool,
-    #[command(flatten)]
-    threads: Threads,
+    /// Threads that share the work [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 }
 
 /// Rows before they repeat: not a multiple of those of a frame, so that frames differ.
@@ -49,9 +52,11 @@ const ROWS: u64 = 8191;
 /// # Errors
 /// KVC-940 for the disk, or where what is opened is not what was sealed.
 pub(crate) fn run(args: &Args) -> Result<Report> {
-    let workers = args.threads.workers();
+    let workers = args
+        .threads
+        .map_or_else(Workers::all, |threads| Workers::new(threads.into()));
     let made = Made::new(args.bytes)?;
-    let profile = made::profile();
+    let profile = kvcap_testkit::profile();
     let state = parse(RuntimeKind::MlxLm, &made, Hints::Model(&profile.geometry))?;
     let (signer, wrap) = (SigningKey::generate()?, WrappingKey::generate()?);
     let folder = args.folder.clone().unwrap_or_else(std::env::temp_dir);
@@ -143,8 +148,8 @@ struct Made {
 impl Made {
     fn new(len: u64) -> Result<Self> {
         Ok(Self {
-            start: made::start(len)?.1,
-            rows: made::keys(ROWS),
+            start: kvcap_testkit::start(len)?.1,
+            rows: kvcap_testkit::keys(ROWS),
             len,
         })
     }

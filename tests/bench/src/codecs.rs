@@ -1,6 +1,7 @@
-//! `kvcap bench codecs`: what each codec costs and saves on this machine.
+//! `kvcap-bench codecs`: what each codec costs and saves on this machine.
 
 use std::{
+    fs::File,
     hint::black_box,
     path::PathBuf,
     time::{Duration, Instant},
@@ -13,20 +14,16 @@ use kvcap::{
 use kvcap_codecs::{
     BankShape, Codec, Content, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch,
 };
-use kvcap_runtimes::{Hints, State, detect, inverse_frequencies, parse};
+use kvcap_runtimes::{
+    HashCache, Hints, ModelProfile, RuntimeOptions, State, detect, inverse_frequencies, parse,
+};
+use kvcap_testkit::{Normal, push};
 use serde_json::json;
 
-use crate::{
-    args::Common,
-    cmd::bench::{
-        memcpy,
-        normal::{Normal, push},
-        number, speed,
-    },
-    input,
-    policy::ModelArgs,
+use super::{
+    memcpy, number,
     report::{self, Report},
-    table,
+    speed,
 };
 
 /// Plain bytes that are measured at most.
@@ -42,8 +39,6 @@ pub(crate) struct Args {
     /// The model that computed the state, where its file does not tell heads
     #[arg(long, value_name = "PATH", requires = "state")]
     model: Option<PathBuf>,
-    #[command(flatten)]
-    model_args: ModelArgs,
     /// Heads of a made bank
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
     heads: u64,
@@ -81,9 +76,9 @@ struct Measured {
 
 /// # Errors
 /// 92x for the state, 93x for the model; 922 where the state holds no bank of floats.
-pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
+pub(crate) fn run(args: &Args) -> Result<Report> {
     let samples = match &args.state {
-        Some(path) => args.of_state(path, common)?,
+        Some(path) => args.of_state(path)?,
         None => vec![args.made()],
     };
     let frames = || samples.iter().flat_map(|sample| &sample.frames);
@@ -144,9 +139,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         ("decode GB/s", '>'),
         ("× memcpy", '>'),
     ];
-    for line in table::lines(&head, &rows) {
-        report.line(line);
-    }
+    report.table(&head, &rows);
     report.fact("bytes", total);
     report.fact("path", Scratch::default().path());
     report.fact("memcpy_gb_s", memcpy);
@@ -156,18 +149,19 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 
 impl Args {
     /// The float banks of a state, until there are enough bytes.
-    fn of_state(&self, path: &std::path::Path, common: &Common) -> Result<Vec<Sample>> {
-        let source = input::file(path)?;
-        let profile = match &self.model {
-            Some(model) => Some(self.model_args.read(model, common)?),
-            None => None,
+    fn of_state(&self, path: &std::path::Path) -> Result<Vec<Sample>> {
+        let source = File::open(path).map_err(|error| Error::io(&error, path.display()))?;
+        let read = |model: &PathBuf| {
+            let options = RuntimeOptions::default();
+            ModelProfile::read(model, &[], &options, &HashCache::user(), &|_, _| {})
         };
+        let profile = self.model.as_ref().map(read).transpose()?;
         let hints = profile
             .as_ref()
             .map_or(Hints::None, |profile| Hints::Model(&profile.geometry));
         let state: State = detect(&source)
             .and_then(|kind| parse(kind, &source, hints))
-            .map_err(|error| input::at(error, path))?;
+            .map_err(|error| error.at(path.display()))?;
         let mut samples = Vec::new();
         let mut left = MOST;
         for placed in &state.banks {
@@ -217,7 +211,7 @@ impl Args {
             tokens: self.tokens,
             dim: self.dim,
         };
-        let mut normal = Normal::new();
+        let mut normal = Normal::default();
         let mut left = MOST;
         let mut frames = Vec::new();
         for index in 0..shape.frames(dtype).unwrap_or(0) {
@@ -229,7 +223,7 @@ impl Args {
             left -= len;
             let mut frame = Vec::with_capacity(len);
             while frame.len() < len {
-                push(dtype, normal.next(), &mut frame);
+                push(dtype, normal.deviate(), &mut frame);
             }
             frames.push((index, frame));
         }

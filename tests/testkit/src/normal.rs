@@ -3,7 +3,7 @@
 use kvcap_codecs::Dtype;
 
 /// Normal deviates, drawn from 65,536 that were made once: as fast as memory.
-pub(crate) struct Normal {
+pub struct Normal {
     table: Vec<f64>,
     random: Random,
     /// Random bits that are left.
@@ -28,8 +28,8 @@ impl Random {
     }
 }
 
-impl Normal {
-    pub(crate) fn new() -> Self {
+impl Default for Normal {
+    fn default() -> Self {
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         // Box and Muller
         let mut deviate = || {
@@ -42,8 +42,11 @@ impl Normal {
             bits: 0,
         }
     }
+}
 
-    pub(crate) fn next(&mut self) -> f64 {
+impl Normal {
+    /// The next deviate.
+    pub fn deviate(&mut self) -> f64 {
         self.bits >>= 16;
         if self.bits == 0 {
             self.bits = self.random.next() | 1 << 63;
@@ -54,7 +57,7 @@ impl Normal {
 }
 
 /// Appends a number as an element.
-pub(crate) fn push(dtype: Dtype, number: f64, out: &mut Vec<u8>) {
+pub fn push(dtype: Dtype, number: f64, out: &mut Vec<u8>) {
     match dtype {
         Dtype::F16 => out.extend_from_slice(&half::f16::from_f64(number).to_le_bytes()),
         Dtype::Bf16 => out.extend_from_slice(&half::bf16::from_f64(number).to_le_bytes()),

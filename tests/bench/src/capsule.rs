@@ -1,20 +1,18 @@
-//! `kvcap bench capsule`: sealing, verifying and opening beside the sum of their stages.
+//! `kvcap-bench capsule`: sealing, verifying and opening beside the sum of their stages.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use kvcap::{Result, Suite, Workers};
+use kvcap_testkit::LEAST;
 use serde_json::{Value, json};
 
 use super::{
     Least,
     headers::{Header, Headers},
-    made,
     passes::{Bench, Sealed},
-    plot,
+    report::Report,
     stages::{Chunks, Encode, Stages, chunk_len},
-    suites,
 };
-use crate::{report::Report, table};
 
 /// Bytes that each pass goes over in all its rounds, at least.
 const ENOUGH: u64 = 4 << 30;
@@ -30,7 +28,7 @@ const MOST_REPEATS: u64 = 10;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Length of a made state; several may be given
-    #[arg(long, value_name = "N", default_values_t = [1 << 20, 146_846_456, 415_047_224], value_parser = clap::value_parser!(u64).range(made::LEAST..=1 << 40))]
+    #[arg(long, value_name = "N", default_values_t = [1 << 20, 146_846_456, 415_047_224], value_parser = clap::value_parser!(u64).range(LEAST..=1 << 40))]
     bytes: Vec<u64>,
     /// Encodings to measure: exact, compress, q8, k8v4, q4, q4k [default: all but k8v4]
     #[arg(long, value_name = "NAME", value_parser = encode)]
@@ -38,20 +36,17 @@ pub(crate) struct Args {
     /// Rounds [default: as many as make 4 GiB, from 2 to 30]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: Option<u64>,
-    /// Write plots (SVG) into this folder
-    #[arg(long, value_name = "DIR")]
-    plots: Option<PathBuf>,
 }
 
 /// A pass of one capsule, in seconds.
-pub(super) struct Pass {
-    pub(super) name: &'static str,
-    pub(super) suite: Suite,
-    pub(super) encoding: &'static str,
-    pub(super) one: f64,
-    pub(super) all: f64,
+struct Pass {
+    name: &'static str,
+    suite: Suite,
+    encoding: &'static str,
+    one: f64,
+    all: f64,
     /// Its stages, in seconds.
-    pub(super) stages: Vec<(&'static str, f64)>,
+    stages: Vec<(&'static str, f64)>,
 }
 
 impl Pass {
@@ -61,16 +56,16 @@ impl Pass {
 }
 
 /// All that was measured on a state of one length.
-pub(super) struct Measured {
-    pub(super) bytes: f64,
-    pub(super) memcpy: f64,
-    pub(super) passes: Vec<Pass>,
+struct Measured {
+    bytes: f64,
+    memcpy: f64,
+    passes: Vec<Pass>,
     stages: Stages,
     headers: Vec<(Encode, Header)>,
 }
 
 /// # Errors
-/// 94x for plots; none that a made state should give.
+/// None that a made state should give.
 pub(crate) fn run(args: &Args) -> Result<Report> {
     let encodings: Vec<Encode> = match args.encoding.as_slice() {
         // k8v4 is a mixture of two others
@@ -101,9 +96,6 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     report.fact("cores", Workers::all().count());
     let facts: Vec<Value> = measured.iter().map(Measured::fact).collect();
     report.fact("sizes", facts);
-    if let Some(folder) = &args.plots {
-        plot::write(folder, &measured)?;
-    }
     Ok(report)
 }
 
@@ -269,7 +261,7 @@ impl Measured {
             rows.push(stage(leaf, chunks.check));
             rows.push(stage("leaf hash".to_owned(), chunks.leaf));
             for (suite, cipher) in &chunks.ciphers {
-                let name = suites::name(*suite);
+                let name = suite.name();
                 rows.push(stage(format!("{name} seal"), cipher.seal));
                 rows.push(stage(format!("{name} open"), cipher.open));
             }
@@ -285,9 +277,7 @@ impl Measured {
             }
         }
         let head = [("stage, one core", '<'), ("GB/s", '>'), ("× memcpy", '>')];
-        table::lines(&head, &rows)
-            .into_iter()
-            .for_each(|line| report.line(line));
+        report.table(&head, &rows);
         report.line("");
         let head = [
             ("header, µs", '<'),
@@ -309,9 +299,7 @@ impl Measured {
             row
         };
         let rows: Vec<_> = self.headers.iter().map(row).collect();
-        table::lines(&head, &rows)
-            .into_iter()
-            .for_each(|line| report.line(line));
+        report.table(&head, &rows);
         report.line("");
         let head = [
             ("pass", '<'),
@@ -329,7 +317,7 @@ impl Measured {
         let row = |pass: &Pass| {
             vec![
                 pass.name.to_owned(),
-                suites::name(pass.suite).to_owned(),
+                pass.suite.name().to_owned(),
                 pass.encoding.to_owned(),
                 format!("{:.2}", pass.one * 1e3),
                 rate(pass.one),
@@ -342,21 +330,20 @@ impl Measured {
             ]
         };
         let rows: Vec<_> = self.passes.iter().map(row).collect();
-        table::lines(&head, &rows)
-            .into_iter()
-            .for_each(|line| report.line(line));
+        report.table(&head, &rows);
     }
 
     fn fact(&self) -> Value {
         let pass = |pass: &Pass| {
             json!({
                 "pass": pass.name,
-                "suite": suites::name(pass.suite),
+                "suite": pass.suite.name(),
                 "encoding": pass.encoding,
                 "seconds_one_core": pass.one,
                 "seconds_all_cores": pass.all,
                 "seconds_of_stages": pass.limit(),
                 "memcpy": self.memcpy / pass.one,
+                "stages": pass.stages,
             })
         };
         let header = |(encode, header): &(Encode, Header)| {
@@ -391,7 +378,7 @@ fn slopes(measured: &[Measured], report: &mut Report) {
         let points: Vec<(f64, f64)> = measured.iter().map(same).collect();
         let mut row = vec![
             pass.name.to_owned(),
-            suites::name(pass.suite).to_owned(),
+            pass.suite.name().to_owned(),
             pass.encoding.to_owned(),
         ];
         row.extend(points.windows(2).map(|pair| match pair {
@@ -413,9 +400,7 @@ fn slopes(measured: &[Measured], report: &mut Report) {
     report.line("");
     report.line("ns a byte more, from each length to the next, one core");
     report.line("");
-    table::lines(&head, &rows)
-        .into_iter()
-        .for_each(|line| report.line(line));
+    report.table(&head, &rows);
 }
 
 /// An encoding by its name.

@@ -1,10 +1,10 @@
-//! `kvcap bench suites`: which suite is faster here.
+//! `kvcap-bench suites`: which suite is faster here.
 
-use kvcap::{ChunkSteps, Code, Error, Result, Suite};
+use kvcap::{Code, Error, Result, Suite, hazmat::ChunkSteps};
 use serde_json::json;
 
 use super::{Least, in_a_row, least_of_each, memcpy, number, speed, timed};
-use crate::{report::Report, table};
+use crate::report::Report;
 
 /// Times the ciphers of both suites on this machine, and recommends one
 ///
@@ -60,13 +60,13 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         // a chunk that is opened is hashed too
         let hashed = speed(1.0, cipher.open + leaf);
         rows.push(vec![
-            name(suite).to_owned(),
+            suite.name().to_owned(),
             format!("{seal:.2}"),
             format!("{open:.2}"),
             format!("{hashed:.2}"),
         ]);
         facts.push(json!({
-            "suite": name(suite),
+            "suite": suite.name(),
             "seal_gb_s": seal,
             "open_gb_s": open,
             "hash_and_open_gb_s": hashed,
@@ -78,30 +78,20 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         ("open GB/s", '>'),
         ("hash and open GB/s", '>'),
     ];
-    for line in table::lines(&head, &rows) {
-        report.line(line);
-    }
+    report.table(&head, &rows);
     let (suite, time) =
         fastest.ok_or_else(|| Error::new(Code::LocalUsage, "there are no suites"))?;
     report.line("");
     report.row(
         "recommended",
-        format!("--suite {}, {:.1} × as fast", name(suite), slowest / time),
+        format!("--suite {}, {:.1} × as fast", suite.name(), slowest / time),
     );
     report.fact("provider", Suite::provider());
     report.fact("memcpy_gb_s", speed(bytes, copy));
     report.fact("leaf_gb_s", speed(1.0, leaf));
     report.fact("suites", facts);
-    report.fact("recommended", name(suite));
+    report.fact("recommended", suite.name());
     Ok(report)
-}
-
-/// A suite as `--suite` has it.
-pub(super) fn name(suite: Suite) -> &'static str {
-    match suite {
-        Suite::ChaCha20Poly1305 => "chacha20-poly1305",
-        Suite::Aes256Gcm => "aes-256-gcm",
-    }
 }
 
 /// Seconds a byte of sealing a chunk and of opening it, `times` each; leaves ciphertext in `chunk`.

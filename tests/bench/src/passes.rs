@@ -11,7 +11,7 @@ use kvcap_runtimes::{
     seal_state,
 };
 
-use super::{made, timed};
+use super::timed;
 
 /// The time that capsules of a bench are sealed at and judged at.
 pub(super) const NOW: u64 = 1_800_000_000;
@@ -73,8 +73,8 @@ impl Bench {
         // not zeros, which the system would give as pages that are not there yet
         let touched = |len| vec![1; usize::try_from(len).unwrap_or(usize::MAX)];
         let mut plain = touched(len);
-        made::state(len, &Buffer::new(&mut plain))?;
-        let profile = made::profile();
+        kvcap_testkit::state(len, &Buffer::new(&mut plain))?;
+        let profile = kvcap_testkit::profile();
         let hints = Hints::Model(&profile.geometry);
         let state = parse(RuntimeKind::MlxLm, &plain, hints)?;
         let signer = SigningKey::generate()?;
