@@ -4,7 +4,7 @@ use kvcap::{Code, Outcome};
 
 #[test]
 fn the_registry_and_the_code_are_in_step() {
-    let spec = include_str!("../spec/errors.md");
+    let spec = include_str!("../../spec/errors.md");
     let rows: Vec<Vec<&str>> = spec
         .lines()
         .filter(|line| line.starts_with("| KVC-"))

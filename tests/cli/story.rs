@@ -11,7 +11,7 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
-#[path = "cli/support.rs"]
+#[path = "program/support.rs"]
 #[allow(dead_code, reason = "shared with the tests of single verbs")]
 mod support;
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "cli/support.rs"]
+#[path = "program/support.rs"]
 #[allow(dead_code, reason = "shared with the other tests of the program")]
 mod support;
 

@@ -10,7 +10,7 @@ use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions, model_id, weights_
 
 use super::support::{Folder, Gguf, code, config, fixture, folder, read, read_with};
 
-const SPEC: &str = include_str!("../../spec/model-id-v1.md");
+const SPEC: &str = include_str!("../../../spec/model-id-v1.md");
 
 #[test]
 fn the_specs_worked_example_is_fresh() {

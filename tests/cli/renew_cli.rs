@@ -7,7 +7,7 @@
 )]
 
 #[allow(dead_code, reason = "shared with the other tests of the program")]
-#[path = "cli/support.rs"]
+#[path = "program/support.rs"]
 mod support;
 
 use support::{Folder, SEAL, TRUST};

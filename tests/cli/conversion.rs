@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[expect(dead_code, reason = "shared with the tests of other verbs")]
-#[path = "cli/support.rs"]
+#[path = "program/support.rs"]
 mod support;
 
 mod conversion {

@@ -8,7 +8,7 @@ use std::{
 
 use super::support::{Folder, KEYS, TRUST};
 
-/// Bytes of the state: a sparse file. `KVCAP_LARGE` is another number of MiB (`tests/large`).
+/// Bytes of the state: a sparse file. `KVCAP_LARGE` is another number of MiB (`tests/cli/large`).
 fn state_len() -> u64 {
     let asked = std::env::var("KVCAP_LARGE").ok();
     asked.map_or(768, |mib| mib.parse::<u64>().unwrap()) << 20

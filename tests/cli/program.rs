@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-mod cli {
+mod program {
     mod files;
     #[cfg(target_os = "linux")]
     mod large;
