@@ -54,7 +54,7 @@ def stages(size):
     axes.set_yticks(range(len(passes)), names)
     axes.set(title=f"ns a plain byte, {size['bytes']:,.0f} bytes, one core; the line is the whole pass")
     keys = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS]
-    axes.legend(keys, STAGES, ncols=len(STAGES), loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False)
+    figure.legend(keys, STAGES, ncols=len(STAGES), loc="outside lower center", frameon=False, columnspacing=1)
     return figure
 
 

@@ -22,19 +22,7 @@ use kvcap_runtimes::{
 const NOW: u64 = 1_800_000_000;
 
 fn terms() -> Terms {
-    Terms {
-        issuer: "tests".to_owned(),
-        subject: None,
-        audience: "tests".to_owned(),
-        expires: NOW + 3600,
-        not_before: NOW,
-        issued_at: NOW,
-        scope: "kv:restore".to_owned(),
-        organisation: None,
-        sequence: None,
-        single_use: false,
-        renew_until: None,
-    }
+    kvcap_testkit::terms(NOW)
 }
 
 fn capture(prompt: Prompt) -> Capture {

@@ -45,17 +45,8 @@ fn read_all(mut file: File) -> Vec<u8> {
 
 fn terms() -> Terms {
     Terms {
-        issuer: "tests".to_owned(),
         subject: Some("ana".to_owned()),
-        audience: "tests".to_owned(),
-        expires: NOW + 3600,
-        not_before: NOW,
-        issued_at: NOW,
-        scope: "kv:restore".to_owned(),
-        organisation: None,
-        sequence: None,
-        single_use: false,
-        renew_until: None,
+        ..kvcap_testkit::terms(NOW)
     }
 }
 

@@ -6,8 +6,8 @@
 use std::{io, path::Path, sync::Mutex};
 
 use kvcap::{
-    CaptureFlags, Expected, Limits, Policy, ReadAt, SigningKey, Suite, Terms, Trust, Untrusted,
-    Workers, WrappingKey, WriteAt,
+    CaptureFlags, Expected, Limits, Policy, ReadAt, SigningKey, Suite, Trust, Untrusted, Workers,
+    WrappingKey, WriteAt,
 };
 use kvcap_codecs::{Padding, Preset};
 use kvcap_runtimes::{
@@ -123,19 +123,7 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
         context_length: 0,
         lineage: Lineage::default(),
     };
-    let terms = Terms {
-        issuer: "tests".to_owned(),
-        subject: None,
-        audience: "tests".to_owned(),
-        expires: NOW + 3600,
-        not_before: NOW,
-        issued_at: NOW,
-        scope: "kv:restore".to_owned(),
-        organisation: None,
-        sequence: None,
-        single_use: false,
-        renew_until: None,
-    };
+    let terms = kvcap_testkit::terms(NOW);
     let (_, seal) = peak(|| {
         seal_state(
             &file,

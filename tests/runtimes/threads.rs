@@ -48,19 +48,7 @@ fn wrapping() -> WrappingKey {
 }
 
 fn terms() -> Terms {
-    Terms {
-        issuer: "tests".to_owned(),
-        subject: None,
-        audience: "tests".to_owned(),
-        expires: NOW + 3600,
-        not_before: NOW,
-        issued_at: NOW,
-        scope: "kv:restore".to_owned(),
-        organisation: None,
-        sequence: None,
-        single_use: false,
-        renew_until: None,
-    }
+    kvcap_testkit::terms(NOW)
 }
 
 static PROFILE: LazyLock<ModelProfile> = LazyLock::new(|| {

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use kvcap::{
-    Buffer, CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms,
-    Trust, Untrusted, Verified, Workers, WrappingKey,
+    Buffer, CaptureFlags, Expected, Limits, Policy, Result, SigningKey, Suite, Trust, Untrusted,
+    Verified, Workers, WrappingKey,
 };
 use kvcap_runtimes::{
     Capture, Encoding, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, State, open_state, parse,
     seal_state,
 };
+
+use kvcap_testkit::terms;
 
 use super::timed;
 
@@ -40,22 +42,6 @@ pub(super) fn capture(suite: Suite) -> Capture {
         hadamard: None,
         flags: CaptureFlags::default(),
         context_length: 0,
-    }
-}
-
-pub(super) fn terms() -> Terms {
-    Terms {
-        issuer: "bench".to_owned(),
-        subject: None,
-        audience: "bench".to_owned(),
-        expires: NOW + 3600,
-        not_before: NOW,
-        issued_at: NOW,
-        renew_until: None,
-        scope: RESTORE.to_owned(),
-        organisation: None,
-        sequence: None,
-        single_use: false,
     }
 }
 
@@ -111,7 +97,7 @@ impl Bench {
                 &self.profile,
                 encoding,
                 capture(suite),
-                terms(),
+                terms(NOW),
                 &self.signer,
                 &[&self.wrap],
                 workers,
@@ -127,7 +113,7 @@ impl Bench {
 
     /// The header alone: what must pass before a byte of the body is looked at.
     pub(super) fn header(&self, sealed: Sealed) -> Result<(Verified, Duration)> {
-        let policy = Policy::new(&self.trust, NOW, "bench", Expected::danger_any_model());
+        let policy = Policy::new(&self.trust, NOW, "tests", Expected::danger_any_model());
         let source = self.sealed(sealed);
         timed(|| Untrusted::read_at(source, &Limits::default())?.verify(&policy))
     }

@@ -82,7 +82,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         report.fact(&format!("{name}_seconds"), seconds);
     };
     let ((_, sealed), time) = timed(|| {
-        let (capture, terms) = (passes::capture(args.suite), passes::terms());
+        let (capture, terms) = (
+            passes::capture(args.suite),
+            kvcap_testkit::terms(passes::NOW),
+        );
         let encoding = args.encoding.encoding();
         seal_state(
             out,
@@ -102,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     if let Some(file) = &file {
         let trust = Trust::from(signer.public());
         let expected = Expected::danger_any_model();
-        let policy = Policy::new(&trust, passes::NOW, "bench", expected);
+        let policy = Policy::new(&trust, passes::NOW, "tests", expected);
         let (verified, time) = timed(|| {
             let verified = Untrusted::read_at(file, &Limits::default())?.verify(&policy)?;
             verified.check_body_at(file, workers, &mut |_| {})?;

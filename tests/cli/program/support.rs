@@ -3,10 +3,11 @@
 use std::{
     fs,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
+pub(crate) use kvcap_testkit::fixture;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -25,12 +26,6 @@ pub(crate) struct Ran {
     pub(crate) stdout: Vec<u8>,
     pub(crate) out: String,
     pub(crate) err: String,
-}
-
-pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fixtures")
-        .join(name)
 }
 
 impl Folder {
