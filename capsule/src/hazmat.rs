@@ -1,11 +1,16 @@
-//! Where randomness comes from.
+//! Where randomness comes from, and what only tests and benches may call.
 //!
 //! A capsule's id, content key, salt and nonces are made inside. Test vectors need them chosen;
 //! the `hazmat` feature opens that door, and a program that seals for real must not enable it: a
 //! content key used twice gives the plaintexts away.
 
+#[cfg(feature = "hazmat")]
+mod steps;
+
 use zeroize::Zeroizing;
 
+#[cfg(feature = "hazmat")]
+pub use self::steps::ChunkSteps;
 use crate::error::{Code, Error, Result};
 
 /// A source of random bytes.

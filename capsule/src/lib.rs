@@ -80,7 +80,6 @@ mod reissue;
 mod schedule;
 mod seal;
 mod step;
-mod steps;
 #[cfg(feature = "store")]
 mod store;
 mod table;
@@ -125,8 +124,6 @@ pub use manifest::{
     BankEntry, CaptureFlags, Context, Fallback, Manifest, Measured, Parent, Prefix, RotationTable,
     RowsEntry, Section, SectionKind, Stream, Suite,
 };
-// measuring
-pub use steps::ChunkSteps;
 // models in two formats
 pub use equivalence::Equivalence;
 // errors and access

@@ -114,6 +114,7 @@ const AAD: usize = 14 + 4 + 8 + 1 + 4;
 
 impl StreamKey {
     /// One that belongs to no capsule.
+    #[cfg(feature = "hazmat")]
     pub(crate) fn throwaway(suite: Suite, key: &[u8; 32]) -> Self {
         Self {
             cipher: Cipher::new(suite, key),

@@ -8,7 +8,7 @@ use kvcap::Workers;
 use kvcap::{Role, RowsEntry, SectionKind, Stream, binding::F64Bits};
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 use kvcap_fuzz::{Input, Seed, edit_bytes, scratch_file, seeds};
-use kvcap_runtimes::{Selection, check_quality, extract, open_state};
+use kvcap_states::{Selection, check_quality, extract, open_state};
 use libfuzzer_sys::fuzz_target;
 
 /// Bytes of a state file that is read back.

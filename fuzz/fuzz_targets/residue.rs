@@ -4,7 +4,7 @@
 
 use kvcap::Bank;
 use kvcap_fuzz::Memory;
-use kvcap_runtimes::{Hints, ReadAt, RuntimeKind, Skeleton, parse, residue};
+use kvcap_states::{Hints, ReadAt, RuntimeKind, Skeleton, parse, residue};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

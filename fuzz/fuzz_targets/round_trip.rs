@@ -8,7 +8,7 @@ use std::io::{Read, Seek};
 use kvcap::{Expected, Limits, Policy, SigningKey, Suite, Trust, Untrusted, Workers, WrappingKey};
 use kvcap_codecs::{Guard, Padding, Preset};
 use kvcap_fuzz::{Input, scratch_file, seal};
-use kvcap_runtimes::{Encoding, Hints, RuntimeKind, check_quality, open_state, parse};
+use kvcap_states::{Encoding, Hints, RuntimeKind, check_quality, open_state, parse};
 use kvcap_testvectors::fixture;
 use libfuzzer_sys::fuzz_target;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kvcap::Result;
-use kvcap_runtimes::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
 
 /// Reads a model without a cache and without options.
 pub fn read_model(path: &Path) -> Result<ModelProfile> {

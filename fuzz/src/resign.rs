@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use ciborium::Value;
 use kvcap::{Code, Error, Result, Untrusted, Workers, WrappingKey};
-use kvcap_runtimes::{Selection, extract};
+use kvcap_states::{Selection, extract};
 use kvcap_testvectors::{
     context::Context,
     fixture::{self, WRAP_KEY},

@@ -11,10 +11,8 @@ use kvcap::{
     SigningKey, Suite, Terms, Trust, Untrusted, Workers, WrappingKey, hazmat::Entropy,
 };
 use kvcap_codecs::{BankShape, Padding, Preset};
-use kvcap_runtimes::{
-    Capture, Encoding, Geometry, Hints, Lineage, ModelProfile, Prompt, RuntimeKind, detect,
-    open_state, parse, seal_state,
-};
+use kvcap_models::{Geometry, ModelProfile};
+use kvcap_states::{Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, detect, open_state, parse, seal_state};
 use kvcap_testvectors::fixture::{self, SIGN_SEED, WRAP_KEY};
 
 use crate::{read_model, scratch_file};

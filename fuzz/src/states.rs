@@ -1,7 +1,8 @@
 //! What every adapter must keep, whatever the file.
 
 use kvcap::Bank;
-use kvcap_runtimes::{Hints, ModelProfile, RuntimeKind, Skeleton, detect, parse, residue};
+use kvcap_models::{ModelProfile};
+use kvcap_states::{Hints, RuntimeKind, Skeleton, detect, parse, residue};
 
 use crate::{Memory, fixture};
 

@@ -187,7 +187,7 @@ DIFFERENTIAL = verify.Expected(audiences=frozenset({"restorer"}), subject="ann",
 
 
 def theirs(kvcap, path, public):
-    command = [kvcap, "verify", path, "--trust", public, "--audience", "restorer", "--subject", "ann", "--org", "lab"]
+    command = [kvcap, "verify", path, "--trust", public, "--audience", "restorer", "--subject", "ann", "--tenant", "lab"]
     done = subprocess.run([*map(str, command), "--at", str(sample.NOW)], capture_output=True, text=True)
     found = re.search(r"KVC-(\d{3})", done.stderr)
     if done.returncode and not found:

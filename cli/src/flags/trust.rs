@@ -20,8 +20,8 @@ pub(crate) struct TrustArgs {
     registry_root: Vec<String>,
     /// What is remembered from one capsule to the next: the latest time and registry seen, single uses,
     /// sessions. Made where there is none
-    #[arg(long, value_name = "FILE")]
-    state: Option<PathBuf>,
+    #[arg(long, alias = "state", value_name = "FILE")]
+    ledger: Option<PathBuf>,
 }
 
 impl TrustArgs {
@@ -30,15 +30,15 @@ impl TrustArgs {
     /// # Errors
     /// KVC-944 for a ledger as of another time.
     pub(crate) fn verifier(&self, at: Option<u64>) -> Result<Verifier> {
-        if at.is_some() && self.state.is_some() {
-            return usage("--at cannot be combined with --state", "--state, --at");
+        if at.is_some() && self.ledger.is_some() {
+            return usage("--at cannot be combined with --ledger", "--ledger, --at");
         }
         let sources = TrustSources {
             items: self.trust.clone(),
             roots: self.registry_root.clone(),
         };
         Ok(Verifier {
-            ledger: self.state.clone().map(LedgerFile::at),
+            ledger: self.ledger.clone().map(LedgerFile::at),
             at,
             ..Verifier::new(sources)
         })

@@ -18,7 +18,7 @@ pub(crate) fn range<T: FromStr + PartialOrd>(text: &str) -> Result<Range<T>, Str
     }
 }
 
-/// A length of time: `90s`, `15m`, `24h`, `7d`, or seconds.
+/// A length of time: `90s`, `15m`, `24h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<u64, String> {
     parse_duration(text).ok_or_else(|| "a length of time is written 90s, 15m, 24h or 7d".to_owned())
 }

@@ -30,8 +30,8 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Option<String>,
     /// The tenant; needed where the capsule names one
-    #[arg(long, value_name = "NAME")]
-    pub(crate) org: Option<String>,
+    #[arg(long, alias = "org", value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
     /// The use that the capsule's scope must grant
     #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]
     pub(crate) scope: String,
@@ -71,7 +71,7 @@ impl PolicyArgs {
         Ok(Verifier {
             audiences: self.audience.clone(),
             subject: self.subject.clone(),
-            tenant: self.org.clone(),
+            tenant: self.tenant.clone(),
             scope: self.scope.clone(),
             max_lifetime: self.max_lifetime,
             ..self.trust.verifier(self.at)?

@@ -57,13 +57,13 @@ pub(crate) fn hint(code: Code) -> &'static str {
         }
         Code::ClaimsAudience => "name your own audience with --audience, as the issuer knows it",
         Code::ClaimsSubject => "name the subject on whose behalf you restore with --subject",
-        Code::ClaimsOrganisation => "name your organisation with --org",
+        Code::ClaimsOrganisation => "name your tenant with --tenant",
         Code::ClaimsScope => "have it sealed with the --scope that you need",
         Code::ClaimsRevoked | Code::ClaimsSequence => {
             "this capsule must not be used again: take a newer one of the session"
         }
         Code::ClaimsReplayed => {
-            "a capsule for one use opens once, against a state file (--state): take a newer one"
+            "a capsule for one use opens once, against a ledger (--ledger): take a newer one"
         }
         Code::ClaimsClock => "set this machine's clock",
         Code::ManifestSuite => "have it sealed with a suite that is allowed here (--suite)",
@@ -100,7 +100,7 @@ pub(crate) fn hint(code: Code) -> &'static str {
             "give the capsule that this one, or the state, was made from"
         }
         Code::LineageScope => {
-            "an increment has its parent's subject and org, and no more of its scope"
+            "an increment has its parent's subject and tenant, and no more of its scope"
         }
         Code::LineageDepth => "make one capsule of the chain with kvcap compact",
         Code::LineageIssuer => "an increment is sealed by the issuer of what it continues",

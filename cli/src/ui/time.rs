@@ -28,14 +28,11 @@ pub(crate) fn show_duration(seconds: u64) -> String {
     parts.join(" ")
 }
 
-/// Seconds of `90s`, `15m`, `24h`, `7d`, `3600`.
+/// Seconds of `90s`, `15m`, `24h`, `7d`.
 pub(crate) fn parse_duration(text: &str) -> Option<u64> {
     let units = [('s', 1), ('m', 60), ('h', 3600), ('d', DAY)];
-    let (digits, unit) = match units.iter().find(|unit| text.ends_with(unit.0)) {
-        Some((letter, seconds)) => (text.strip_suffix(*letter)?, *seconds),
-        None => (text, 1),
-    };
-    number(digits)?.checked_mul(unit)
+    let (letter, seconds) = units.iter().find(|unit| text.ends_with(unit.0))?;
+    number(text.strip_suffix(*letter)?)?.checked_mul(*seconds)
 }
 
 /// Digits and nothing else: no sign.
@@ -53,8 +50,17 @@ mod tests {
     fn durations() {
         assert_eq!(parse_duration("24h"), Some(86_400));
         assert_eq!(parse_duration("15m"), Some(900));
-        assert_eq!(parse_duration("90"), Some(90));
-        for text in ["", "h", "1.5h", "-1s", "1w", "99999999999999999d"] {
+        assert_eq!(parse_duration("90s"), Some(90));
+        for text in [
+            "",
+            "h",
+            "24",
+            "0",
+            "1.5h",
+            "-1s",
+            "1w",
+            "99999999999999999d",
+        ] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
         assert_eq!(show_duration(86_399), "23 h 59 min");

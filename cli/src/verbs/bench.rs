@@ -1,138 +1,82 @@
-//! `kvcap bench`: what everything costs on this machine, beside memcpy in the same process.
-
-mod calibrate;
-mod capsule;
-mod codecs;
-mod headers;
-mod made;
-mod normal;
-mod passes;
-mod plot;
-mod stages;
-mod stream;
-mod suites;
-
-use std::{
-    hint::black_box,
-    time::{Duration, Instant},
-};
+//! `kvcap bench`: the choice of a suite for this machine.
 
 use clap::Subcommand;
-use kvcap::Result;
+use kvcap::{Code, Error, Result, Suite, Workers};
+use kvcap_states::Encoding;
+use serde_json::json;
 
-pub(super) use self::{
-    calibrate::{Rate, rates},
-    made::LEAST,
-};
-use crate::{flags::Common, ui::Report};
+use super::calibrate::{Calibration, LEAST};
+use crate::ui::{Report, table};
 
-/// Measures this machine: codecs (where nothing else is asked for), suites, whole capsules
-///
-/// Least times of several rounds count. GB/s are of plain bytes, beside memcpy in the same process.
+/// Measures this machine: which suite to seal with
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
-#[group(skip)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    what: Option<What>,
-    #[command(flatten)]
-    codecs: codecs::Args,
+    what: What,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
-    Codecs(codecs::Args),
-    Suites(suites::Args),
-    Capsule(capsule::Args),
-    State(made::Args),
-    Stream(stream::Args),
+    Suites(SuitesArgs),
 }
 
-/// # Errors
-/// As what is measured.
-pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
-    match &args.what {
-        None => codecs::run(&args.codecs, common),
-        Some(What::Codecs(args)) => codecs::run(args, common),
-        Some(What::Suites(args)) => suites::run(args),
-        Some(What::Capsule(args)) => capsule::run(args),
-        Some(What::State(args)) => made::run(args),
-        Some(What::Stream(args)) => stream::run(args),
-    }
-}
-
-/// The time that `work` takes.
-fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
-    let start = Instant::now();
-    let done = black_box(work()?);
-    Ok((done, start.elapsed()))
-}
-
-/// What is measured several times.
-trait Least {
-    /// Keeps the lesser of each figure.
-    fn least(&mut self, other: &Self);
-}
-
-/// Measures as often in a row as a pass runs, so that what is needed is as much in cache.
+/// Times both suites on this machine, and recommends one
 ///
+/// Seals and opens an exact state in memory on one core. Both suites are as safe; which one a capsule
+/// has is chosen by who seals it (`kvcap seal --suite`) and never negotiated.
+#[derive(Debug, clap::Args)]
+struct SuitesArgs {
+    /// Bytes of the made state
+    #[arg(long, value_name = "N", default_value_t = 32 << 20, value_parser = clap::value_parser!(u64).range(LEAST..=1 << 34))]
+    bytes: u64,
+    /// Rounds; more are less noisy
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+}
+
 /// # Errors
-/// The first of `once`.
-fn in_a_row<T: Least>(times: u64, mut once: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut least = once()?;
-    for _ in 1..times {
-        least.least(&once()?);
+/// KVC-940 where the system gives no randomness.
+pub(crate) fn run(args: &Args) -> Result<Report> {
+    let What::Suites(args) = &args.what;
+    let mut calibration = Calibration::new(args.bytes)?;
+    let mut measured = Vec::new();
+    for suite in Suite::ALL {
+        let rate = calibration.rate(suite, Encoding::EXACT, Workers::ONE, args.rounds)?;
+        measured.push((suite, rate));
     }
-    Ok(least)
-}
-
-impl Least for f64 {
-    fn least(&mut self, other: &Self) {
-        *self = self.min(*other);
-    }
-}
-
-/// The same keys in the same order.
-impl<K, T: Least> Least for Vec<(K, T)> {
-    fn least(&mut self, other: &Self) {
-        for ((_, ours), (_, theirs)) in self.iter_mut().zip(other) {
-            ours.least(theirs);
-        }
-    }
-}
-
-/// A structure's least is that of each of its fields; all must be named.
-macro_rules! least_of_each {
-    ($of:ident: $($field:ident),+) => {
-        impl Least for $of {
-            fn least(&mut self, other: &Self) {
-                let Self { $($field),+ } = self;
-                $($field.least(&other.$field);)+
-            }
-        }
-    };
-}
-use least_of_each;
-
-/// Seconds that copying `from` takes at least, in `rounds`.
-fn memcpy(from: &[u8], to: &mut Vec<u8>, rounds: u32) -> f64 {
-    to.resize(from.len(), 0);
-    let times = (0..rounds).map(|_| {
-        let start = Instant::now();
-        to.copy_from_slice(black_box(from));
-        black_box(&to);
-        start.elapsed()
+    // the fastest first
+    measured.sort_by(|(_, one), (_, other)| {
+        (one.seal + one.open).total_cmp(&(other.seal + other.open))
     });
-    times.min().unwrap_or_default().as_secs_f64()
-}
-
-/// 10⁹ bytes a second.
-fn speed(bytes: f64, seconds: f64) -> f64 {
-    bytes / seconds.max(f64::MIN_POSITIVE) / 1e9
-}
-
-/// A length, to divide by.
-#[expect(clippy::cast_precision_loss, reason = "a length is far below 2^53")]
-fn number(len: usize) -> f64 {
-    len as f64
+    let (Some((suite, best)), Some((_, worst))) = (measured.first(), measured.last()) else {
+        return Err(Error::new(Code::LocalUsage, "there are no suites"));
+    };
+    let speed = |seconds: f64| 1e-9 / seconds;
+    let rows = measured.iter().map(|(suite, rate)| {
+        let [seal, open] = [rate.seal, rate.open].map(|time| format!("{:.2}", speed(time)));
+        vec![suite.name().to_owned(), seal, open]
+    });
+    let head = [("suite", '<'), ("seal GB/s", '>'), ("open GB/s", '>')];
+    let mut report = Report::new();
+    for line in table::lines(&head, &rows.collect::<Vec<_>>()) {
+        report.line(line);
+    }
+    report.line("");
+    report.row("provider", Suite::provider());
+    let times = (worst.seal + worst.open) / (best.seal + best.open);
+    report.row(
+        "recommended",
+        format_args!("--suite {}, {times:.1} × as fast", suite.name()),
+    );
+    let facts = measured.iter().map(|(suite, rate)| {
+        json!({
+            "suite": suite.name(),
+            "seal_gb_s": speed(rate.seal),
+            "open_gb_s": speed(rate.open),
+        })
+    });
+    report.fact("provider", Suite::provider());
+    report.fact("suites", facts.collect::<Vec<_>>());
+    report.fact("recommended", suite.name());
+    Ok(report)
 }

@@ -29,7 +29,12 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let mut command = Cli::command();
     command.build();
     let pages: Vec<_> = std::iter::once(command.clone())
-        .chain(command.get_subcommands().cloned())
+        .chain(
+            command
+                .get_subcommands()
+                .filter(|verb| !verb.is_hide_set())
+                .cloned(),
+        )
         .map(|page| {
             let name = page.get_display_name().unwrap_or("kvcap");
             (folder.join(format!("{name}.1")), page)

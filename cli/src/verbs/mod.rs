@@ -1,6 +1,8 @@
 //! One verb a file.
 
 pub(crate) mod bench;
+mod calibrate;
+pub(crate) mod check_restore;
 pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -15,7 +17,6 @@ pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
 mod open_target;
-pub(crate) mod receipt;
 pub(crate) mod registry;
 mod registry_show;
 mod reissue;
@@ -23,11 +24,10 @@ pub(crate) mod renew;
 mod reseal;
 pub(crate) mod rewrap;
 pub(crate) mod scale;
-mod scale_chart;
 pub(crate) mod seal;
 mod seal_report;
 pub(crate) mod selftest;
 pub(crate) mod shred;
+mod timings;
 pub(crate) mod truncate;
-pub(crate) mod validate_session;
 pub(crate) mod verify;

@@ -132,7 +132,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     if single_use {
         report.row(
             "note",
-            "single use: recorded, and refused from now on wherever this --state is asked",
+            "single use: recorded, and refused from now on wherever this --ledger is asked",
         );
     }
     report.fact("output", args.output.display().to_string());

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// A registry is one file, signed by a root key that is needed for changes alone and best kept offline.
 /// Each change writes the next version; the version before stays beside it as FILE.N, so that verifiers
-/// that remember one (--state) can follow. Publish FILE, and give verifiers ROOT.pub once.
+/// that remember one (--ledger) can follow. Publish FILE, and give verifiers ROOT.pub once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -32,8 +32,13 @@ pub(crate) struct VerifyArgs {
     /// Judge as of this time instead of now
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<u64>,
-    /// The state file that remembers the newest version seen, and is to remember this one
-    #[arg(long, value_name = "FILE", conflicts_with = "at")]
+    /// The ledger that remembers the newest version seen, and is to remember this one
+    #[arg(
+        long = "ledger",
+        alias = "state",
+        value_name = "FILE",
+        conflicts_with = "at"
+    )]
     state: Option<PathBuf>,
 }
 

@@ -2,19 +2,16 @@
 
 use std::path::PathBuf;
 
-use kvcap::{Result, Suite};
-use kvcap_states::{Elements, Predicted, RuntimeKind, Sample, predict};
+use kvcap::{Result, Suite, Workers};
+use kvcap_codecs::Preset;
+use kvcap_states::{Elements, Encoding, Predicted, RuntimeKind, Sample, predict};
 use serde_json::json;
 
 use super::{
-    bench::{LEAST, Rate, rates},
+    calibrate::{Calibration, LEAST, Rate},
     open_target::parsed,
-    scale_chart,
 };
-use kvcap_store::{
-    input,
-    output::{self, Readers},
-};
+use kvcap_store::input;
 
 use crate::{
     flags::{Common, ModelArgs, suite},
@@ -53,29 +50,20 @@ pub(crate) struct Args {
     /// Bytes of the made state that is sealed and opened to measure this machine
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 20, value_parser = clap::value_parser!(u64).range(LEAST..=1 << 34))]
     calibrate: u64,
-    /// Write a chart (SVG); - for stdout
-    #[arg(long, value_name = "FILE")]
-    pub(crate) chart: Option<PathBuf>,
-    /// Replace FILE if it exists
-    #[arg(short, long)]
-    force: bool,
 }
 
 /// One encoding at one window.
-pub(super) struct Point {
-    pub(super) encoding: &'static str,
-    pub(super) size: Predicted,
+struct Point {
+    encoding: &'static str,
+    size: Predicted,
     /// Seconds.
-    pub(super) seal: f64,
-    pub(super) open: f64,
+    seal: f64,
+    open: f64,
 }
 
 /// # Errors
-/// 93x for the model; as [`predict`]; 94x for the chart.
+/// 93x for the model; as [`predict`].
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
-    if let Some(chart) = &args.chart {
-        output::check_absent(chart, args.force)?;
-    }
     let profile = args.model_args.read(&args.model, common)?;
     let sample = args.state.as_deref().map(|path| {
         let file = input::file(path)?;
@@ -83,38 +71,44 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         sample.map_err(|error| input::at(error, path))
     });
     let sample = sample.transpose()?;
-    let rates = rates(args.calibrate, args.suite, 3)?;
+    let mut calibration = Calibration::new(args.calibrate)?;
+    let mut rates = Vec::new();
+    for (preset, name) in Preset::ALL {
+        // without a guard, which would encode lossy banks twice
+        let encoding = Encoding {
+            preset,
+            ..Encoding::EXACT
+        };
+        let rate = calibration.rate(args.suite, encoding, Workers::all(), 3)?;
+        rates.push((name, encoding, rate));
+    }
     let mut windows = args.windows.clone();
     windows.sort_unstable();
     windows.dedup();
     let mut points = Vec::new();
     for window in windows {
-        for rate in &rates {
+        for (name, encoding, rate) in &rates {
             let size = predict(
                 &profile,
                 args.runtime,
                 args.kv_type,
-                rate.settings,
+                *encoding,
                 args.suite,
                 window,
                 sample.as_ref(),
             )?;
             points.push(Point {
-                encoding: rate.encoding,
+                encoding: name,
                 size,
                 seal: seconds(size.plain_len, rate.seal),
                 open: seconds(size.plain_len, rate.open),
             });
         }
     }
-    if let Some(chart) = &args.chart {
-        let svg = scale_chart::svg(&profile.model.name, &points);
-        output::write(chart, args.force, Readers::Umask, svg.as_bytes())?;
-    }
     Ok(report(args, &points, &rates))
 }
 
-fn report(args: &Args, points: &[Point], rates: &[Rate]) -> Report {
+fn report(args: &Args, points: &[Point], rates: &[(&str, Encoding, Rate)]) -> Report {
     let mut report = Report::new();
     let rows = points.iter().map(|point| {
         let Predicted {
@@ -169,19 +163,15 @@ fn report(args: &Args, points: &[Point], rates: &[Rate]) -> Report {
     report.fact("suite", args.suite.name());
     report.fact("uncounted_layers", uncounted);
     report.fact("calibrated_on_bytes", args.calibrate);
-    let rate = |rate: &Rate| {
+    let rate = |(name, _, rate): &(&str, Encoding, Rate)| {
         json!({
-            "encoding": rate.encoding,
+            "encoding": name,
             "seal_bytes_a_second": 1.0 / rate.seal,
             "open_bytes_a_second": 1.0 / rate.open,
         })
     };
     report.fact("rates", rates.iter().map(rate).collect::<Vec<_>>());
     report.fact("predicted", rows.collect::<Vec<_>>());
-    report.fact(
-        "chart",
-        args.chart.as_ref().map(|path| path.display().to_string()),
-    );
     report
 }
 
@@ -191,7 +181,7 @@ fn seconds(len: u64, rate: f64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "lengths are far below 2^53")]
-pub(super) fn ratio(one: u64, other: u64) -> f64 {
+fn ratio(one: u64, other: u64) -> f64 {
     one as f64 / other.max(1) as f64
 }
 

@@ -111,7 +111,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "local")]
     audience: String,
     /// The tenant it belongs to
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "tenant", alias = "org", value_name = "NAME")]
     org: Option<String>,
     /// What it may be used for
     #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]

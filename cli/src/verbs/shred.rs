@@ -25,10 +25,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     wrap_key: PathBuf,
     /// All keys of this tenant
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "tenant", alias = "org", value_name = "NAME")]
     org: Option<String>,
     /// All keys of capsules without a tenant
-    #[arg(long)]
+    #[arg(long = "no-tenant", alias = "no-org")]
     no_org: bool,
     /// Of these, the keys of days before this one alone: 2026-11-21
     #[arg(long, value_name = "DAY", conflicts_with = "key_id")]

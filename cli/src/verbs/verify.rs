@@ -3,11 +3,13 @@
 use std::{fs::File, io::Read, path::PathBuf};
 
 use kvcap::{Code, Error, Limits, Result, Untrusted};
+
+use super::timings;
 use kvcap_store::input;
 
 use crate::{
     flags::{ChainArgs, Common, PolicyArgs, Threads},
-    ui::{Report, bytes, grouped, progress, verdict},
+    ui::{Report, bytes, grouped, progress, usage, verdict},
 };
 
 /// Verifies a capsule with public keys alone
@@ -19,16 +21,24 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The capsule; - for stdin
-    capsule: PathBuf,
+    pub(super) capsule: PathBuf,
     #[command(flatten)]
-    policy: PolicyArgs,
+    pub(super) policy: PolicyArgs,
     /// Verify the header only: is it worth sending the body?
     #[arg(long)]
-    header_only: bool,
+    pub(super) header_only: bool,
+    /// Say how long each step takes: parse, signature, manifest, claims, binding, tables, body; of one
+    /// capsule, a file
+    #[arg(long)]
+    pub(crate) timings: bool,
+    /// With --timings, unwrap the content key as well: the secret wrapping key's file. Nothing is decrypted
+    /// but the prompt's value
+    #[arg(long, value_name = "KEY")]
+    pub(super) wrap_key: Option<PathBuf>,
     #[command(flatten)]
     chain: ChainArgs,
     #[command(flatten)]
-    threads: Threads,
+    pub(super) threads: Threads,
 }
 
 /// A file is read by all threads, a stream by one at a time.
@@ -39,7 +49,19 @@ enum Source {
 
 /// # Errors
 /// What capsule-v1 §11.2 refuses.
-pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
+pub(crate) fn run(args: &Args, common: &Common, timed: bool) -> Result<Report> {
+    if timed {
+        return match args.chain.given() {
+            true => usage(
+                "the steps that are timed are those of one capsule",
+                "--timings",
+            ),
+            false => timings::run(args, common),
+        };
+    }
+    if args.wrap_key.is_some() {
+        return usage("verifying takes no secret but to time it", "--wrap-key");
+    }
     let limits = Limits::default();
     let mut source = match input::regular(&args.capsule)? {
         Some(file) => Source::File(file),

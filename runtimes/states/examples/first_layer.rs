@@ -11,7 +11,7 @@
 use std::{fs, fs::File, time::Instant};
 
 use kvcap::{Expected, Limits, Policy, PublicKey, Trust, Untrusted, Workers, WrappingKey};
-use kvcap_states::{layers};
+use kvcap_states::layers;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();

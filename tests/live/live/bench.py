@@ -154,7 +154,7 @@ class Bench:
     def receipt(self, capsule, answer, environment="base"):
         """Raises `Refused` unless the restore saved what the capsule claims."""
         return self.kvcap(
-            *("receipt", capsule, *self.expectations(environment), "--prompt", self.plan.prefix + 1),
+            *("check-restore", capsule, *self.expectations(environment), "--prompt", self.plan.prefix + 1),
             *("--evaluated", answer["evaluated"]),
         )
 

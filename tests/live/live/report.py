@@ -238,7 +238,7 @@ process that prefills again. Each token is the most likely one.
 - own cache: the runtime quantizes its cache itself; its bits are sealed. quantized cache: sealed with loss from an f16 cache, and opened as mlx-lm's own.
 - a lossy row parts from the live run where two tokens are almost equally likely (in bf16 their logits may be equal): KL says what the loss is worth.
 - sliding window, recurrent, convolution: layers of these kinds beside full attention, in models of random weights (Gemma 3, Qwen 3.5, LFM 2 in small).
-- reused: tokens of the prompt that the runtime did not evaluate again, by its own count, of those that the capsule claims (`kvcap receipt`).
+- reused: tokens of the prompt that the runtime did not evaluate again, by its own count, of those that the capsule claims (`kvcap check-restore`).
 - checkpoint: the runtime's own save and `kvcap seal`. validate: `kvcap verify`. restore + materialize: `kvcap open` and the runtime's own load. cold:
   evaluation of the {prefix:,} tokens. Times of `kvcap` are of the whole process; medians of the cycles. A model of this size prefills faster than
   it starts processes: with real ones, cold grows by orders of magnitude and the rest with the bytes. Where the load average above is more than the

@@ -112,7 +112,9 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn all_bits(&self, name: &str) -> Result<Vec<F64Bits>> {
-        self.list(name, |value| parsed_bits(value).ok_or_else(|| self.wrong(name)))
+        self.list(name, |value| {
+            parsed_bits(value).ok_or_else(|| self.wrong(name))
+        })
     }
 }
 

@@ -16,10 +16,10 @@ use kvcap_models::{Geometry, LayerGeometry};
 mod builder;
 mod variants;
 
-const FLASH: &[u8] = include_bytes!("../../../../tests/fixtures/llama_ggsq3_f16_fa.bin");
-const TRANSPOSED: &[u8] = include_bytes!("../../../../tests/fixtures/llama_ggsq3_f16_vtrans.bin");
-const SESSION: &[u8] = include_bytes!("../../../../tests/fixtures/llama_ggsn10_q8_0.bin");
-const Q4: &[u8] = include_bytes!("../../../../tests/fixtures/llama_ggsq3_q4_0.bin");
+const FLASH: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_f16_fa.bin");
+const TRANSPOSED: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_f16_vtrans.bin");
+const SESSION: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsn10_q8_0.bin");
+const Q4: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_q4_0.bin");
 
 fn attention(kv_heads: u64, dim: u64, window: u64) -> LayerGeometry {
     LayerGeometry::Attention {

@@ -1,0 +1,145 @@
+//! Sealing, verifying and opening a made state, from memory into memory.
+
+use std::time::Duration;
+
+use kvcap::{
+    Buffer, CaptureFlags, Expected, Limits, Policy, Result, SigningKey, Suite, Trust, Untrusted,
+    Verified, Workers, WrappingKey,
+};
+use kvcap_models::ModelProfile;
+use kvcap_states::{
+    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, open_state, parse, seal_state,
+};
+
+use kvcap_testkit::terms;
+
+use super::timed;
+
+/// The time that capsules of a bench are sealed at and judged at.
+pub(super) const NOW: u64 = 1_800_000_000;
+
+/// A made state, and room for its capsule and for its copy.
+pub(super) struct Bench {
+    pub(super) state: State,
+    pub(super) plain: Vec<u8>,
+    pub(super) capsule: Vec<u8>,
+    pub(super) restored: Vec<u8>,
+    pub(super) profile: ModelProfile,
+    pub(super) signer: SigningKey,
+    pub(super) wrap: WrappingKey,
+    trust: Trust,
+}
+
+pub(super) fn capture(suite: Suite) -> Capture {
+    Capture {
+        suite,
+        prompt: Prompt::DangerNone,
+        public_prefix: false,
+        lineage: Lineage::default(),
+        sections: Vec::new(),
+        runtime_version: String::new(),
+        facts: Vec::new(),
+        hadamard: None,
+        flags: CaptureFlags::default(),
+        context_length: 0,
+    }
+}
+
+/// A sealed state: its length, and that of its body.
+#[derive(Clone, Copy)]
+pub(super) struct Sealed {
+    file_len: u64,
+    pub(super) body_len: u64,
+}
+
+impl Bench {
+    /// # Errors
+    /// KVC-940 where the system gives no randomness.
+    pub(super) fn new(len: u64) -> Result<Self> {
+        // not zeros, which the system would give as pages that are not there yet
+        let touched = |len| vec![1; usize::try_from(len).unwrap_or(usize::MAX)];
+        let mut plain = touched(len);
+        kvcap_testkit::state(len, &Buffer::new(&mut plain))?;
+        let profile = kvcap_testkit::profile();
+        let hints = Hints::Model(&profile.geometry);
+        let state = parse(RuntimeKind::MlxLm, &plain, hints)?;
+        let signer = SigningKey::generate()?;
+        Ok(Self {
+            state,
+            plain,
+            // tables and header are far below a sixteenth
+            capsule: touched(len + len / 16 + (1 << 20)),
+            restored: touched(len),
+            profile,
+            trust: Trust::from(signer.public()),
+            signer,
+            wrap: WrappingKey::generate()?,
+        })
+    }
+
+    /// The state's length, to divide by.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(super) fn bytes(&self) -> f64 {
+        self.plain.len() as f64
+    }
+
+    pub(super) fn seal(
+        &mut self,
+        suite: Suite,
+        encoding: Encoding,
+        workers: Workers,
+    ) -> Result<(Sealed, Duration)> {
+        let ((_, report), time) = timed(|| {
+            seal_state(
+                Buffer::new(&mut self.capsule),
+                &self.state,
+                &self.plain,
+                &self.profile,
+                encoding,
+                capture(suite),
+                terms(NOW),
+                &self.signer,
+                &[&self.wrap],
+                workers,
+                &mut |_| {},
+            )
+        })?;
+        let sealed = Sealed {
+            file_len: report.sealed.file_len,
+            body_len: report.sealed.file_len - report.sealed.header_len,
+        };
+        Ok((sealed, time))
+    }
+
+    /// The header alone: what must pass before a byte of the body is looked at.
+    pub(super) fn header(&self, sealed: Sealed) -> Result<(Verified, Duration)> {
+        let policy = Policy::new(&self.trust, NOW, "tests", Expected::danger_any_model());
+        let source = self.sealed(sealed);
+        timed(|| Untrusted::read_at(source, &Limits::default())?.verify(&policy))
+    }
+
+    pub(super) fn sealed(&self, sealed: Sealed) -> &[u8] {
+        let len = usize::try_from(sealed.file_len).unwrap_or(usize::MAX);
+        self.capsule.get(..len).unwrap_or_default()
+    }
+
+    pub(super) fn verify(&self, sealed: Sealed, workers: Workers) -> Result<Duration> {
+        let (verified, header) = self.header(sealed)?;
+        let source = self.sealed(sealed);
+        let (_, body) = timed(|| verified.check_body_at(source, workers, &mut |_| {}))?;
+        Ok(header + body)
+    }
+
+    pub(super) fn open(&mut self, sealed: Sealed, workers: Workers) -> Result<Duration> {
+        let (verified, header) = self.header(sealed)?;
+        let mut restored = std::mem::take(&mut self.restored);
+        let source = self.sealed(sealed);
+        let (_, body) = timed(|| {
+            let opened = verified.open(source, &self.wrap)?;
+            let out = Buffer::new(&mut restored);
+            open_state(&opened, &out, workers, &mut |_| {})
+        })?;
+        self.restored = restored;
+        Ok(header + body)
+    }
+}

@@ -1,0 +1,196 @@
+//! What the library holds while a state passes through it does not grow with the state (capsule-v1
+//! §11.5): counted by the allocator.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{io, path::Path, sync::Mutex};
+
+use kvcap::{
+    CaptureFlags, Expected, Limits, Policy, ReadAt, SigningKey, Suite, Trust, Untrusted, Workers,
+    WrappingKey, WriteAt,
+};
+use kvcap_codecs::{Padding, Preset};
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_states::{
+    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, open_state, parse, seal_state,
+};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+const NOW: u64 = 1_790_000_000;
+
+/// A cache of the fixture's model whose numbers repeat.
+struct Made {
+    header: Vec<u8>,
+    numbers: Vec<u8>,
+    len: u64,
+}
+
+impl Made {
+    fn new(tokens: u64) -> Self {
+        let bank = 2 * tokens * 64 * 2;
+        let mut entries = Vec::new();
+        for layer in 0..6 {
+            for name in ["keys", "values"] {
+                let start = entries.len() as u64 * bank;
+                let end = start + bank;
+                entries.push(format!(
+                    "\"layers.{layer}.{name}\":{{\"dtype\":\"F16\",\"shape\":[1,2,{tokens},64],\
+                     \"data_offsets\":[{start},{end}]}}"
+                ));
+            }
+        }
+        let json = format!("{{{}}}", entries.join(","));
+        let json = format!("{json:width$}", width = json.len().next_multiple_of(8));
+        let header = [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
+        // finite, of few magnitudes
+        let number = |at: u32| (at.wrapping_mul(0x9e37_79b9) >> 16) as u16 & 0x03ff | 0x3800;
+        Self {
+            numbers: (0..8191).flat_map(|at| number(at).to_le_bytes()).collect(),
+            len: header.len() as u64 + 12 * bank,
+            header,
+        }
+    }
+}
+
+impl ReadAt for Made {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        let header = self.header.get(start..).unwrap_or_default();
+        let (head, mut data) = buf.split_at_mut(header.len().min(buf.len()));
+        head.copy_from_slice(&header[..head.len()]);
+        let mut at = (start + head.len()) % self.numbers.len();
+        while !data.is_empty() {
+            let piece = &self.numbers[at..];
+            let (now, later) = data.split_at_mut(piece.len().min(data.len()));
+            now.copy_from_slice(&piece[..now.len()]);
+            (data, at) = (later, 0);
+        }
+        Ok(())
+    }
+}
+
+/// An output that keeps nothing.
+struct Nowhere;
+
+impl WriteAt for Nowhere {
+    fn write_all_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The most that `work` held at a time beyond what was held before.
+fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    MEMORY.reset_peak_usage();
+    let before = MEMORY.current_usage();
+    let done = work();
+    (done, MEMORY.peak_usage() - before)
+}
+
+/// The most that sealing, verifying from a file, from a pipe, and opening hold.
+fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/model");
+    let options = RuntimeOptions::default();
+    let profile =
+        ModelProfile::read(&folder, &[], &options, &HashCache::off(), &|_, _| {}).unwrap();
+    let made = Made::new(tokens);
+    let state = parse(
+        RuntimeKind::HuggingFace,
+        &made,
+        Hints::Model(&profile.geometry),
+    )
+    .unwrap();
+    let (signer, wrap) = (
+        SigningKey::from_seed(&[7; 32]),
+        WrappingKey::from_bytes([9; 32]),
+    );
+    let file = tempfile::tempfile().unwrap();
+    let capture = Capture {
+        suite: Suite::ChaCha20Poly1305,
+        prompt: Prompt::DangerNone,
+        public_prefix: false,
+        sections: Vec::new(),
+        runtime_version: String::new(),
+        facts: Vec::new(),
+        hadamard: None,
+        flags: CaptureFlags::default(),
+        context_length: 0,
+        lineage: Lineage::default(),
+    };
+    let terms = kvcap_testkit::terms(NOW);
+    let (_, seal) = peak(|| {
+        seal_state(
+            &file,
+            &state,
+            &made,
+            &profile,
+            encoding,
+            capture,
+            terms,
+            &signer,
+            &[&wrap],
+            workers,
+            &mut |_| {},
+        )
+        .unwrap()
+    });
+    let trust = Trust::from(signer.public());
+    let policy = Policy::new(&trust, NOW, "tests", Expected::danger_any_model());
+    let header = || Untrusted::read_at(&file, &Limits::default()).unwrap();
+    let (verified, verify) = peak(|| {
+        let verified = header().verify(&policy).unwrap();
+        verified.check_body_at(&file, workers, &mut |_| {}).unwrap();
+        verified
+    });
+    let ((), pipe) = peak(|| {
+        let mut reader = io::BufReader::with_capacity(1, &file);
+        io::Seek::rewind(&mut reader).unwrap();
+        let untrusted = Untrusted::read(&mut reader, &Limits::default()).unwrap();
+        let verified = untrusted.verify(&policy).unwrap();
+        verified
+            .check_body(&mut reader, workers, &mut |_| {})
+            .unwrap();
+    });
+    let (told, open) = peak(|| {
+        let opened = verified.open(&file, &wrap).unwrap();
+        let told = Mutex::new(0);
+        open_state(&opened, &Nowhere, workers, &mut |done| {
+            *told.lock().unwrap() += done
+        })
+        .unwrap();
+        told.into_inner().unwrap()
+    });
+    assert_eq!(told, 12 * 2 * tokens * 64 * 2);
+    [seal, verify, pipe, open]
+}
+
+/// One test: the allocator counts for the whole process.
+#[test]
+fn what_is_held_does_not_grow_with_the_state() {
+    const MIB: usize = 1 << 20;
+    let compressed = Encoding {
+        compress: Some(Padding::Padme),
+        ..Encoding::EXACT
+    };
+    let lossy = Encoding {
+        preset: Preset::Q4,
+        ..Encoding::EXACT
+    };
+    for encoding in [Encoding::EXACT, compressed, lossy] {
+        let workers = Workers::new(2);
+        let [small, large] = [3_000, 9_000].map(|tokens| peaks(tokens, encoding, workers));
+        for (small, large) in small.into_iter().zip(large) {
+            let told = format!("{encoding:?}: {small} and {large} bytes");
+            // the larger state is 18 MiB more
+            assert!(large < small + MIB, "{told}");
+            // workers' frames and chunks, and zstd's own
+            assert!(large < 6 * MIB, "{told}");
+        }
+    }
+}
