@@ -1,6 +1,6 @@
 //! Presets, and the guard that walks to a finer codec (codecs-v1 §11).
 
-use crate::{BankShape, Codec, Content, Dtype, Quality};
+use crate::layout::{BankShape, Codec, Content, Dtype, Quality};
 
 /// A choice of codecs by what a bank holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -82,7 +82,7 @@ fn zstd_ratio_bomb() {
         .map(|x| u8::try_from(x * x % 7).unwrap())
         .collect();
     let mut bomb = vec![0; 2000];
-    let len = zstd_safe::compress(&mut bomb[..], &plain, 19).unwrap();
+    let len = zstd::zstd_safe::compress(&mut bomb[..], &plain, 19).unwrap();
     bomb.truncate(len);
     assert_eq!(bomb[4] & 0xe0, SINGLE);
     bomb[5..7].copy_from_slice(&[0, 0]);

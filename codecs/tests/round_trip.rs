@@ -107,7 +107,7 @@ proptest! {
                 let stream = padding.padded(used).unwrap();
                 let parsed = packed::Index::parse(codec, &shape, dtype, &index, stream).unwrap();
                 prop_assert_eq!(parsed.frames(), total.len());
-                prop_assert!(stream <= packed::max_stream_len(codec, &shape, dtype).unwrap());
+                prop_assert!(stream <= codec.max_stream_len(&shape, dtype).unwrap());
             }
         }
     }
