@@ -91,7 +91,7 @@ fn lossy_states_are_smaller_and_carry_receipts() {
     let folder = Folder::new();
     folder.take("mlx031_f16.safetensors", "state");
     let exact = inspect_total(&folder, "exact");
-    for (encoding, at_most) in [("q8", 0.54), ("k8v4", 0.42), ("q4", 0.29), ("q4k", 0.34)] {
+    for (encoding, at_most) in [("q8", 0.54), ("k8v4", 0.42), ("q4", 0.29), ("q4c", 0.34)] {
         let sealed = inspect_total(&folder, encoding);
         let seen = folder.json(&format!("inspect a.kvcap {TRUST}"));
         let banks = seen["signed"]["banks"].as_array().unwrap();
@@ -333,14 +333,14 @@ fn keys_and_values_may_have_codecs_of_their_own() {
 fn bench_prints_each_codec_beside_memcpy() {
     let folder = Folder::new();
     folder.take("hf_f16.safetensors", "hf.safetensors");
-    for (line, q4k) in [
+    for (line, q4c) in [
         ("bench --tokens 256 --rounds 1", true),
         ("bench hf.safetensors --rounds 1", false),
         ("bench hf.safetensors --model model --rounds 1", true),
     ] {
         let bench = folder.json(line);
         let codecs = bench["codecs"].as_array().unwrap();
-        assert_eq!(codecs.len(), 7 + usize::from(q4k), "{bench}");
+        assert_eq!(codecs.len(), 7 + usize::from(q4c), "{bench}");
         for codec in codecs {
             assert!(codec["encode_memcpy"].as_f64().unwrap() > 0.0, "{codec}");
         }

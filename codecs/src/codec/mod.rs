@@ -2,8 +2,8 @@
 //! §7).
 
 mod affine;
+mod key_channel;
 mod planes;
-mod q4k;
 mod turns;
 
 pub(crate) use turns::key_head;
@@ -45,7 +45,7 @@ impl Codec {
             Self::Planes16 => planes::encode(2, ctx, plain, out, scratch),
             Self::Planes32 => planes::encode(4, ctx, plain, out, scratch),
             Self::Affine { bits, group } => affine::encode(bits, group, ctx, plain, out, scratch),
-            Self::Q4k => q4k::encode(ctx, plain, out, scratch),
+            Self::KeyChannel => key_channel::encode(ctx, plain, out, scratch),
         }
     }
 
@@ -59,7 +59,7 @@ impl Codec {
         match self {
             Self::Planes16 => planes::check(2, ctx, encoded),
             Self::Planes32 => planes::check(4, ctx, encoded),
-            Self::Raw | Self::Affine { .. } | Self::Q4k => Ok(()),
+            Self::Raw | Self::Affine { .. } | Self::KeyChannel => Ok(()),
         }
     }
 
@@ -94,7 +94,7 @@ impl Codec {
                 let rows = 0..ctx.row_count().unwrap_or(0);
                 affine::decode((bits, group), ctx, encoded, rows, (out, false), scratch)
             }
-            Self::Q4k => q4k::decode(ctx, encoded, out, scratch),
+            Self::KeyChannel => key_channel::decode(ctx, encoded, out, scratch),
         }
     }
 

@@ -22,7 +22,7 @@ pub enum Codec {
         group: u16,
     },
     /// Keys, un-rotated and quantized to 4 bits for each channel over 64 tokens.
-    Q4k,
+    KeyChannel,
 }
 
 impl Codec {
@@ -31,7 +31,7 @@ impl Codec {
         Self::Raw,
         Self::Planes16,
         Self::Planes32,
-        Self::Q4k,
+        Self::KeyChannel,
         Self::Affine { bits: 8, group: 64 },
     ];
 
@@ -42,7 +42,7 @@ impl Codec {
             Self::Raw => 0,
             Self::Planes16 => 1,
             Self::Affine { .. } => 2,
-            Self::Q4k => 3,
+            Self::KeyChannel => 3,
             Self::Planes32 => 4,
         }
     }
@@ -75,19 +75,19 @@ impl Codec {
         ))
     }
 
-    /// Its name: `raw`, `planes16`, `planes32`, `q4k`, `q8_g64`.
+    /// Its name: `raw`, `planes16`, `planes32`, `q4c`, `q8_g64`.
     #[must_use]
     pub fn name(self) -> String {
         match self {
             Self::Raw => "raw".to_owned(),
             Self::Planes16 => "planes16".to_owned(),
             Self::Planes32 => "planes32".to_owned(),
-            Self::Q4k => "q4k".to_owned(),
+            Self::KeyChannel => "q4c".to_owned(),
             Self::Affine { bits, group } => format!("q{bits}_g{group}"),
         }
     }
 
-    /// The codec with this name.
+    /// The codec with this name; `q4k` is what `q4c` was called until 2026-11.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let affine = [3, 4, 5, 6, 8].into_iter().flat_map(|bits| {
@@ -95,6 +95,7 @@ impl Codec {
                 .into_iter()
                 .map(move |group| Self::Affine { bits, group })
         });
+        let name = if name == "q4k" { "q4c" } else { name };
         Self::NAMED
             .into_iter()
             .chain(affine)
@@ -132,13 +133,13 @@ impl Codec {
                 return refused("planes16 serves f16 and bf16 only");
             }
             Self::Planes32 if dtype != Dtype::F32 => return refused("planes32 serves f32 only"),
-            Self::Affine { .. } | Self::Q4k if !float || !rows => {
+            Self::Affine { .. } | Self::KeyChannel if !float || !rows => {
                 return refused("a lossy codec serves rows of f16, bf16 and f32 only");
             }
             Self::Affine { .. } if content == Content::Other => {
                 return refused("a bank of this kind stays exact");
             }
-            Self::Q4k if content != Content::Keys => return refused("q4k serves keys only"),
+            Self::KeyChannel if content != Content::Keys => return refused("q4c serves keys only"),
             _ => {}
         }
         let frames = shape.frames(dtype);

@@ -34,10 +34,10 @@ impl Codec {
                 affine_row_len(bits, group, ParamDtype::from_dtype(dtype)?, *dim)?
                     .checked_mul(heads.checked_mul(shape.frame_tokens(index))?)
             }
-            (Self::Q4k, BankShape::Tokens { heads, dim, .. }) => {
+            (Self::KeyChannel, BankShape::Tokens { heads, dim, .. }) => {
                 key_head_len(shape.frame_tokens(index), *dim)?.checked_mul(*heads)
             }
-            (Self::Affine { .. } | Self::Q4k, BankShape::Whole { .. }) => None,
+            (Self::Affine { .. } | Self::KeyChannel, BankShape::Whole { .. }) => None,
         }
     }
 

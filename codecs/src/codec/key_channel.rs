@@ -28,7 +28,7 @@ impl Layout {
     fn new(ctx: &FrameContext<'_>) -> Result<Self, CodecError> {
         let unknown = CodecError::new(
             ErrorKind::Length,
-            "q4k does not serve this element type or shape",
+            "q4c does not serve this element type or shape",
         );
         let params = ParamDtype::from_dtype(ctx.dtype).ok_or(unknown)?;
         ctx.row_count().ok_or(unknown)?;
@@ -67,7 +67,7 @@ impl Layout {
 fn check_rotation(ctx: &FrameContext<'_>) -> Result<(), CodecError> {
     ctx.rotation.map(|_| ()).ok_or(CodecError::new(
         ErrorKind::Length,
-        "q4k needs the keys' rotation and positions",
+        "q4c needs the keys' rotation and positions",
     ))
 }
 
