@@ -395,7 +395,7 @@ impl BankEntry {
         if self.codec.is_fixed_rate() {
             self.fixed_len()
         } else {
-            kvcap_codecs::packed::max_stream_len(self.codec, &self.shape, self.dtype)
+            self.codec.max_stream_len(&self.shape, self.dtype)
         }
     }
 }

@@ -43,7 +43,7 @@ fn main() {
             (Dtype::Bf16, "planes16"),
             (Dtype::F32, "planes32"),
         ] {
-            let lossy = ["q8_g64", "q6_g64", "q5_g64", "q4_g64", "q3_g64", "q4k"];
+            let lossy = ["q8_g64", "q6_g64", "q5_g64", "q4_g64", "q3_g64", "q4c"];
             for name in ["raw", exact].into_iter().chain(lossy) {
                 if wanted.is_empty() || wanted.iter().any(|w| w == name) {
                     let codec = Codec::from_name(name).unwrap();

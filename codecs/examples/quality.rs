@@ -134,7 +134,7 @@ fn table(name: &str, dtype: Dtype, keys: Vec<u8>, values: Vec<u8>, queries: Opti
         ("q8_g64", "q4_g64"),
         ("q4_g32", "q4_g32"),
         ("q4_g64", "q4_g64"),
-        ("q4k", "q4_g64"),
+        ("q4c", "q4_g64"),
         ("q3_g64", "q3_g64"),
     ] {
         let coded = [

@@ -1,8 +1,8 @@
 //! What a codec is told about one frame (codecs-v1 §2).
 
 use crate::{
-    BLOCK_TOKENS, BankShape, CodecError, Dtype, ErrorKind, Place, Scratch, q4k,
-    rope::{Positions, Rotation, Turns},
+    layout::{BLOCK_TOKENS, BankShape, CodecError, Dtype, ErrorKind, Place},
+    rope::{Positions, Rotation},
 };
 
 /// One frame of a bank: element type, extent, and for keys how they were rotated.
@@ -87,27 +87,6 @@ impl<'a> FrameContext<'a> {
     #[must_use]
     pub fn row_len(&self) -> Option<usize> {
         self.plain_len.checked_div(self.row_count()?)
-    }
-
-    /// How far each row of the frame is turned; `None` where the keys' rotation is not stated.
-    ///
-    /// # Errors
-    /// 903 to 905 where rotation or positions break a rule (codecs-v1 §7.1).
-    pub fn turns<'s>(&self, scratch: &'s mut Scratch) -> Result<Option<Turns<'s>>, CodecError> {
-        if self.rotation.is_none() {
-            return Ok(None);
-        }
-        let head = q4k::key_head(
-            self,
-            scratch.kernels,
-            &mut scratch.positions,
-            &mut scratch.table,
-        )?;
-        Ok(Some(Turns {
-            pairing: head.pairing,
-            pairs: head.pairs,
-            table: head.table,
-        }))
     }
 
     /// Rows of a head of the frame, and elements of a row; `None` for a bank without a token axis.

@@ -6,9 +6,12 @@
 //! A bank is cut into frames ([`BankShape`]); a [`Codec`] encodes and decodes one frame at a time:
 //!
 //! ```
+//! # #[cfg(not(feature = "encode"))]
+//! # fn main() {}
+//! # #[cfg(feature = "encode")]
+//! # fn main() -> Result<(), kvcap_codecs::CodecError> {
 //! use kvcap_codecs::{BankShape, Codec, Dtype, FrameContext, Scratch};
 //!
-//! # fn main() -> Result<(), kvcap_codecs::CodecError> {
 //! let shape = BankShape::Tokens { heads: 2, tokens: 3, dim: 64 };
 //! let plain = vec![0x3c; 2 * 3 * 64 * 2]; // f16, little-endian, [head][token][dim]
 //! let codec = Codec::Affine { bits: 8, group: 64 };
@@ -22,34 +25,56 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What a manifest says of its banks and every length that follows from it need no codec at all:
+//! without the default feature `encode` the crate is those facts, and depends on nothing.
 
-mod accelerator;
-mod affine;
-mod backend;
-mod codec;
-mod error;
-mod frame;
 mod layout;
-pub mod packed;
-mod planes;
-mod preset;
-mod q4k;
-mod quality;
-mod reference;
-mod rope;
-mod scratch;
-mod values;
-mod zstd_frame;
 
-pub use accelerator::{Accelerator, accelerate, accelerator};
-pub use backend::cpu::copy_streaming;
-pub use codec::{Codec, Content};
-pub use error::{CodecError, ErrorKind, Place};
-pub use frame::FrameContext;
-pub use layout::{AffineParams, BLOCK_TOKENS, BankShape, Dtype, ParamDtype, WHOLE_FRAME_BYTES};
-pub use packed::Padding;
-pub use preset::{Choice, Guard, Preset, Reason, choose};
-pub use quality::{FrameQuality, Measurement, Quality};
-pub use rope::{Pairing, Positions, Rotation, Turns};
-pub use scratch::{Scratch, aligned};
-pub use values::{from_f32, hadamard, to_f32};
+#[cfg(feature = "encode")]
+mod codec;
+#[cfg(feature = "encode")]
+mod frame;
+#[cfg(feature = "encode")]
+mod kernels;
+#[cfg(feature = "encode")]
+mod preset;
+#[cfg(feature = "encode")]
+mod quality;
+#[cfg(feature = "encode")]
+mod rope;
+#[cfg(feature = "encode")]
+mod scratch;
+#[cfg(feature = "encode")]
+mod stream;
+#[cfg(feature = "encode")]
+mod values;
+
+// What a manifest says: types, shapes, codecs, lengths.
+pub use layout::{
+    AffineParams, BLOCK_TOKENS, BankShape, Codec, CodecError, Content, Dtype, ErrorKind, Padding,
+    Pairing, ParamDtype, Place, Quality, WHOLE_FRAME_BYTES,
+};
+
+// Frames and streams, encoded and decoded.
+#[cfg(feature = "encode")]
+pub use {
+    frame::FrameContext,
+    rope::{Positions, Rotation, Turns},
+    scratch::{Accelerator, Scratch, accelerate, accelerator, aligned},
+    stream::packed,
+};
+
+// What a lossy codec costs, and the choice of one.
+#[cfg(feature = "encode")]
+pub use {
+    preset::{Choice, Guard, Preset, Reason, choose},
+    quality::{FrameQuality, Measurement},
+};
+
+// Elements and bytes outside frames.
+#[cfg(feature = "encode")]
+pub use {
+    kernels::cpu::copy_streaming,
+    values::{from_f32, hadamard, to_f32},
+};

@@ -1,6 +1,6 @@
 //! Presets, and the guard that walks to a finer codec (codecs-v1 §11).
 
-use crate::{BankShape, Codec, Content, Dtype, Quality};
+use crate::layout::{BankShape, Codec, Content, Dtype, Quality};
 
 /// A choice of codecs by what a bank holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub enum Preset {
     /// 4 bits.
     Q4,
     /// Keys un-rotated for each channel, values for each token, 4 bits.
-    Q4k,
+    Q4c,
 }
 
 /// When a lossy codec is given up for a finer one.
@@ -69,8 +69,23 @@ impl Preset {
         (Self::Q8, "q8"),
         (Self::K8V4, "k8v4"),
         (Self::Q4, "q4"),
-        (Self::Q4k, "q4k"),
+        (Self::Q4c, "q4c"),
     ];
+
+    /// Its name at the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let named = Self::ALL.into_iter().find(|(preset, _)| *preset == self);
+        named.map_or("", |(_, name)| name)
+    }
+
+    /// The preset with this name; `q4k` is what `q4c` was called until 2026-11.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = if name == "q4k" { "q4c" } else { name };
+        let named = Self::ALL.into_iter().find(|(_, known)| *known == name);
+        named.map(|(preset, _)| preset)
+    }
 
     /// The codec that the preset wants for a bank: raw wherever the lossy one does not serve it.
     #[must_use]
@@ -80,10 +95,10 @@ impl Preset {
         let wanted = match (self, content) {
             (Self::Exact, _) | (_, Content::Other) => Codec::Raw,
             (Self::Q8, _) | (Self::K8V4, Content::Keys | Content::Latent) => q8,
-            (Self::Q4k, Content::Keys) => Codec::Q4k,
+            (Self::Q4c, Content::Keys) => Codec::KeyChannel,
             // A latent is keys and values at once.
-            (Self::Q4 | Self::Q4k, Content::Latent) => q8,
-            (Self::K8V4 | Self::Q4 | Self::Q4k, _) => q4,
+            (Self::Q4 | Self::Q4c, Content::Latent) => q8,
+            (Self::K8V4 | Self::Q4 | Self::Q4c, _) => q4,
         };
         match wanted.applies(dtype, shape, content) {
             Ok(()) => wanted,
@@ -100,7 +115,7 @@ impl Codec {
         match self {
             Self::Affine { bits: 8, .. } | Self::Raw | Self::Planes16 | Self::Planes32 => Self::Raw,
             Self::Affine { group, .. } => Self::Affine { bits: 8, group },
-            Self::Q4k => Self::Affine { bits: 8, group: 64 },
+            Self::KeyChannel => Self::Affine { bits: 8, group: 64 },
         }
     }
 }

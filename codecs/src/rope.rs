@@ -1,16 +1,7 @@
 //! Rotary position embedding as the codecs use it: angles, sine and cosine by prescribed arithmetic
 //! (codecs-v1 §7.2), so that every implementation turns a key by the same bits.
 
-use crate::{CodecError, ErrorKind};
-
-/// Which two elements of a head are rotated together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Pairing {
-    /// `(i, i + n)`, where n is the number of pairs.
-    Half,
-    /// `(2i, 2i + 1)`.
-    Interleaved,
-}
+use crate::layout::{CodecError, ErrorKind, Pairing};
 
 /// How keys were rotated: one inverse frequency a pair; the elements after the pairs pass through.
 ///

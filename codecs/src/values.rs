@@ -3,7 +3,7 @@
 
 use half::{bf16, f16};
 
-use crate::{CodecError, Dtype, ErrorKind};
+use crate::layout::{CodecError, Dtype, ErrorKind};
 
 /// Elements of a block of ggml's q8_0 and q4_0.
 const BLOCK: usize = 32;

@@ -82,7 +82,7 @@ fn zstd_ratio_bomb() {
         .map(|x| u8::try_from(x * x % 7).unwrap())
         .collect();
     let mut bomb = vec![0; 2000];
-    let len = zstd_safe::compress(&mut bomb[..], &plain, 19).unwrap();
+    let len = zstd::zstd_safe::compress(&mut bomb[..], &plain, 19).unwrap();
     bomb.truncate(len);
     assert_eq!(bomb[4] & 0xe0, SINGLE);
     bomb[5..7].copy_from_slice(&[0, 0]);
@@ -204,7 +204,7 @@ fn a_codec_where_it_does_not_apply() {
         (q8, Dtype::U16, &SHAPE, Content::Keys),
         (q8, Dtype::F16, &whole, Content::Keys),
         (q8, Dtype::F16, &SHAPE, Content::Other),
-        (Codec::Q4k, Dtype::F16, &SHAPE, Content::Values),
+        (Codec::KeyChannel, Dtype::F16, &SHAPE, Content::Values),
     ] {
         assert_eq!(
             codec.applies(dtype, shape, content).unwrap_err().code(),
@@ -250,9 +250,12 @@ fn quant_scale_nan() {
         assert_eq!(code(q4, &SHAPE, Dtype::F16, &bad), Some(905));
     }
     let mut keys = [0; 128 + 256];
-    assert_eq!(code(Codec::Q4k, &SHAPE, Dtype::F16, &keys), None);
+    assert_eq!(code(Codec::KeyChannel, &SHAPE, Dtype::F16, &keys), None);
     keys[128 + 254..].copy_from_slice(&0x7c00_u16.to_le_bytes());
-    assert_eq!(code(Codec::Q4k, &SHAPE, Dtype::F16, &keys), Some(905));
+    assert_eq!(
+        code(Codec::KeyChannel, &SHAPE, Dtype::F16, &keys),
+        Some(905)
+    );
 }
 
 #[test]
@@ -261,7 +264,10 @@ fn quant_group_mismatch() {
     for len in [0, 143, 145, 4 * 40] {
         assert_eq!(code(q4, &SHAPE, Dtype::F16, &vec![0; len]), Some(903));
     }
-    assert_eq!(code(Codec::Q4k, &SHAPE, Dtype::F16, &[0; 383]), Some(903));
+    assert_eq!(
+        code(Codec::KeyChannel, &SHAPE, Dtype::F16, &[0; 383]),
+        Some(903)
+    );
 }
 
 #[test]
@@ -283,9 +289,9 @@ fn pad_nonzero() {
         assert_eq!(code(q3, &odd, Dtype::F16, &encoded), expected, "bit {bit}");
     }
     let mut keys = vec![0; 2 * 18 + 4 * 35];
-    assert_eq!(code(Codec::Q4k, &odd, Dtype::F16, &keys), None);
+    assert_eq!(code(Codec::KeyChannel, &odd, Dtype::F16, &keys), None);
     keys[35] = 0x10;
-    assert_eq!(code(Codec::Q4k, &odd, Dtype::F16, &keys), Some(902));
+    assert_eq!(code(Codec::KeyChannel, &odd, Dtype::F16, &keys), Some(902));
     assert!(packed::check_padding(&[0; 9]).is_ok());
     assert_eq!(packed::check_padding(&[0, 0, 1]).unwrap_err().code(), 902);
 }
@@ -390,7 +396,7 @@ fn values_that_are_not_finite_are_named() {
     let mut plain = vec![0; ctx.plain_len()];
     let at = ((44 + 7) * 64 + 9) * 2; // head 1, token 263, channel 9
     plain[at + 1] = 0x7c;
-    for name in ["q8_g64", "q3_g128", "q4k"] {
+    for name in ["q8_g64", "q3_g128", "q4c"] {
         let codec = Codec::from_name(name).unwrap();
         let error = codec
             .encode_frame(&ctx, &plain, &mut Vec::new(), &mut Scratch::new())
@@ -415,7 +421,8 @@ fn rotations_out_of_bounds() {
         let ctx = FrameContext::new(&SHAPE, Dtype::F16, 0)
             .unwrap()
             .with_rotation(rotation, positions);
-        let result = Codec::Q4k.encode_frame(&ctx, &[0; 512], &mut Vec::new(), &mut Scratch::new());
+        let result =
+            Codec::KeyChannel.encode_frame(&ctx, &[0; 512], &mut Vec::new(), &mut Scratch::new());
         result.err().map(|error| error.code())
     };
     assert_eq!(encode(&[1.0; 32], Positions::From(1 << 30)), Some(904));
@@ -488,7 +495,7 @@ fn rows_are_refused_as_their_frame_is() {
         ] {
             assert_eq!(decode(codec, rows, len).unwrap_err().code(), 903);
         }
-        for other in [Codec::Raw, Codec::Planes16, Codec::Q4k] {
+        for other in [Codec::Raw, Codec::Planes16, Codec::KeyChannel] {
             assert_eq!(decode(other, 0..1, row).unwrap_err().code(), 903);
         }
     }

@@ -90,10 +90,10 @@ fn errors_on_real_data_stay_within_margins() {
         assert!(k.centred_key_error > k.relative_rmse && v.centred_key_error == 0.0);
     }
     let (q4, _) = measure(named("q4_g64"), Dtype::F16, keys(), Some(&inv_freq)).unwrap();
-    let (q4k, _) = measure(Codec::Q4k, Dtype::F16, keys(), Some(&inv_freq)).unwrap();
+    let (q4c, _) = measure(Codec::KeyChannel, Dtype::F16, keys(), Some(&inv_freq)).unwrap();
     assert!(
-        q4k.centred_key_error < 0.7 * q4.centred_key_error,
-        "{q4k:?} {q4:?}"
+        q4c.centred_key_error < 0.7 * q4.centred_key_error,
+        "{q4c:?} {q4:?}"
     );
 }
 
@@ -162,8 +162,11 @@ fn the_guard_sees_outlier_channels() {
     assert_eq!((wild.codec, wild.reason), (named("q8_g64"), Reason::Error));
     assert!(wild.measured > wild.limit);
     assert!(wild.quality.unwrap().centred_key_error < 0.02);
-    let turned = chosen(Codec::Q4k, &outliers());
-    assert_eq!((turned.codec, turned.reason), (Codec::Q4k, Reason::Wanted));
+    let turned = chosen(Codec::KeyChannel, &outliers());
+    assert_eq!(
+        (turned.codec, turned.reason),
+        (Codec::KeyChannel, Reason::Wanted)
+    );
 }
 
 #[test]
@@ -194,8 +197,16 @@ fn a_value_that_is_not_finite_is_an_error_or_keeps_the_bank_exact() {
 #[test]
 fn presets_give_codecs_that_serve() {
     let whole = BankShape::Whole { dims: vec![4, 4] };
-    let q4 = |content| Preset::Q4k.codec(Dtype::Bf16, &SHAPE, content);
-    assert_eq!(q4(Content::Keys), Codec::Q4k);
+    assert_eq!(Preset::from_name("q4k"), Some(Preset::Q4c));
+    assert_eq!(Codec::from_name("q4k"), Some(Codec::KeyChannel));
+    for (preset, name) in Preset::ALL {
+        assert_eq!(
+            (preset.name(), Preset::from_name(name)),
+            (name, Some(preset))
+        );
+    }
+    let q4 = |content| Preset::Q4c.codec(Dtype::Bf16, &SHAPE, content);
+    assert_eq!(q4(Content::Keys), Codec::KeyChannel);
     assert_eq!(q4(Content::Values), named("q4_g64"));
     assert_eq!(q4(Content::Latent), named("q8_g64"));
     for (preset, _) in Preset::ALL {

@@ -10,7 +10,7 @@ const INV_FREQ: [f64; 4] = [1.0, 0.1, 0.01, 0.001];
 
 fn codecs() -> Vec<Codec> {
     let names = [
-        "raw", "planes16", "planes32", "q4k", "q8_g64", "q6_g32", "q5_g128", "q4_g32", "q3_g64",
+        "raw", "planes16", "planes32", "q4c", "q8_g64", "q6_g32", "q5_g128", "q4_g32", "q3_g64",
     ];
     names
         .into_iter()
@@ -96,7 +96,7 @@ proptest! {
                 } else {
                     let error = worst(dtype, &plain, &decoded);
                     let bits = codec.params().map_or(4, |(bits, _)| bits);
-                    // Half a step of a range of 8, or for q4k of 8·√2 on each of two turned axes,
+                    // Half a step of a range of 8, or for q4c of 8·√2 on each of two turned axes,
                     // and the rounding of scale and bias.
                     let step = 8.0 * 1.5 / f64::from((1_u32 << bits) - 1);
                     prop_assert!(error < step + 0.05, "{codec}: {error} of {step}");
@@ -107,7 +107,7 @@ proptest! {
                 let stream = padding.padded(used).unwrap();
                 let parsed = packed::Index::parse(codec, &shape, dtype, &index, stream).unwrap();
                 prop_assert_eq!(parsed.frames(), total.len());
-                prop_assert!(stream <= packed::max_stream_len(codec, &shape, dtype).unwrap());
+                prop_assert!(stream <= codec.max_stream_len(&shape, dtype).unwrap());
             }
         }
     }

@@ -25,7 +25,7 @@ fn example(codec: &str, shape: &BankShape, values: &[f32], cuts: [usize; 2]) -> 
         inv_freq: &[1.0, 0.5],
     };
     let mut ctx = FrameContext::new(shape, Dtype::F16, 0).unwrap();
-    if codec == Codec::Q4k {
+    if codec == Codec::KeyChannel {
         ctx = ctx.with_rotation(rotation, Positions::From(3));
     }
     let plain: Vec<u8> = values
@@ -64,10 +64,10 @@ fn examples_are_fresh() {
     values.resize(32, 0.25);
     let affine = example("q4_g32", &row(1, 32), &values, [16, 18]);
     let keys = [1.0, 2.0, 3.0, 4.0, 2.0, 0.0, -1.0, 0.5];
-    let q4k = example("q4k", &row(2, 4), &keys, [4, 12]);
+    let q4c = example("q4c", &row(2, 4), &keys, [4, 12]);
     let mut spec = std::fs::read_to_string(SPEC).unwrap();
     let mut fresh = true;
-    for (name, text) in [("affine", affine), ("q4k", q4k)] {
+    for (name, text) in [("affine", affine), ("q4c", q4c)] {
         let marker = format!("<!-- example: {name} -->\n");
         let start = spec.find(&marker).unwrap() + marker.len();
         let end = start + spec[start..].find("\n#").unwrap();

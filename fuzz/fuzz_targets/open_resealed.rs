@@ -180,7 +180,7 @@ fn codec(script: &mut Input<'_>) -> Codec {
         Codec::Raw,
         Codec::Planes16,
         Codec::Planes32,
-        Codec::Q4k,
+        Codec::KeyChannel,
         affine(8, 64),
         affine(4, 32),
         affine(3, 128),

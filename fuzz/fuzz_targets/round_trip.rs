@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
         Preset::Q8,
         Preset::K8V4,
         Preset::Q4,
-        Preset::Q4k,
+        Preset::Q4c,
     ]);
     let options = script.byte();
     let suite = [Suite::ChaCha20Poly1305, Suite::Aes256Gcm][usize::from(options & 1)];

@@ -19,7 +19,7 @@ pub struct Frame {
 impl Frame {
     /// Takes one from `script`: seven bytes.
     pub fn read(script: &mut Input<'_>) -> Self {
-        let codecs: Vec<Codec> = [Codec::Raw, Codec::Planes16, Codec::Planes32, Codec::Q4k]
+        let codecs: Vec<Codec> = [Codec::Raw, Codec::Planes16, Codec::Planes32, Codec::KeyChannel]
             .into_iter()
             .chain(
                 [3, 4, 5, 6, 8]

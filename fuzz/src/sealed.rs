@@ -125,7 +125,7 @@ pub fn seeds() -> &'static [Seed] {
             for (preset, compress) in [
                 (Preset::Exact, None),
                 (Preset::Exact, Some(Padding::Padme)),
-                (Preset::Q4k, None),
+                (Preset::Q4c, None),
             ] {
                 let encoding = Encoding {
                     compress,

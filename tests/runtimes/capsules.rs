@@ -213,7 +213,7 @@ fn lossy_encodings_are_smaller_and_keep_the_shape() {
     let q8 = Codec::Affine { bits: 8, group: 64 };
     let q4 = Codec::Affine { bits: 4, group: 64 };
     let mut last = usize::MAX;
-    // q4k pays from 64 tokens on; these are 16
+    // q4c pays from 64 tokens on; these are 16
     for (keys, values) in [(Codec::Raw, Codec::Raw), (q8, q8), (q8, q4), (q4, q4)] {
         let encoding = Encoding {
             keys: Some(keys),
@@ -267,7 +267,7 @@ fn receipts_are_checked_against_the_original() {
     let profile = profile(&fixtures().join("model"));
     let kind = RuntimeKind::HuggingFace;
     let mut state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
-    for preset in [Preset::Q8, Preset::K8V4, Preset::Q4, Preset::Q4k] {
+    for preset in [Preset::Q8, Preset::K8V4, Preset::Q4, Preset::Q4c] {
         let encoding = Encoding {
             guard: None,
             ..Encoding::of(preset)

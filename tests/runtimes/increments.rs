@@ -476,7 +476,7 @@ fn groups_of_tokens_are_the_same_where_increments_begin_at_whole_groups() {
     let file = made(700, 8);
     let encoding = Encoding {
         guard: None,
-        ..Encoding::of(Preset::Q4k)
+        ..Encoding::of(Preset::Q4c)
     };
     let direct = world.seal(kind, &file, &ids(700), encoding, None).unwrap();
     let direct = world.state(&[direct]);

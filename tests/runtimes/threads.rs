@@ -172,7 +172,7 @@ fn encodings() -> [Encoding; 4] {
         Encoding::EXACT,
         compressed,
         unguarded,
-        Encoding::of(Preset::Q4k),
+        Encoding::of(Preset::Q4c),
     ]
 }
 

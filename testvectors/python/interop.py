@@ -18,7 +18,7 @@ from kvcap_ref import open as opening
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
 TOKENS = 16
-ENCODINGS = [[], ["--compress"], *(["--encoding", e] for e in ("q8", "k8v4", "q4", "q4k"))]
+ENCODINGS = [[], ["--compress"], *(["--encoding", e] for e in ("q8", "k8v4", "q4", "q4c"))]
 SUITES = ["chacha20-poly1305", "aes-256-gcm"]
 
 

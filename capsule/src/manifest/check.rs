@@ -155,7 +155,7 @@ fn bank(context: &Context, bank: &BankEntry) -> Result<()> {
     }
     let keys = matches!(bank.role, Role::Key | Role::RopeKey);
     let table_fits = match bank.rotation {
-        None => bank.codec != Codec::Q4k,
+        None => bank.codec != Codec::KeyChannel,
         Some(table) => {
             let known = usize::try_from(table).is_ok_and(|at| at < context.rotations.len());
             known && keys && !bank.codec.is_exact()

@@ -59,7 +59,8 @@ enum Encode {
     Q8,
     K8v4,
     Q4,
-    Q4k,
+    #[value(alias = "q4k")]
+    Q4c,
 }
 
 /// An opened chain, and what its new capsule is sealed with.
@@ -170,7 +171,7 @@ impl ResealArgs {
             Encode::Q8 => Preset::Q8,
             Encode::K8v4 => Preset::K8V4,
             Encode::Q4 => Preset::Q4,
-            Encode::Q4k => Preset::Q4k,
+            Encode::Q4c => Preset::Q4c,
         };
         Encoding {
             compress: self.compress.padding(),

@@ -80,10 +80,10 @@ pub(crate) struct Args {
     /// The runtime's version or build commit
     #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     runtime_version: String,
-    /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4k quarter it
+    /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4c quarter it
     #[arg(long, value_enum, default_value = "exact")]
     encoding: Encode,
-    /// Another codec for keys: exact, q3 to q8, q4k, or with its group, q8_g32
+    /// Another codec for keys: exact, q3 to q8, q4c, or with its group, q8_g32
     #[arg(long, value_name = "CODEC", value_parser = codec)]
     keys: Option<Codec>,
     /// Another codec for values
@@ -186,7 +186,8 @@ enum Encode {
     Q8,
     K8v4,
     Q4,
-    Q4k,
+    #[value(alias = "q4k")]
+    Q4c,
 }
 
 /// # Errors
@@ -256,7 +257,7 @@ impl Args {
             Encode::Q8 => Preset::Q8,
             Encode::K8v4 => Preset::K8V4,
             Encode::Q4 => Preset::Q4,
-            Encode::Q4k => Preset::Q4k,
+            Encode::Q4c => Preset::Q4c,
         };
         let guard = Guard {
             limit: self.guard,
@@ -435,6 +436,6 @@ fn codec(name: &str) -> Result<Codec, String> {
         name => Codec::from_name(name).or_else(|| Codec::from_name(&format!("{name}_g64"))),
     };
     named.ok_or_else(|| {
-        "a codec is exact, q3, q4, q5, q6, q8, q4k, or one with its group, q8_g32".to_owned()
+        "a codec is exact, q3, q4, q5, q6, q8, q4c, or one with its group, q8_g32".to_owned()
     })
 }

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_backend_with_other_bits_is_refused() {
         let case = |differs: Option<&str>| mlx::Case {
-            codec: Codec::Q4k,
+            codec: Codec::KeyChannel,
             dtype: Dtype::F16,
             passed: 3,
             differs: differs.map(str::to_owned),
@@ -95,7 +95,7 @@ mod tests {
         let error = report(&found(vec![case(None), case(Some("ties: byte 7"))])).unwrap_err();
         assert_eq!(error.code(), Code::CodecBackend);
         assert_eq!(error.code().outcome(), Outcome::Refused);
-        assert_eq!(error.found(), Some("q4k f16: ties: byte 7"));
+        assert_eq!(error.found(), Some("q4c f16: ties: byte 7"));
         // nothing to compare is no difference
         assert_eq!(
             report(&mlx::Report::ABSENT).unwrap().to_json()["passed"],

@@ -35,7 +35,7 @@ mod mlx {
         let (_, report) = choose();
         println!("{report}");
         println!("path       codec    encode GB/s  decode GB/s");
-        for codec in ["q8_g64", "q4_g64", "q4k"] {
+        for codec in ["q8_g64", "q4_g64", "q4c"] {
             let codec = Codec::from_name(codec).unwrap();
             for mlx in [false, true] {
                 bench(codec, mlx);

@@ -1,4 +1,4 @@
-//! MLX against the CPU's plain loops, bit for bit: every affine codec and q4k on every vector; its
+//! MLX against the CPU's plain loops, bit for bit: every affine codec and q4c on every vector; its
 //! threads, its refusals, and its arrays.
 #![cfg(any(all(target_os = "macos", target_arch = "aarch64"), kvcap_mlx_linux))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -17,7 +17,7 @@ fn every_codec_gives_the_bits_of_the_plain_loops() {
                 .into_iter()
                 .map(move |group| Codec::Affine { bits, group })
         });
-        for codec in affine.chain([Codec::Q4k]) {
+        for codec in affine.chain([Codec::KeyChannel]) {
             for vector in &vectors {
                 match vector.compare(codec) {
                     Ok(true) => compared += 1,
@@ -31,7 +31,7 @@ fn every_codec_gives_the_bits_of_the_plain_loops() {
     println!("parity: {compared} frames equal, {refused:?} refused alike");
     assert_eq!(compared + refused.len(), 3 * 16 * 20);
     let known = |(codec, _, name): &(Codec, Dtype, &str)| {
-        *codec == Codec::Q4k && ["largest", "any finite bits"].contains(name)
+        *codec == Codec::KeyChannel && ["largest", "any finite bits"].contains(name)
     };
     assert!(refused.iter().all(known), "{refused:?}");
 }
@@ -41,7 +41,7 @@ fn the_self_test_passes_and_says_so() {
     let report = selftest();
     assert!(report.passed(), "{report}");
     assert!(report.to_string().contains("all equal to the cpu"));
-    assert!(report.serves(Codec::Q4k, Dtype::Bf16));
+    assert!(report.serves(Codec::KeyChannel, Dtype::Bf16));
     assert!(!report.serves(Codec::Raw, Dtype::Bf16));
     assert_eq!(choose().0.unwrap().name(), "mlx");
 }
@@ -52,7 +52,7 @@ fn threads_take_turns() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for vector in vectors::all(Dtype::F16).iter().step_by(3) {
-                    vector.compare(Codec::Q4k).unwrap();
+                    vector.compare(Codec::KeyChannel).unwrap();
                 }
             });
         }

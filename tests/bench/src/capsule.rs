@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Length of a made state; several may be given
     #[arg(long, value_name = "N", default_values_t = [1 << 20, 146_846_456, 415_047_224], value_parser = clap::value_parser!(u64).range(LEAST..=1 << 40))]
     bytes: Vec<u64>,
-    /// Encodings to measure: exact, compress, q8, k8v4, q4, q4k [default: all but k8v4]
+    /// Encodings to measure: exact, compress, q8, k8v4, q4, q4c [default: all but k8v4]
     #[arg(long, value_name = "NAME", value_parser = encode)]
     encoding: Vec<Encode>,
     /// Rounds [default: as many as make 4 GiB, from 2 to 30]

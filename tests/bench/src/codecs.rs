@@ -96,7 +96,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let mut facts = Vec::new();
     let affine = |bits| Codec::Affine { bits, group: 64 };
     let exact = [Codec::Raw, Codec::Planes16, Codec::Planes32];
-    let lossy = [8, 6, 5, 4, 3].map(affine).into_iter().chain([Codec::Q4k]);
+    let lossy = [8, 6, 5, 4, 3]
+        .map(affine)
+        .into_iter()
+        .chain([Codec::KeyChannel]);
     for codec in exact.into_iter().chain(lossy) {
         let Some(measured) = measure(codec, &samples, args.rounds)? else {
             continue;
@@ -268,7 +271,7 @@ fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<Measu
     let (mut encoded, mut decoded) = (Vec::new(), Vec::new());
     for sample in samples {
         let applies = codec.applies(sample.dtype, &sample.shape, sample.content);
-        if applies.is_err() || (codec == Codec::Q4k && sample.rotation.is_none()) {
+        if applies.is_err() || (codec == Codec::KeyChannel && sample.rotation.is_none()) {
             continue;
         }
         for (index, plain) in &sample.frames {

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Length of the state
     #[arg(long, value_name = "N", default_value_t = 4 << 30, value_parser = clap::value_parser!(u64).range(kvcap_testkit::LEAST..=1 << 40))]
     bytes: u64,
-    /// Encoding: exact, compress, q8, k8v4, q4 or q4k
+    /// Encoding: exact, compress, q8, k8v4, q4 or q4c
     #[arg(long, value_name = "NAME", default_value = "exact", value_parser = capsule::encode)]
     encoding: Encode,
     /// The suite

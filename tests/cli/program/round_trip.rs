@@ -91,7 +91,7 @@ fn lossy_states_are_smaller_and_carry_receipts() {
     let folder = Folder::new();
     folder.take("mlx031_f16.safetensors", "state");
     let exact = inspect_total(&folder, "exact");
-    for (encoding, at_most) in [("q8", 0.54), ("k8v4", 0.42), ("q4", 0.29), ("q4k", 0.34)] {
+    for (encoding, at_most) in [("q8", 0.54), ("k8v4", 0.42), ("q4", 0.29), ("q4c", 0.34)] {
         let sealed = inspect_total(&folder, encoding);
         let seen = folder.json(&format!("inspect a.kvcap {TRUST}"));
         let banks = seen["signed"]["banks"].as_array().unwrap();

@@ -12,7 +12,7 @@ ROWS = {
     "q8": (("--encoding", "q8"), ()),
     "k8v4": (("--encoding", "k8v4"), ()),
     "q4": (("--encoding", "q4"), ()),
-    "q4k": (("--encoding", "q4k"), ()),
+    "q4c": (("--encoding", "q4c"), ()),
 }
 #: opened as mlx-lm's own quantized cache
 OWN = {

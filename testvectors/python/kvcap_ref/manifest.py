@@ -363,7 +363,7 @@ def check_bank(manifest, bank, measure, where):
 def check_rotation(manifest, bank, lossy, where):
     """S-9."""
     if bank.rotation is None:
-        require(bank.codec[0] != codecs.Q4K, 507, f"{where}: q4k without a rotation table")
+        require(bank.codec[0] != codecs.Q4C, 507, f"{where}: q4c without a rotation table")
         return
     require(bank.rotation < len(manifest.context[11]), 507, f"{where}: rotation table")
     require(lossy and bank.role in (KEY, ROPE_KEY), 507, f"{where}: rotation table of an exact bank")

@@ -236,7 +236,7 @@ class Affine(unittest.TestCase):
 TABLE = [0, b"", struct.pack("<4d", 1.0, 0.5, 0.25, 0.125)]
 
 
-class Q4k(unittest.TestCase):
+class Q4c(unittest.TestCase):
     def test_sine_and_cosine(self):
         angles = np.concatenate([np.linspace(-50, 50, 4001), np.arange(-(1 << 20), 1 << 20, 977.0)])
         sin, cos = rotation.sincos(angles)

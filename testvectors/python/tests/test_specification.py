@@ -44,10 +44,10 @@ class Codecs(unittest.TestCase):
         bank = Bank(1, 0, 0, dtype.F16, [0, 1, 1, 32], [0, 0], 0, [2, 4, 32], 64, 4096, None)
         self.check("affine", bank, [-1, -0.5, 0, 0.5, 1, 1.5, 2] + [0.25] * 25)
 
-    def test_q4k(self):
+    def test_q4c(self):
         bank = Bank(0, 0, 0, dtype.F16, [0, 1, 2, 4], [0, 3], 0, [3], 16, 4096, 0)
         table = [0, b"", np.array([1, 0.5], "<f8").tobytes()]
-        self.check("q4k", bank, [1, 2, 3, 4, 2, 0, -1, 0.5], (range(3, 5), table))
+        self.check("q4c", bank, [1, 2, 3, 4, 2, 0, -1, 0.5], (range(3, 5), table))
 
     def test_padding(self):
         text = (ROOT / "spec" / "codecs-v1.md").read_text()

@@ -329,5 +329,5 @@ cases! {
     /// q3, groups of 128 in rows of 64
     q3_f16: A 0 Accept ["codecs §6"] = affine(3, 128, Dtype::F16);
     /// q4k
-    q4k_f16: A 0 Accept ["codecs §7"] = coded(Codec::Q4k, Dtype::F16, &frequencies());
+    q4k_f16: A 0 Accept ["codecs §7"] = coded(Codec::KeyChannel, Dtype::F16, &frequencies());
 }

@@ -92,8 +92,8 @@ const fn stream_path(index: usize) -> [Step; 3] {
     [Step::Key(2), Step::Key(12), Step::At(index)]
 }
 
-/// Keys under q4k, with a receipt and one rotation table in the context.
-fn q4k(parts: &mut Parts) {
+/// Keys under q4c, with a receipt and one rotation table in the context.
+fn q4c(parts: &mut Parts) {
     rotation_table(parts);
     put(&mut parts.payload, &stream(0, 9), &encode(&list([3])));
     let path = [Step::Key(3), Step::At(0)];
@@ -105,7 +105,8 @@ fn q4k(parts: &mut Parts) {
         tokens: 65,
         dim: 64,
     };
-    let len = kvcap_codecs::Codec::Q4k.encoded_frame_len(&shape, kvcap_codecs::Dtype::F16, 0);
+    let len =
+        kvcap_codecs::Codec::KeyChannel.encoded_frame_len(&shape, kvcap_codecs::Dtype::F16, 0);
     parts.plain[0].truncate(len.unwrap() as usize);
 }
 
@@ -254,10 +255,10 @@ cases! {
         edit_map(&mut parts.payload, &stream_path(0), |bank| bank.push((int(13), int(0))));
     });
     /// q4k without a rotation table
-    rotation_missing: R 507 Verify ["S-9"] = sealed(q4k);
+    rotation_missing: R 507 Verify ["S-9"] = sealed(q4c);
     /// q4k with a rotation table that is not there
     rotation_beyond: R 507 Verify ["S-9"] = sealed(|parts| {
-        q4k(parts);
+        q4c(parts);
         edit_map(&mut parts.payload, &stream_path(0), |bank| bank.push((int(13), int(1))));
     });
     /// a `tokens` section of one token more than the prefix counts

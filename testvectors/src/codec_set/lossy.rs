@@ -1,4 +1,4 @@
-//! Affine codecs and q4k.
+//! Affine codecs and q4c.
 
 use kvcap_codecs::{Codec, Dtype, Pairing, ParamDtype};
 
@@ -78,7 +78,7 @@ fn smooth(dtype: Dtype, [heads, tokens, dim]: [u64; 3]) -> Vec<u8> {
 /// Cases of edges, one a channel, over a whole and a partial group of tokens.
 fn channels(params: ParamDtype) -> Vector {
     let dtype = params.dtype();
-    // q4k's scales and biases are f16 whatever the element type
+    // q4c's scales and biases are f16 whatever the element type
     let rows: Vec<Vec<f32>> = edges::rows(params)
         .into_iter()
         .filter(|row| row.iter().all(|x| x.abs() < 65_504.0))
@@ -87,7 +87,7 @@ fn channels(params: ParamDtype) -> Vector {
     let values = (0..tokens).flat_map(|token| rows.iter().map(move |row| row[token]));
     let plain = edges::elements(dtype, values.collect::<Vec<_>>());
     let name = format!("q4k_{}_edges", dtype.name());
-    Subject::rows(dtype, Codec::Q4k, [1, tokens as u64, dim as u64])
+    Subject::rows(dtype, Codec::KeyChannel, [1, tokens as u64, dim as u64])
         .turned(Pairing::Half, Vec::new(), 0)
         .encoding(&name, Bytes::full(&plain))
 }
@@ -102,7 +102,8 @@ fn turned(params: ParamDtype, pairing: Pairing) -> [Vector; 2] {
     let name = |what: &str| format!("q4k_{}_{kind}_{what}", dtype.name());
     // two frames, a partial group, an odd row, elements that are not turned
     let shape = [1, 330, 11];
-    let frames = Subject::rows(dtype, Codec::Q4k, shape).turned(pairing, frequencies(4), 1_000_000);
+    let frames =
+        Subject::rows(dtype, Codec::KeyChannel, shape).turned(pairing, frequencies(4), 1_000_000);
     let plain = smooth(dtype, shape);
     let listed = [1, 70, 8];
     let positions = (0..70).map(|n| match n % 4 {
@@ -111,7 +112,7 @@ fn turned(params: ParamDtype, pairing: Pairing) -> [Vector; 2] {
         2 => 1 << 29,
         _ => 131_071 + n,
     });
-    let order = Subject::rows(dtype, Codec::Q4k, listed)
+    let order = Subject::rows(dtype, Codec::KeyChannel, listed)
         .turned(pairing, frequencies(4), 0)
         .listed(positions.collect());
     [
@@ -125,9 +126,13 @@ fn keys_patterns(dtype: Dtype) -> [Vector; 2] {
     let below = if dtype == Dtype::Bf16 { 0x4700 } else { 0x7800 };
     [("in_order", 1), ("scattered", SCATTER)].map(|(what, step)| {
         let name = format!("q4k_{}_{what}", dtype.name());
-        Subject::rows(dtype, Codec::Q4k, [1, u64::from(below) * 2 / 128, 128])
-            .turned(Pairing::Half, frequencies(64), -100)
-            .encoding(&name, Bytes::halves(step, 65_536, below))
+        Subject::rows(
+            dtype,
+            Codec::KeyChannel,
+            [1, u64::from(below) * 2 / 128, 128],
+        )
+        .turned(Pairing::Half, frequencies(64), -100)
+        .encoding(&name, Bytes::halves(step, 65_536, below))
     })
 }
 

@@ -32,10 +32,10 @@ fn values() -> Vec<Vector> {
     ] {
         for (codec, what) in [
             (Q4, format!("q4_{what}")),
-            (Codec::Q4k, format!("q4k_{what}")),
+            (Codec::KeyChannel, format!("q4k_{what}")),
         ] {
             let mut subject = Subject::rows(dtype, codec, [1, 2, 32]);
-            if codec == Codec::Q4k {
+            if codec == Codec::KeyChannel {
                 subject = subject.turned(Pairing::Half, frequencies(8), 5);
             }
             let name = format!("{what}_{}", dtype.name());
@@ -57,7 +57,7 @@ fn values() -> Vec<Vector> {
 }
 
 fn keys(dtype: Dtype, extent: [u64; 3]) -> Subject {
-    Subject::rows(dtype, Codec::Q4k, extent).turned(Pairing::Half, frequencies(1), 0)
+    Subject::rows(dtype, Codec::KeyChannel, extent).turned(Pairing::Half, frequencies(1), 0)
 }
 
 /// One row of 33 elements in groups of 32: the second group holds one.
@@ -90,7 +90,7 @@ fn affine() -> Vec<Vector> {
 }
 
 /// One row of five elements, 3 bytes of codes.
-fn q4k() -> Vec<Vector> {
+fn q4c() -> Vec<Vector> {
     let subject = keys(Dtype::F16, [1, 1, 5]);
     let good = [vec![0x21, 0x43, 0x05], f16([0.5; 5]), f16([-1.0; 5])].concat();
     let case = |name: &str, code, change: &dyn Fn(&mut Vec<u8>)| {
@@ -99,12 +99,13 @@ fn q4k() -> Vec<Vector> {
         subject.not_decoded(name, &bytes, code)
     };
     let turned = |name: &str, code, frequencies: Vec<f64>, start| {
-        let subject = Subject::rows(Dtype::F16, Codec::Q4k, [1, 1, 5]);
+        let subject = Subject::rows(Dtype::F16, Codec::KeyChannel, [1, 1, 5]);
         subject
             .turned(Pairing::Half, frequencies, start)
             .not_decoded(name, &good, code)
     };
-    let two = Subject::rows(Dtype::F16, Codec::Q4k, [1, 2, 5]).turned(Pairing::Half, vec![1.0], 0);
+    let two =
+        Subject::rows(Dtype::F16, Codec::KeyChannel, [1, 2, 5]).turned(Pairing::Half, vec![1.0], 0);
     let rows = [[0x21, 0x43, 0x05].repeat(2), f16([0.5; 5]), f16([-1.0; 5])].concat();
     vec![
         case("q4k_short", 903, &|bytes| bytes.truncate(22)),
@@ -148,5 +149,5 @@ fn planes() -> Vec<Vector> {
 }
 
 pub(super) fn vectors() -> Vec<Vector> {
-    [values(), affine(), q4k(), planes()].concat()
+    [values(), affine(), q4c(), planes()].concat()
 }

@@ -3,9 +3,8 @@
 use mlx_rs::{Array, Dtype, ops};
 
 use super::{
-    arrays::Triplet,
     error::{Result, size},
-    pack::{finite, pack, take, unpack},
+    pack::{Triplet, finite, pack, take, unpack},
 };
 
 /// The largest finite number of an element type.

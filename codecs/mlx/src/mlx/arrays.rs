@@ -14,18 +14,7 @@ use super::{
     keys::{self, Rotation},
 };
 
-/// Codes with their scales and biases.
-///
-/// Read in this order, each row-major, their bytes are the encoded frame.
-#[derive(Clone, Debug)]
-pub struct Triplet {
-    /// Packed codes; `uint8`, or `uint32` as MLX's own quantized operations take them.
-    pub codes: Array,
-    /// Scales.
-    pub scales: Array,
-    /// Biases, of the scales' shape and type.
-    pub biases: Array,
-}
+pub use super::pack::Triplet;
 
 /// Held while this crate uses MLX. Hold it too where other threads evaluate arrays meanwhile.
 pub fn exclusive() -> MutexGuard<'static, ()> {
@@ -82,7 +71,7 @@ pub fn affine_decode(triplet: &Triplet, bits: u8, group: u16) -> Result<Array> {
     Ok(rows)
 }
 
-/// Quantizes keys `[heads, tokens, dim]` of one frame (at most 256 tokens) by profile `q4k-1`. `turns` are the frame's
+/// Quantizes keys `[heads, tokens, dim]` of one frame (at most 256 tokens) by profile `q4c-1`. `turns` are the frame's
 /// ([`kvcap_codecs::FrameContext::turns`]).
 ///
 /// # Errors

@@ -47,7 +47,7 @@ impl Mlx {
             Codec::Affine { bits, group } => {
                 affine::encode(&bytes.reshape(&[-1, dim])?, bits, group)?
             }
-            Codec::Q4k => {
+            Codec::KeyChannel => {
                 let turns = ctx.turns(scratch)?.ok_or(UNSERVED)?;
                 let rotation = Rotation::new(turns, tokens)?;
                 keys::encode(&bytes.reshape(&[heads, tokens, dim])?, rotation.as_ref())?
@@ -90,7 +90,7 @@ impl Mlx {
                 let wide = usize::try_from(dim).map_err(|_| UNSERVED)?;
                 affine::decode(&triplet, bits, group, wide)?
             }
-            Codec::Q4k => {
+            Codec::KeyChannel => {
                 let groups = tokens.div_euclid(64) + i32::from(tokens % 64 != 0);
                 let width = dim.div_euclid(2) + dim % 2;
                 let params = [heads, groups, dim];

@@ -8,9 +8,8 @@ use mlx_rs::{Array, Dtype, ops};
 
 use super::{
     affine::{quantize, saturate},
-    arrays::Triplet,
     error::{Error, Result, size},
-    pack::{finite, first, pack, take, unpack},
+    pack::{Triplet, finite, first, pack, take, unpack},
 };
 
 /// Tokens that share a scale and a bias.
@@ -89,7 +88,7 @@ fn turned(x: Array, rotation: Option<&Rotation>, back: bool) -> Result<Array> {
     rotation.map_or(Ok(x.clone()), |rotation| rotation.turn(&x, back))
 }
 
-/// Keys `[heads, tokens, dim]` to a triplet in profile `q4k-1` (codes `[heads · tokens, bytes]`, scales and
+/// Keys `[heads, tokens, dim]` to a triplet in profile `q4c-1` (codes `[heads · tokens, bytes]`, scales and
 /// biases `[heads, groups, dim]`), and whether it may be used.
 pub(super) fn encode(keys: &Array, rotation: Option<&Rotation>) -> Result<(Triplet, Array)> {
     let (heads, tokens, dim) = (keys.dim(0), keys.dim(1), keys.dim(2));

@@ -5,6 +5,19 @@ use mlx_rs::{Array, Dtype, ops};
 
 use super::error::{Result, size};
 
+/// Codes with their scales and biases.
+///
+/// Read in this order, each row-major, their bytes are the encoded frame.
+#[derive(Clone, Debug)]
+pub struct Triplet {
+    /// Packed codes; `uint8`, or `uint32` as MLX's own quantized operations take them.
+    pub codes: Array,
+    /// Scales.
+    pub scales: Array,
+    /// Biases, of the scales' shape and type.
+    pub biases: Array,
+}
+
 /// Weights of the eight codes in their integer.
 fn weights(bits: u8) -> Array {
     let weights: [u64; 8] = std::array::from_fn(|at| (0..at).fold(1, |w, _| w << bits));

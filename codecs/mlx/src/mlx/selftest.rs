@@ -13,7 +13,7 @@ const CODECS: [Codec; 4] = [
     Codec::Affine { bits: 8, group: 64 },
     Codec::Affine { bits: 6, group: 64 },
     Codec::Affine { bits: 4, group: 64 },
-    Codec::Q4k,
+    Codec::KeyChannel,
 ];
 
 /// MLX for what passed, and the report; the test runs once a process.

@@ -121,7 +121,7 @@ impl Encoding {
         let codec = asked.unwrap_or_else(|| self.preset.codec(bank.dtype, &bank.shape, content));
         // keys whose rotation is not known cannot be un-rotated
         let codec = match codec {
-            Codec::Q4k if !rotated() => Codec::Affine { bits: 4, group: 64 },
+            Codec::KeyChannel if !rotated() => Codec::Affine { bits: 4, group: 64 },
             codec => codec,
         };
         match codec.applies(bank.dtype, &bank.shape, content) {

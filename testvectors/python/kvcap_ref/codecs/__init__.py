@@ -3,7 +3,7 @@
 import struct
 
 from ..errors import require
-from . import affine, planes, q4k, receipt
+from . import affine, planes, q4c, receipt
 from .dtype import (
     BF16,
     BLOCKS,
@@ -19,7 +19,7 @@ from .dtype import (
 )
 from .rotation import Rotation
 
-EXACT, PLANES16, AFFINE, Q4K, PLANES32 = range(5)
+EXACT, PLANES16, AFFINE, Q4C, PLANES32 = range(5)
 FLOATS = (F16, BF16, F32)
 # Roles of banks (capsule-v1 §6.1).
 KEY, VALUE, LATENT, ROPE_KEY = range(4)
@@ -30,14 +30,14 @@ def is_packed(codec):
 
 
 def is_lossy(codec):
-    return codec[0] in (AFFINE, Q4K)
+    return codec[0] in (AFFINE, Q4C)
 
 
 def registered(codec):
     """R-1."""
     if codec[:1] == [AFFINE]:
         return len(codec) == 3 and codec[1] in (3, 4, 5, 6, 8) and codec[2] in (32, 64, 128)
-    return len(codec) == 1 and codec[0] in (EXACT, PLANES16, Q4K, PLANES32)
+    return len(codec) == 1 and codec[0] in (EXACT, PLANES16, Q4C, PLANES32)
 
 
 def applies(bank):
@@ -48,7 +48,7 @@ def applies(bank):
         PLANES16: bank.dtype in (F16, BF16),
         PLANES32: bank.dtype == F32,
         AFFINE: bank.dtype in FLOATS and tokens and bank.role in (KEY, VALUE, LATENT, ROPE_KEY),
-        Q4K: bank.dtype in FLOATS and tokens and bank.role in (KEY, ROPE_KEY),
+        Q4C: bank.dtype in FLOATS and tokens and bank.role in (KEY, ROPE_KEY),
     }[bank.codec[0]]
 
 
@@ -57,8 +57,8 @@ def frame_len(bank, frame):
     kind = bank.codec[0]
     if kind == AFFINE:
         return affine.frame_len(bank.shape[1] * frame.tokens, bank.shape[3], bank.dtype, *bank.codec[1:])
-    if kind == Q4K:
-        return q4k.frame_len(bank.shape[1], frame.tokens, bank.shape[3])
+    if kind == Q4C:
+        return q4c.frame_len(bank.shape[1], frame.tokens, bank.shape[3])
     return frame.plain_len if kind == EXACT else planes.worst(frame.plain_len)
 
 
@@ -126,8 +126,8 @@ def decode_frame(bank, frame, encoded, rotation):
     if kind == AFFINE:
         rows = bank.shape[1] * frame.tokens
         return affine.decode(encoded, rows, bank.shape[3], bank.dtype, *bank.codec[1:])
-    if kind == Q4K:
-        return q4k.decode(encoded, bank.shape[1], frame.tokens, bank.shape[3], bank.dtype, rotation, frame.first_token)
+    if kind == Q4C:
+        return q4c.decode(encoded, bank.shape[1], frame.tokens, bank.shape[3], bank.dtype, rotation, frame.first_token)
     if kind == EXACT:
         require(len(encoded) == frame.plain_len, 903, "frame length")
         return bytes(encoded)
@@ -139,8 +139,8 @@ def encode_frame(bank, frame, plain, rotation):
     if kind == AFFINE:
         rows = bank.shape[1] * frame.tokens
         return affine.encode(plain, rows, bank.shape[3], bank.dtype, *bank.codec[1:])
-    if kind == Q4K:
-        return q4k.encode(plain, bank.shape[1], frame.tokens, bank.shape[3], bank.dtype, rotation, frame.first_token)
+    if kind == Q4C:
+        return q4c.encode(plain, bank.shape[1], frame.tokens, bank.shape[3], bank.dtype, rotation, frame.first_token)
     return bytes(plain) if kind == EXACT else planes.encode(plain, BLOCKS[bank.dtype][1])
 
 

@@ -1,9 +1,10 @@
-//! Where the arithmetic is done. The normative results are those of [`crate::reference`]; every
-//! backend gives the same bits.
+//! Where the arithmetic is done. The normative results are those of [`reference`]; every
+//! path gives the same bits.
 
 pub(crate) mod cpu;
+mod reference;
 
-use crate::{AffineParams, Dtype, rope::Pairing};
+use crate::layout::{AffineParams, Dtype, Pairing};
 
 /// Bytes of one group's or head's three sections.
 #[derive(Clone, Copy)]
@@ -85,4 +86,12 @@ pub(crate) const MOMENT_ROWS: usize = 16;
 /// The length of a row in scratch: whole vectors of any instruction set.
 pub(crate) const fn padded(dim: usize) -> usize {
     dim.next_multiple_of(16)
+}
+
+/// Lanes over which sums are spread: element i of a frame adds to lane i mod 8.
+pub(crate) const LANES: usize = 8;
+
+/// The sum of the lanes, in the order that codecs-v1 §10.2 gives.
+pub(crate) fn fold_lanes(l: [f64; LANES]) -> f64 {
+    ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }

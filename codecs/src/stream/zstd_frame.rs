@@ -4,9 +4,9 @@
 //! one frame, declared and expected sizes equal, no dictionary, no checksum, window within a cap,
 //! no bytes before or after. The decompressor then has a destination of exactly the expected size.
 
-use zstd_safe::{CCtx, CParameter, DCtx, ParamSwitch};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, ParamSwitch};
 
-use crate::{CodecError, ErrorKind};
+use crate::layout::{CodecError, ErrorKind};
 
 /// The fastest level: with it, no match is ever found, so only the entropy of literals is coded.
 const LEVEL: i32 = -131_072;
@@ -36,7 +36,7 @@ impl Zstd {
         }
     }
 
-    /// Compresses `plain` into the start of `out`, which has [`zstd_safe::compress_bound`] bytes;
+    /// Compresses `plain` into the start of `out`, which has [`zstd::zstd_safe::compress_bound`] bytes;
     /// returns the length of the frame, or `None` where zstd fails.
     pub(crate) fn compress(&mut self, plain: &[u8], out: &mut [u8]) -> Option<usize> {
         let encoder = match &mut self.encoder {

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use crate::{Codec, FrameContext, Scratch};
+use super::Scratch;
+use crate::{frame::FrameContext, layout::Codec};
 
 /// Another place where the arithmetic is done, such as a GPU. It gives the same bits as the CPU, or
 /// declines.

@@ -1,4 +1,4 @@
-"""q4k: keys quantized channel by channel, un-rotated (codecs-v1 §7)."""
+"""q4c: keys quantized channel by channel, un-rotated (codecs-v1 §7)."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def decode(frame, heads, tokens, dim, dtype, rotation, first):
 
 
 def encode(plain, heads, tokens, dim, dtype, rotation, first):
-    """Profile q4k-1 (§7.4)."""
+    """Profile q4c-1 (§7.4)."""
     x = rotation.back(widen(plain, dtype).reshape(heads, tokens, dim), first)
     require(np.isfinite(x).all(), 905, "element")
     g = -(-tokens // GROUP)

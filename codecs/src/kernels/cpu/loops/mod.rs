@@ -1,5 +1,5 @@
 //! The inner loops, written once over [`Isa`](super::isa::Isa) and compiled once for each
-//! instruction set. The bits are those of [`crate::reference`].
+//! instruction set. The bits are those of [`crate::kernels::reference`].
 
 #![allow(
     clippy::inline_always,

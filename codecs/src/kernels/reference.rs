@@ -4,11 +4,10 @@
 
 use half::{bf16, f16};
 
+use super::{Kernels, KeyHead, LANES, Moments, Sections, SectionsMut, Sums, fold_lanes};
 use crate::{
-    AffineParams, Dtype,
-    backend::{Kernels, KeyHead, Moments, Sections, SectionsMut, Sums},
-    q4k::GROUP_TOKENS,
-    rope::{self, Pairing},
+    layout::{AffineParams, Dtype, GROUP_TOKENS, Pairing},
+    rope,
 };
 
 pub(crate) static KERNELS: Kernels = Kernels {
@@ -301,9 +300,6 @@ fn keys_decode(
     true
 }
 
-/// Lanes over which sums are spread: element i of a frame adds to lane i mod 8.
-pub(crate) const LANES: usize = 8;
-
 fn sums(dtype: Dtype, original: &[u8], decoded: &[u8]) -> Sums {
     let width = element_bytes(dtype);
     let mut lanes = [[0.0_f64; LANES]; 4];
@@ -327,11 +323,6 @@ fn sums(dtype: Dtype, original: &[u8], decoded: &[u8]) -> Sums {
         product,
         max_error,
     }
-}
-
-/// The sum of the lanes, in the order that codecs-v1 §10.2 gives.
-pub(crate) fn fold_lanes(l: [f64; LANES]) -> f64 {
-    ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
 fn key_moments(head: KeyHead<'_>, plain: &[u8], out: Moments<'_>, scratch: &mut [f32]) {

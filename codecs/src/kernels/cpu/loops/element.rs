@@ -1,6 +1,6 @@
 //! Element types of plain bytes.
 
-use crate::backend::cpu::isa::{Isa, WIDTH};
+use crate::kernels::cpu::isa::{Isa, WIDTH};
 
 /// An element type: how a vector of it is read and written.
 pub(in super::super) trait Element {

@@ -1,6 +1,11 @@
 //! Exact and smaller: exponents apart and entropy-coded, the rest as it is (codecs-v1 §5).
 
-use crate::{Codec, CodecError, Dtype, ErrorKind, FrameContext, Scratch, codec::check_encoded};
+use super::check_encoded;
+use crate::{
+    frame::FrameContext,
+    layout::{CodecError, Dtype, ErrorKind},
+    scratch::Scratch,
+};
 
 /// The frame's plain bytes follow.
 const MODE_RAW: u8 = 0;
@@ -8,11 +13,10 @@ const MODE_RAW: u8 = 0;
 /// frame.
 const MODE_PLANES: u8 = 1;
 
-/// Bytes of one element, where the codec serves the frame.
-fn width(codec: Codec, dtype: Dtype) -> Result<usize, CodecError> {
-    match (codec, dtype) {
-        (Codec::Planes16, Dtype::F16 | Dtype::Bf16) => Ok(2),
-        (Codec::Planes32, Dtype::F32) => Ok(4),
+/// Refuses a frame whose elements are not floats of `width` bytes.
+fn check_served(width: usize, dtype: Dtype) -> Result<(), CodecError> {
+    match (width, dtype) {
+        (2, Dtype::F16 | Dtype::Bf16) | (4, Dtype::F32) => Ok(()),
         _ => Err(CodecError::new(
             ErrorKind::Length,
             "the planes codec does not serve this element type",
@@ -21,16 +25,16 @@ fn width(codec: Codec, dtype: Dtype) -> Result<usize, CodecError> {
 }
 
 pub(crate) fn encode(
-    codec: Codec,
+    width: usize,
     ctx: &FrameContext<'_>,
     plain: &[u8],
     out: &mut Vec<u8>,
     scratch: &mut Scratch,
 ) -> Result<(), CodecError> {
-    let width = width(codec, ctx.dtype)?;
+    check_served(width, ctx.dtype)?;
     let elements = plain.len() / width;
     let low_len = elements * (width - 1);
-    let bound = zstd_safe::compress_bound(elements);
+    let bound = zstd::zstd_safe::compress_bound(elements);
     if scratch.bytes.len() < elements + bound {
         scratch.bytes.resize(elements + bound, 0);
     }
@@ -93,21 +97,22 @@ fn parts<'a>(width: usize, plain_len: usize, encoded: &'a [u8]) -> Result<Parts<
 
 /// Refuses a frame whose length alone is wrong, so that its plain bytes need not be allocated.
 pub(crate) fn check(
-    codec: Codec,
+    width: usize,
     ctx: &FrameContext<'_>,
     encoded: &[u8],
 ) -> Result<(), CodecError> {
-    parts(width(codec, ctx.dtype)?, ctx.plain_len, encoded).map(drop)
+    check_served(width, ctx.dtype)?;
+    parts(width, ctx.plain_len, encoded).map(drop)
 }
 
 pub(crate) fn decode(
-    codec: Codec,
+    width: usize,
     ctx: &FrameContext<'_>,
     encoded: &[u8],
     out: &mut [u8],
     scratch: &mut Scratch,
 ) -> Result<(), CodecError> {
-    let width = width(codec, ctx.dtype)?;
+    check_served(width, ctx.dtype)?;
     match parts(width, out.len(), encoded)? {
         Parts::Raw(plain) => out.copy_from_slice(plain),
         Parts::Planes { low, top } => {

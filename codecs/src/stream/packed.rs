@@ -9,55 +9,12 @@
 
 use std::ops::Range;
 
-use crate::{BankShape, Codec, CodecError, Dtype, ErrorKind};
-
-/// The ladder of lengths that a stream is padded to (codecs-v1 §8.2): the sealer's choice, which a
-/// stream does not state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Padding {
-    /// Padmé: at most 12 % more. Lengths show how repetitive a state is, and hardly more.
-    #[default]
-    Padme,
-    /// Three more of the leading bits are kept: less than 0.8 % more. The lengths of a capsule's
-    /// banks together can tell known prompts apart.
-    Fine,
-}
-
-impl Padding {
-    /// The smallest length of the ladder that is at least `len`; `None` beyond 64 bits.
-    #[must_use]
-    pub fn padded(self, len: u64) -> Option<u64> {
-        let more = match self {
-            Self::Padme => 0,
-            Self::Fine => 3,
-        };
-        let exponent = len.max(2).ilog2();
-        let kept = exponent.ilog2() + 1 + more;
-        let mask = (1_u64 << exponent.saturating_sub(kept)) - 1;
-        Some(len.checked_add(mask)? & !mask)
-    }
-}
+use crate::layout::{BankShape, Codec, CodecError, Dtype, ErrorKind, INDEX_ENTRY, Padding};
 
 /// Bytes of the index of `frames` frames.
 #[must_use]
 pub fn index_len(frames: u64) -> Option<u64> {
-    frames.checked_mul(4)
-}
-
-/// Bytes that a stream of this bank can never exceed, whatever its padding (codecs-v1 §8.4).
-#[must_use]
-pub fn max_stream_len(codec: Codec, shape: &BankShape, dtype: Dtype) -> Option<u64> {
-    let frames = shape.frames(dtype)?;
-    let Some(last) = frames.checked_sub(1) else {
-        return Some(0);
-    };
-    // Every frame but the last has the length of the first.
-    let whole = codec.max_encoded_frame_len(shape, dtype, 0)?;
-    let data = last
-        .checked_mul(whole)?
-        .checked_add(codec.max_encoded_frame_len(shape, dtype, last)?)?;
-    // never less than any other's
-    Padding::Padme.padded(data.checked_add(index_len(frames)?)?)
+    frames.checked_mul(INDEX_ENTRY)
 }
 
 /// Appends the index entry of a frame of `encoded_len` bytes.

@@ -4,29 +4,17 @@
 //! element; scales and biases are binary16 in `[head][group][channel]` order, a group being 64
 //! tokens of the frame, the last one perhaps fewer.
 
-use crate::{
-    BLOCK_TOKENS, CodecError, ErrorKind, FrameContext, Pairing, ParamDtype, Rotation, Scratch,
+use super::{
     affine::{is_finite, refused_value},
-    backend::{Kernels, KeyHead, Sections, SectionsMut, padded},
-    codec::check_encoded,
-    rope,
-    scratch::aligned,
+    check_encoded,
+    turns::key_head,
 };
-
-/// Tokens that share a scale and a bias.
-pub(crate) const GROUP_TOKENS: usize = 64;
-
-const _: () = assert!(
-    BLOCK_TOKENS.is_multiple_of(64),
-    "groups do not cross frames"
-);
-
-/// Encoded bytes of a head of one frame.
-pub(crate) fn head_len(tokens: u64, dim: u64) -> Option<u64> {
-    let codes = tokens.checked_mul(dim.div_ceil(2))?;
-    let scales = tokens.div_ceil(64).checked_mul(dim)?.checked_mul(2)?;
-    codes.checked_add(scales.checked_mul(2)?)
-}
+use crate::{
+    frame::FrameContext,
+    kernels::{Sections, SectionsMut, padded},
+    layout::{CodecError, ErrorKind, GROUP_TOKENS, ParamDtype},
+    scratch::{Scratch, aligned},
+};
 
 /// Lengths of one head's parts, in bytes.
 struct Layout {
@@ -40,7 +28,7 @@ impl Layout {
     fn new(ctx: &FrameContext<'_>) -> Result<Self, CodecError> {
         let unknown = CodecError::new(
             ErrorKind::Length,
-            "q4k does not serve this element type or shape",
+            "q4c does not serve this element type or shape",
         );
         let params = ParamDtype::from_dtype(ctx.dtype).ok_or(unknown)?;
         ctx.row_count().ok_or(unknown)?;
@@ -75,52 +63,11 @@ impl Layout {
     }
 }
 
-/// What is the same for all heads of a frame. The table of turns is made in `table`.
-pub(crate) fn key_head<'s>(
-    ctx: &FrameContext<'_>,
-    kernels: &Kernels,
-    positions: &mut Vec<f64>,
-    table: &'s mut Vec<f32>,
-) -> Result<KeyHead<'s>, CodecError> {
-    let none = Rotation {
-        pairing: Pairing::Half,
-        inv_freq: &[],
-    };
-    let (rotation, rows) = match ctx.rotation {
-        Some((rotation, rows)) if rotation.pairs() > 0 => (rotation, Some(rows)),
-        _ => (none, None),
-    };
-    let pairs = rotation.pairs();
-    let mut turns: &[f32] = &[];
-    if let Some(rows) = rows {
-        rope::positions(
-            &rotation,
-            &rows,
-            ctx.dim,
-            ctx.first_token,
-            ctx.tokens,
-            positions,
-        )?;
-        let table = aligned(table, ctx.tokens * pairs * 2);
-        for (position, row) in positions.iter().zip(table.chunks_exact_mut(pairs * 2)) {
-            (kernels.turn)(rotation.inv_freq, *position, row);
-        }
-        turns = table;
-    }
-    Ok(KeyHead {
-        dtype: ctx.dtype,
-        dim: ctx.dim,
-        pairing: rotation.pairing,
-        table: turns,
-        pairs,
-    })
-}
-
 /// The rotation must be stated, be it an empty one: keys are never quantized in a basis by default.
 fn check_rotation(ctx: &FrameContext<'_>) -> Result<(), CodecError> {
     ctx.rotation.map(|_| ()).ok_or(CodecError::new(
         ErrorKind::Length,
-        "q4k needs the keys' rotation and positions",
+        "q4c needs the keys' rotation and positions",
     ))
 }
 

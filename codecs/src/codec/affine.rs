@@ -5,17 +5,13 @@
 
 use std::ops::Range;
 
+use super::check_encoded;
 use crate::{
-    AffineParams, CodecError, ErrorKind, FrameContext, ParamDtype, Scratch,
-    backend::{Kernels, Sections, SectionsMut},
-    codec::check_encoded,
+    frame::FrameContext,
+    kernels::{Kernels, Sections, SectionsMut},
+    layout::{AffineParams, CodecError, ErrorKind, ParamDtype},
+    scratch::Scratch,
 };
-
-/// Encoded bytes of a row of `dim` elements.
-pub(crate) fn row_len(bits: u8, group: u16, params: ParamDtype, dim: u64) -> Option<u64> {
-    let (codes, scales) = AffineParams::new(bits, group, params)?.row_sections(dim)?;
-    codes.checked_add(scales.checked_mul(2)?)
-}
 
 /// Lengths of one frame's parts, in bytes.
 struct Layout {

@@ -3,7 +3,7 @@
 use std::slice::ChunksExactMut;
 
 use super::element::{Element, load_row, saturate, store_row};
-use crate::backend::{
+use crate::kernels::{
     Sections, SectionsMut,
     cpu::{
         isa::{Isa, WIDTH},

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::paths;
 use crate::{
-    AffineParams, Dtype, ParamDtype,
-    backend::{Kernels, KeyHead, Moments, Sections, SectionsMut, padded},
-    reference::KERNELS as ORACLE,
-    rope::Pairing,
+    kernels::{
+        Kernels, KeyHead, Moments, Sections, SectionsMut, padded, reference::KERNELS as ORACLE,
+    },
+    layout::{AffineParams, Dtype, Pairing, ParamDtype},
 };
 
 const PARAMS: [ParamDtype; 3] = [ParamDtype::F16, ParamDtype::Bf16, ParamDtype::F32];

@@ -1,11 +1,14 @@
 //! Buffers that are reused from frame to frame.
 
+mod accelerator;
+
+pub use accelerator::{Accelerator, accelerate, accelerator};
+
 use std::fmt;
 
 use crate::{
-    accelerator::{Accelerator, accelerator},
-    backend::{Kernels, cpu},
-    zstd_frame::Zstd,
+    kernels::{Kernels, cpu},
+    stream::zstd_frame::Zstd,
 };
 
 /// Buffers and contexts of one worker. Nothing of one frame is visible in the next; after the first
@@ -81,7 +84,7 @@ impl fmt::Debug for Scratch {
 
 /// `len` elements of `buffer`, which grows to hold them, from the start of a cache line on: loads and
 /// stores of whole vectors are then not cut in two, which makes codecs faster by up to a quarter, and as
-/// fast wherever the allocator puts a buffer. What the elements hold is not said.
+/// fast wherever the allocator puts a buffer. The contents are unspecified.
 pub fn aligned<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     const LINE: usize = 64;
     let spare = LINE / size_of::<T>().max(1);

@@ -47,17 +47,6 @@ impl CodecError {
         }
     }
 
-    pub(crate) const fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
-        self
-    }
-
-    /// Names both sides of a disagreement about a length or count.
-    pub(crate) fn sides(mut self, expected: u64, found: usize) -> Self {
-        self.sides = Some((expected, u64::try_from(found).unwrap_or(u64::MAX)));
-        self
-    }
-
     /// The kind of refusal.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
@@ -86,6 +75,20 @@ impl CodecError {
     #[must_use]
     pub const fn lengths(&self) -> Option<(u64, u64)> {
         self.sides
+    }
+}
+
+#[cfg(feature = "encode")]
+impl CodecError {
+    pub(crate) const fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Names both sides of a disagreement about a length or count.
+    pub(crate) fn sides(mut self, expected: u64, found: usize) -> Self {
+        self.sides = Some((expected, u64::try_from(found).unwrap_or(u64::MAX)));
+        self
     }
 }
 

@@ -1,12 +1,10 @@
 //! Sums for receipts (codecs-v1 §10.2).
 
 use super::element::{Element, load_row};
-use crate::{
-    backend::{
-        Sums,
-        cpu::isa::{Isa, WIDE, WIDTH},
-    },
-    reference::{LANES, fold_lanes},
+use crate::kernels::{
+    LANES, Sums,
+    cpu::isa::{Isa, WIDE, WIDTH},
+    fold_lanes,
 };
 
 /// One register for each lane of a sum.

@@ -12,7 +12,7 @@
 )]
 
 mod isa;
-mod kernels;
+mod loops;
 mod portable;
 mod stream;
 #[cfg(test)]
@@ -27,7 +27,7 @@ pub use stream::copy_streaming;
 
 use std::sync::OnceLock;
 
-use crate::{backend::Kernels, reference};
+use super::{Kernels, reference};
 
 /// `$call::<E, G, BITS>($arguments)` for the element type, group and bits that `$p` names.
 macro_rules! by_params {
@@ -67,18 +67,18 @@ macro_rules! by_dtype {
     };
 }
 
-/// A table of [`Kernels`] over `$isa`, each function of [`kernels`] compiled with `$features` once
+/// A table of [`Kernels`] over `$isa`, each function of [`loops`] compiled with `$features` once
 /// for each element type (and group and bits), so that the compiler sees small functions.
 ///
 /// With features, the table must be reachable only where the machine has them.
 macro_rules! compiled_for {
     ($table:ident, $name:literal, $isa:ty $(, $features:literal)?) => {
-        pub(super) static $table: $crate::backend::Kernels = {
+        pub(super) static $table: $crate::kernels::Kernels = {
             use $crate::{
-                Dtype, ParamDtype,
-                backend::{
+                layout::{Dtype, ParamDtype},
+                kernels::{
                     KeyHead, Kernels, Moments, Sections, SectionsMut, Sums,
-                    cpu::{by_dtype, by_params, kernels::{self, Bf16, Element, F16, F32}},
+                    cpu::{by_dtype, by_params, loops::{self, Bf16, Element, F16, F32}},
                 },
             };
 
@@ -87,7 +87,7 @@ macro_rules! compiled_for {
                 x: &[u8],
                 out: SectionsMut<'_>,
             ) -> bool {
-                kernels::affine_encode::<$isa, E, G, BITS>(x, out)
+                loops::affine_encode::<$isa, E, G, BITS>(x, out)
             }
             $(#[target_feature(enable = $features)])?
             fn affine_decode<E: Element, const G: usize, const BITS: usize>(
@@ -95,19 +95,19 @@ macro_rules! compiled_for {
                 out: &mut [u8],
                 past_cache: bool,
             ) -> bool {
-                kernels::affine_decode::<$isa, E, G, BITS>(x, out, past_cache)
+                loops::affine_decode::<$isa, E, G, BITS>(x, out, past_cache)
             }
             $(#[target_feature(enable = $features)])?
             fn split(width: usize, x: &[u8], low: &mut [u8], top: &mut [u8]) {
-                kernels::split(width, x, low, top);
+                loops::split(width, x, low, top);
             }
             $(#[target_feature(enable = $features)])?
             fn merge(width: usize, low: &[u8], top: &[u8], out: &mut [u8]) {
-                kernels::merge(width, low, top, out);
+                loops::merge(width, low, top, out);
             }
             $(#[target_feature(enable = $features)])?
             fn turn(frequencies: &[f64], position: f64, out: &mut [f32]) {
-                kernels::turn(frequencies, position, out);
+                loops::turn(frequencies, position, out);
             }
             $(#[target_feature(enable = $features)])?
             fn keys_encode<E: Element>(
@@ -116,7 +116,7 @@ macro_rules! compiled_for {
                 out: SectionsMut<'_>,
                 scratch: &mut [f32],
             ) -> bool {
-                kernels::keys_encode::<$isa, E>(head, x, out, scratch)
+                loops::keys_encode::<$isa, E>(head, x, out, scratch)
             }
             $(#[target_feature(enable = $features)])?
             fn keys_decode<E: Element>(
@@ -125,11 +125,11 @@ macro_rules! compiled_for {
                 out: &mut [u8],
                 scratch: &mut [f32],
             ) -> bool {
-                kernels::keys_decode::<$isa, E>(head, x, out, scratch)
+                loops::keys_decode::<$isa, E>(head, x, out, scratch)
             }
             $(#[target_feature(enable = $features)])?
             fn sums<E: Element>(x: &[u8], y: &[u8]) -> Sums {
-                kernels::sums::<$isa, E>(x, y)
+                loops::sums::<$isa, E>(x, y)
             }
             $(#[target_feature(enable = $features)])?
             fn key_moments<E: Element>(
@@ -138,7 +138,7 @@ macro_rules! compiled_for {
                 out: Moments<'_>,
                 scratch: &mut [f32],
             ) {
-                kernels::key_moments::<$isa, E>(head, x, out, scratch);
+                loops::key_moments::<$isa, E>(head, x, out, scratch);
             }
 
             #[allow(unused_unsafe, reason = "the portable table has no features")]

@@ -7,13 +7,13 @@ use super::{
     element::{Element, F16, load_row, store_row},
 };
 use crate::{
-    backend::{
+    kernels::{
         KeyHead, MOMENT_ROWS, Moments, Sections, SectionsMut,
         cpu::isa::{Isa, WIDE, WIDTH},
         padded,
     },
-    q4k::GROUP_TOKENS,
-    rope::{self, Pairing},
+    layout::{GROUP_TOKENS, Pairing},
+    rope,
 };
 
 #[inline(always)]

@@ -1,0 +1,162 @@
+//! The registry of codecs, and where each applies (codecs-v1 §3).
+
+use std::fmt;
+
+use super::{AffineParams, BankShape, CodecError, Content, Dtype, ErrorKind, ParamDtype};
+
+/// A codec with its parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Every bit, as it is. Serves every element type.
+    Raw,
+    /// Every bit, smaller: the exponents of 16-bit floats entropy-coded. Length depends on content.
+    Planes16,
+    /// The same for binary32.
+    Planes32,
+    /// `q · scale + bias` for each group along head_dim, in MLX's section layout.
+    Affine {
+        /// Bits of a code: 3, 4, 5, 6 or 8.
+        bits: u8,
+        /// Elements that share a scale and a bias: 32, 64 or 128.
+        group: u16,
+    },
+    /// Keys, un-rotated and quantized to 4 bits for each channel over 64 tokens.
+    KeyChannel,
+}
+
+impl Codec {
+    /// The codecs that the presets use, and the name of each.
+    const NAMED: [Self; 5] = [
+        Self::Raw,
+        Self::Planes16,
+        Self::Planes32,
+        Self::KeyChannel,
+        Self::Affine { bits: 8, group: 64 },
+    ];
+
+    /// The registered id (codecs-v1 §3.1).
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        match self {
+            Self::Raw => 0,
+            Self::Planes16 => 1,
+            Self::Affine { .. } => 2,
+            Self::KeyChannel => 3,
+            Self::Planes32 => 4,
+        }
+    }
+
+    /// Bits and group, for the codecs that have parameters.
+    #[must_use]
+    pub const fn params(self) -> Option<(u8, u16)> {
+        match self {
+            Self::Affine { bits, group } => Some((bits, group)),
+            _ => None,
+        }
+    }
+
+    /// The codec with this id and these parameters.
+    ///
+    /// # Errors
+    /// 901 where the id is not registered, or the parameters are not among the codec's.
+    pub fn from_id(id: u8, params: Option<(u8, u16)>) -> Result<Self, CodecError> {
+        let known = match (id, params) {
+            (2, Some((bits, group))) => AffineParams::new(bits, group, ParamDtype::F16)
+                .map(|_| Self::Affine { bits, group }),
+            (_, None) => Self::NAMED
+                .into_iter()
+                .find(|codec| codec.id() == id && codec.params().is_none()),
+            _ => None,
+        };
+        known.ok_or(CodecError::new(
+            ErrorKind::Unknown,
+            "the codec or its parameters are not registered",
+        ))
+    }
+
+    /// Its name: `raw`, `planes16`, `planes32`, `q4c`, `q8_g64`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Raw => "raw".to_owned(),
+            Self::Planes16 => "planes16".to_owned(),
+            Self::Planes32 => "planes32".to_owned(),
+            Self::KeyChannel => "q4c".to_owned(),
+            Self::Affine { bits, group } => format!("q{bits}_g{group}"),
+        }
+    }
+
+    /// The codec with this name; `q4k` is what `q4c` was called until 2026-11.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let affine = [3, 4, 5, 6, 8].into_iter().flat_map(|bits| {
+            [32, 64, 128]
+                .into_iter()
+                .map(move |group| Self::Affine { bits, group })
+        });
+        let name = if name == "q4k" { "q4c" } else { name };
+        Self::NAMED
+            .into_iter()
+            .chain(affine)
+            .find(|codec| codec.name() == name)
+    }
+
+    /// Whether every bit comes back.
+    #[must_use]
+    pub const fn is_exact(self) -> bool {
+        matches!(self, Self::Raw | Self::Planes16 | Self::Planes32)
+    }
+
+    /// Whether encoded lengths follow from the shape alone. Streams of other codecs are packed
+    /// (codecs-v1 §8) and reveal how compressible the content is.
+    #[must_use]
+    pub const fn is_fixed_rate(self) -> bool {
+        !matches!(self, Self::Planes16 | Self::Planes32)
+    }
+
+    /// Whether the codec may be used for such a bank (codecs-v1 §3.2).
+    ///
+    /// # Errors
+    /// 903 where it does not serve the element type, the shape or the content, or a length overflows.
+    pub fn applies(
+        self,
+        dtype: Dtype,
+        shape: &BankShape,
+        content: Content,
+    ) -> Result<(), CodecError> {
+        let refused = |what| Err(CodecError::new(ErrorKind::Length, what));
+        let float = ParamDtype::from_dtype(dtype).is_some();
+        let rows = matches!(shape, BankShape::Tokens { .. });
+        match self {
+            Self::Planes16 if !matches!(dtype, Dtype::F16 | Dtype::Bf16) => {
+                return refused("planes16 serves f16 and bf16 only");
+            }
+            Self::Planes32 if dtype != Dtype::F32 => return refused("planes32 serves f32 only"),
+            Self::Affine { .. } | Self::KeyChannel if !float || !rows => {
+                return refused("a lossy codec serves rows of f16, bf16 and f32 only");
+            }
+            Self::Affine { .. } if content == Content::Other => {
+                return refused("a bank of this kind stays exact");
+            }
+            Self::KeyChannel if content != Content::Keys => return refused("q4c serves keys only"),
+            _ => {}
+        }
+        let frames = shape.frames(dtype);
+        let bounded =
+            frames.is_some_and(|n| n == 0 || self.max_encoded_frame_len(shape, dtype, 0).is_some());
+        if !bounded || shape.plain_len(dtype).is_none() {
+            return Err(CodecError::new(
+                ErrorKind::Length,
+                "the bank's lengths overflow or a row is not whole blocks",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}

@@ -1,0 +1,10 @@
+//! The pairs of a rotary position embedding (codecs-v1 §7.1).
+
+/// Which two elements of a head are rotated together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pairing {
+    /// `(i, i + n)`, where n is the number of pairs.
+    Half,
+    /// `(2i, 2i + 1)`.
+    Interleaved,
+}
