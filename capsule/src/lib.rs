@@ -107,7 +107,8 @@ pub use open::{
 };
 pub use verify::{
     body::BodyChecked,
-    policy::{Expected, Policy, RESTORE},
+    policy::{ByRuntime, Expected, Needs, Policy, RESTORE},
+    push::{Fed, PushBody, PushHeader},
     step::Step,
     untrusted::{Untrusted, Verified},
 };
@@ -125,6 +126,6 @@ pub use crypto::steps::ChunkSteps;
 // models in two formats
 pub use trust::equivalence::Equivalence;
 // errors and access
-pub use error::{Code, Error, Outcome, Result};
+pub use error::{Code, Error, IoSide, Outcome, Public, Result};
 pub use io::{Buffer, ReadAt, Seekable, WriteAt};
 pub use workers::{Turn, Workers};

@@ -7,8 +7,8 @@ use std::{
 
 use clap::Args;
 use kvcap::{
-    Claims, Expected, Ledger, Manifest, Policy, Result, Step, Trust, Untrusted, Usage, Verified,
-    binding::{Model, Rope},
+    ByRuntime, Claims, Expected, Ledger, Manifest, Needs, Policy, Result, Step, Trust, Untrusted,
+    Usage, Verified, binding::Model,
 };
 use kvcap_runtimes::{HashCache, ModelProfile, RuntimeKind, RuntimeOptions};
 
@@ -139,8 +139,6 @@ pub(crate) struct Judge<'a> {
     args: &'a PolicyArgs,
     trust: Trust,
     profile: Option<ModelProfile>,
-    rope: Option<Vec<Rope>>,
-    raw: bool,
     now: u64,
 }
 
@@ -158,28 +156,22 @@ impl PolicyArgs {
     /// # Errors
     /// As [`Untrusted::verify`]; those of key files and models.
     pub(crate) fn verify(&self, untrusted: Untrusted, common: &Common) -> Result<Judged> {
-        self.judge(&untrusted, common)?.verify(untrusted)
+        self.judge(common)?.verify(untrusted)
     }
 
-    /// Who judges this capsule and its ancestors.
+    /// Who judges a capsule and its ancestors.
     ///
     /// # Errors
     /// Those of key files and models.
-    pub(crate) fn judge(&self, untrusted: &Untrusted, common: &Common) -> Result<Judge<'_>> {
+    pub(crate) fn judge(&self, common: &Common) -> Result<Judge<'_>> {
         let (trust, now) = self.trusted()?;
         let profile = self
             .model
             .as_deref()
             .map(|path| self.model_args.read(path, common))
             .transpose()?;
-        // The runtime decides how a latent's keys are rotated. This name is not vouched for yet, but
-        // the rope below is compared with the manifest of the same signed bytes.
-        let runtime = untrusted.outline().map(|outline| outline.runtime);
-        let runtime = runtime.map_or(String::new(), |[name, ..]| name);
         Ok(Judge {
             args: self,
-            rope: profile.as_ref().map(|profile| profile.rope_in(&runtime)),
-            raw: runtime == "raw",
             trust,
             profile,
             now,
@@ -187,19 +179,33 @@ impl PolicyArgs {
     }
 }
 
+impl ByRuntime for Judge<'_> {
+    fn needs(&self, runtime: &str) -> Needs {
+        let Some(profile) = &self.profile else {
+            return Needs::default();
+        };
+        let rope = profile.rope_in(runtime);
+        // raw capsules hold whatever tensors a file had: their roles and layers mean nothing
+        let (banks, layers) = match runtime {
+            "raw" => (Vec::new(), Vec::new()),
+            _ => (profile.needed_banks(), profile.needed_layers()),
+        };
+        Needs {
+            rope,
+            banks,
+            layers,
+        }
+    }
+}
+
 impl Judge<'_> {
     /// The policy that the arguments make.
     pub(crate) fn policy(&self) -> Policy<'_> {
         let args = self.args;
-        let mut expected = match (&self.profile, &self.rope) {
-            (Some(profile), Some(rope)) => Expected::of(&profile.model, &profile.tokenizer, rope),
-            _ => Expected::danger_any_model(),
+        let mut expected = match &self.profile {
+            Some(profile) => Expected::by_runtime(&profile.model, &profile.tokenizer, self),
+            None => Expected::danger_any_model(),
         };
-        // raw capsules hold whatever tensors a file had: their roles and layers mean nothing
-        if let Some(profile) = self.profile.as_ref().filter(|_| !self.raw) {
-            expected.banks = profile.needed_banks();
-            expected.layers = profile.needed_layers();
-        }
         expected.runtime.clone_from(&args.runtime);
         Policy {
             audiences: args.audience.clone(),

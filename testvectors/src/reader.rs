@@ -8,8 +8,8 @@ use std::{
 };
 
 use kvcap::{
-    Chain, Ledger as _, Members as _, Opened, ReadAt, Result, Store, Stream, Trust, Untrusted,
-    Verified, Workers,
+    Chain, Fed, Ledger as _, Limits, Members as _, Opened, PushHeader, ReadAt, Result, Store,
+    Stream, Trust, Untrusted, Verified, Workers,
 };
 
 use crate::{
@@ -30,16 +30,28 @@ pub enum Entry {
     OneByte,
     /// A stream that gives some bytes at a time and is interrupted in between.
     Ragged,
+    /// Pushed in pieces of this many bytes (a page, after the first 100 KiB of single bytes): verify
+    /// header and body, then open and read.
+    Push(usize),
 }
 
 impl Entry {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Slice, Self::File, Self::OneByte, Self::Ragged];
+    pub const ALL: [Self; 8] = [
+        Self::Slice,
+        Self::File,
+        Self::OneByte,
+        Self::Ragged,
+        Self::Push(1),
+        Self::Push(7),
+        Self::Push(4096),
+        Self::Push(usize::MAX),
+    ];
 
     /// Whether the body is checked before it is opened.
     #[must_use]
     pub const fn checks_body(self) -> bool {
-        matches!(self, Self::OneByte | Self::Ragged)
+        matches!(self, Self::OneByte | Self::Ragged | Self::Push(_))
     }
 }
 
@@ -112,6 +124,48 @@ impl Read for Pieces<'_> {
     }
 }
 
+/// Pieces that are pushed, and what the header left of the last.
+struct Pushed<'a> {
+    bytes: &'a [u8],
+    left: &'a [u8],
+    size: usize,
+    calls: usize,
+}
+
+impl<'a> Pushed<'a> {
+    fn piece(&mut self) -> Option<&'a [u8]> {
+        self.calls += 1;
+        let size = match self.size {
+            // the largest vectors have 64 MiB
+            1..4096 if self.calls > 100_000 => 4096,
+            size => size,
+        };
+        let (now, later) = self.bytes.split_at(size.min(self.bytes.len()));
+        self.bytes = later;
+        (!now.is_empty()).then_some(now)
+    }
+
+    fn header(&mut self, limits: &Limits) -> Result<Untrusted> {
+        let mut header = PushHeader::new(limits);
+        while let Some(piece) = self.piece() {
+            self.left = piece;
+            match header.feed(&mut self.left)? {
+                Fed::More(more) => header = more,
+                Fed::Header(untrusted) => return Ok(*untrusted),
+            }
+        }
+        Err(header.end())
+    }
+
+    fn body(&mut self, verified: &Verified) -> Result<()> {
+        let mut body = verified.push_body().feed(self.left)?;
+        while let Some(piece) = self.piece() {
+            body = body.feed(piece)?;
+        }
+        body.finish().map(drop)
+    }
+}
+
 /// Verifies and opens `file` in `context`. For [`Entry::File`], `path` is the file's.
 #[must_use]
 pub fn run(entry: Entry, file: &[u8], path: &Path, context: &Context) -> Outcome {
@@ -151,8 +205,19 @@ fn steps(
         ragged: entry == Entry::Ragged,
         calls: 0,
     };
+    let mut pushed = Pushed {
+        bytes,
+        left: &[],
+        size: match entry {
+            Entry::Push(size) => size,
+            _ => 0,
+        },
+        calls: 0,
+    };
     let mut header = || {
-        if entry.checks_body() {
+        if let Entry::Push(_) = entry {
+            pushed.header(&limits)
+        } else if entry.checks_body() {
             Untrusted::read(&mut pieces, &limits)
         } else {
             Untrusted::read_at(&source, &limits)
@@ -173,6 +238,7 @@ fn steps(
         Entry::Ragged => {
             verified.check_body(&mut pieces, Workers::new(3), &mut |_| {})?;
         }
+        Entry::Push(_) => pushed.body(&verified)?,
         _ if context.wrapping_key.is_none() => {
             verified.check_body_at(&source, Workers::new(2), &mut |_| {})?;
         }

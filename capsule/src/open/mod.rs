@@ -68,7 +68,7 @@ impl Verified {
             let part = piece.get_mut(..take).unwrap_or_default();
             source
                 .read_exact_at(at, part)
-                .map_err(|error| Error::io(&error, "capsule"))?;
+                .map_err(|error| Error::source(&error, "capsule"))?;
             check_zero(part)?;
             at += u64::try_from(take).unwrap_or(0);
         }

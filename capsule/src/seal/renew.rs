@@ -220,8 +220,8 @@ impl Header {
     /// # Errors
     /// KVC-106, 807, 108 where `old` has not the length that its header states; 940.
     pub fn write(&self, old: &mut (impl Read + Seek), out: &mut (impl Write + Seek)) -> Result<()> {
-        let from = |error: io::Error| Error::io(&error, "capsule");
-        let to = |error: io::Error| Error::io(&error, "output");
+        let from = |error: io::Error| Error::source(&error, "capsule");
+        let to = |error: io::Error| Error::sink(&error, "output");
         check_len(self.old, old.seek(SeekFrom::End(0)).map_err(from)?)?;
         let new = self.verified.prologue;
         let padding = vec![0; usize_of(new.tables_at() - new.envelope_end())];

@@ -229,7 +229,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         let leaf = chunk::leaf(&bytes);
         self.out
             .write_all_at(cut.at, &bytes)
-            .map_err(|error| Error::io(&error, "output"))?;
+            .map_err(|error| Error::sink(&error, "output"))?;
         let start = cut.row.saturating_mul(ROW_BYTES);
         let mut tables = lock(&self.tables);
         let end = start.saturating_add(ROW_BYTES);
@@ -306,7 +306,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
                 let mut parts = parts.into_iter();
                 parts.try_for_each(|(at, bytes)| out.write_all_at(at, bytes))
             })
-            .map_err(|error| Error::io(&error, "output"))?;
+            .map_err(|error| Error::sink(&error, "output"))?;
         let sealed = Sealed {
             id: self.claims.id,
             file_len: prologue.file_len(),

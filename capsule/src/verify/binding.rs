@@ -8,7 +8,7 @@ use crate::{
     error::{Code, Error, Result},
     manifest::{Context, Manifest, Role},
     verify::{
-        policy::{Expected, Policy},
+        policy::{Expected, Needs, Policy, Ropes},
         quoted,
     },
 };
@@ -24,10 +24,20 @@ pub(crate) fn check_binding(policy: &Policy<'_>, manifest: &Manifest) -> Result<
                 .sides(id, manifest.claims.id),
         );
     }
-    if let Some((model, tokenizer, rope)) = expected.model {
+    let mut needs = Needs::default();
+    if let Some((model, tokenizer, ropes)) = expected.model {
         check_model(model, &context.model)?;
         check_tokenizer(tokenizer, &context.tokenizer)?;
-        check_rope(rope, context)?;
+        match ropes {
+            Ropes::Fixed(rope) => check_rope(rope, context)?,
+            Ropes::ByRuntime(by) => {
+                needs = by.needs(&context.runtime.name);
+                check_rope(&needs.rope, context)?;
+            }
+        }
+    }
+    if expected.ancestor {
+        needs = Needs::default();
     }
     check_layout(expected, context)?;
     if let Some(positions) = &expected.positions
@@ -50,7 +60,7 @@ pub(crate) fn check_binding(policy: &Policy<'_>, manifest: &Manifest) -> Result<
             }
         }
     }
-    for (role, layer) in &expected.banks {
+    for (role, layer) in expected.banks.iter().chain(&needs.banks) {
         let held = context
             .banks()
             .any(|(_, bank)| bank.role == *role && bank.layer == *layer);
@@ -62,7 +72,7 @@ pub(crate) fn check_binding(policy: &Policy<'_>, manifest: &Manifest) -> Result<
             .at(format_args!("{role:?} of layer {layer}")));
         }
     }
-    for layer in &expected.layers {
+    for layer in expected.layers.iter().chain(&needs.layers) {
         if !context.banks().any(|(_, bank)| bank.layer == *layer) {
             return Err(Error::new(
                 Code::BindingBankMissing,

@@ -205,7 +205,7 @@ fn expect_end(reader: &mut impl Read) -> Result<()> {
     let mut more = [0];
     match reader.read_exact(&mut more) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
-        Err(error) => Err(Error::io(&error, "capsule")),
+        Err(error) => Err(Error::source(&error, "capsule")),
         Ok(()) => Err(trailing()),
     }
 }
@@ -226,6 +226,6 @@ pub(crate) fn check_len(prologue: Prologue, found: u64) -> Result<()> {
     }
 }
 
-fn trailing() -> Error {
+pub(super) fn trailing() -> Error {
     Error::new(Code::FramingTrailing, "bytes follow the body")
 }

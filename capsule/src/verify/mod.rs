@@ -4,6 +4,7 @@ mod binding;
 pub(crate) mod body;
 pub(crate) mod claims;
 pub(crate) mod policy;
+pub(crate) mod push;
 pub(crate) mod step;
 mod unlock;
 pub(crate) mod untrusted;

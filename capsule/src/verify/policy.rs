@@ -71,6 +71,7 @@ impl<'a> Policy<'a> {
                 prefix: None,
                 banks: Vec::new(),
                 capsule: None,
+                ancestor: true,
                 ..self.expected.clone()
             },
             ..self.clone()
@@ -91,10 +92,51 @@ impl<'a> Policy<'a> {
     }
 }
 
+/// What a model needs in a capsule of one runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Rotary embeddings (KVC-603).
+    pub rope: Vec<Rope>,
+    /// Banks (KVC-607).
+    pub banks: Vec<(Role, u32)>,
+    /// Layers of which some bank is needed (KVC-607).
+    pub layers: Vec<u32>,
+}
+
+/// Says what a model needs in a capsule of a runtime: a function of the runtime's signed name.
+pub trait ByRuntime: Sync {
+    /// Returns what is needed of the runtime with this name.
+    fn needs(&self, runtime: &str) -> Needs;
+}
+
+impl<F: Fn(&str) -> Needs + Sync> ByRuntime for F {
+    fn needs(&self, runtime: &str) -> Needs {
+        self(runtime)
+    }
+}
+
+/// Rotary embeddings that are known beforehand, or follow from the runtime.
+#[derive(Clone, Copy)]
+pub(super) enum Ropes<'a> {
+    Fixed(&'a [Rope]),
+    ByRuntime(&'a dyn ByRuntime),
+}
+
+impl std::fmt::Debug for Ropes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(ropes) => write!(f, "{ropes:?}"),
+            Self::ByRuntime(_) => f.write_str("by runtime"),
+        }
+    }
+}
+
 /// What a capsule must be of. Only what is stated is compared.
 #[derive(Clone, Debug, Default)]
 pub struct Expected<'a> {
-    pub(super) model: Option<(&'a Model, &'a Tokenizer, &'a [Rope])>,
+    pub(super) model: Option<(&'a Model, &'a Tokenizer, Ropes<'a>)>,
+    /// Whether the capsule is an ancestor, of which no banks are needed.
+    pub(super) ancestor: bool,
     /// Runtime by name, and by version where the capsule states one (KVC-608).
     pub runtime: Option<(String, Option<String>)>,
     /// State format, and layout facts that must be among the capsule's (KVC-604).
@@ -118,7 +160,21 @@ impl<'a> Expected<'a> {
     #[must_use]
     pub fn of(model: &'a Model, tokenizer: &'a Tokenizer, rope: &'a [Rope]) -> Self {
         Self {
-            model: Some((model, tokenizer, rope)),
+            model: Some((model, tokenizer, Ropes::Fixed(rope))),
+            ..Self::default()
+        }
+    }
+
+    /// The state of this model, with the rotary embeddings and the banks that `needs` says of the
+    /// capsule's runtime: asked once the signature has verified and the manifest is decoded.
+    #[must_use]
+    pub fn by_runtime(
+        model: &'a Model,
+        tokenizer: &'a Tokenizer,
+        needs: &'a dyn ByRuntime,
+    ) -> Self {
+        Self {
+            model: Some((model, tokenizer, Ropes::ByRuntime(needs))),
             ..Self::default()
         }
     }

@@ -190,6 +190,12 @@ impl Verified {
     }
 }
 
+impl std::fmt::Debug for Untrusted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Untrusted({:?})", self.claims().id)
+    }
+}
+
 /// The digest of what the body is bound to, and the one by which children name the capsule (§8.1, §9).
 fn identity(payload: &[u8], manifest: &Manifest) -> (Digest, Digest) {
     let ranges = cbor::raw_ranges(payload, [2, 3]).unwrap_or_default();
@@ -217,7 +223,7 @@ pub(crate) fn check_zero(bytes: &[u8]) -> Result<()> {
 pub(crate) fn fill(reader: &mut impl Read, buf: &mut [u8], cut: impl Fn() -> Error) -> Result<()> {
     reader.read_exact(buf).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => cut(),
-        _ => Error::io(&error, "capsule"),
+        _ => Error::source(&error, "capsule"),
     })
 }
 

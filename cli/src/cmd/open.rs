@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     }
     let tokens = args.tokens.as_deref().map(input::tokens).transpose()?;
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
-    let judge = args.policy.judge(&untrusted, common)?;
+    let judge = args.policy.judge(common)?;
     let judged = judge.verify(untrusted)?;
     let mut report = Report::new();
     judged.describe(&mut report);

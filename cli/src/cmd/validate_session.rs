@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let untrusted = Untrusted::read_at(&file, &Limits::default())
         .map_err(|error| input::at(error, &args.capsule))?;
     watch.passed("parse");
-    let judge = args.policy.judge(&untrusted, common)?;
+    let judge = args.policy.judge(common)?;
     let profile = watch.skip();
     let mut told = |step: Step| watch.passed(step.name());
     let judged = judge.verify_in_steps(untrusted, &mut told)?;

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         Source::Stream(reader) => Untrusted::read(reader, &limits),
     };
     let untrusted = untrusted.map_err(|error| input::at(error, &args.capsule))?;
-    let judge = args.policy.judge(&untrusted, common)?;
+    let judge = args.policy.judge(common)?;
     let judged = judge.verify(untrusted)?;
     let mut report = Report::new();
     judged.describe(&mut report);
