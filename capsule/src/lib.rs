@@ -90,7 +90,7 @@ pub use trust::{
 #[cfg(feature = "store")]
 pub use trust::store::Store;
 pub use trust::{
-    ledger::{Ledger, Usage},
+    ledger::{InMemory, Ledger, Memory, MemoryTable, Transaction, Usage},
     lock::Lock,
 };
 // sealing

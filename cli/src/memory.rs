@@ -9,7 +9,7 @@ use crate::{time, trust};
 /// The state file, held so that no other process uses it, and the time since then.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    pub(crate) store: Store,
+    pub(crate) store: Ledger,
     pub(crate) now: u64,
 }
 
@@ -19,7 +19,7 @@ impl Memory {
     /// # Errors
     /// KVC-940; 412 where the clock went back.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let store = Store::open(path)?;
+        let store = Ledger::new(Store::open(path)?);
         let now = store.observe(time::now())?;
         Ok(Self { store, now })
     }

@@ -7,8 +7,8 @@ use std::{
 
 use clap::Args;
 use kvcap::{
-    ByRuntime, Claims, Expected, Ledger, Manifest, Needs, Policy, Result, Step, Trust, Untrusted,
-    Usage, Verified, binding::Model,
+    ByRuntime, Claims, Expected, Manifest, Needs, Policy, Result, Step, Trust, Untrusted, Usage,
+    Verified, binding::Model,
 };
 use kvcap_runtimes::{HashCache, ModelProfile, RuntimeKind, RuntimeOptions};
 

@@ -121,7 +121,7 @@ fn the_clock_and_the_registry_do_not_go_back() {
     folder.ok("registry verify fork.reg --registry-root root.key.pub");
 
     // a time that nobody has reached yet
-    let store = Store::open(&folder.path("memory")).unwrap();
+    let store = Ledger::new(Store::open(&folder.path("memory")).unwrap());
     store.observe(4_000_000_000).unwrap();
     drop(store);
     folder.refused(&format!("verify a.kvcap {TRUST} --state memory"), 412, 1);

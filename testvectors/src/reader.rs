@@ -8,8 +8,8 @@ use std::{
 };
 
 use kvcap::{
-    Chain, Fed, Ledger as _, Limits, Members as _, Opened, PushHeader, ReadAt, Result, Store,
-    Stream, Trust, Untrusted, Verified, Workers,
+    Chain, Fed, Ledger, Limits, Members as _, Opened, PushHeader, ReadAt, Result, Store, Stream,
+    Trust, Untrusted, Verified, Workers,
 };
 
 use crate::{
@@ -70,7 +70,7 @@ pub struct Outcome {
 
 /// A memory in a file of its own.
 struct Kept {
-    store: Store,
+    store: Ledger,
     folder: PathBuf,
     opened: Vec<String>,
 }
@@ -82,7 +82,7 @@ impl Kept {
         let name = format!("kvcap-vectors-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
-        let store = Store::open(&folder.join("state"))?;
+        let store = Ledger::new(Store::open(&folder.join("state"))?);
         if let Some(latest) = memory.latest {
             store.observe(latest)?;
         }

@@ -13,7 +13,7 @@ impl<S: ReadAt> Opened<S> {
     ///
     /// # Errors
     /// KVC-402 where it has expired by now; as [`Ledger::record`].
-    pub fn record(mut self, ledger: &(impl Ledger + ?Sized), now: u64) -> Result<Self> {
+    pub fn record(mut self, ledger: &Ledger, now: u64) -> Result<Self> {
         let claims = &self.manifest().claims;
         let expires = claims.terms.expires;
         if now >= expires {
@@ -31,7 +31,7 @@ impl<S: ReadAt> OpenedChain<S> {
     ///
     /// # Errors
     /// As [`Opened::record`].
-    pub fn record(self, ledger: &(impl Ledger + ?Sized), now: u64) -> Result<Self> {
+    pub fn record(self, ledger: &Ledger, now: u64) -> Result<Self> {
         self.map_tip(|tip| tip.record(ledger, now))
     }
 }

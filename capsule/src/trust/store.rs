@@ -1,22 +1,17 @@
-//! A [`Ledger`] in one file, by `redb` (registry-v1 §5).
+//! A [`Memory`] in one file, by `redb` (registry-v1 §5).
 
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
 };
 
-use redb::{
-    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
-};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::{
-    digest::Digest,
-    error::{Error, Result},
-    keys::KeyId,
+    error::{Code, Error, Result},
     trust::{
-        ledger::{self, Ledger, Usage},
+        ledger::{Memory, MemoryTable, Transaction},
         lock::Lock,
-        registry::{Mark, Registry},
     },
 };
 
@@ -63,24 +58,6 @@ impl Store {
             _lock: lock,
         })
     }
-
-    fn change<T>(&self, step: impl FnOnce(&WriteTransaction) -> Result<T, Stop>) -> Result<T> {
-        // dropped without commit, a transaction changes nothing
-        let run = || {
-            let transaction = self.database.begin_write()?;
-            let value = step(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        run().map_err(|stop| self.refusal(stop))
-    }
-
-    fn refusal(&self, stop: Stop) -> Error {
-        match stop {
-            Stop::Refused(error) => error,
-            Stop::Failed(error) => wrong(&self.path, &error),
-        }
-    }
 }
 
 /// Made under another name and then renamed: a file that is there is whole.
@@ -113,120 +90,172 @@ fn create(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Why a step did not go through.
-enum Stop {
-    Refused(Error),
-    Failed(redb::Error),
-}
-
-impl<E: Into<redb::Error>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-fn refused(error: Error) -> Stop {
-    Stop::Refused(error)
-}
-
 fn wrong(path: &Path, error: &redb::Error) -> Error {
     Error::new(
-        crate::error::Code::LocalIo,
+        Code::LocalIo,
         format!("the state file cannot be used: {error}"),
     )
     .at(path.display())
 }
 
-impl Ledger for Store {
-    fn observe(&self, now: u64) -> Result<u64> {
-        self.change(|transaction| {
-            let mut clock = transaction.open_table(CLOCK)?;
-            let latest = clock.get(())?.map_or(0, |latest| latest.value());
-            let time = ledger::clock(now, latest).map_err(refused)?;
-            clock.insert((), time)?;
-            Ok(time)
+impl Memory for Store {
+    fn transaction(&self, step: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        let wrong = |error: redb::Error| wrong(&self.path, &error);
+        let transaction = self.database.begin_write();
+        let mut tables = Tables {
+            transaction: transaction.map_err(|error| wrong(error.into()))?,
+            path: &self.path,
+            changed: false,
+        };
+        step(&mut tables)?;
+        // dropped without commit, a transaction changes nothing
+        match tables.changed {
+            true => tables
+                .transaction
+                .commit()
+                .map_err(|error| wrong(error.into())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The tables of one transaction.
+struct Tables<'a> {
+    transaction: WriteTransaction,
+    path: &'a Path,
+    changed: bool,
+}
+
+impl Tables<'_> {
+    fn run<T>(&self, step: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        step(&self.transaction).map_err(|error| wrong(self.path, &error))
+    }
+}
+
+impl Transaction for Tables<'_> {
+    fn get(&self, table: MemoryTable, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let number = |number: u64| number.to_be_bytes().to_vec();
+        self.run(|tables| {
+            Ok(match table {
+                MemoryTable::Clock => tables
+                    .open_table(CLOCK)?
+                    .get(())?
+                    .map(|v| number(v.value())),
+                MemoryTable::Registries => {
+                    let table = tables.open_table(REGISTRIES)?;
+                    let mark = table.get(part(key, 0))?;
+                    mark.map(|mark| {
+                        let (version, digest) = mark.value();
+                        [&number(version)[..], &digest].concat()
+                    })
+                }
+                MemoryTable::Used => {
+                    let table = tables.open_table(USED)?;
+                    table.get(part::<32>(key, 0))?.map(|v| number(v.value()))
+                }
+                MemoryTable::Forget => {
+                    let table = tables.open_table(FORGET)?;
+                    table.get(due(key))?.map(|_| Vec::new())
+                }
+                MemoryTable::Sessions => {
+                    let table = tables.open_table(SESSIONS)?;
+                    table.get(part::<32>(key, 0))?.map(|v| number(v.value()))
+                }
+            })
         })
     }
 
-    fn seen(&self, root: KeyId) -> Result<Option<Mark>> {
-        let read = || {
-            let transaction = self.database.begin_read()?;
-            let table = match transaction.open_table(REGISTRIES) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                table => table?,
-            };
-            let mark = table.get(root.0)?.map(|mark| mark.value());
-            Ok(mark.map(|(version, digest)| Mark {
-                root,
-                version,
-                digest: Digest(digest),
-            }))
-        };
-        read().map_err(|stop| self.refusal(stop))
+    fn first(&self, table: MemoryTable) -> Result<Option<Vec<u8>>> {
+        self.run(|tables| {
+            Ok(match table {
+                MemoryTable::Clock => {
+                    let table = tables.open_table(CLOCK)?;
+                    table.first()?.map(|_| Vec::new())
+                }
+                MemoryTable::Registries => {
+                    let table = tables.open_table(REGISTRIES)?;
+                    table.first()?.map(|row| row.0.value().to_vec())
+                }
+                MemoryTable::Used => {
+                    let table = tables.open_table(USED)?;
+                    table.first()?.map(|row| row.0.value().to_vec())
+                }
+                MemoryTable::Forget => tables.open_table(FORGET)?.first()?.map(|row| {
+                    let (until, name) = row.0.value();
+                    [&until.to_be_bytes()[..], &name].concat()
+                }),
+                MemoryTable::Sessions => {
+                    let table = tables.open_table(SESSIONS)?;
+                    table.first()?.map(|row| row.0.value().to_vec())
+                }
+            })
+        })
     }
 
-    fn follow(&self, registry: &Registry) -> Result<()> {
-        let mark = registry.mark();
-        self.change(|transaction| {
-            let mut table = transaction.open_table(REGISTRIES)?;
-            let seen = table.get(mark.root.0)?.map(|seen| seen.value());
-            if let Some((version, digest)) = seen {
-                let seen = Mark {
-                    root: mark.root,
-                    version,
-                    digest: Digest(digest),
-                };
-                registry.follows(&seen).map_err(refused)?;
+    fn put(&mut self, table: MemoryTable, key: &[u8], value: &[u8]) -> Result<()> {
+        self.changed = true;
+        let number = u64::from_be_bytes(part(value, 0));
+        self.run(|tables| {
+            match table {
+                MemoryTable::Clock => drop(tables.open_table(CLOCK)?.insert((), number)?),
+                MemoryTable::Registries => {
+                    let mark = (number, part(value, 8));
+                    tables
+                        .open_table(REGISTRIES)?
+                        .insert(part::<16>(key, 0), mark)?;
+                }
+                MemoryTable::Used => {
+                    let mut table = tables.open_table(USED)?;
+                    table.insert(part::<32>(key, 0), number)?;
+                }
+                MemoryTable::Forget => {
+                    let mut table = tables.open_table(FORGET)?;
+                    table.insert(due(key), ())?;
+                }
+                MemoryTable::Sessions => {
+                    let mut table = tables.open_table(SESSIONS)?;
+                    table.insert(part::<32>(key, 0), number)?;
+                }
             }
-            table.insert(mark.root.0, (mark.version, mark.digest.0))?;
             Ok(())
         })
     }
 
-    fn check(&self, usage: &Usage) -> Result<()> {
-        let transaction = self.database.begin_write();
-        let look = || check(&transaction?, usage);
-        look().map_err(|stop| self.refusal(stop))
-    }
-
-    fn record(&self, usage: &Usage) -> Result<()> {
-        self.change(|transaction| {
-            check(transaction, usage)?;
-            let mut used = transaction.open_table(USED)?;
-            let mut forget = transaction.open_table(FORGET)?;
-            let over = (0, [0; 32])..=(usage.now, [0xFF; 32]);
-            for entry in forget.extract_from_if(over, |_, ()| true)? {
-                let (_, name) = entry?.0.value();
-                used.remove(name)?;
-            }
-            if let Some((name, until)) = usage.once {
-                used.insert(name.0, until)?;
-                forget.insert((until, name.0), ())?;
-            }
-            if let Some((session, number)) = usage.sequence {
-                transaction
-                    .open_table(SESSIONS)?
-                    .insert(session.0, number)?;
+    fn remove(&mut self, table: MemoryTable, key: &[u8]) -> Result<()> {
+        self.changed = true;
+        self.run(|tables| {
+            match table {
+                MemoryTable::Clock => drop(tables.open_table(CLOCK)?.remove(())?),
+                MemoryTable::Registries => {
+                    let mut table = tables.open_table(REGISTRIES)?;
+                    table.remove(part::<16>(key, 0))?;
+                }
+                MemoryTable::Used => {
+                    let mut table = tables.open_table(USED)?;
+                    table.remove(part::<32>(key, 0))?;
+                }
+                MemoryTable::Forget => {
+                    let mut table = tables.open_table(FORGET)?;
+                    table.remove(due(key))?;
+                }
+                MemoryTable::Sessions => {
+                    let mut table = tables.open_table(SESSIONS)?;
+                    table.remove(part::<32>(key, 0))?;
+                }
             }
             Ok(())
         })
     }
 }
 
-fn check(transaction: &WriteTransaction, usage: &Usage) -> Result<(), Stop> {
-    if let Some((name, _)) = usage.once
-        && transaction.open_table(USED)?.get(name.0)?.is_some()
-    {
-        return Err(refused(ledger::used()));
-    }
-    if let Some((session, number)) = usage.sequence {
-        let sessions = transaction.open_table(SESSIONS)?;
-        let highest = sessions
-            .get(session.0)?
-            .map_or(0, |highest| highest.value());
-        ledger::sequence(number, highest).map_err(refused)?;
-    }
-    Ok(())
+/// `N` bytes of a key or value of a ledger, whose widths are fixed.
+fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let part = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    part.copied().unwrap_or([0; N])
+}
+
+fn due(key: &[u8]) -> (u64, Name) {
+    (u64::from_be_bytes(part(key, 0)), part(key, 8))
 }
 
 impl std::fmt::Debug for Store {

@@ -1,5 +1,8 @@
-//! What a verifier remembers from one capsule to the next, so that nothing old is new again
-//! (registry-v1 §5).
+//! Protection from replay and rollback across verifications (registry-v1 §5).
+//!
+//! A [`Ledger`] holds the rules; a [`Memory`] keeps bytes and knows none of them.
+
+mod memory;
 
 use crate::{
     digest::Digest,
@@ -10,41 +13,160 @@ use crate::{
     wire::claims::{Claims, Terms},
 };
 
-/// A memory of clock, registries, uses and sessions. Each call is one transaction: it is alone among all
-/// threads and processes that share the memory, and what it changes is durable when it returns.
+pub use memory::{InMemory, Memory, MemoryTable, Transaction};
+
+/// What a verifier remembers: clock, registries, uses and sessions. Each call is one transaction of its
+/// memory: it is alone among all threads and processes that share that, and what it changes is durable
+/// when it returns.
 ///
 /// `KVC-940` where the memory fails is an error of every method: who cannot remember refuses.
-pub trait Ledger {
-    /// The time to judge by: `now`, or the latest time seen where the clock lags behind it by no more
-    /// than [`MAX_SKEW`]. Remembers it.
+pub struct Ledger(Box<dyn Memory>);
+
+impl Ledger {
+    /// A ledger over a memory.
+    pub fn new(memory: impl Memory + 'static) -> Self {
+        Self(Box::new(memory))
+    }
+
+    fn run<T>(&self, mut step: impl FnMut(&mut dyn Transaction) -> Result<T>) -> Result<T> {
+        let mut value = None;
+        self.0.transaction(&mut |transaction| {
+            value = Some(step(transaction)?);
+            Ok(())
+        })?;
+        value.ok_or_else(|| Error::new(Code::LocalIo, "the memory has run no transaction"))
+    }
+
+    /// Returns the time to judge by: `now`, or the latest time seen where the clock lags behind it by no
+    /// more than [`MAX_SKEW`]. Remembers it (U-1).
     ///
     /// # Errors
     /// KVC-412 where the clock went back by more.
-    fn observe(&self, now: u64) -> Result<u64>;
+    pub fn observe(&self, now: u64) -> Result<u64> {
+        self.run(|memory| {
+            let latest = number(memory, MemoryTable::Clock, &[])?.unwrap_or(0);
+            if now.saturating_add(MAX_SKEW) < latest {
+                return Err(Error::new(Code::ClaimsClock, "the clock went back")
+                    .sides(format_args!("at least {latest}, the latest time seen"), now));
+            }
+            let time = now.max(latest);
+            memory.put(MemoryTable::Clock, &[], &time.to_be_bytes())?;
+            Ok(time)
+        })
+    }
 
-    /// The newest registry seen of a root.
+    /// Returns the newest registry seen of a root.
     ///
     /// # Errors
     /// KVC-940.
-    fn seen(&self, root: KeyId) -> Result<Option<Mark>>;
+    pub fn seen(&self, root: KeyId) -> Result<Option<Mark>> {
+        self.run(|memory| mark(memory, root))
+    }
 
     /// Remembers a registry that is the newest or follows it ([`Registry::follows`]).
     ///
     /// # Errors
     /// KVC-309.
-    fn follow(&self, registry: &Registry) -> Result<()>;
+    pub fn follow(&self, registry: &Registry) -> Result<()> {
+        let next = registry.mark();
+        self.run(|memory| {
+            if let Some(seen) = mark(memory, next.root)? {
+                registry.follows(&seen)?;
+            }
+            let value = [&next.version.to_be_bytes()[..], &next.digest.0].concat();
+            memory.put(MemoryTable::Registries, &next.root.0, &value)
+        })
+    }
 
-    /// Whether a capsule may still be used; remembers nothing.
+    /// Refuses a capsule that may no longer be used; remembers nothing.
     ///
     /// # Errors
     /// KVC-410 where its one use is over, 411 where its session has gone past it.
-    fn check(&self, usage: &Usage) -> Result<()>;
+    pub fn check(&self, usage: &Usage) -> Result<()> {
+        self.run(|memory| check(memory, usage))
+    }
 
-    /// Remembers the use of a capsule that may still be used.
+    /// Remembers the use of a capsule that may still be used, and forgets uses of capsules that have
+    /// expired.
     ///
     /// # Errors
     /// As [`Self::check`].
-    fn record(&self, usage: &Usage) -> Result<()>;
+    pub fn record(&self, usage: &Usage) -> Result<()> {
+        self.run(|memory| {
+            check(memory, usage)?;
+            while let Some(key) = memory.first(MemoryTable::Forget)? {
+                let (until, name) = key.split_at_checked(8).ok_or_else(damaged)?;
+                if to_number(until)? > usage.now {
+                    break;
+                }
+                memory.remove(MemoryTable::Used, name)?;
+                memory.remove(MemoryTable::Forget, &key)?;
+            }
+            if let Some((name, until)) = usage.once {
+                let until = until.to_be_bytes();
+                memory.put(MemoryTable::Used, &name.0, &until)?;
+                let key = [&until[..], &name.0].concat();
+                memory.put(MemoryTable::Forget, &key, &[])?;
+            }
+            if let Some((session, number)) = usage.sequence {
+                memory.put(MemoryTable::Sessions, &session.0, &number.to_be_bytes())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ledger")
+    }
+}
+
+/// U-4, U-5.
+fn check(memory: &mut dyn Transaction, usage: &Usage) -> Result<()> {
+    if let Some((name, _)) = usage.once
+        && memory.get(MemoryTable::Used, &name.0)?.is_some()
+    {
+        return Err(Error::new(
+            Code::ClaimsReplayed,
+            "the capsule's one use is over",
+        ));
+    }
+    if let Some((session, found)) = usage.sequence {
+        let highest = number(memory, MemoryTable::Sessions, &session.0)?.unwrap_or(0);
+        if found < highest {
+            let what = "the session has gone past this capsule";
+            return Err(Error::new(Code::ClaimsSequence, what)
+                .sides(format_args!("at least {highest}"), found));
+        }
+    }
+    Ok(())
+}
+
+fn mark(memory: &dyn Transaction, root: KeyId) -> Result<Option<Mark>> {
+    let Some(value) = memory.get(MemoryTable::Registries, &root.0)? else {
+        return Ok(None);
+    };
+    let (version, digest) = value.split_at_checked(8).ok_or_else(damaged)?;
+    Ok(Some(Mark {
+        root,
+        version: to_number(version)?,
+        digest: Digest(digest.try_into().map_err(|_| damaged())?),
+    }))
+}
+
+fn number(memory: &dyn Transaction, table: MemoryTable, key: &[u8]) -> Result<Option<u64>> {
+    let value = memory.get(table, key)?;
+    value.map(|value| to_number(&value)).transpose()
+}
+
+fn to_number(bytes: &[u8]) -> Result<u64> {
+    let bytes = bytes.try_into().map_err(|_| damaged())?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+fn damaged() -> Error {
+    Error::new(Code::LocalIo, "the memory holds what no ledger put there")
 }
 
 /// What a use of a capsule means to a [`Ledger`].
@@ -98,40 +220,5 @@ fn named(label: &str, terms: &Terms, parts: &[Option<&[u8]>]) -> Digest {
     Digest::labelled(label, &[&input])
 }
 
-/// U-1.
-#[cfg_attr(
-    not(feature = "store"),
-    allow(dead_code, reason = "the store keeps to it")
-)]
-pub(crate) fn clock(now: u64, latest: u64) -> Result<u64> {
-    if now.saturating_add(MAX_SKEW) < latest {
-        return Err(Error::new(Code::ClaimsClock, "the clock went back")
-            .sides(format_args!("at least {latest}, the latest time seen"), now));
-    }
-    Ok(now.max(latest))
-}
-
-/// U-4.
-#[cfg_attr(
-    not(feature = "store"),
-    allow(dead_code, reason = "the store keeps to it")
-)]
-pub(crate) fn used() -> Error {
-    Error::new(Code::ClaimsReplayed, "the capsule's one use is over")
-}
-
-/// U-5.
-#[cfg_attr(
-    not(feature = "store"),
-    allow(dead_code, reason = "the store keeps to it")
-)]
-pub(crate) fn sequence(number: u64, highest: u64) -> Result<()> {
-    match number < highest {
-        true => Err(Error::new(
-            Code::ClaimsSequence,
-            "the session has gone past this capsule",
-        )
-        .sides(format_args!("at least {highest}"), number)),
-        false => Ok(()),
-    }
-}
+#[cfg(all(test, feature = "store"))]
+mod tests;

@@ -3,7 +3,13 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::{keys::CapsuleId, trust::{registry::{RootKey, UntrustedRegistry}, store::Store}};
+use crate::{
+    keys::CapsuleId,
+    trust::{
+        registry::{RootKey, UntrustedRegistry},
+        store::Store,
+    },
+};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -19,8 +25,8 @@ impl Folder {
         Self(path)
     }
 
-    fn store(&self) -> Store {
-        Store::open(&self.0.join("state")).unwrap()
+    fn store(&self) -> Ledger {
+        Ledger::new(Store::open(&self.0.join("state")).unwrap())
     }
 }
 
