@@ -199,6 +199,36 @@ struct Detail {
     place: Option<String>,
     expected: Option<String>,
     found: Option<String>,
+    side: Option<IoSide>,
+}
+
+/// Which side of a transfer failed (KVC-940).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IoSide {
+    /// What is read from.
+    Source,
+    /// What is written to.
+    Sink,
+}
+
+/// An error as a stranger may see it: the code and its registered text. It names no place, no side of
+/// a disagreement, no key and no tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Public(Code);
+
+impl Public {
+    /// Returns the code that a stranger may see.
+    #[must_use]
+    pub fn code(self) -> Code {
+        self.0
+    }
+}
+
+impl fmt::Display for Public {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.0;
+        write!(f, "{code} {}: {}", code.slug(), code.meaning())
+    }
 }
 
 /// `Result` with this crate's [`Error`].
@@ -213,6 +243,7 @@ impl Error {
             place: None,
             expected: None,
             found: None,
+            side: None,
         }))
     }
 
@@ -238,6 +269,45 @@ impl Error {
     #[must_use]
     pub fn io(error: &std::io::Error, place: impl fmt::Display) -> Self {
         Self::new(Code::LocalIo, error.to_string()).at(place)
+    }
+
+    /// A failure to read `place` (KVC-940).
+    #[must_use]
+    pub fn source(error: &std::io::Error, place: impl fmt::Display) -> Self {
+        let mut error = Self::io(error, place);
+        error.0.side = Some(IoSide::Source);
+        error
+    }
+
+    /// A failure to write `place` (KVC-940).
+    #[must_use]
+    pub fn sink(error: &std::io::Error, place: impl fmt::Display) -> Self {
+        let mut error = Self::io(error, place);
+        error.0.side = Some(IoSide::Sink);
+        error
+    }
+
+    /// Returns the side that failed, where that is known.
+    #[must_use]
+    pub fn io_side(&self) -> Option<IoSide> {
+        self.0.side
+    }
+
+    /// Returns what may be told to who sent the capsule. What fails at the content
+    /// key or after it looks alike, as KVC-806 (capsule-v1 A-3): no stranger learns how far he came.
+    #[must_use]
+    pub fn public(&self) -> Public {
+        Public(match self.code() {
+            Code::BodyUnwrap
+            | Code::BodyCommitment
+            | Code::BodyChunk
+            | Code::CodecUnknown
+            | Code::CodecMalformed
+            | Code::CodecLength
+            | Code::CodecBounds
+            | Code::CodecNonFinite => Code::BodyChunk,
+            code => code,
+        })
     }
 
     /// The stable code.
@@ -286,3 +356,35 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_hears_the_code_alone() {
+        let error = Error::new(
+            Code::ClaimsSubject,
+            "the capsule belongs to another subject",
+        )
+        .at("/home/ana")
+        .sides("\"ana\"", "\"bob\"");
+        let shown = error.public().to_string();
+        assert_eq!(
+            shown,
+            "KVC-406 claims.subject: the capsule belongs to another subject"
+        );
+        let of = |code| Error::new(code, "").public();
+        assert_eq!(of(Code::BodyUnwrap), of(Code::BodyChunk));
+        assert_eq!(of(Code::BodyCommitment), of(Code::CodecBounds));
+        assert_ne!(of(Code::BodyLeaf), of(Code::BodyChunk));
+    }
+
+    #[test]
+    fn what_is_read_and_what_is_written_fail_apart() {
+        let io = std::io::Error::from(std::io::ErrorKind::NotFound);
+        assert_eq!(Error::source(&io, "a").io_side(), Some(IoSide::Source));
+        assert_eq!(Error::sink(&io, "a").io_side(), Some(IoSide::Sink));
+        assert_eq!(Error::io(&io, "a").io_side(), None);
+    }
+}

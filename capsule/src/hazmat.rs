@@ -4,13 +4,8 @@
 //! the `hazmat` feature opens that door, and a program that seals for real must not enable it: a
 //! content key used twice gives the plaintexts away.
 
-#[cfg(feature = "hazmat")]
-mod steps;
-
 use zeroize::Zeroizing;
 
-#[cfg(feature = "hazmat")]
-pub use self::steps::ChunkSteps;
 use crate::error::{Code, Error, Result};
 
 /// A source of random bytes.

@@ -354,7 +354,7 @@ pub(crate) fn borrow_or_read<'b>(
     }
     buffer.resize(len, 0);
     let read = source.read_exact_at(offset, buffer);
-    read.map_err(|error| Error::io(&error, "capsule"))?;
+    read.map_err(|error| Error::source(&error, "capsule"))?;
     Ok(buffer)
 }
 

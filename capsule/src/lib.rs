@@ -49,84 +49,82 @@
 
 #![forbid(unsafe_code)]
 
-mod aead;
-mod bank;
-pub mod binding;
-mod body;
-mod cbor;
-mod chain;
-mod cose;
-mod cut;
-mod envelope;
-mod equivalence;
+// the ground floor
+mod digest;
 mod error;
 pub mod hazmat;
-mod hpke;
 mod io;
 mod keys;
-mod ledger;
 mod limits;
-mod link;
-mod lock;
-mod manifest;
-mod open;
-mod outline;
-mod policy;
-mod prefix;
-mod prologue;
-mod recipient;
-mod registry;
-mod reissue;
-mod schedule;
-mod seal;
-mod step;
-#[cfg(feature = "store")]
-mod store;
-mod table;
-mod trust;
-mod verify;
+mod suite;
 mod workers;
-mod wrapping;
+
+// the rooms, in the order of capsule-v1; each knows those above it
+mod wire;
+
+pub mod binding;
+
+mod manifest;
+
+mod crypto;
+
+mod trust;
+
+mod verify;
+
+mod open;
+mod seal;
 
 // what banks are
-pub use bank::{Bank, Role, Rows};
+pub use manifest::{Bank, Role, Rows};
 // keys and trust
+pub use binding::PrefixKey;
+pub use crypto::{recipient::Recipient, recipient_key::RecipientKey, wrapping_key::WrappingKey};
 pub use keys::{CapsuleId, KeyId, PublicKey, SigningKey};
-pub use registry::{
-    Change, Listing, Mark, Registry, Revoked, RootKey, RootPublic, UntrustedRegistry,
+pub use manifest::RecipientKind;
+pub use trust::{
+    Purpose, Status, Trust, TrustedKey,
+    registry::{Change, Listing, Mark, Registry, Revoked, RootKey, RootPublic, UntrustedRegistry},
 };
-pub use trust::{Purpose, Status, Trust, TrustedKey};
-pub use wrapping::{PrefixKey, Recipient, RecipientKey, RecipientKind, WrappingKey};
 // what a verifier remembers
-pub use ledger::{Ledger, Usage};
-pub use lock::Lock;
-#[cfg(feature = "store")]
-pub use store::Store;
+pub use trust::{
+    ledger::{InMemory, Ledger, Memory, MemoryTable, Transaction, Usage},
+    lock::Lock,
+};
 // sealing
-pub use cut::Cut;
-pub use envelope::Terms;
-pub use seal::{Draft, Sealed, Sealer};
+pub use seal::{Cut, Draft, Sealed, Sealer};
+pub use wire::claims::Terms;
 // verifying and opening
-pub use body::BodyChecked;
-pub use chain::{Chain, Members, OpenedChain, Part};
-pub use envelope::Claims;
-pub use limits::{Limits, MAX_CHUNK, MAX_LIFETIME, MAX_REGISTRY, MIN_CHUNK};
-pub use open::{Opened, StreamReader};
-pub use outline::{Outline, OutlineStream};
-pub use policy::{Expected, MAX_SKEW, Policy, RESTORE};
-pub use prefix::PrefixValue;
-pub use step::Step;
-pub use verify::{Untrusted, Verified};
+pub use binding::PrefixValue;
+pub use limits::{Limits, MAX_CHUNK, MAX_LIFETIME, MAX_REGISTRY, MAX_SKEW, MIN_CHUNK};
+pub use manifest::{Outline, OutlineStream};
+pub use open::{
+    chain::{Chain, Members, OpenedChain, Part},
+    opened::Opened,
+    reader::StreamReader,
+};
+pub use verify::{
+    body::BodyChecked,
+    policy::{ByRuntime, Expected, Needs, Policy, RESTORE},
+    push::{Fed, PushBody, PushHeader},
+    step::Step,
+    untrusted::{Untrusted, Verified},
+};
+pub use wire::claims::Claims;
 // a new header over the same body
-pub use reissue::{Header, Reissuer, Renewal, Rewrap};
+pub use seal::renew::{Header, Reissuer, Renewal, Rewrap};
 // the manifest
 pub use manifest::{
     BankEntry, CaptureFlags, Context, Fallback, Manifest, Measured, Parent, Prefix, RotationTable,
-    RowsEntry, Section, SectionKind, Stream, Suite,
+    RowsEntry, Section, SectionKind, Stream,
 };
+pub use suite::Suite;
+// measuring
+#[cfg(feature = "hazmat")]
+pub use crypto::steps::ChunkSteps;
 // models in two formats
-pub use equivalence::Equivalence;
+pub use trust::equivalence::Equivalence;
 // errors and access
-pub use error::{Code, Error, Outcome, Result};
+pub use error::{Code, Error, IoSide, Outcome, Public, Result};
 pub use io::{Buffer, ReadAt, Seekable, WriteAt};
 pub use workers::{Turn, Workers};

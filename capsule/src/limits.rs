@@ -29,6 +29,8 @@ pub const MIN_CHUNK: u64 = 4 << 10;
 pub const MAX_CHUNK: u64 = 16 << 20;
 /// Longest lifetime that is accepted by default: 30 days, in seconds.
 pub const MAX_LIFETIME: u64 = 30 * 24 * 3600;
+/// Largest difference of clocks that `nbf` and `iat` are granted, in seconds.
+pub const MAX_SKEW: u64 = 60;
 /// Most chunks of a stream.
 pub(crate) const MAX_CHUNKS: u64 = (1 << 32) - 1;
 /// Deepest nesting of CBOR arrays and maps.

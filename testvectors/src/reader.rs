@@ -1,15 +1,14 @@
 //! Runs a file and a context through the library, by each of its ways in.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    path::Path,
 };
 
 use kvcap::{
-    Chain, Ledger as _, Members as _, Opened, ReadAt, Result, Store, Stream, Trust, Untrusted,
-    Verified, Workers,
+    Chain, Fed, InMemory, Ledger, Limits, Members as _, Opened, PushHeader, ReadAt, Result, Stream,
+    Trust, Untrusted, Verified, Workers,
 };
 
 use crate::{
@@ -30,16 +29,28 @@ pub enum Entry {
     OneByte,
     /// A stream that gives some bytes at a time and is interrupted in between.
     Ragged,
+    /// Pushed in pieces of this many bytes (a page, after the first 100 KiB of single bytes): verify
+    /// header and body, then open and read.
+    Push(usize),
 }
 
 impl Entry {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Slice, Self::File, Self::OneByte, Self::Ragged];
+    pub const ALL: [Self; 8] = [
+        Self::Slice,
+        Self::File,
+        Self::OneByte,
+        Self::Ragged,
+        Self::Push(1),
+        Self::Push(7),
+        Self::Push(4096),
+        Self::Push(usize::MAX),
+    ];
 
     /// Whether the body is checked before it is opened.
     #[must_use]
     pub const fn checks_body(self) -> bool {
-        matches!(self, Self::OneByte | Self::Ragged)
+        matches!(self, Self::OneByte | Self::Ragged | Self::Push(_))
     }
 }
 
@@ -56,35 +67,22 @@ pub struct Outcome {
     pub banks: Vec<Option<Vec<u8>>>,
 }
 
-/// A memory in a file of its own.
+/// A ledger of its own, and what was opened before.
 struct Kept {
-    store: Store,
-    folder: PathBuf,
+    ledger: Ledger,
     opened: Vec<String>,
 }
 
 impl Kept {
     fn new(memory: &Memory) -> Result<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("kvcap-vectors-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        let store = Store::open(&folder.join("state"))?;
+        let ledger = Ledger::new(InMemory::default());
         if let Some(latest) = memory.latest {
-            store.observe(latest)?;
+            ledger.observe(latest)?;
         }
         Ok(Self {
-            store,
-            folder,
+            ledger,
             opened: memory.opened.clone(),
         })
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let _left = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -109,6 +107,48 @@ impl Read for Pieces<'_> {
         };
         let len = piece.max(1).min(buf.len());
         self.bytes.read(&mut buf[..len])
+    }
+}
+
+/// Pieces that are pushed, and what the header left of the last.
+struct Pushed<'a> {
+    bytes: &'a [u8],
+    left: &'a [u8],
+    size: usize,
+    calls: usize,
+}
+
+impl<'a> Pushed<'a> {
+    fn piece(&mut self) -> Option<&'a [u8]> {
+        self.calls += 1;
+        let size = match self.size {
+            // the largest vectors have 64 MiB
+            1..4096 if self.calls > 100_000 => 4096,
+            size => size,
+        };
+        let (now, later) = self.bytes.split_at(size.min(self.bytes.len()));
+        self.bytes = later;
+        (!now.is_empty()).then_some(now)
+    }
+
+    fn header(&mut self, limits: &Limits) -> Result<Untrusted> {
+        let mut header = PushHeader::new(limits);
+        while let Some(piece) = self.piece() {
+            self.left = piece;
+            match header.feed(&mut self.left)? {
+                Fed::More(more) => header = more,
+                Fed::Header(untrusted) => return Ok(*untrusted),
+            }
+        }
+        Err(header.end())
+    }
+
+    fn body(&mut self, verified: &Verified) -> Result<()> {
+        let mut body = verified.push_body().feed(self.left)?;
+        while let Some(piece) = self.piece() {
+            body = body.feed(piece)?;
+        }
+        body.finish().map(drop)
     }
 }
 
@@ -142,7 +182,7 @@ fn steps(
     let trust = context.trust()?;
     let memory = context.memory.as_ref().map(Kept::new).transpose()?;
     let start = match &memory {
-        Some(kept) => kept.store.observe(context.now)?,
+        Some(kept) => kept.ledger.observe(context.now)?,
         None => context.now,
     };
     let limits = context.limits();
@@ -151,8 +191,19 @@ fn steps(
         ragged: entry == Entry::Ragged,
         calls: 0,
     };
+    let mut pushed = Pushed {
+        bytes,
+        left: &[],
+        size: match entry {
+            Entry::Push(size) => size,
+            _ => 0,
+        },
+        calls: 0,
+    };
     let mut header = || {
-        if entry.checks_body() {
+        if let Entry::Push(_) = entry {
+            pushed.header(&limits)
+        } else if entry.checks_body() {
             Untrusted::read(&mut pieces, &limits)
         } else {
             Untrusted::read_at(&source, &limits)
@@ -173,6 +224,7 @@ fn steps(
         Entry::Ragged => {
             verified.check_body(&mut pieces, Workers::new(3), &mut |_| {})?;
         }
+        Entry::Push(_) => pushed.body(&verified)?,
         _ if context.wrapping_key.is_none() => {
             verified.check_body_at(&source, Workers::new(2), &mut |_| {})?;
         }
@@ -194,9 +246,9 @@ fn steps(
             let file = context.file(before);
             let read = Untrusted::read_at(file.as_slice(), &limits)?;
             let opened = verify(read, start)?.open(file.as_slice(), &key)?;
-            let _used = opened.record(&kept.store, start)?;
+            let _used = opened.record(&kept.ledger, start)?;
         }
-        opened = opened.record(&kept.store, start)?;
+        opened = opened.record(&kept.ledger, start)?;
     }
     if context.reads.is_empty() {
         return give(&opened, stage, outcome);

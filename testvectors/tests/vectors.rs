@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kvcap::{PrefixValue, SectionKind, Stream, Untrusted, Workers};
+use kvcap::{Fed, PrefixValue, PushHeader, SectionKind, Stream, Untrusted, Workers};
 use kvcap_testvectors::{
     cases,
     context::Context,
@@ -98,6 +98,34 @@ fn every_vector_by_every_entry() {
         .take(30) // a fault that breaks them all is known by then
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A prologue is decided with its 64th byte, a header with the last before the tables.
+#[test]
+fn a_header_is_decided_with_its_last_byte() {
+    let manifest = manifest();
+    let default: Context = serde_json::from_value(manifest["default_context"].clone()).unwrap();
+    let vectors = manifest["vectors"].as_array().unwrap();
+    for vector in vectors.iter().filter(|vector| vector["code"] == 0) {
+        let file = load(Path::new(vector["file"].as_str().unwrap()));
+        let limits = Context::merged(&default, &vector["context"]).limits();
+        let envelope_len = u32::from_le_bytes(file[12..16].try_into().unwrap());
+        let end = (64 + usize::try_from(envelope_len).unwrap()).next_multiple_of(4096);
+        let mut most = &file[..end - 1];
+        let Fed::More(header) = PushHeader::new(&limits).feed(&mut most).unwrap() else {
+            panic!("{}: a header without its last byte", vector["name"]);
+        };
+        let mut rest = &file[end - 1..];
+        let fed = header.feed(&mut rest).unwrap();
+        assert!(matches!(fed, Fed::Header(_)), "{}", vector["name"]);
+        assert_eq!(rest.len(), file.len() - end, "{}", vector["name"]);
+    }
+    let none = PushHeader::new(&kvcap::Limits::default()).feed(&mut &[0; 63][..]);
+    let Fed::More(header) = none.unwrap() else {
+        panic!("63 bytes are no prologue");
+    };
+    let refused = header.feed(&mut &[0][..]).unwrap_err();
+    assert_eq!(refused.code().number(), 102);
 }
 
 /// What a header says before and after it is verified, of every file that is accepted.

@@ -6,10 +6,10 @@ use kvcap_codecs::{BankShape, Codec, Content, Quality};
 
 use super::{BankEntry, Context, Manifest, Prefix, RowsEntry, Section, SectionKind, Stream};
 use crate::{
-    bank::Role,
     error::{Code, Error, Result},
     limits::MAX_CHUNKS,
-    prologue::{Prologue, ROW},
+    manifest::Role,
+    wire::prologue::{Prologue, ROW},
 };
 
 pub(super) fn contradiction(place: &'static str) -> Error {

@@ -8,10 +8,12 @@ use super::{
     BankEntry, Context, Fallback, Keys, Measured, Prefix, RotationTable, RowsEntry, Section, Stream,
 };
 use crate::{
-    bank::Role,
     binding::{F64Bits, KeyBasis, Model, Pairing, Rope, Runtime, Scaling, Tokenizer},
-    cbor::{Value, array, bytes, encode as encode_item, encode_map, int, map, text, uint},
-    prologue::VERSION,
+    manifest::Role,
+    wire::{
+        cbor::{Value, array, bytes, encode as encode_item, encode_map, int, map, text, uint},
+        prologue::VERSION,
+    },
 };
 
 /// The payload of an encoded context. Its length depends on the context, the recipients' number and

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
-use kvcap::{Expected, Result, Untrusted, binding::Rope};
+use kvcap::{Expected, Result};
 use kvcap_models::ModelProfile;
 use kvcap_states::RuntimeKind;
 use kvcap_store::Verifier;
@@ -55,13 +55,6 @@ fn runtime(text: &str) -> Result<(String, Option<String>), String> {
     }
 }
 
-/// The model that is expected, read.
-pub(crate) struct Model {
-    profile: ModelProfile,
-    rope: Vec<Rope>,
-    raw: bool,
-}
-
 impl PolicyArgs {
     /// The verifier that these set up.
     ///
@@ -78,37 +71,18 @@ impl PolicyArgs {
         })
     }
 
-    /// The model that is expected of `untrusted`, if one is given.
+    /// The model that is expected, if one is given.
     ///
     /// # Errors
     /// As [`ModelArgs::read`].
-    pub(crate) fn model(&self, untrusted: &Untrusted, common: &Common) -> Result<Option<Model>> {
-        let Some(path) = self.model.as_deref() else {
-            return Ok(None);
-        };
-        let profile = self.model_args.read(path, common)?;
-        // The runtime decides how a latent's keys are rotated. This name is not vouched for yet, but
-        // the rope below is compared with the manifest of the same signed bytes.
-        let runtime = untrusted.outline().map(|outline| outline.runtime);
-        let runtime = runtime.map_or(String::new(), |[name, ..]| name);
-        Ok(Some(Model {
-            rope: profile.rope_in(&runtime),
-            raw: runtime == "raw",
-            profile,
-        }))
+    pub(crate) fn model(&self, common: &Common) -> Result<Option<ModelProfile>> {
+        let read = |path| self.model_args.read(path, common);
+        self.model.as_deref().map(read).transpose()
     }
 
     /// What is expected, of `model` if one is given.
-    pub(crate) fn expected<'a>(&self, model: Option<&'a Model>) -> Expected<'a> {
-        let mut expected = Expected::danger_any_model();
-        if let Some(Model { profile, rope, raw }) = model {
-            expected = Expected::of(&profile.model, &profile.tokenizer, rope);
-            // raw capsules hold whatever tensors a file had: their roles and layers mean nothing
-            if !raw {
-                expected.banks = profile.needed_banks();
-                expected.layers = profile.needed_layers();
-            }
-        }
+    pub(crate) fn expected<'a>(&self, model: Option<&'a ModelProfile>) -> Expected<'a> {
+        let mut expected = model.map_or_else(Expected::danger_any_model, ModelProfile::expected);
         expected.runtime.clone_from(&self.runtime);
         expected
     }

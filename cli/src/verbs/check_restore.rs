@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         .map_err(|error| input::at(error, &args.capsule))?;
     let verifier = args.policy.verifier()?;
     let judge = verifier.judge()?;
-    let model = args.policy.model(&untrusted, common)?;
+    let model = args.policy.model(common)?;
     let judge = judge.expecting(args.policy.expected(model.as_ref()));
     let verdict = judge.verify(untrusted)?;
     let receipt = EffectReceipt::of(verdict.tip().manifest(), args.prompt, args.evaluated);

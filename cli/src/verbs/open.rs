@@ -78,7 +78,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
     let verifier = args.policy.verifier()?;
     let judge = verifier.judge()?;
-    let model = args.policy.model(&untrusted, common)?;
+    let model = args.policy.model(common)?;
     let judge = judge.expecting(args.policy.expected(model.as_ref()));
     let verdict = judge.verify(untrusted)?;
     let mut report = Report::new();

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Report> {
     watch.passed("parse");
     let verifier = args.policy.verifier()?;
     let judge = verifier.judge()?;
-    let model = args.policy.model(&untrusted, common)?;
+    let model = args.policy.model(common)?;
     let judge = judge.expecting(args.policy.expected(model.as_ref()));
     let profile = watch.skip();
     let mut told = |step: Step| watch.passed(step.name());

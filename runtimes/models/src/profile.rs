@@ -1,7 +1,7 @@
 //! A model's identity and the facts that its cache depends on (model-id-v1).
 
 use kvcap::{
-    Role,
+    ByRuntime, Expected, Needs, Role,
     binding::{Digest, Model, Pairing, Rope, Tokenizer},
 };
 
@@ -61,6 +61,12 @@ impl ModelProfile {
             .map(|(number, _)| number)
     }
 
+    /// Returns what is expected of a capsule of this model, whichever runtime made it.
+    #[must_use]
+    pub fn expected(&self) -> Expected<'_> {
+        Expected::by_runtime(&self.model, &self.tokenizer, self)
+    }
+
     /// The ropes as a runtime stores keys with them: mlx-lm interleaves the rotated part of a
     /// latent's keys, whatever the folder's own implementation does.
     #[must_use]
@@ -80,5 +86,20 @@ impl ModelProfile {
             }
         }
         ropes
+    }
+}
+
+impl ByRuntime for ModelProfile {
+    fn needs(&self, runtime: &str) -> Needs {
+        // raw capsules hold whatever tensors a file had: their roles and layers mean nothing
+        let (banks, layers) = match runtime {
+            "raw" => (Vec::new(), Vec::new()),
+            _ => (self.needed_banks(), self.needed_layers()),
+        };
+        Needs {
+            rope: self.rope_in(runtime),
+            banks,
+            layers,
+        }
     }
 }

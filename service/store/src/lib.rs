@@ -22,6 +22,7 @@ pub mod key_file;
 pub mod key_folder;
 mod ledger_file;
 pub mod output;
+mod redb_memory;
 pub mod time;
 mod trust;
 mod verifier;

@@ -24,7 +24,7 @@ impl TrustSources {
     ///
     /// # Errors
     /// KVC-3xx for keys and registries, 309 where a registry does not follow, 94x for files.
-    pub fn load(&self, ledger: Option<&dyn Ledger>, now: u64) -> Result<Trust> {
+    pub fn load(&self, ledger: Option<&Ledger>, now: u64) -> Result<Trust> {
         let roots = roots(&self.roots)?;
         let mut trust = Trust::none();
         let mut keys = Vec::new();
@@ -58,7 +58,7 @@ impl TrustSources {
 /// # Errors
 /// KVC-309; those of a version between.
 pub fn follow_registry(
-    ledger: &dyn Ledger,
+    ledger: &Ledger,
     path: &Path,
     registry: &Registry,
     roots: &[RootPublic],

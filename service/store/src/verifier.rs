@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use kvcap::{
     BodyChecked, Chain, Expected, Ledger, MAX_LIFETIME, Manifest, Members, OpenedChain, Policy,
-    PublicKey, RESTORE, ReadAt, Result, Step, Store, Terms, Trust, TrustedKey, Untrusted, Usage,
-    Verified, Workers,
+    PublicKey, RESTORE, ReadAt, Result, Step, Terms, Trust, TrustedKey, Untrusted, Usage, Verified,
+    Workers,
 };
 
 use crate::{Ancestors, LedgerFile, TrustSources, WrapKeys, time};
@@ -125,7 +125,7 @@ impl Verifier {
         let held = self.hold()?;
         let remembered = held.as_ref().map(|(_, now)| *now);
         let now = self.at.or(remembered).unwrap_or_else(time::now);
-        let ledger = held.as_ref().map(|(ledger, _)| ledger as &dyn Ledger);
+        let ledger = held.as_ref().map(|(ledger, _)| ledger);
         Ok(Judge {
             verifier: self,
             trust: self.trust.load(ledger, now)?,
@@ -136,7 +136,7 @@ impl Verifier {
     }
 
     /// Holds the ledger, and takes the time since then.
-    fn hold(&self) -> Result<Option<(Store, u64)>> {
+    fn hold(&self) -> Result<Option<(Ledger, u64)>> {
         self.ledger.as_ref().map(LedgerFile::hold).transpose()
     }
 }

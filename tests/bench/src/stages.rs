@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvcap::{Bank, Buffer, Code, Error, Result, Role, Suite, Workers, WriteAt, hazmat::ChunkSteps};
+use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, Result, Role, Suite, Workers, WriteAt};
 use kvcap_codecs::{
     Codec, CodecError, Content, FrameContext, FrameQuality, Padding, Positions, Preset, Rotation,
     Scratch, aligned,

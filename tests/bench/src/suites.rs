@@ -1,6 +1,6 @@
 //! `kvcap-bench suites`: which suite is faster here.
 
-use kvcap::{Code, Error, Result, Suite, hazmat::ChunkSteps};
+use kvcap::{ChunkSteps, Code, Error, Result, Suite};
 use serde_json::json;
 
 use super::{Least, in_a_row, least_of_each, memcpy, number, speed, timed};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kvcap::{Ledger, Store};
+use kvcap_store::LedgerFile;
 
 use crate::support::{Folder, KEYS, TRUST};
 
@@ -121,7 +121,7 @@ fn the_clock_and_the_registry_do_not_go_back() {
     folder.ok("registry verify fork.reg --registry-root root.key.pub");
 
     // a time that nobody has reached yet
-    let store = Store::open(&folder.path("memory")).unwrap();
+    let store = LedgerFile::at(folder.path("memory")).open().unwrap();
     store.observe(4_000_000_000).unwrap();
     drop(store);
     folder.refused(&format!("verify a.kvcap {TRUST} --ledger memory"), 412, 1);

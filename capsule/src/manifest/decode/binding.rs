@@ -3,11 +3,11 @@
 use super::{ascending, collect, digest, finite, named, range, string};
 use crate::{
     binding::{Adapter, F64Bits, KeyBasis, Model, Pairing, Rope, Runtime, Scaling, Tokenizer},
-    cbor::Field,
     error::Result,
     keys::KeyId,
     limits::Limits,
     manifest::{Parent, Prefix, RotationTable},
+    wire::cbor::Field,
 };
 
 /// Most values of a list of frequencies or factors.

@@ -4,14 +4,13 @@ use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 
 use super::{any_f64, collect, digest, string};
 use crate::{
-    bank::Role,
-    cbor::Field,
     error::{Code, Error, Result},
     limits::{Limits, MAX_CHUNK, MIN_CHUNK},
     manifest::{
-        BankEntry, Fallback, Measured, RowsEntry, Section, SectionKind, Stream,
+        BankEntry, Fallback, Measured, Role, RowsEntry, Section, SectionKind, Stream,
         check::contradiction, encode::role_code,
     },
+    wire::cbor::Field,
 };
 
 pub(super) fn stream(field: Field<'_>, limits: &Limits) -> Result<Stream> {

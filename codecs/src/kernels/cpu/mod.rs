@@ -174,8 +174,9 @@ macro_rules! compiled_for {
         };
     };
 }
+use by_dtype;
+use by_params;
 use compiled_for;
-use {by_dtype, by_params};
 
 /// The paths that this machine has, slowest first.
 pub(crate) fn paths() -> impl Iterator<Item = &'static Kernels> {

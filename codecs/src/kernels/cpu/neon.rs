@@ -3,8 +3,7 @@
 //! Conversions of binary16 and of bits are the portable ones: the intrinsics for the first are not
 //! stable, and NEON has none for the second.
 
-use std::arch::aarch64::*;
-use std::mem::transmute;
+use std::{arch::aarch64::*, mem::transmute};
 
 use super::{
     compiled_for,

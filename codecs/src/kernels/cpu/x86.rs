@@ -1,7 +1,6 @@
 //! AVX2 with F16C and BMI2, and AVX-512.
 
-use std::arch::x86_64::*;
-use std::mem::transmute;
+use std::{arch::x86_64::*, mem::transmute};
 
 use super::{
     compiled_for,

@@ -17,7 +17,8 @@ mod builder;
 mod variants;
 
 const FLASH: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_f16_fa.bin");
-const TRANSPOSED: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_f16_vtrans.bin");
+const TRANSPOSED: &[u8] =
+    include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_f16_vtrans.bin");
 const SESSION: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsn10_q8_0.bin");
 const Q4: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_q4_0.bin");
 

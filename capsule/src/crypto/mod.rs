@@ -1,0 +1,12 @@
+//! Keys, ciphers, chunks and their tables (capsule-v1 §3, §6.4, §8).
+
+mod aead;
+pub(crate) mod chunk;
+mod hpke;
+pub(crate) mod recipient;
+pub(crate) mod recipient_key;
+pub(crate) mod schedule;
+#[cfg(feature = "hazmat")]
+pub(crate) mod steps;
+pub(crate) mod table;
+pub(crate) mod wrapping_key;

@@ -1,0 +1,141 @@
+//! The content key for each recipient, and back (capsule-v1 §8.3).
+
+use crate::{
+    binding::PrefixKey,
+    crypto::{
+        aead::{self, Refused},
+        hpke::{self, Bound},
+        recipient_key::RecipientKey,
+        schedule::ContentKey,
+        wrapping_key::WrappingKey,
+    },
+    error::{Code, Error, Result},
+    hazmat::Entropy,
+    keys::{CapsuleId, KeyId},
+    manifest::WrappedKey,
+    suite::Suite,
+};
+
+/// For whom a content key is wrapped.
+#[derive(Clone, Copy, Debug)]
+pub enum Recipient<'k> {
+    /// Who holds this secret key.
+    Key(&'k WrappingKey),
+    /// Who holds the secret half of this key.
+    Public(&'k RecipientKey),
+}
+
+impl Recipient<'_> {
+    /// The prefix key that belongs to it; nobody but its holder has that of a public key.
+    #[must_use]
+    pub fn prefix_key(&self) -> Option<PrefixKey> {
+        match self {
+            Self::Key(key) => Some(key.prefix_key()),
+            Self::Public(_) => None,
+        }
+    }
+}
+
+impl<'k> From<&'k WrappingKey> for Recipient<'k> {
+    fn from(key: &'k WrappingKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl<'k> From<&'k RecipientKey> for Recipient<'k> {
+    fn from(key: &'k RecipientKey) -> Self {
+        Self::Public(key)
+    }
+}
+
+/// The capsule that an entry belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct Of {
+    pub(crate) capsule: CapsuleId,
+    pub(crate) suite: Suite,
+}
+
+impl Of {
+    fn aad(self, key: KeyId) -> Vec<u8> {
+        [&b"kvcap v1 wrap"[..], &key.0, &self.capsule.0].concat()
+    }
+
+    fn info(self) -> Vec<u8> {
+        [&b"kvcap v1 hpke"[..], &self.suite.number().to_le_bytes()].concat()
+    }
+}
+
+/// The entry by which `to` opens the capsule.
+pub(crate) fn wrap(
+    content: &ContentKey,
+    to: Recipient<'_>,
+    of: Of,
+    entropy: &mut Entropy,
+) -> Result<WrappedKey> {
+    match to {
+        Recipient::Public(key) => wrap_for(content, key, of, entropy),
+        Recipient::Key(key) => match key.public() {
+            Some(key) => wrap_for(content, &key, of, entropy),
+            None => wrap_under(content, key, of, entropy),
+        },
+    }
+}
+
+fn wrap_under(
+    content: &ContentKey,
+    key: &WrappingKey,
+    of: Of,
+    entropy: &mut Entropy,
+) -> Result<WrappedKey> {
+    let mut nonce = [0; 24];
+    entropy.fill(&mut nonce)?;
+    let id = key.id();
+    let wrapped = aead::wrap(key.bytes(), &nonce, &of.aad(id), content.bytes())
+        .map_err(|_| Error::new(Code::BodyUnwrap, "the content key could not be wrapped"))?;
+    Ok(WrappedKey {
+        kind: key.kind(),
+        key: id,
+        enc: nonce.to_vec(),
+        wrapped,
+    })
+}
+
+fn wrap_for(
+    content: &ContentKey,
+    key: &RecipientKey,
+    of: Of,
+    entropy: &mut Entropy,
+) -> Result<WrappedKey> {
+    let id = key.id();
+    let (info, aad) = (of.info(), of.aad(id));
+    let bound = Bound {
+        info: &info,
+        aad: &aad,
+    };
+    let (enc, wrapped) = hpke::seal(key.kem(), key.as_bytes(), bound, content.bytes(), entropy)?
+        .map_err(|_| Error::new(Code::KeyWeak, "no secret can be agreed with the key").at(id))?;
+    Ok(WrappedKey {
+        kind: key.kind(),
+        key: id,
+        enc,
+        wrapped,
+    })
+}
+
+pub(crate) fn unwrap(entry: &WrappedKey, key: &WrappingKey, of: Of) -> Result<ContentKey> {
+    let (info, aad) = (of.info(), of.aad(entry.key));
+    let bound = Bound {
+        info: &info,
+        aad: &aad,
+    };
+    let content = match key.kind().kem() {
+        Some(kem) => hpke::open(kem, key.bytes(), bound, &entry.enc, &entry.wrapped),
+        None => match entry.enc.first_chunk() {
+            Some(nonce) => aead::unwrap(key.bytes(), nonce, &aad, &entry.wrapped),
+            None => Err(Refused),
+        },
+    };
+    content
+        .map(ContentKey::from_bytes)
+        .map_err(|_| Error::new(Code::BodyUnwrap, "the content key could not be unwrapped"))
+}

@@ -1,0 +1,349 @@
+//! Keys, their ids and their text form (capsule-v1 §7).
+//!
+//! `ed25519-dalek` also offers a lenient verification under a shorter name; this is the only module
+//! that calls it, and it calls `verify_strict`.
+
+use std::fmt;
+
+use ed25519_dalek::Signer;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::{
+    digest::Digest,
+    error::{Code, Error, Result},
+    hazmat::Entropy,
+};
+
+/// The 16-byte name of a key, computed from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 16]);
+
+/// The random 16-byte name of a capsule: its `cti`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CapsuleId(pub [u8; 16]);
+
+/// An Ed25519 public key that is canonical and not weak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey {
+    key: ed25519_dalek::VerifyingKey,
+}
+
+/// An Ed25519 signing key. Wiped when dropped; its `Debug` shows the key id alone.
+pub struct SigningKey {
+    key: ed25519_dalek::SigningKey,
+}
+
+const SIGN_TEXT: &str = "KVCAP-SECRET-SIGN-1";
+const PUBLIC_TEXT: &str = "kvcap-pub-1";
+
+/// The field prime 2²⁵⁵ − 19 and the group order L, little-endian.
+const PRIME: [u8; 32] = {
+    let mut p = [0xFF; 32];
+    p[0] = 0xED;
+    p[31] = 0x7F;
+    p
+};
+const ORDER: [u8; 32] = [
+    0xED, 0xD3, 0xF5, 0x5C, 0x1A, 0x63, 0x12, 0x58, 0xD6, 0x9C, 0xF7, 0xA2, 0xDE, 0xF9, 0xDE, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
+
+fn less(a: &[u8], b: &[u8]) -> bool {
+    a.iter().rev().lt(b.iter().rev())
+}
+
+impl KeyId {
+    pub(crate) fn of(label: &str, key: &[u8]) -> Self {
+        let [first, _] = halves(Digest::labelled(label, &[key]));
+        Self(first)
+    }
+}
+
+fn halves(digest: Digest) -> [[u8; 16]; 2] {
+    let mut out = [[0; 16]; 2];
+    for (half, part) in out.iter_mut().zip(digest.0.chunks_exact(16)) {
+        half.copy_from_slice(part);
+    }
+    out
+}
+
+impl PublicKey {
+    /// The key with these 32 bytes (RFC 8032).
+    ///
+    /// # Errors
+    /// KVC-305 where the encoding is not canonical or the point is of small order.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self> {
+        let weak = || Error::new(Code::KeyWeak, "the public key is weak or not canonical");
+        let mut y = *bytes;
+        y[31] &= 0x7F;
+        if !less(&y, &PRIME) {
+            return Err(weak());
+        }
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| weak())?;
+        if key.is_weak() {
+            return Err(weak());
+        }
+        Ok(Self { key })
+    }
+
+    /// The 32 bytes of RFC 8032.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.key.to_bytes()
+    }
+
+    /// The key's id, as `kid` in the header.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId::of("kvcap v1 sign key id", &self.to_bytes())
+    }
+
+    /// The public key in a key file's text.
+    ///
+    /// # Errors
+    /// KVC-942 for another form, KVC-305 for a weak key.
+    pub fn from_text(text: &str) -> Result<Self> {
+        Self::from_bytes(&*parse_text(text, PUBLIC_TEXT, "a public key")?)
+    }
+
+    /// The one line of a key file, in lower case.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        write_text(PUBLIC_TEXT, &self.to_bytes()).to_ascii_lowercase()
+    }
+
+    /// Verifies strictly (E-11).
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<()> {
+        let (_, s) = signature.split_at(32);
+        if !less(s, &ORDER) {
+            return Err(Error::new(
+                Code::SignatureMalformed,
+                "the signature's scalar is not reduced",
+            ));
+        }
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        self.key
+            .verify_strict(message, &signature)
+            .map_err(|_| Error::new(Code::SignatureInvalid, "the signature does not verify"))
+    }
+}
+
+impl SigningKey {
+    /// A fresh key from the system's generator.
+    ///
+    /// # Errors
+    /// KVC-940 where the system gives no randomness.
+    pub fn generate() -> Result<Self> {
+        Ok(Self::from_seed(&*Entropy::system().secret()?))
+    }
+
+    /// The key of a 32-byte seed (RFC 8032).
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self {
+            key: ed25519_dalek::SigningKey::from_bytes(seed),
+        }
+    }
+
+    /// Its public key.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey {
+            key: self.key.verifying_key(),
+        }
+    }
+
+    /// The signing key in a key file's text.
+    ///
+    /// # Errors
+    /// KVC-942 for another form.
+    pub fn from_text(text: &str) -> Result<Self> {
+        parse_text(text, SIGN_TEXT, "a secret signing key").map(|seed| Self::from_seed(&seed))
+    }
+
+    /// The one line of a key file. A secret.
+    #[must_use]
+    pub fn to_secret_text(&self) -> Zeroizing<String> {
+        write_text(SIGN_TEXT, &*self.seed())
+    }
+
+    pub(crate) fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.key.to_bytes())
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.key.sign(message).to_bytes()
+    }
+}
+
+fn checksum(tag: &str, key: &[u8]) -> [u8; 4] {
+    let digest = Digest::labelled("kvcap v1 key file", &[tag.as_bytes(), key]);
+    let [a, b, c, d, ..] = digest.0;
+    [a, b, c, d]
+}
+
+pub(crate) fn write_text(tag: &str, key: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(tag.len() + 2 * key.len() + 8));
+    text.push_str(tag);
+    for byte in key.iter().chain(&checksum(tag, key)) {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(
+                char::from_digit(digit.into(), 16)
+                    .unwrap_or('0')
+                    .to_ascii_uppercase(),
+            );
+        }
+    }
+    text
+}
+
+pub(crate) fn parse_text<const N: usize>(
+    text: &str,
+    tag: &str,
+    kind: &'static str,
+) -> Result<Zeroizing<[u8; N]>> {
+    let bad = |what: &'static str| Error::new(Code::LocalKeyMalformed, what).at(kind);
+    let line = key_line(text)
+        .ok_or_else(|| bad("a key file holds exactly one line that is not a comment"))?;
+    let Some(hex) = line.strip_prefix(tag) else {
+        return Err(bad("the file holds another kind of key, or none"));
+    };
+    let lower = !tag.starts_with("KVCAP");
+    let mut bytes = Zeroizing::new(vec![0_u8; N + 4]);
+    let digits = hex.as_bytes();
+    let cased = |digit: &u8| !digit.is_ascii_alphabetic() || digit.is_ascii_lowercase() == lower;
+    if digits.len() != 2 * bytes.len() || !digits.iter().all(cased) {
+        return Err(bad("the key has another length or case"));
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair
+            .iter()
+            .try_fold(0_u8, |value, digit| {
+                let digit = u8::try_from(char::from(*digit).to_digit(16)?).ok()?;
+                Some(value << 4 | digit)
+            })
+            .ok_or_else(|| bad("the key is not hexadecimal"))?;
+    }
+    let (key, check) = bytes.split_at(N);
+    let mut out = Zeroizing::new([0; N]);
+    out.copy_from_slice(key);
+    if !bool::from(checksum(tag, &*out).ct_eq(check)) {
+        return Err(bad("the key's check digits are wrong"));
+    }
+    Ok(out)
+}
+
+/// The one line of a key file that is not a comment.
+pub(crate) fn key_line(text: &str) -> Option<&str> {
+    let mut lines = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => Some(line),
+        _ => None,
+    }
+}
+
+macro_rules! show_id {
+    ($($name:ident)+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )+};
+}
+show_id!(KeyId CapsuleId);
+
+macro_rules! debug_as_id {
+    ($($name:ident |$key:ident| $id:expr;)+) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let $key = self;
+                write!(f, "{}({})", stringify!($name), $id)
+            }
+        }
+    )+};
+}
+pub(crate) use debug_as_id;
+debug_as_id! {
+    PublicKey |key| key.id();
+    SigningKey |key| key.public().id();
+}
+
+#[cfg(test)]
+mod sets;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::wrapping_key::WrappingKey;
+
+    #[test]
+    fn text_forms_round_trip_and_catch_typos() {
+        let sign = SigningKey::from_seed(&[7; 32]);
+        let wrap = WrappingKey::from_bytes([9; 32]);
+        let text = format!("# a comment\n\n{}\n", *sign.to_secret_text());
+        assert_eq!(
+            SigningKey::from_text(&text).unwrap().public(),
+            sign.public()
+        );
+        assert_eq!(
+            WrappingKey::from_text(&wrap.to_secret_text()).unwrap().id(),
+            wrap.id()
+        );
+        let public = sign.public().to_text();
+        assert_eq!(PublicKey::from_text(&public).unwrap(), sign.public());
+        let code = |result: Result<PublicKey>| result.err().map(|e| e.code().number());
+        for at in PUBLIC_TEXT.len()..public.len() {
+            let mut wrong = public.clone().into_bytes();
+            wrong[at] = if wrong[at] == b'0' { b'1' } else { b'0' };
+            let wrong = String::from_utf8(wrong).unwrap();
+            assert_eq!(code(PublicKey::from_text(&wrong)), Some(942), "{at}");
+        }
+        assert_eq!(
+            code(PublicKey::from_text(&public.to_ascii_uppercase())),
+            Some(942)
+        );
+        assert_eq!(code(PublicKey::from_text(&text)), Some(942));
+        assert_eq!(
+            code(PublicKey::from_text(&format!("{public}\n{public}"))),
+            Some(942)
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let sign = SigningKey::from_seed(&[0xA5; 32]);
+        let wrap = WrappingKey::from_bytes([0xA5; 32]);
+        let shown = format!("{sign:?} {wrap:?} {:?}", wrap.prefix_key());
+        assert!(!shown.contains("a5a5") && !shown.contains("165"), "{shown}");
+    }
+
+    #[test]
+    fn small_order_and_non_canonical_keys_are_weak() {
+        // RFC 8032 points of order 1, 2, 4 and encodings with y >= p
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut minus_one = PRIME;
+        minus_one[0] = 0xEC;
+        let zero = [0; 32];
+        let mut prime_plus_one = PRIME;
+        prime_plus_one[0] = 0xEE;
+        for key in [one, minus_one, zero, PRIME, prime_plus_one] {
+            for sign in [0, 0x80] {
+                let mut key = key;
+                key[31] |= sign;
+                let error = PublicKey::from_bytes(&key).unwrap_err();
+                assert_eq!(error.code(), Code::KeyWeak, "{key:02x?}");
+            }
+        }
+    }
+}

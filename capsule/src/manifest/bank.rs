@@ -1,0 +1,143 @@
+//! What a bank is: one tensor of one layer, and the positions its rows stand for (capsule-v1 §6).
+
+use kvcap_codecs::{BankShape, Codec, Dtype};
+
+use crate::binding::F64Bits;
+
+/// What a bank holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Attention keys.
+    Key,
+    /// Attention values.
+    Value,
+    /// MLA latent.
+    Latent,
+    /// MLA rotated key part.
+    RopeKey,
+    /// Recurrent state (SSM, gated delta net).
+    Recurrent,
+    /// Convolution taps.
+    Convolution,
+    /// An indexer's keys.
+    IndexKey,
+    /// A tensor that only its runtime understands.
+    Opaque,
+}
+
+/// A bank in canonical form, as an adapter hands it over and as the manifest describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bank {
+    /// What it holds.
+    pub role: Role,
+    /// The model's layer, from 0.
+    pub layer: u32,
+    /// Which of several banks of one role in one layer, from 0 (streams of a cache, parts of a list).
+    pub index: u32,
+    /// Element type of the plain bytes.
+    pub dtype: Dtype,
+    /// Shape of the plain bytes.
+    pub shape: BankShape,
+    /// The positions of its rows.
+    pub rows: Rows,
+    /// Sliding window in tokens, 0 where the bank keeps every position.
+    pub window: u64,
+}
+
+/// Which positions the rows of a bank stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Row r holds position `start + r`.
+    From(u64),
+    /// Row r holds the r-th position of this list, in the runtime's own order (rings, recycled
+    /// cells). The list is sealed; the manifest names the section that holds it.
+    Listed(Vec<i64>),
+    /// The bank has no token axis.
+    None,
+}
+
+/// A bank as the manifest describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BankEntry {
+    /// What it holds.
+    pub role: Role,
+    /// The model's layer, from 0.
+    pub layer: u32,
+    /// Which of several banks of this role in this layer.
+    pub index: u32,
+    /// Element type of the plain bytes.
+    pub dtype: Dtype,
+    /// Shape of the plain bytes.
+    pub shape: BankShape,
+    /// Positions of the rows.
+    pub rows: RowsEntry,
+    /// Sliding window in tokens, 0 for none.
+    pub window: u64,
+    /// How the plain bytes are encoded.
+    pub codec: Codec,
+    /// Which rotation table un-rotates the keys of a lossy bank: its codec or its receipt needs it.
+    pub rotation: Option<u32>,
+    /// Bytes of a chunk.
+    pub chunk_len: u64,
+    /// Why a finer codec than the one asked for was chosen.
+    pub fallback: Option<Fallback>,
+}
+
+/// Which positions the rows of a bank stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsEntry {
+    /// Row r holds position start + r.
+    From(u64),
+    /// The section with this stream index lists them.
+    Listed(u32),
+    /// No token axis.
+    None,
+}
+
+/// A codec that would have passed its bound of error, so that a finer one was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// The codec asked for.
+    pub from: Codec,
+    /// The bound on the centred key error.
+    pub limit: F64Bits,
+    /// The error that was measured.
+    pub seen: F64Bits,
+}
+
+impl BankEntry {
+    /// What no two banks of a capsule share, and what a chain finds its banks by.
+    #[must_use]
+    pub const fn identity(&self) -> (Role, u32, u32) {
+        (self.role, self.layer, self.index)
+    }
+
+    /// Whether it keeps every position, in order: an increment continues such a bank, and holds every
+    /// other whole.
+    #[must_use]
+    pub const fn is_by_position(&self) -> bool {
+        matches!(self.rows, RowsEntry::From(_)) && self.window == 0
+    }
+
+    /// Encoded bytes, where they follow from the shape alone.
+    #[must_use]
+    pub fn fixed_len(&self) -> Option<u64> {
+        let frames = self.shape.frames(self.dtype)?;
+        let Some(last) = frames.checked_sub(1) else {
+            return Some(0);
+        };
+        let frame = |index| self.codec.encoded_frame_len(&self.shape, self.dtype, index);
+        // every frame but the last has the length of the first
+        frame(0)?.checked_mul(last)?.checked_add(frame(last)?)
+    }
+
+    /// Encoded bytes at most.
+    #[must_use]
+    pub fn max_len(&self) -> Option<u64> {
+        if self.codec.is_fixed_rate() {
+            self.fixed_len()
+        } else {
+            self.codec.max_stream_len(&self.shape, self.dtype)
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The context: everything that enters the keys of the body (capsule-v1 §5).
+
+use std::ops::Range;
+use subtle::ConstantTimeEq;
+
+use crate::{
+    binding::{F64Bits, Model, Pairing, PrefixKey, PrefixValue, Rope, Runtime, Tokenizer},
+    digest::Digest,
+    keys::KeyId,
+    manifest::{BankEntry, Section, SectionKind, Stream},
+    suite::Suite,
+};
+
+/// Everything that enters the keys of the body: changing any of it makes the body unreadable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The suite of algorithms.
+    pub suite: Suite,
+    /// What computed the banks.
+    pub model: Model,
+    /// How text became token ids.
+    pub tokenizer: Tokenizer,
+    /// Which runtime saved them, in which format.
+    pub runtime: Runtime,
+    /// Rotary embeddings, by layers.
+    pub rope: Vec<Rope>,
+    /// Which prompt the state is of.
+    pub prefix: Prefix,
+    /// Positions that the capsule holds.
+    pub positions: Range<u64>,
+    /// How the state was captured.
+    pub flags: CaptureFlags,
+    /// Context length that the runtime was set to, 0 if unknown.
+    pub context_length: u64,
+    /// Layers of the model.
+    pub layers: u32,
+    /// Layers that hold no state, ascending.
+    pub stateless: Vec<u32>,
+    /// Tables for codecs that un-rotate keys.
+    pub rotations: Vec<RotationTable>,
+    /// Banks and sections in the order of the body.
+    pub streams: Vec<Stream>,
+    /// The capsule that this one continues.
+    pub parent: Option<Parent>,
+    /// Whether this is a curated start state for many sessions.
+    pub base: bool,
+}
+
+/// What was unusual when the state was captured (capsule-v1 §5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureFlags {
+    /// The prefill was speculative or skipped tokens.
+    pub speculative_prefill: bool,
+    /// Multi-token prediction was active.
+    pub multi_token_prediction: bool,
+    /// Attention ran on a quantized cache.
+    pub quantized_attention: bool,
+}
+
+/// How the manifest names the prompt (capsule-v1 §5.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefix {
+    /// Not at all.
+    None,
+    /// By a commitment under a tenant's prefix key.
+    Keyed {
+        /// Which key.
+        key: KeyId,
+        /// The commitment.
+        commitment: Digest,
+        /// Tokens in the prompt.
+        tokens: u64,
+    },
+    /// In the clear: anyone can confirm a guess.
+    Public {
+        /// The prefix value.
+        value: Digest,
+        /// Tokens in the prompt.
+        tokens: u64,
+    },
+}
+
+/// Inverse frequencies with which a codec un-rotates keys (codecs-v1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RotationTable {
+    /// Which elements form a pair.
+    pub pairing: Pairing,
+    /// Factor on rotated vectors; 1 where there is none.
+    pub attention_factor: F64Bits,
+    /// Radians a position, one for each pair.
+    pub frequencies: Vec<F64Bits>,
+}
+
+/// The capsule that this one continues (capsule-v1 §9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its lineage digest.
+    pub digest: Digest,
+    /// Positions that it holds.
+    pub positions: Range<u64>,
+}
+
+impl CaptureFlags {
+    pub(crate) fn bits(self) -> u64 {
+        u64::from(self.speculative_prefill)
+            | u64::from(self.multi_token_prediction) << 1
+            | u64::from(self.quantized_attention) << 2
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        (bits < 8).then_some(Self {
+            speculative_prefill: bits & 1 != 0,
+            multi_token_prediction: bits & 2 != 0,
+            quantized_attention: bits & 4 != 0,
+        })
+    }
+}
+
+impl Prefix {
+    /// Tokens in the prompt, where it is named.
+    #[must_use]
+    pub const fn tokens(&self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Keyed { tokens, .. } | Self::Public { tokens, .. } => Some(*tokens),
+        }
+    }
+}
+
+impl Context {
+    /// The section of this kind and its stream index.
+    #[must_use]
+    pub fn section(&self, kind: &SectionKind) -> Option<(usize, &Section)> {
+        self.streams
+            .iter()
+            .enumerate()
+            .find_map(|(index, stream)| match stream {
+                Stream::Section(section) if section.kind == *kind => Some((index, section)),
+                _ => None,
+            })
+    }
+
+    /// The banks with their stream indices, in the order of the body.
+    pub fn banks(&self) -> impl Iterator<Item = (usize, &BankEntry)> {
+        self.streams
+            .iter()
+            .enumerate()
+            .filter_map(|(index, stream)| match stream {
+                Stream::Bank(bank) => Some((index, bank)),
+                Stream::Section(_) => None,
+            })
+    }
+}
+
+impl PrefixValue {
+    /// How the manifest names it under a tenant's key.
+    #[must_use]
+    pub fn keyed(&self, key: &PrefixKey) -> Prefix {
+        Prefix::Keyed {
+            key: key.id(),
+            commitment: key.commit(&self.value),
+            tokens: self.tokens,
+        }
+    }
+
+    /// How the manifest names it for everyone.
+    #[must_use]
+    pub fn public(&self) -> Prefix {
+        Prefix::Public {
+            value: self.value,
+            tokens: self.tokens,
+        }
+    }
+}
+
+impl Prefix {
+    /// Whether this names `value`; `None` where only another key could tell.
+    pub(crate) fn names(&self, value: &Digest, key: Option<&PrefixKey>) -> Option<bool> {
+        match self {
+            Self::None => None,
+            Self::Public { value: own, .. } => Some(own == value),
+            Self::Keyed {
+                key: id,
+                commitment,
+                ..
+            } => {
+                let key = key.filter(|key| key.id() == *id)?;
+                Some(key.commit(value).0.ct_eq(&commitment.0).into())
+            }
+        }
+    }
+}

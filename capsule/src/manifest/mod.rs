@@ -1,0 +1,38 @@
+//! What a capsule's issuer has signed about its banks (capsule-v1 §5, §6).
+//!
+//! `decode` reads it, `encode` writes it, `check` holds its statements against each other. A
+//! [`Manifest`] in a reader's hands has passed all of that and a trusted key's signature.
+
+mod bank;
+mod check;
+mod context;
+mod decode;
+mod encode;
+mod outline;
+mod recipient;
+mod stream;
+
+use crate::wire::claims::Claims;
+
+pub use bank::{Bank, BankEntry, Fallback, Role, Rows, RowsEntry};
+pub use context::{CaptureFlags, Context, Parent, Prefix, RotationTable};
+pub(crate) use decode::decode;
+pub(crate) use encode::{encode, encode_context, encode_keys};
+pub use outline::{Outline, OutlineStream};
+pub use recipient::RecipientKind;
+pub(crate) use recipient::{Keys, WrappedKey};
+pub use stream::{Measured, Section, SectionKind, Stream};
+
+/// A verified capsule's statements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The claims of its header, signed as well.
+    pub claims: Claims,
+    /// What the banks are.
+    pub context: Context,
+    /// Lengths and digests, one a stream.
+    pub measured: Vec<Measured>,
+    pub(crate) keys: Keys,
+    pub(crate) tables_len: u64,
+    pub(crate) extensions: Vec<(u64, Vec<u8>)>,
+}

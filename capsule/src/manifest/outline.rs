@@ -1,0 +1,212 @@
+//! A capsule's statements as text and numbers for people.
+//!
+//! An [`Outline`] can be had of an untrusted capsule, and nothing of the library takes one: it is
+//! how an unverified manifest is shown without anybody holding a [`Manifest`].
+
+use std::ops::Range;
+
+use crate::manifest::{BankEntry, Manifest, Measured, Prefix, Role, RowsEntry, Stream};
+use kvcap_codecs::BankShape;
+
+/// What a capsule says of itself, for display.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Name of the suite.
+    pub suite: &'static str,
+    /// Model id, weights digest and config digest in hexadecimal, and the label.
+    pub model: [String; 4],
+    /// Digest and factor bits of each adapter.
+    pub adapters: Vec<(String, u64)>,
+    /// Vocabulary digest, version, pre-tokenizer.
+    pub tokenizer: [String; 3],
+    /// Runtime's name, version and state format.
+    pub runtime: [String; 3],
+    /// Layout facts.
+    pub facts: Vec<(String, String)>,
+    /// Each rotary embedding in a line.
+    pub rope: Vec<String>,
+    /// How the prompt is named: `none`, `keyed`, `public`.
+    pub prefix: &'static str,
+    /// Tokens in the prompt.
+    pub prefix_tokens: u64,
+    /// Positions held.
+    pub positions: Range<u64>,
+    /// Context length of the runtime.
+    pub context_length: u64,
+    /// Layers of the model, and how many hold no state.
+    pub layers: (u32, usize),
+    /// Ids of the keys that the content key is wrapped for, and their kinds.
+    pub recipients: Vec<(String, &'static str)>,
+    /// Lineage digest of the parent.
+    pub parent: Option<String>,
+    /// Whether it is a base image.
+    pub base: bool,
+    /// Streams in the order of the body.
+    pub streams: Vec<OutlineStream>,
+}
+
+/// One stream of an [`Outline`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutlineStream {
+    /// `key`, `value`, … for a bank; `section` otherwise.
+    pub kind: &'static str,
+    /// Name of a section.
+    pub name: String,
+    /// Layer and index of a bank.
+    pub bank: Option<(u32, u32)>,
+    /// Element type of a bank.
+    pub dtype: String,
+    /// Shape of a bank: `2 heads × 1000 tokens × 64`.
+    pub shape: String,
+    /// Positions of a bank's rows.
+    pub rows: String,
+    /// Codec.
+    pub codec: String,
+    /// Bytes before encoding.
+    pub plain_len: u64,
+    /// Bytes in the body.
+    pub encoded_len: u64,
+    /// Bytes of a chunk.
+    pub chunk_len: u64,
+    /// Quality receipt of a lossy bank.
+    pub receipt: Option<[u8; 32]>,
+    /// Codec that was asked for, bound and measured error (bits of f64), where a finer one was taken.
+    pub fallback: Option<(String, u64, u64)>,
+}
+
+impl Outline {
+    /// The statements of a manifest.
+    #[must_use]
+    pub fn of(manifest: &Manifest) -> Self {
+        let context = &manifest.context;
+        let (model, tokenizer) = (&context.model, &context.tokenizer);
+        let (prefix, prefix_tokens) = match context.prefix {
+            Prefix::None => ("none", 0),
+            Prefix::Keyed { tokens, .. } => ("keyed", tokens),
+            Prefix::Public { tokens, .. } => ("public", tokens),
+        };
+        let adapter = |a: &crate::binding::Adapter| (a.digest.to_string(), a.scale.0);
+        let rope = |rope: &crate::binding::Rope| {
+            format!(
+                "{} layers, {:?} pairs, {} dims, theta bits {:016x}, {:?}",
+                rope.layers.len(),
+                rope.pairing,
+                rope.rotary_dims,
+                rope.theta.0,
+                rope.scaling,
+            )
+        };
+        Self {
+            suite: context.suite.name(),
+            model: [
+                model.id.to_string(),
+                model.weights.to_string(),
+                model.config.to_string(),
+                model.name.clone(),
+            ],
+            adapters: model.adapters.iter().map(adapter).collect(),
+            tokenizer: [
+                tokenizer.vocab.to_string(),
+                tokenizer.version.clone(),
+                tokenizer.pre_tokenizer.clone(),
+            ],
+            runtime: [
+                context.runtime.name.clone(),
+                context.runtime.version.clone(),
+                context.runtime.format.clone(),
+            ],
+            facts: context.runtime.facts.clone(),
+            rope: context.rope.iter().map(rope).collect(),
+            prefix,
+            prefix_tokens,
+            positions: context.positions.clone(),
+            context_length: context.context_length,
+            layers: (context.layers, context.stateless.len()),
+            recipients: manifest
+                .keys
+                .recipients
+                .iter()
+                .map(|recipient| (recipient.key.to_string(), recipient.kind.name()))
+                .collect(),
+            parent: context.parent.as_ref().map(|p| p.digest.to_string()),
+            base: context.base,
+            streams: context
+                .streams
+                .iter()
+                .zip(&manifest.measured)
+                .map(|(stream, measured)| OutlineStream::of(stream, measured))
+                .collect(),
+        }
+    }
+}
+
+impl OutlineStream {
+    fn of(stream: &Stream, measured: &Measured) -> Self {
+        let common = Self {
+            kind: "section",
+            name: String::new(),
+            bank: None,
+            dtype: "u8".to_owned(),
+            shape: String::new(),
+            rows: String::new(),
+            codec: stream.codec().name(),
+            plain_len: stream.plain_len().unwrap_or(0),
+            encoded_len: measured.encoded_len,
+            chunk_len: stream.chunk_len(),
+            receipt: measured.receipt,
+            fallback: None,
+        };
+        match stream {
+            Stream::Section(section) => Self {
+                name: section.kind.name().to_owned(),
+                ..common
+            },
+            Stream::Bank(bank) => Self {
+                kind: role_name(bank.role),
+                bank: Some((bank.layer, bank.index)),
+                dtype: bank.dtype.name(),
+                shape: shape_text(&bank.shape),
+                rows: rows_text(bank),
+                fallback: bank
+                    .fallback
+                    .map(|fallback| (fallback.from.name(), fallback.limit.0, fallback.seen.0)),
+                ..common
+            },
+        }
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Key => "key",
+        Role::Value => "value",
+        Role::Latent => "latent",
+        Role::RopeKey => "rope-key",
+        Role::Recurrent => "recurrent",
+        Role::Convolution => "convolution",
+        Role::IndexKey => "index-key",
+        Role::Opaque => "opaque",
+    }
+}
+
+fn shape_text(shape: &BankShape) -> String {
+    match shape {
+        BankShape::Tokens { heads, tokens, dim } => {
+            format!("{heads} heads × {tokens} tokens × {dim}")
+        }
+        BankShape::Whole { dims } => {
+            let dims: Vec<String> = dims.iter().map(u64::to_string).collect();
+            format!("[{}]", dims.join(", "))
+        }
+    }
+}
+
+fn rows_text(bank: &BankEntry) -> String {
+    match (bank.rows, &bank.shape) {
+        (RowsEntry::From(start), BankShape::Tokens { tokens, .. }) => {
+            format!("{start}..{}", start.saturating_add(*tokens))
+        }
+        (RowsEntry::Listed(stream), _) => format!("listed in stream {stream}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,112 @@
+//! Streams: banks and sections in the order of the body (capsule-v1 §6).
+
+use kvcap_codecs::Codec;
+
+use crate::{digest::Digest, manifest::BankEntry};
+
+/// One sealed run of bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// A tensor of a layer.
+    Bank(BankEntry),
+    /// Anything else.
+    Section(Section),
+}
+
+/// A sealed stream that is not a bank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// What it holds.
+    pub kind: SectionKind,
+    /// Its bytes.
+    pub len: u64,
+    /// Bytes of a chunk.
+    pub chunk_len: u64,
+}
+
+/// What a section holds (capsule-v1 §6.3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SectionKind {
+    /// u32 token ids.
+    Tokens,
+    /// The conversation, in the sealer's form.
+    History,
+    /// The agent's own state.
+    AgentState,
+    /// What the state file holds beside banks.
+    Residue,
+    /// i64 positions of a bank's rows.
+    Positions,
+    /// The prefix value.
+    Prefix,
+    /// Named by the sealer.
+    Other(String),
+}
+
+/// What is known of a stream once it is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Bytes in the body.
+    pub encoded_len: u64,
+    /// Digest of the chunk table.
+    pub table: Digest,
+    /// Quality receipt of a lossy bank (codecs-v1).
+    pub receipt: Option<[u8; 32]>,
+}
+
+impl SectionKind {
+    /// The name in tools: `tokens`, `history`, `agent-state`, … or the sealer's own.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::History => "history",
+            Self::AgentState => "agent-state",
+            Self::Residue => "residue",
+            Self::Positions => "positions",
+            Self::Prefix => "prefix",
+            Self::Other(name) => name,
+        }
+    }
+
+    pub(crate) fn code(&self) -> (u64, &str) {
+        match self {
+            Self::Tokens => (1, ""),
+            Self::History => (2, ""),
+            Self::AgentState => (3, ""),
+            Self::Residue => (4, ""),
+            Self::Positions => (5, ""),
+            Self::Prefix => (6, ""),
+            Self::Other(name) => (7, name),
+        }
+    }
+}
+
+impl Stream {
+    /// Bytes of a chunk.
+    #[must_use]
+    pub fn chunk_len(&self) -> u64 {
+        match self {
+            Self::Bank(bank) => bank.chunk_len,
+            Self::Section(section) => section.chunk_len,
+        }
+    }
+
+    /// Plain bytes, or `None` where the bank's shape overflows (never in a verified manifest).
+    #[must_use]
+    pub fn plain_len(&self) -> Option<u64> {
+        match self {
+            Self::Bank(bank) => bank.shape.plain_len(bank.dtype),
+            Self::Section(section) => Some(section.len),
+        }
+    }
+
+    /// The codec's name, or `raw` for a section.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Bank(bank) => bank.codec,
+            Self::Section(_) => Codec::Raw,
+        }
+    }
+}

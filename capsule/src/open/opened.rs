@@ -1,0 +1,96 @@
+//! Reading banks: unwrap, compare the commitment, and release bytes whose leaf and tag have passed
+//! (capsule-v1 §11.3).
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    binding::PrefixKey,
+    crypto::{chunk::Extent, schedule::Root, table::Table},
+    digest::Digest,
+    error::Result,
+    io::{ReadAt, borrow_or_read, usize_of},
+    manifest::Manifest,
+    open::out_of_range,
+    verify::untrusted::Verified,
+};
+
+/// A capsule whose content key is unwrapped and the one committed to. Its banks and sections can be
+/// read, whole or in part; every byte it gives has passed its signed leaf and its tag.
+pub struct Opened<S> {
+    pub(super) verified: Verified,
+    pub(super) source: S,
+    pub(super) root: Root,
+    pub(super) prefix_key: PrefixKey,
+    pub(super) extents: Vec<Extent>,
+    pub(super) tables: Vec<OnceLock<Table>>,
+    pub(super) read: AtomicU64,
+    /// Whether its bytes may be given out: at once, unless it is for one use (U-3).
+    pub(super) released: bool,
+}
+
+impl<S: ReadAt> Opened<S> {
+    /// What the issuer has signed.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.verified.manifest
+    }
+
+    /// The digest by which a child names this capsule (capsule-v1 §9).
+    #[must_use]
+    pub fn lineage(&self) -> Digest {
+        self.verified.lineage()
+    }
+
+    /// Says that all banks will be read, about in order.
+    pub fn read_ahead(&self) {
+        self.source.read_ahead();
+    }
+
+    /// Bytes of tables and body read from the source so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Leaves it to the caller that a capsule for one use is not used again: for tests, and for callers that
+    /// have recorded the use by other means than [`Self::record`].
+    #[must_use]
+    pub fn danger_unrecorded(mut self) -> Self {
+        self.release();
+        self
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.released = true;
+    }
+
+    pub(super) fn table(&self, stream: usize, extent: Extent) -> Result<&Table> {
+        let slot = self
+            .tables
+            .get(stream)
+            .ok_or_else(|| out_of_range("streams", self.tables.len(), stream))?;
+        if let Some(table) = slot.get() {
+            return Ok(table);
+        }
+        let len = usize_of(extent.table_len());
+        let rows = self.fetch(extent.table_at, len, &mut Vec::new())?.to_vec();
+        let table = self.verified.table(stream, rows)?;
+        Ok(slot.get_or_init(|| table))
+    }
+
+    /// Bytes of the file, where they lie or in `buffer`.
+    pub(super) fn fetch<'b>(
+        &'b self,
+        at: u64,
+        len: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8]> {
+        let bytes = borrow_or_read(&self.source, at, len, buffer)?;
+        let len = u64::try_from(len).unwrap_or(0);
+        self.read.fetch_add(len, Ordering::Relaxed);
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,215 @@
+//! Which public keys a verifier trusts, for what and when (capsule-v1 §7).
+
+pub(crate) mod equivalence;
+pub(crate) mod ledger;
+pub(crate) mod lock;
+pub(crate) mod registry;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    error::{Code, Error, Result},
+    keys::{CapsuleId, KeyId, PublicKey},
+};
+
+/// What a trusted key may do, and when (K-1 … K-4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedKey {
+    /// The key.
+    pub key: PublicKey,
+    /// The only issuer it signs for; any where `None`.
+    pub issuer: Option<String>,
+    /// What it signs.
+    pub purpose: Purpose,
+    /// Suites it signs for.
+    pub suites: Vec<u64>,
+    /// Start of its window, in seconds.
+    pub not_before: u64,
+    /// End of signing: a capsule's `iat` is before it. [`Self::NO_END`] for none.
+    pub sign_until: u64,
+    /// End of verifying. [`Self::NO_END`] for none.
+    pub verify_until: u64,
+    /// Whether it still signs.
+    pub status: Status,
+}
+
+/// What a key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Capsules.
+    Capsules,
+    /// Statements about models, never capsules.
+    Statements,
+}
+
+/// Whether a key still signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It signs.
+    Active,
+    /// It signs no more; what it signed before its end of signing stays good.
+    Retired,
+    /// Others may know its secret: whatever it signed is void, whenever it says that it did.
+    Compromised,
+}
+
+macro_rules! numbered {
+    ($type:ident: $($variant:ident = $number:literal $name:literal,)+) => {
+        impl $type {
+            /// Its number in a registry.
+            #[must_use]
+            pub const fn number(self) -> u64 {
+                match self { $(Self::$variant => $number,)+ }
+            }
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            pub(crate) const fn from_number(number: u64) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+numbered! { Purpose: Capsules = 1 "capsules", Statements = 2 "statements", }
+numbered! { Status: Active = 0 "active", Retired = 1 "retired", Compromised = 2 "compromised", }
+
+impl TrustedKey {
+    /// The end of a window that has none.
+    pub const NO_END: u64 = u64::MAX;
+
+    /// A key trusted for every issuer, suite and time.
+    #[must_use]
+    pub fn new(key: PublicKey) -> Self {
+        Self {
+            key,
+            issuer: None,
+            purpose: Purpose::Capsules,
+            suites: vec![1, 2],
+            not_before: 0,
+            sign_until: Self::NO_END,
+            verify_until: Self::NO_END,
+            status: Status::Active,
+        }
+    }
+}
+
+/// The public keys that a verifier trusts, and the capsules that it refuses all the same.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    keys: BTreeMap<KeyId, TrustedKey>,
+    revoked: BTreeSet<CapsuleId>,
+    /// The first second at which the registry behind it has expired.
+    expires: u64,
+}
+
+impl Trust {
+    /// Trusts nobody.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            keys: BTreeMap::new(),
+            revoked: BTreeSet::new(),
+            expires: TrustedKey::NO_END,
+        }
+    }
+
+    /// Trusts these keys but not the revoked capsules, until `expires`.
+    pub(crate) fn until(
+        expires: u64,
+        keys: impl Iterator<Item = TrustedKey>,
+        revoked: impl Iterator<Item = CapsuleId>,
+    ) -> Self {
+        Self {
+            keys: keys.map(|key| (key.key.id(), key)).collect(),
+            revoked: revoked.collect(),
+            expires,
+        }
+    }
+
+    /// Trusts one more key.
+    ///
+    /// # Errors
+    /// KVC-311 where a key with this id is there already.
+    pub fn add(&mut self, key: TrustedKey) -> Result<()> {
+        let id = key.key.id();
+        if self.keys.contains_key(&id) {
+            return Err(
+                Error::new(Code::RegistryDuplicateKey, "two trusted keys have one id").at(id),
+            );
+        }
+        self.keys.insert(id, key);
+        Ok(())
+    }
+
+    /// Trusts everyone whom `other` trusts, until the first of the two expires; what either revokes is
+    /// revoked.
+    ///
+    /// # Errors
+    /// KVC-311 where both trust a key: which of the two windows would count?
+    pub fn merge(&mut self, other: Self) -> Result<()> {
+        for key in other.keys.into_values() {
+            self.add(key)?;
+        }
+        self.revoked.extend(other.revoked);
+        self.expires = self.expires.min(other.expires);
+        Ok(())
+    }
+
+    /// The ids of the trusted keys.
+    pub fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.keys.keys().copied()
+    }
+
+    pub(crate) fn find(&self, id: KeyId) -> Result<&TrustedKey> {
+        self.keys.get(&id).ok_or_else(|| {
+            let known = match self.keys.len() {
+                0 => "none".to_owned(),
+                _ => self
+                    .ids()
+                    .map(|id| id.to_string())
+                    .collect::<Vec<_>>()
+                    .join(" or "),
+            };
+            Error::new(Code::KeyUnknown, "no trusted key has the capsule's key id").sides(known, id)
+        })
+    }
+
+    /// Refuses to go by a registry that has expired since it was verified.
+    pub(crate) fn check_current(&self, now: u64) -> Result<()> {
+        match now >= self.expires && self.expires != TrustedKey::NO_END {
+            true => Err(expired(now, self.expires)),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_revoked(&self, capsule: CapsuleId) -> Result<()> {
+        match self.revoked.contains(&capsule) {
+            true => Err(Error::new(Code::ClaimsRevoked, "the capsule is revoked").at(capsule)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+impl From<PublicKey> for Trust {
+    fn from(key: PublicKey) -> Self {
+        Self {
+            keys: BTreeMap::from([(key.id(), TrustedKey::new(key))]),
+            ..Self::none()
+        }
+    }
+}
+
+pub(crate) fn expired(now: u64, expires: u64) -> Error {
+    Error::new(Code::RegistryExpired, "the key registry has expired")
+        .sides(format_args!("exp after now {now}"), expires)
+}

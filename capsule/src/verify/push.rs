@@ -1,0 +1,249 @@
+//! A capsule verified as its bytes come: the caller feeds them in pieces of any length, and no piece is
+//! waited for (capsule-v1 §11.2).
+//!
+//! Each call consumes, so that nothing is fed after a refusal. How the bytes are split changes neither
+//! the codes nor what has been checked.
+
+use crate::{
+    crypto::{
+        chunk::{Chunk, Extent},
+        table::Table,
+    },
+    error::{Code, Error, Result},
+    io::usize_of,
+    limits::Limits,
+    verify::{
+        body::{BodyChecked, body_cut, trailing},
+        untrusted::{Untrusted, Verified, check_zero},
+    },
+    wire::prologue::{PROLOGUE, Prologue},
+};
+
+/// A header that is on its way. Holds at most the prologue, the envelope and its padding.
+#[derive(Debug)]
+pub struct PushHeader {
+    limits: Limits,
+    prologue: Option<Prologue>,
+    bytes: Vec<u8>,
+}
+
+/// What became of a piece of a header.
+#[derive(Debug)]
+#[must_use]
+pub enum Fed {
+    /// All of it is taken, and more is needed.
+    More(PushHeader),
+    /// The header is complete, to be verified with a [`crate::Policy`].
+    Header(Box<Untrusted>),
+}
+
+/// A body that is on its way, under the tables before it. Holds the tables and at most one chunk.
+pub struct PushBody<'v> {
+    capsule: &'v Verified,
+    extents: Vec<Extent>,
+    tables: Vec<Table>,
+    /// Where the next unit begins in the file.
+    at: u64,
+    /// Its bytes so far.
+    bytes: Vec<u8>,
+    /// The next chunk.
+    stream: usize,
+    index: u64,
+    checked: BodyChecked,
+}
+
+/// What is checked at once.
+enum Unit {
+    Table(usize),
+    Padding(usize),
+    Chunk(usize, Chunk),
+    End,
+}
+
+impl PushHeader {
+    /// A header of which no byte is there yet.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            limits: limits.clone(),
+            prologue: None,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Takes bytes from the front of `bytes`, as many as belong to the header. A prologue is refused
+    /// with its 64th byte, an envelope with the last byte of its padding.
+    ///
+    /// # Errors
+    /// As [`Untrusted::read`], but not for a header that ends early: that is [`Self::end`].
+    pub fn feed(mut self, bytes: &mut &[u8]) -> Result<Fed> {
+        loop {
+            let end = self.prologue.map_or(PROLOGUE, |p| usize_of(p.tables_at()));
+            let missing = end.saturating_sub(self.bytes.len());
+            let (now, later) = bytes.split_at(missing.min(bytes.len()));
+            self.bytes.extend_from_slice(now);
+            *bytes = later;
+            if self.bytes.len() < end {
+                return Ok(Fed::More(self));
+            }
+            let Some(prologue) = self.prologue else {
+                let prologue = self.bytes.first_chunk().unwrap_or(&[0; PROLOGUE]);
+                self.prologue = Some(Prologue::parse(prologue, &self.limits)?);
+                continue;
+            };
+            let envelope_end = usize_of(prologue.envelope_end());
+            let (envelope, padding) = self.bytes.split_at(envelope_end.min(end));
+            check_zero(padding)?;
+            let envelope = envelope.get(PROLOGUE..).unwrap_or_default();
+            let capsule = Untrusted::of(prologue, envelope, &self.limits)?;
+            return Ok(Fed::Header(Box::new(capsule)));
+        }
+    }
+
+    /// Says that no more bytes come: the header ends early (KVC-101, 106).
+    #[must_use]
+    pub fn end(self) -> Error {
+        match self.prologue {
+            None => Error::new(
+                Code::FramingPrologueShort,
+                "the file ends inside its prologue",
+            ),
+            Some(_) => Error::new(Code::FramingTruncated, "the file ends inside its envelope"),
+        }
+    }
+}
+
+impl Verified {
+    /// The check of every byte after the header, as [`Self::check_body`], of bytes as they come.
+    #[must_use]
+    pub fn push_body(&self) -> PushBody<'_> {
+        PushBody {
+            capsule: self,
+            extents: Extent::all(&self.manifest, self.prologue),
+            tables: Vec::new(),
+            at: self.prologue.tables_at(),
+            bytes: Vec::new(),
+            stream: 0,
+            index: 0,
+            checked: BodyChecked {
+                chunks: 0,
+                bytes: 0,
+            },
+        }
+    }
+}
+
+impl PushBody<'_> {
+    /// Takes the next bytes of the file; each table and chunk is checked with its last byte.
+    ///
+    /// # Errors
+    /// KVC-107, 801 for the tables; 805, 108 for the body.
+    pub fn feed(mut self, mut bytes: &[u8]) -> Result<Self> {
+        loop {
+            let unit = self.unit();
+            let len = self.len(&unit);
+            if matches!(unit, Unit::End) {
+                return match bytes.is_empty() {
+                    true => Ok(self),
+                    false => Err(trailing()),
+                };
+            }
+            let missing = len.saturating_sub(self.bytes.len());
+            let Some((now, later)) = bytes.split_at_checked(missing) else {
+                self.bytes.extend_from_slice(bytes);
+                return Ok(self);
+            };
+            bytes = later;
+            if self.bytes.is_empty() {
+                self.check(&unit, now)?;
+            } else {
+                let mut whole = std::mem::take(&mut self.bytes);
+                whole.extend_from_slice(now);
+                self.check(&unit, &whole)?;
+                whole.clear();
+                self.bytes = whole;
+            }
+            let len = u64::try_from(len).unwrap_or(u64::MAX);
+            self.at = self.at.saturating_add(len);
+            self.checked.bytes = self.checked.bytes.saturating_add(len);
+        }
+    }
+
+    /// What has been checked so far: chunks up to here may be passed on.
+    #[must_use]
+    pub fn checked(&self) -> BodyChecked {
+        self.checked
+    }
+
+    /// Says that no more bytes come.
+    ///
+    /// # Errors
+    /// KVC-106 where the tables end early, 807 where the body does; 801 for the table of a stream
+    /// without chunks.
+    pub fn finish(self) -> Result<BodyChecked> {
+        let mut body = self.feed(&[])?;
+        match body.unit() {
+            Unit::End => Ok(body.checked),
+            Unit::Chunk(stream, chunk) => Err(body_cut(stream, chunk)),
+            Unit::Table(_) | Unit::Padding(_) => Err(Error::new(
+                Code::FramingTruncated,
+                "the file ends inside its tables",
+            )),
+        }
+    }
+
+    fn unit(&mut self) -> Unit {
+        if self.tables.len() < self.extents.len() {
+            return Unit::Table(self.tables.len());
+        }
+        let body_at = self.capsule.prologue.body_at();
+        if self.at < body_at {
+            return Unit::Padding(usize_of(body_at - self.at).min(4096));
+        }
+        while let Some(extent) = self.extents.get(self.stream) {
+            if self.index < extent.chunks() {
+                return Unit::Chunk(self.stream, extent.chunk(self.index));
+            }
+            self.stream += 1;
+            self.index = 0;
+        }
+        Unit::End
+    }
+
+    fn len(&self, unit: &Unit) -> usize {
+        match unit {
+            Unit::Table(stream) => {
+                let extent = self.extents.get(*stream);
+                extent.map_or(0, |extent| usize_of(extent.table_len()))
+            }
+            Unit::Padding(len) => *len,
+            Unit::Chunk(_, chunk) => chunk.len,
+            Unit::End => 0,
+        }
+    }
+
+    fn check(&mut self, unit: &Unit, bytes: &[u8]) -> Result<()> {
+        match unit {
+            Unit::Table(stream) => {
+                let table = self.capsule.table(*stream, bytes.to_vec())?;
+                self.tables.push(table);
+            }
+            Unit::Padding(_) => check_zero(bytes)?,
+            Unit::Chunk(stream, chunk) => {
+                if let Some(table) = self.tables.get(*stream) {
+                    table.check(*stream, *chunk, bytes)?;
+                }
+                self.index += 1;
+                self.checked.chunks += 1;
+            }
+            Unit::End => {}
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for PushBody<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PushBody({:?})", self.checked)
+    }
+}

@@ -1,0 +1,7 @@
+//! Bytes outside the manifest: prologue, CBOR profile, COSE_Sign1, envelope, claims (capsule-v1 §2, §4).
+
+pub(crate) mod cbor;
+pub(crate) mod claims;
+pub(crate) mod cose;
+pub(crate) mod envelope;
+pub(crate) mod prologue;
