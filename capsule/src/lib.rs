@@ -10,6 +10,9 @@
 //!                           check its body
 //! ```
 //!
+//! A server that receives an upload feeds it as it comes: [`PushHeader`], then [`Verified::push_body`]
+//! (`examples/receive.rs` is a full round trip).
+//!
 //! A capsule that continues another one is verified with its ancestors as a [`Chain`], and opens as one.
 //!
 //! [`Sealer`] is the other direction. This crate knows bytes: encoding and decoding of banks is

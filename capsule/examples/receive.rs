@@ -1,0 +1,132 @@
+//! A server receives an upload: the header is decided before a byte of the body is stored, and each
+//! chunk is checked as it comes. `cargo run -p kvcap --example receive`
+
+use std::{error::Error, sync::Mutex};
+
+use kvcap::{
+    CaptureFlags, Context, Draft, Expected, Fed, Limits, Policy, Prefix, PushHeader, Sealer,
+    Section, SectionKind, SigningKey, Stream, Suite, Terms, Trust, WrappingKey,
+    binding::{Digest, Model, Runtime, Tokenizer},
+};
+
+const NOW: u64 = 1_800_000_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (signer, key) = (SigningKey::generate()?, WrappingKey::generate()?);
+    let (model, tokenizer) = (model(), tokenizer());
+    let note = b"what the agent knew".to_vec();
+    let context = context(&model, &tokenizer, note.len())?;
+    let sealer = Sealer::new(
+        Mutex::new(Vec::new()),
+        Draft {
+            terms: terms(),
+            context,
+            extensions: Vec::new(),
+        },
+        &signer,
+        &[&key],
+    )?;
+    sealer.write(&note)?;
+    sealer.end_stream(None)?;
+    let upload = sealer.finish()?.0.into_inner()?;
+
+    let trust = Trust::from(signer.public());
+    let expected = Expected::of(&model, &tokenizer, &[]);
+    let policy = Policy::new(&trust, NOW, "cache.example.com", expected);
+    let mut pieces = upload.chunks(1460);
+    let mut header = PushHeader::new(&Limits::default());
+    let (untrusted, rest) = loop {
+        let Some(mut piece) = pieces.next() else {
+            return Err(header.end().into());
+        };
+        match header.feed(&mut piece)? {
+            Fed::More(more) => header = more,
+            Fed::Header(untrusted) => break (untrusted, piece),
+        }
+    };
+    // whom it is from and what for is known here, and nothing of the body is kept yet
+    let verified = untrusted
+        .verify(&policy)
+        .inspect_err(|error| println!("refused: {}", error.public()))?;
+    let mut body = verified.push_body().feed(rest)?;
+    for piece in pieces {
+        body = body.feed(piece)?;
+    }
+    let checked = body.finish()?;
+    println!("{} chunks, {} bytes", checked.chunks, checked.bytes);
+
+    let opened = verified.open(upload.as_slice(), &key)?;
+    assert_eq!(opened.stream_bytes(0)?, note);
+    Ok(())
+}
+
+fn terms() -> Terms {
+    Terms {
+        issuer: "prefill.example.com".to_owned(),
+        subject: None,
+        audience: "cache.example.com".to_owned(),
+        expires: NOW + 3600,
+        not_before: NOW,
+        issued_at: NOW,
+        scope: "kv:restore".to_owned(),
+        organisation: None,
+        sequence: None,
+        single_use: false,
+        renew_until: None,
+    }
+}
+
+fn digest(of: &str) -> Digest {
+    Digest::labelled("an example's digest", &[of.as_bytes()])
+}
+
+fn model() -> Model {
+    Model {
+        id: digest("model"),
+        weights: digest("weights"),
+        config: digest("config"),
+        adapters: Vec::new(),
+        name: "tiny".to_owned(),
+    }
+}
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer {
+        vocab: digest("vocabulary"),
+        vocab_size: 32_000,
+        version: String::new(),
+        pre_tokenizer: "llama-bpe".to_owned(),
+        specials: Vec::new(),
+        chat_template: None,
+    }
+}
+
+/// A state of one layer that holds nothing but a section.
+fn context(model: &Model, tokenizer: &Tokenizer, len: usize) -> Result<Context, Box<dyn Error>> {
+    Ok(Context {
+        suite: Suite::ChaCha20Poly1305,
+        model: model.clone(),
+        tokenizer: tokenizer.clone(),
+        runtime: Runtime {
+            name: "raw".to_owned(),
+            version: String::new(),
+            format: "safetensors".to_owned(),
+            facts: Vec::new(),
+        },
+        rope: Vec::new(),
+        prefix: Prefix::None,
+        positions: 0..1,
+        flags: CaptureFlags::default(),
+        context_length: 0,
+        layers: 1,
+        stateless: vec![0],
+        rotations: Vec::new(),
+        streams: vec![Stream::Section(Section {
+            kind: SectionKind::AgentState,
+            len: u64::try_from(len)?,
+            chunk_len: 4096,
+        })],
+        parent: None,
+        base: false,
+    })
+}
