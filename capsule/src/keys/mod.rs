@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
-    digest::Digest,
+    digest::{self, Digest},
     error::{Code, Error, Result},
     hazmat::Entropy,
 };
@@ -53,7 +53,21 @@ fn less(a: &[u8], b: &[u8]) -> bool {
     a.iter().rev().lt(b.iter().rev())
 }
 
+impl CapsuleId {
+    /// Returns the id whose 32 hexadecimal digits `text` is.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        digest::hex(text).map(Self)
+    }
+}
+
 impl KeyId {
+    /// Returns the id whose 32 hexadecimal digits `text` is.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        digest::hex(text).map(Self)
+    }
+
     pub(crate) fn of(label: &str, key: &[u8]) -> Self {
         let [first, _] = halves(Digest::labelled(label, &[key]));
         Self(first)

@@ -3,17 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use kvcap::{
-    CapsuleId, Change, Lock, Purpose, Registry, Result, RootKey, Suite, TrustedKey,
-    UntrustedRegistry,
-};
-use kvcap_store::{
-    beside, hex16,
-    input::Capsule,
-    key_file, key_id,
-    output::{self, Readers},
-    read_registry, time,
-};
+use kvcap::{CapsuleId, Change, Purpose, Registry, Result, Suite, TrustedKey};
+use kvcap_store::{RegistryFile, input::Capsule, key_file, time};
 
 use crate::{
     flags::{duration, instant},
@@ -131,7 +122,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             file,
             root_key,
             ttl,
-        } => init(file, &key_file::root(root_key)?, now, *ttl),
+        } => {
+            let root = key_file::root(root_key)?;
+            let registry = RegistryFile::at(file).create(&root, now, *ttl)?;
+            Ok(written(file, &registry))
+        }
         Verb::Add {
             edit,
             key,
@@ -168,13 +163,15 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             verify_until,
         } => {
             let change = Change::Retire {
-                key: key_id(key)?,
+                key: key_file::key_id(key)?,
                 sign_until: sign_until.unwrap_or(now),
                 verify_until: verify_until.unwrap_or(TrustedKey::NO_END),
             };
             edit.write(&[change], now)
         }
-        Verb::Compromise { edit, key } => edit.write(&[Change::Compromise(key_id(key)?)], now),
+        Verb::Compromise { edit, key } => {
+            edit.write(&[Change::Compromise(key_file::key_id(key)?)], now)
+        }
         Verb::Revoke { edit, capsule } => {
             let ids: Vec<CapsuleId> = capsule
                 .iter()
@@ -192,57 +189,27 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     }
 }
 
-fn init(file: &Path, root: &RootKey, now: u64, ttl: u64) -> Result<Report> {
-    output::check_absent(file, false)?;
-    let bytes = Registry::first(root, now, now.saturating_add(ttl))?;
-    output::write(file, false, Readers::Umask, &bytes)?;
-    written(file, &bytes, root)
-}
-
 impl Edit {
-    /// Writes the next version, with whatever another writer has written in the meantime.
+    /// Writes the next version.
     fn write(&self, changes: &[Change], now: u64) -> Result<Report> {
         let root = key_file::root(&self.root_key)?;
-        let file = &self.file;
-        // a lock beside what is no registry would be left for nothing
-        self.current(&root)?;
-        let _lock = Lock::of(file)?;
-        let (old, registry) = self.current(&root)?;
-        let listing = registry.listing();
-        let ttl = self.ttl.unwrap_or(listing.expires - listing.issued_at);
-        // another writer may have been faster within this second, never later than now
-        let now = now.max(time::now());
-        let next = registry
-            .next(changes, &root, now, now.saturating_add(ttl))
-            .map_err(|error| error.at(file.display()))?;
-        let kept = beside(file, &format!(".{}", listing.version));
-        output::write(&kept, true, Readers::Umask, &old)?;
-        output::write(file, true, Readers::Umask, &next)?;
-        written(file, &next, &root)
-    }
-
-    fn current(&self, root: &RootKey) -> Result<(Vec<u8>, Registry)> {
-        let bytes = read_registry(&self.file)?;
-        let registry = UntrustedRegistry::read(&bytes)
-            .and_then(|untrusted| untrusted.verify_at_any_time(&root.public()))
-            .map_err(|error| error.at(self.file.display()))?;
-        Ok((bytes, registry))
+        let registry = RegistryFile::at(&self.file).change(changes, &root, now, self.ttl)?;
+        Ok(written(&self.file, &registry))
     }
 }
 
-fn written(file: &Path, bytes: &[u8], root: &RootKey) -> Result<Report> {
-    let registry = UntrustedRegistry::read(bytes)?.verify_at_any_time(&root.public())?;
+fn written(file: &Path, registry: &Registry) -> Report {
     let mut report = Report::new();
     registry_show::describe(&mut report, registry.listing(), registry.mark().root);
     report.row("written", file.display());
     report.fact("output", file.display().to_string());
-    Ok(report)
+    report
 }
 
 /// A capsule's id, or the one that its file states.
 fn capsule_id(text: &str) -> Result<CapsuleId> {
-    if let Some(id) = hex16(text) {
-        return Ok(CapsuleId(id));
+    if let Some(id) = CapsuleId::from_hex(text) {
+        return Ok(id);
     }
     let (untrusted, _) = Capsule::read(Path::new(text))?.split();
     Ok(untrusted.claims().id)

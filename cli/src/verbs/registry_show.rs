@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use kvcap::{KeyId, Listing, Result, TrustedKey, UntrustedRegistry};
-use kvcap_store::{
-    LedgerFile, choose_root, follow_registry, read_registry, roots, time, verify_registry,
-};
+use kvcap::{KeyId, Listing, Result, TrustedKey};
+use kvcap_store::{LedgerFile, RegistryFile, choose_root, roots, time};
 use serde_json::{Value, json};
 
 use crate::{
@@ -45,9 +43,7 @@ pub(crate) struct VerifyArgs {
 /// # Errors
 /// KVC-2xx and 3xx for the registry; 94x for files.
 pub(crate) fn show(args: &Args) -> Result<Report> {
-    let bytes = read_registry(&args.file)?;
-    let untrusted =
-        UntrustedRegistry::read(&bytes).map_err(|error| error.at(args.file.display()))?;
+    let untrusted = RegistryFile::at(&args.file).read()?;
     let signer = untrusted.signer();
     let roots = roots(&args.registry_root)?;
     let mut report = Report::new();
@@ -69,14 +65,14 @@ pub(crate) fn show(args: &Args) -> Result<Report> {
 /// KVC-2xx and 3xx for the registry, 412; 94x for files.
 pub(crate) fn verify(args: &VerifyArgs) -> Result<Report> {
     let roots = roots(&args.registry_root)?;
-    let bytes = read_registry(&args.file)?;
+    let file = RegistryFile::at(&args.file);
     let held = args.state.clone().map(LedgerFile::at);
     let held = held.as_ref().map(LedgerFile::hold).transpose()?;
     let remembered = held.as_ref().map(|(_, now)| *now);
     let now = args.at.or(remembered).unwrap_or_else(time::now);
-    let registry = verify_registry(&args.file, &bytes, &roots, now)?;
+    let registry = file.verify(&roots, now)?;
     if let Some((ledger, _)) = &held {
-        follow_registry(ledger, &args.file, &registry, &roots)?;
+        file.follow(ledger, &registry, &roots)?;
     }
     let mut report = Report::new();
     describe(&mut report, registry.listing(), registry.mark().root);

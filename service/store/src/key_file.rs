@@ -7,8 +7,8 @@ use std::{
 };
 
 use kvcap::{
-    Code, Error, PublicKey, Recipient, RecipientKey, Result, RootKey, RootPublic, SigningKey,
-    WrappingKey,
+    Code, Error, KeyId, PublicKey, Recipient, RecipientKey, Result, RootKey, RootPublic,
+    SigningKey, WrappingKey,
 };
 use zeroize::Zeroizing;
 
@@ -72,6 +72,17 @@ pub fn is_text(key: &str) -> bool {
 /// KVC-940, 942; 943 where others may read a secret key's file.
 pub fn public(key: &str) -> Result<PublicKey> {
     text_of(key, PublicKey::from_text)
+}
+
+/// Returns the key id that `text` names: the id itself in hexadecimal, a public key's file, or its text.
+///
+/// # Errors
+/// KVC-940, 942.
+pub fn key_id(text: &str) -> Result<KeyId> {
+    match KeyId::from_hex(text) {
+        Some(id) => Ok(id),
+        None => public(text).map(|key| key.id()),
+    }
 }
 
 /// Reads a root's public key: a file, or the key's text itself.

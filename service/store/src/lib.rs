@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - [`Verifier`], [`Judge`], [`Verdict`]: verification as its operator has set it up (capsule-v1 §11.2).
-//! - [`TrustSources`], [`LedgerFile`]: whom it trusts, and what it remembers (registry-v1 §§4, 5).
+//! - [`TrustSources`], [`RegistryFile`], [`LedgerFile`]: whom it trusts, and what it remembers (registry-v1 §§4, 5).
 //! - [`Ancestors`]: where the capsules are that an increment continues (capsule-v1 §9).
 //! - [`key_file`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end (registry-v1 §6).
 //! - [`input`], [`output`]: inputs that may be pipes, outputs that appear whole or not at all.
@@ -23,6 +23,7 @@ pub mod key_folder;
 mod ledger_file;
 pub mod output;
 mod redb_memory;
+mod registry_file;
 pub mod time;
 mod trust;
 mod verifier;
@@ -30,10 +31,8 @@ mod wrap_keys;
 
 // verifying
 pub use ancestors::{Ancestors, capsules_in};
-pub use trust::{
-    TrustSources, beside, choose_root, follow_registry, hex16, key_id, read_registry, roots,
-    verify_registry,
-};
+pub use registry_file::{RegistryFile, choose_root, roots};
+pub use trust::TrustSources;
 pub use verifier::{Admitted, Judge, Unchecked, Verdict, Verifier};
 // remembering
 pub use ledger_file::LedgerFile;
