@@ -3,7 +3,7 @@
 use std::{fs::File, path::PathBuf, time::Instant};
 
 use clap::ValueEnum;
-use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SigningKey, Terms, WrappingKey};
+use kvcap::{Members, Opened, OpenedChain, Result, SigningKey, Terms, WrappingKey};
 use kvcap_codecs::Preset;
 use kvcap_states::{Encoding, State, as_sealed, seal_state};
 use kvcap_store::{
@@ -11,6 +11,7 @@ use kvcap_store::{
     input::{self, Capsule},
     key_file,
     output::{self, Output, Readers},
+    resealed_terms,
 };
 
 use crate::{
@@ -85,27 +86,10 @@ impl ResealArgs {
         let judge = judge.danger_as_stated(&untrusted.claims().terms);
         let of = |error| input::at(error, &self.capsule);
         let verdict = judge.verify(untrusted).map_err(of)?;
-        let old = verdict.tip().manifest().claims.terms.clone();
         let source = body.fetch(verdict.tip().file_len())?;
         let verdict = verdict.with_source(source);
         let verdict = judge.with_ancestors(verdict, &self.chain.of(&self.capsule), |file| file)?;
-        let chain = verdict.chain();
-        // no longer than the capsules it is made of, nor can it be renewed for longer
-        let caps = chain
-            .members()
-            .map(|(member, _)| member.manifest().claims.terms.renewal_cap());
-        let cap = caps.min().unwrap_or(0);
-        let left = chain.expires();
-        let expires = self
-            .ttl
-            .map_or(left, |ttl| left.min(now.saturating_add(ttl)));
-        let terms = Terms {
-            expires,
-            not_before: old.not_before.min(now),
-            issued_at: now,
-            renew_until: Some(cap.max(expires)),
-            ..old
-        };
+        let terms = resealed_terms(verdict.chain(), now, self.ttl)?;
         let opening = WrapKeys::read(&self.wrap_key)?;
         Ok(Ready {
             opened: judge
@@ -131,10 +115,6 @@ impl ResealArgs {
     ) -> Result<Report> {
         let started = Instant::now();
         let tip: &Opened<File> = ready.opened.tip();
-        if tip.manifest().claims.terms.single_use {
-            let what = "what may be used once only is not sealed again";
-            return Err(Error::new(Code::LocalUsage, what));
-        }
         let (profile, capture) = as_sealed(tip, state)?;
         let output = Output::create(&self.output, self.force, Readers::Umask)?;
         let plain = state.banks.iter().filter_map(|placed| {

@@ -24,6 +24,7 @@ mod ledger_file;
 pub mod output;
 mod redb_memory;
 mod registry_file;
+mod resealed;
 pub mod time;
 mod trust;
 mod verifier;
@@ -32,6 +33,7 @@ mod wrap_keys;
 // verifying
 pub use ancestors::{Ancestors, capsules_in};
 pub use registry_file::{RegistryFile, choose_root, roots};
+pub use resealed::resealed_terms;
 pub use trust::TrustSources;
 pub use verifier::{Admitted, Judge, Unchecked, Verdict, Verifier};
 // remembering
