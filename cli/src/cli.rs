@@ -1,9 +1,9 @@
 //! The command line: its verbs, and who runs each.
 
-use std::path::Path;
+use std::{ffi::OsString, path::Path};
 
-use clap::{Parser, Subcommand};
-use kvcap::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+use kvcap::{Code, Error, Result};
 use kvcap_store::output::is_stdout;
 
 use crate::{
@@ -120,9 +120,9 @@ impl Cli {
             Verb::Bench(args) => verbs::bench::run(args),
             Verb::Scale(args) => verbs::scale::run(args, common),
             Verb::Selftest(args) => verbs::selftest::run(args),
-            Verb::Demo(args) => verbs::demo::run(args),
-            Verb::Completions(args) => verbs::completions::run(args),
-            Verb::Man(args) => verbs::man::run(args),
+            Verb::Demo(args) => verbs::demo::run(args, run_line),
+            Verb::Completions(args) => verbs::completions::run(args, Self::command()),
+            Verb::Man(args) => verbs::man::run(args, Self::command()),
         }?;
         if let Some(text) = backend {
             report.row("backend", &text);
@@ -130,4 +130,12 @@ impl Cli {
         }
         Ok(report)
     }
+}
+
+/// Runs a command line, as the demo writes it.
+fn run_line(line: &[OsString]) -> Result<Report> {
+    let cli = Cli::try_parse_from(line).map_err(|error| {
+        Error::new(Code::LocalUsage, "the command line cannot be parsed").at(error.kind())
+    })?;
+    cli.run()
 }

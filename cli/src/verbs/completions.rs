@@ -1,10 +1,10 @@
 //! `kvcap completions`: completion scripts.
 
-use clap::{CommandFactory, ValueEnum};
+use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use kvcap::Result;
 
-use crate::{cli::Cli, ui::Report};
+use crate::ui::Report;
 
 /// Prints a completion script for a shell
 ///
@@ -18,9 +18,9 @@ pub(crate) struct Args {
 
 /// # Errors
 /// None.
-pub(crate) fn run(args: &Args) -> Result<Report> {
+pub(crate) fn run(args: &Args, mut command: Command) -> Result<Report> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "kvcap", &mut script);
+    clap_complete::generate(args.shell, &mut command, "kvcap", &mut script);
     let script = String::from_utf8_lossy(&script).into_owned();
     let shell = args.shell.to_possible_value();
     let mut report = Report::data(script.clone());

@@ -1,20 +1,19 @@
 //! `kvcap demo`: the whole story, told by the other verbs on a real state file.
 
+mod forge;
+
+use self::forge::{other_weights, tampered};
 use std::{
+    ffi::OsString,
     fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use clap::Parser;
 use kvcap::{Code, Error, Limits, Result, Untrusted};
 use serde_json::{Value, json};
 
-use crate::{
-    cli::Cli,
-    ui::{Report, error_json, grouped, table},
-    verbs::demo_forge::{other_weights, tampered},
-};
+use crate::ui::{Report, error_json, grouped, table};
 
 /// A prompt cache that mlx-lm 0.31.3 saved, the facts of its model, and the prompt's token ids.
 const STATE: &[u8] = include_bytes!("../../demo/state.safetensors");
@@ -28,8 +27,12 @@ const PROMPT: &str = include_str!("../../demo/prompt.json");
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
+/// Runs a command line of the program.
+pub(crate) type RunLine = fn(&[OsString]) -> Result<Report>;
+
 /// The temporary folder, and what has been told so far.
 struct Stage {
+    verb: RunLine,
     folder: PathBuf,
     told: Vec<Vec<String>>,
     steps: Vec<Value>,
@@ -39,9 +42,10 @@ struct Stage {
 
 /// # Errors
 /// Whatever a verb answers other than the story has it.
-pub(crate) fn run(_: &Args) -> Result<Report> {
+pub(crate) fn run(_: &Args, verb: RunLine) -> Result<Report> {
     let folder = tempfile::tempdir().map_err(|error| Error::io(&error, "temporary folder"))?;
     let mut stage = Stage {
+        verb,
         folder: folder.path().to_owned(),
         told: Vec::new(),
         steps: Vec::new(),
@@ -200,14 +204,12 @@ impl Stage {
                 Some(name) => self.path(name).into_os_string(),
                 None => word.into(),
             });
-        let cli = Cli::try_parse_from(
-            [("kvcap").into(), "--quiet".into()]
-                .into_iter()
-                .chain(words),
-        )
-        .map_err(|error| faulty("the demo's own command line is wrong").at(error.kind()))?;
+        let line: Vec<OsString> = [("kvcap").into(), "--quiet".into()]
+            .into_iter()
+            .chain(words)
+            .collect();
         let started = Instant::now();
-        let report = cli.run()?;
+        let report = (self.verb)(&line)?;
         Ok((report.to_json(), started.elapsed()))
     }
 

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_mangen::Man;
 use kvcap::{Error, Result};
 use kvcap_store::output::{self, Readers};
 
-use crate::{cli::Cli, ui::Report};
+use crate::ui::Report;
 
 /// Writes manual pages into a folder
 ///
@@ -23,10 +23,9 @@ pub(crate) struct Args {
 
 /// # Errors
 /// KVC-940, 941.
-pub(crate) fn run(args: &Args) -> Result<Report> {
+pub(crate) fn run(args: &Args, mut command: Command) -> Result<Report> {
     let folder = &args.folder;
     std::fs::create_dir_all(folder).map_err(|error| Error::io(&error, folder.display()))?;
-    let mut command = Cli::command();
     command.build();
     let pages: Vec<_> = std::iter::once(command.clone())
         .chain(

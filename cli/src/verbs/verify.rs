@@ -1,10 +1,11 @@
 //! `kvcap verify`: every byte, without a secret.
 
+mod timings;
+
 use std::{fs::File, io::Read, path::PathBuf};
 
 use kvcap::{Code, Error, Limits, Result, Untrusted};
 
-use super::timings;
 use kvcap_store::input;
 
 use crate::{

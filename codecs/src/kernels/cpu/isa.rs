@@ -3,7 +3,12 @@
 //! Methods are `#[inline(always)]`, so that they take on the instruction set of the function that
 //! they end up in (see `compiled_for!`). Products and sums are contracted only where the product is exact.
 
-use super::stream::{Line, Place};
+/// The bytes of a cache line.
+pub(super) type Line = [u8; 64];
+
+/// Where a cache line lies.
+#[repr(C, align(64))]
+pub(super) struct Place(pub(super) Line);
 
 /// Elements in a vector.
 pub(super) const WIDTH: usize = 16;

@@ -7,7 +7,7 @@ use std::{
 };
 use std::{marker::PhantomData, slice::IterMut};
 
-use super::isa::Isa;
+use super::isa::{Isa, Line, Place};
 
 /// Copies `from`, which is as long, into `to`, which is not read again soon: the cache is left to
 /// others, and memory is not read to be overwritten. Elsewhere than on x86-64 a plain copy.
@@ -42,13 +42,6 @@ fn fence() {
         _mm_sfence();
     }
 }
-
-/// The bytes of a cache line.
-pub(super) type Line = [u8; 64];
-
-/// Where a cache line lies.
-#[repr(C, align(64))]
-pub(super) struct Place(pub(super) Line);
 
 /// Writes 64 bytes after 64 bytes to memory that begins anywhere, in whole lines past the cache.
 pub(super) struct Lines<'a, I> {

@@ -4,8 +4,7 @@ use std::{arch::x86_64::*, mem::transmute};
 
 use super::{
     compiled_for,
-    isa::{Isa, WIDE, WIDTH},
-    stream::{Line, Place},
+    isa::{Isa, Line, Place, WIDE, WIDTH},
 };
 
 pub(super) fn has_avx2() -> bool {

@@ -5,7 +5,7 @@ use std::path::Path;
 use kvcap::{Limits, Result, Untrusted, binding::Digest};
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, model_id, weights_digest};
 
-use crate::verbs::demo::faulty;
+use super::faulty;
 
 /// The same model with other weights, as a fine-tune has.
 pub(crate) fn other_weights(model: &Path) -> Result<String> {

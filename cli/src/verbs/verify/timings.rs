@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kvcap::{Limits, Result, Step, Untrusted};
 use serde_json::json;
 
-use super::verify::Args;
+use super::Args;
 use kvcap_store::{input, key_file};
 
 use crate::{
