@@ -17,7 +17,7 @@ from kvcap_ref.errors import Refusal
 from . import sample
 from .test_keys import code_of
 
-KNOWN = Path(__file__).parents[3] / "capsule" / "src" / "hpke"
+KNOWN = Path(__file__).parents[3] / "capsule" / "src" / "crypto" / "hpke"
 SECRETS = [recipients.Secret(number, bytes([number] * 32)) for number in (2, 3)]
 SYMMETRIC = recipients.of(sample.WRAP)
 # The points of small order of Curve25519 and of its twist, below the field's prime.
