@@ -1,9 +1,11 @@
 //! What `compact` and `truncate` share: a capsule opened with its ancestors, and sealed again as one.
 
-use std::{fs::File, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use clap::ValueEnum;
-use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SigningKey, Terms, WrappingKey};
+use kvcap::{
+    Code, Error, Members, Opened, OpenedChain, Result, SigningKey, SourceFile, Terms, WrappingKey,
+};
 use kvcap_codecs::Preset;
 use kvcap_states::{Encoding, State, as_sealed, seal_state};
 use kvcap_store::{
@@ -65,7 +67,7 @@ enum Encode {
 
 /// An opened chain, and what its new capsule is sealed with.
 pub(super) struct Ready {
-    pub(super) opened: OpenedChain<File>,
+    pub(super) opened: OpenedChain<SourceFile>,
     /// The tip's terms, ending with the first of the chain.
     terms: Terms,
     signer: SigningKey,
@@ -126,11 +128,11 @@ impl ResealArgs {
         &self,
         ready: &Ready,
         state: &State,
-        file: &File,
+        file: &SourceFile,
         common: &Common,
     ) -> Result<Report> {
         let started = Instant::now();
-        let tip: &Opened<File> = ready.opened.tip();
+        let tip: &Opened<SourceFile> = ready.opened.tip();
         if tip.manifest().claims.terms.single_use {
             let what = "what may be used once only is not sealed again";
             return Err(Error::new(Code::LocalUsage, what));
