@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    path::Path,
     sync::Mutex,
 };
 
@@ -150,28 +151,61 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     }
 }
 
-impl ReadAt for File {
+/// A file as a source. Its length is taken once, here, where an error can be told.
+#[derive(Debug)]
+pub struct SourceFile {
+    file: File,
+    len: u64,
+}
+
+impl SourceFile {
+    /// Takes the file's length, which is not to change.
+    ///
+    /// # Errors
+    /// Where the file cannot be examined.
+    pub fn new(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self { file, len })
+    }
+
+    /// Opens the file at `path` for reading.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let opened = File::open(path).and_then(Self::new);
+        opened.map_err(|error| Error::io(&error, path.display()))
+    }
+
+    /// Returns the file, to be read in order.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl ReadAt for SourceFile {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
     #[cfg(target_os = "linux")]
     fn read_ahead(&self) {
         use rustix::fs::{Advice, fadvise};
         // a hint: nothing depends on whether it is taken
-        let _taken = fadvise(self, 0, None, Advice::Sequential);
-    }
-
-    fn len(&self) -> u64 {
-        // a file that cannot be examined reads as empty, which every reader refuses
-        self.metadata().map_or(0, |meta| meta.len())
+        let _taken = fadvise(&self.file, 0, None, Advice::Sequential);
     }
 
     #[cfg(unix)]
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(self, buf, offset)
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset)
     }
 
     #[cfg(windows)]
     fn read_exact_at(&self, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
         while !buf.is_empty() {
-            match std::os::windows::fs::FileExt::seek_read(self, buf, offset)? {
+            match std::os::windows::fs::FileExt::seek_read(&self.file, buf, offset)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => {
                     buf = buf.get_mut(n..).unwrap_or_default();

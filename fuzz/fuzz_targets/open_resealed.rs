@@ -5,7 +5,7 @@
 #![no_main]
 
 use kvcap::Workers;
-use kvcap::{Role, RowsEntry, SectionKind, Stream, binding::F64Bits};
+use kvcap::{SourceFile, Role, RowsEntry, SectionKind, Stream, binding::F64Bits};
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 use kvcap_fuzz::{Input, Seed, edit_bytes, scratch_file, seeds};
 use kvcap_states::{Selection, check_quality, extract, open_state};
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(report) = open_state(opened, &out, Workers::new(2), &mut |_| {})
             && report.state_len <= READ_BACK
         {
-            let _ = check_quality(opened, &out);
+            let _ = check_quality(opened, &SourceFile::new(out).unwrap());
         }
         let held = &context.positions;
         let first = u32::from(layers) % context.layers.max(1);

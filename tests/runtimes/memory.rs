@@ -6,8 +6,8 @@
 use std::{io, path::Path, sync::Mutex};
 
 use kvcap::{
-    CaptureFlags, Expected, Limits, Policy, ReadAt, SigningKey, Suite, Trust, Untrusted, Workers,
-    WrappingKey, WriteAt,
+    CaptureFlags, Expected, Limits, Policy, ReadAt, SigningKey, SourceFile, Suite, Trust,
+    Untrusted, Workers, WrappingKey, WriteAt,
 };
 use kvcap_codecs::{Padding, Preset};
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
@@ -140,6 +140,7 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
         )
         .unwrap()
     });
+    let file = SourceFile::new(file).unwrap();
     let trust = Trust::from(signer.public());
     let policy = Policy::new(&trust, NOW, "tests", Expected::danger_any_model());
     let header = || Untrusted::read_at(&file, &Limits::default()).unwrap();
@@ -149,7 +150,7 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
         verified
     });
     let ((), pipe) = peak(|| {
-        let mut reader = io::BufReader::with_capacity(1, &file);
+        let mut reader = io::BufReader::with_capacity(1, file.file());
         io::Seek::rewind(&mut reader).unwrap();
         let untrusted = Untrusted::read(&mut reader, &Limits::default()).unwrap();
         let verified = untrusted.verify(&policy).unwrap();

@@ -1,7 +1,6 @@
 //! Runs a file and a context through the library, by each of its ways in.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::Path,
 };
@@ -158,8 +157,7 @@ pub fn run(entry: Entry, file: &[u8], path: &Path, context: &Context) -> Outcome
     let mut outcome = Outcome::default();
     let mut stage = Stage::Trust;
     let result = match entry {
-        Entry::File => File::open(path)
-            .map_err(|error| kvcap::Error::io(&error, "vector"))
+        Entry::File => kvcap::SourceFile::open(path)
             .and_then(|source| steps(entry, source, file, context, &mut stage, &mut outcome)),
         _ => steps(entry, file, file, context, &mut stage, &mut outcome),
     };

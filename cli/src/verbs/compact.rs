@@ -32,5 +32,6 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let workers = args.reseal.threads().workers();
     let file = input::spool()?;
     let state = reopen(&ready.opened, &file, workers, &mut |_| {})?;
-    args.reseal.seal(&ready, &state, &file, common)
+    args.reseal
+        .seal(&ready, &state, &input::spooled(file)?, common)
 }

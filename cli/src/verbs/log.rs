@@ -1,8 +1,8 @@
 //! `kvcap log`: the lineage of capsules as a tree.
 
-use std::{collections::BTreeMap, fs::File, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use kvcap::{Claims, Error, Limits, Outline, Result, Untrusted};
+use kvcap::{Claims, Limits, Outline, Result, SourceFile, Untrusted};
 use kvcap_store::{capsules_in, input, time};
 use serde_json::json;
 
@@ -91,7 +91,7 @@ fn tree(nodes: &[Node]) -> Vec<String> {
 
 impl Node {
     fn read(path: PathBuf) -> Result<Self> {
-        let file = File::open(&path).map_err(|error| Error::io(&error, path.display()))?;
+        let file = SourceFile::open(&path)?;
         let read = || {
             let untrusted = Untrusted::read_at(&file, &Limits::default())?;
             Ok(Self {

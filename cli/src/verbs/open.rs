@@ -1,8 +1,8 @@
 //! `kvcap open`: a capsule back into its runtime's state file.
 
-use std::{fs::File, io::Write, ops::Range, path::PathBuf, time::Instant};
+use std::{io::Write, ops::Range, path::PathBuf, time::Instant};
 
-use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, Stream};
+use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SourceFile, Stream};
 use kvcap_states::{Selection, check_quality, extract, open_state};
 
 use super::open_target::TargetArgs;
@@ -147,7 +147,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 impl Args {
     fn state(
         &self,
-        opened: &OpenedChain<File>,
+        opened: &OpenedChain<SourceFile>,
         output: &Output,
         judge: &Judge<'_>,
         common: &Common,
@@ -174,7 +174,7 @@ impl Args {
     }
 }
 
-fn section(opened: &Opened<File>, name: &str, output: &Output) -> Result<u64> {
+fn section(opened: &Opened<SourceFile>, name: &str, output: &Output) -> Result<u64> {
     let streams = &opened.manifest().context.streams;
     let names = || {
         streams.iter().filter_map(|stream| match stream {

@@ -4,7 +4,8 @@ use std::{fs::File, path::PathBuf};
 
 use clap::{Args, builder::BoolishValueParser};
 use kvcap::{
-    Code, Equivalence, Error, Opened, OpenedChain, Purpose, Result, Trust, TrustedKey, Workers,
+    Code, Equivalence, Error, Opened, OpenedChain, Purpose, Result, SourceFile, Trust, TrustedKey,
+    Workers,
 };
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
 use kvcap_states::{Elements, OpenReport, RuntimeKind, Target, TargetRuntime, open_as};
@@ -68,7 +69,7 @@ impl TargetArgs {
     /// about others.
     pub(crate) fn model(
         &self,
-        tip: &Opened<File>,
+        tip: &Opened<SourceFile>,
         judge: &Judge<'_>,
         common: &Common,
         report: &mut Report,
@@ -87,7 +88,7 @@ impl TargetArgs {
     /// As [`open_as`].
     pub(crate) fn write(
         &self,
-        opened: &OpenedChain<File>,
+        opened: &OpenedChain<SourceFile>,
         out: &File,
         model: Option<&(ModelProfile, RuntimeOptions)>,
         workers: Workers,
@@ -127,7 +128,7 @@ impl TargetArgs {
 
     fn check_model(
         &self,
-        opened: &Opened<File>,
+        opened: &Opened<SourceFile>,
         profile: &ModelProfile,
         judge: &Judge<'_>,
         report: &mut Report,

@@ -88,9 +88,9 @@ impl ReissueArgs {
     pub(super) fn write(&self, body: Body, header: &Header) -> Result<Report> {
         let started = Instant::now();
         let output = Output::create(&self.output, self.force, Readers::Umask)?;
-        let mut old = body.fetch(header.old_len())?;
+        let old = body.fetch(header.old_len())?;
         header
-            .write(&mut old, &mut output.file())
+            .write(&mut old.file(), &mut output.file())
             .map_err(|error| input::at(error, &self.capsule))?;
         output.commit()?;
         let verified = header.verified();

@@ -1,9 +1,9 @@
 //! What `compact` and `truncate` share: a capsule opened with its ancestors, and sealed again as one.
 
-use std::{fs::File, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use clap::ValueEnum;
-use kvcap::{Members, Opened, OpenedChain, Result, SigningKey, Terms, WrappingKey};
+use kvcap::{Members, Opened, OpenedChain, Result, SigningKey, SourceFile, Terms, WrappingKey};
 use kvcap_codecs::Preset;
 use kvcap_states::{Encoding, State, as_sealed, seal_state};
 use kvcap_store::{
@@ -66,7 +66,7 @@ enum Encode {
 
 /// An opened chain, and what its new capsule is sealed with.
 pub(super) struct Ready {
-    pub(super) opened: OpenedChain<File>,
+    pub(super) opened: OpenedChain<SourceFile>,
     /// The tip's terms, ending with the first of the chain.
     terms: Terms,
     signer: SigningKey,
@@ -110,11 +110,11 @@ impl ResealArgs {
         &self,
         ready: &Ready,
         state: &State,
-        file: &File,
+        file: &SourceFile,
         common: &Common,
     ) -> Result<Report> {
         let started = Instant::now();
-        let tip: &Opened<File> = ready.opened.tip();
+        let tip: &Opened<SourceFile> = ready.opened.tip();
         let (profile, capture) = as_sealed(tip, state)?;
         let output = Output::create(&self.output, self.force, Readers::Umask)?;
         let plain = state.banks.iter().filter_map(|placed| {

@@ -1,7 +1,6 @@
 //! `kvcap seal`: a runtime's state file into a capsule.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -9,7 +8,7 @@ use std::{
 use clap::ValueEnum;
 use kvcap::{
     CaptureFlags, Code, Error, MAX_LIFETIME, OpenedChain, PrefixValue, Result, SectionKind,
-    SigningKey, Suite, Terms, binding::Digest,
+    SigningKey, SourceFile, Suite, Terms, binding::Digest,
 };
 use kvcap_codecs::{Codec, Guard, Padding, Preset};
 use kvcap_models::{ModelProfile, RuntimeOptions};
@@ -240,7 +239,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 }
 
 impl Args {
-    fn parse(&self, source: &File, profile: &ModelProfile) -> Result<State> {
+    fn parse(&self, source: &SourceFile, profile: &ModelProfile) -> Result<State> {
         let kind = match self.runtime {
             Runtime::Auto => detect(source)?,
             Runtime::MlxLm => RuntimeKind::MlxLm,
@@ -308,7 +307,7 @@ impl Args {
         parent: &Path,
         terms: &Terms,
         signer: &SigningKey,
-    ) -> Result<OpenedChain<File>> {
+    ) -> Result<OpenedChain<SourceFile>> {
         let (untrusted, body) = Capsule::read(parent)?.split();
         let sources = TrustSources {
             items: self.trust.clone(),

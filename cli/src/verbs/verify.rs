@@ -2,9 +2,9 @@
 
 mod timings;
 
-use std::{fs::File, io::Read, path::PathBuf};
+use std::{io::Read, path::PathBuf};
 
-use kvcap::{Code, Error, Limits, Result, Untrusted};
+use kvcap::{Code, Error, Limits, Result, SourceFile, Untrusted};
 
 use kvcap_store::input;
 
@@ -44,7 +44,7 @@ pub(crate) struct Args {
 
 /// A file is read by all threads, a stream by one at a time.
 enum Source {
-    File(File),
+    File(SourceFile),
     Stream(Box<dyn Read + Send>),
 }
 

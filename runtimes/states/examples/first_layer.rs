@@ -8,9 +8,11 @@
 
 #![allow(clippy::print_stdout, reason = "an example")]
 
-use std::{fs, fs::File, time::Instant};
+use std::{fs, time::Instant};
 
-use kvcap::{Expected, Limits, Policy, PublicKey, Trust, Untrusted, Workers, WrappingKey};
+use kvcap::{
+    Expected, Limits, Policy, PublicKey, SourceFile, Trust, Untrusted, Workers, WrappingKey,
+};
 use kvcap_states::layers;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let trust = Trust::from(PublicKey::from_text(&fs::read_to_string(issuer)?)?);
     for workers in [Workers::ONE, Workers::all()] {
         let start = Instant::now();
-        let file = File::open(capsule)?;
+        let file = SourceFile::open(capsule)?;
         let untrusted = Untrusted::read_at(&file, &Limits::default())?;
         let terms = untrusted.claims().terms.clone();
         let expected = Expected::danger_any_model();

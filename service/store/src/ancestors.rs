@@ -1,11 +1,11 @@
 //! The ancestors of a capsule: given, or found by their lineage digest (capsule-v1 §9).
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 
-use kvcap::{Chain, Code, Error, Limits, Policy, Result, Untrusted, binding::Digest};
+use kvcap::{Chain, Code, Error, Limits, Policy, Result, SourceFile, Untrusted, binding::Digest};
 
 use crate::input;
 
@@ -38,7 +38,7 @@ impl Ancestors<'_> {
         &self,
         mut chain: Chain<S>,
         policy: &Policy<'_>,
-        source: impl Fn(File) -> S,
+        source: impl Fn(SourceFile) -> S,
     ) -> Result<Chain<S>> {
         if chain.wanted().is_none() && self.given.is_empty() {
             return Ok(chain);
@@ -54,7 +54,7 @@ impl Ancestors<'_> {
             let alike = |other: &Candidate| other.lineage == digest && !other.given;
             shelf.retain(|other| !alike(other));
             let at = |error| input::at(error, &found.path);
-            let file = File::open(&found.path).map_err(|e| Error::io(&e, found.path.display()))?;
+            let file = SourceFile::open(&found.path)?;
             let parent = Untrusted::read_at(&file, &policy.limits).map_err(at)?;
             chain = chain.extend(parent, source(file), policy).map_err(at)?;
         }
@@ -132,7 +132,7 @@ fn search(folder: &Path, found: &mut Vec<Candidate>) -> Result<()> {
 }
 
 fn lineage(path: &Path) -> Result<Digest> {
-    let file = File::open(path).map_err(|error| Error::io(&error, path.display()))?;
+    let file = SourceFile::open(path)?;
     Untrusted::read_at(&file, &Limits::default())
         .and_then(|untrusted| untrusted.lineage())
         .map_err(|error| input::at(error, path))

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use kvcap::{Code, Error, Limits, Result, Untrusted};
+use kvcap::{Code, Error, Limits, Result, SourceFile, Untrusted};
 
 /// Returns whether `path` is stdin's name, `-`.
 #[must_use]
@@ -29,32 +29,32 @@ pub fn stream(path: &Path) -> Result<Box<dyn Read + Send>> {
 ///
 /// # Errors
 /// KVC-940.
-pub fn regular(path: &Path) -> Result<Option<File>> {
+pub fn regular(path: &Path) -> Result<Option<SourceFile>> {
     if is_stdin(path) {
         return Ok(None);
     }
     // a pipe must not be opened, and so emptied, only to look
     let is_file = std::fs::metadata(path).is_ok_and(|meta| meta.is_file());
-    is_file.then(|| open(path)).transpose()
+    is_file.then(|| source(open(path)?, path)).transpose()
 }
 
 /// Opens an input to be read in any order: stdin and pipes are copied to an unnamed temporary file.
 ///
 /// # Errors
 /// KVC-940.
-pub fn file(path: &Path) -> Result<File> {
+pub fn file(path: &Path) -> Result<SourceFile> {
     let failed = |error: io::Error| Error::io(&error, path.display());
     if !is_stdin(path) {
         let file = open(path)?;
         if file.metadata().map_err(failed)?.is_file() {
-            return Ok(file);
+            return source(file, path);
         }
     }
     let mut spool = spool()?;
     io::copy(&mut stream(path)?, &mut spool)
         .and_then(|_| spool.seek(SeekFrom::Start(0)))
         .map_err(failed)?;
-    Ok(spool)
+    source(spool, path)
 }
 
 /// Makes an unnamed temporary file.
@@ -63,6 +63,14 @@ pub fn file(path: &Path) -> Result<File> {
 /// KVC-940.
 pub fn spool() -> Result<File> {
     tempfile::tempfile().map_err(|error| Error::io(&error, "temporary file"))
+}
+
+/// Takes what was written to a temporary file as a source.
+///
+/// # Errors
+/// KVC-940.
+pub fn spooled(spool: File) -> Result<SourceFile> {
+    SourceFile::new(spool).map_err(|error| Error::io(&error, "temporary file"))
 }
 
 /// Reads a stream and keeps what was read.
@@ -107,6 +115,10 @@ fn open(path: &Path) -> Result<File> {
     }
 }
 
+fn source(file: File, path: &Path) -> Result<SourceFile> {
+    SourceFile::new(file).map_err(|error| Error::io(&error, path.display()))
+}
+
 /// Says of an error which input it is about.
 #[must_use]
 pub fn at(error: Error, path: &Path) -> Error {
@@ -123,7 +135,7 @@ pub struct Capsule {
 }
 
 enum Rest {
-    File(File),
+    File(SourceFile),
     /// The header is in the spool; the body has not been asked for.
     Stream(Tee<Box<dyn Read + Send>>),
 }
@@ -135,11 +147,11 @@ impl Capsule {
     /// As [`Untrusted::read`]; KVC-940.
     pub fn read(path: &Path) -> Result<Self> {
         let limits = Limits::default();
-        let regular = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file());
         if !is_stdin(path) {
             let file = open(path)?;
-            if regular(&file) {
+            if file.metadata().is_ok_and(|meta| meta.is_file()) {
                 let untrusted = Untrusted::read(&mut &file, &limits).map_err(|e| at(e, path))?;
+                let file = source(file, path)?;
                 let rest = Rest::File(file);
                 return Ok(Self { untrusted, rest });
             }
@@ -169,7 +181,7 @@ impl Body {
     ///
     /// # Errors
     /// KVC-940.
-    pub fn fetch(self, file_len: u64) -> Result<File> {
+    pub fn fetch(self, file_len: u64) -> Result<SourceFile> {
         match self.0 {
             Rest::File(file) => Ok(file),
             Rest::Stream(Tee { from, mut to }) => {
@@ -177,7 +189,7 @@ impl Body {
                 let header = to.stream_position().map_err(failed)?;
                 let rest = file_len.saturating_sub(header).saturating_add(1);
                 io::copy(&mut from.take(rest), &mut to).map_err(failed)?;
-                Ok(to)
+                SourceFile::new(to).map_err(failed)
             }
         }
     }

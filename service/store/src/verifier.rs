@@ -220,7 +220,7 @@ impl<'a> Judge<'a> {
         &self,
         verdict: Verdict<S>,
         ancestors: &Ancestors<'_>,
-        source: impl Fn(std::fs::File) -> S,
+        source: impl Fn(kvcap::SourceFile) -> S,
     ) -> Result<Verdict<S>> {
         let chain = ancestors.complete(verdict.chain, &self.policy(), source)?;
         let mut unchecked = verdict.unchecked;

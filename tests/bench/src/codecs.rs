@@ -1,14 +1,13 @@
 //! `kvcap-bench codecs`: what each codec costs and saves on this machine.
 
 use std::{
-    fs::File,
     hint::black_box,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use kvcap::{
-    Code, Error, Result, Role,
+    Code, Error, Result, Role, SourceFile,
     binding::{self, Rope},
 };
 use kvcap_codecs::{
@@ -152,7 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
 impl Args {
     /// The float banks of a state, until there are enough bytes.
     fn of_state(&self, path: &std::path::Path) -> Result<Vec<Sample>> {
-        let source = File::open(path).map_err(|error| Error::io(&error, path.display()))?;
+        let source = SourceFile::open(path)?;
         let read = |model: &PathBuf| {
             let options = RuntimeOptions::default();
             ModelProfile::read(model, &[], &options, &HashCache::user(), &|_, _| {})

@@ -7,8 +7,8 @@ use std::{
 };
 
 use kvcap::{
-    Error, Expected, Limits, Policy, ReadAt, Result, SigningKey, Suite, Trust, Untrusted, Workers,
-    WrappingKey, WriteAt,
+    Error, Expected, Limits, Policy, ReadAt, Result, SigningKey, SourceFile, Suite, Trust,
+    Untrusted, Workers, WrappingKey, WriteAt,
 };
 use kvcap_states::{Hints, RuntimeKind, open_state, parse, seal_state};
 
@@ -102,21 +102,18 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         )
     })?;
     pass("seal", time.as_secs_f64());
-    if let Some(file) = &file {
+    if let Some(file) = file {
+        let file = SourceFile::new(file).map_err(|error| Error::io(&error, "capsule"))?;
         let trust = Trust::from(signer.public());
         let expected = Expected::danger_any_model();
         let policy = Policy::new(&trust, passes::NOW, "tests", expected);
         let (verified, time) = timed(|| {
-            let verified = Untrusted::read_at(file, &Limits::default())?.verify(&policy)?;
-            verified.check_body_at(file, workers, &mut |_| {})?;
+            let verified = Untrusted::read_at(&file, &Limits::default())?.verify(&policy)?;
+            verified.check_body_at(&file, workers, &mut |_| {})?;
             Ok(verified)
         })?;
         pass("verify", time.as_secs_f64());
-        let opened = verified.open(
-            file.try_clone()
-                .map_err(|error| Error::io(&error, "capsule"))?,
-            &wrap,
-        )?;
+        let opened = verified.open(file, &wrap)?;
         let out = Compared {
             made: args.encoding.is_exact().then_some(&made),
             written: Counted::default(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use half::{bf16, f16};
-use kvcap::{Code, Error, ReadAt, Result};
+use kvcap::{Code, Error, ReadAt, Result, SourceFile};
 use kvcap_codecs::Dtype;
 
 use crate::{
@@ -65,9 +65,14 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     Ok(tensors)
 }
 
+fn open(path: &Path) -> Result<SourceFile> {
+    let opened = File::open(path).and_then(SourceFile::new);
+    opened.map_err(|error| unreadable(&error, path))
+}
+
 fn read_folder(folder: &Path, tensors: &mut BTreeMap<String, Tensor>) -> Result<()> {
     for source in folder::weights(folder)? {
-        let file = File::open(&source.path).map_err(|e| unreadable(&e, &source.path))?;
+        let file = open(&source.path)?;
         for tensor in safetensors::Header::read(&file)?.tensors {
             let name = canonical(&tensor.name).ok_or_else(|| unknown(&tensor.name))?;
             if name.is_empty() {
@@ -163,14 +168,14 @@ impl Tensor {
     }
 
     /// A reader of its rows.
-    pub(crate) fn open(&self) -> Result<File> {
-        File::open(&self.path).map_err(|e| unreadable(&e, &self.path))
+    pub(crate) fn open(&self) -> Result<SourceFile> {
+        open(&self.path)
     }
 
     /// Rows from `first` on, as binary32.
     pub(crate) fn values(
         &self,
-        file: &File,
+        file: &SourceFile,
         first: u64,
         rows: u64,
         bytes: &mut Vec<u8>,

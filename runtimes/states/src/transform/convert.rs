@@ -30,7 +30,7 @@ use crate::{
         residue::Skeleton,
         whole::rows_of,
     },
-    state::{Hints, Placed, State},
+    state::{Hints, Placed, State, file::written},
 };
 
 use kvcap_models::{Change, ModelProfile, hadamard_block};
@@ -344,7 +344,7 @@ impl Blank {
             Some(runtime) => Hints::Model(&runtime.profile.geometry),
             None => Hints::Banks(&banks),
         };
-        parse(kind, out, hints)
+        parse(kind, &written(out)?, hints)
     }
 }
 

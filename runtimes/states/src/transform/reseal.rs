@@ -14,7 +14,7 @@ use crate::{
         plan::{Capture, Lineage, Prompt},
         whole::whole_banks,
     },
-    state::{Hints, State},
+    state::{Hints, State, file::written},
 };
 
 use kvcap_models::{Geometry, ModelProfile};
@@ -34,7 +34,7 @@ pub fn reopen<M: Members>(
     let described = banks(&whole_banks(opened)?);
     parse(
         kind(&opened.tip().manifest().context)?,
-        out,
+        &written(out)?,
         Hints::Banks(&described),
     )
 }

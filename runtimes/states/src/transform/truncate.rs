@@ -15,7 +15,7 @@ use crate::{
     adapters::{RuntimeKind, parse},
     state::{
         Hints, Order, Placed, Placement, ReadAt, State,
-        file::{overflow, product, read_at, size},
+        file::{overflow, product, read_at, size, written},
     },
 };
 
@@ -79,7 +79,7 @@ pub fn truncate_state(
             to.write_frame(out, index, &frame)?;
         }
     }
-    parse(kind, out, Hints::Banks(&described))
+    parse(kind, &written(out)?, Hints::Banks(&described))
 }
 
 /// A rewind is valid where every bank keeps every position.
