@@ -4,8 +4,7 @@
 
 #![no_main]
 
-use kvcap::Workers;
-use kvcap::{SourceFile, Role, RowsEntry, SectionKind, Stream, binding::F64Bits};
+use kvcap::{Role, RowsEntry, SectionKind, SourceFile, Stream, Workers, binding::F64Bits};
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 use kvcap_fuzz::{Input, Seed, edit_bytes, scratch_file, seeds};
 use kvcap_states::{Selection, check_quality, extract, open_state};

@@ -3,7 +3,7 @@
 #![no_main]
 
 use kvcap_fuzz::parse_state;
-use kvcap_states::{RuntimeKind};
+use kvcap_states::RuntimeKind;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| parse_state(RuntimeKind::MlxLm, data));

@@ -19,14 +19,19 @@ pub struct Frame {
 impl Frame {
     /// Takes one from `script`: seven bytes.
     pub fn read(script: &mut Input<'_>) -> Self {
-        let codecs: Vec<Codec> = [Codec::Raw, Codec::Planes16, Codec::Planes32, Codec::KeyChannel]
-            .into_iter()
-            .chain(
-                [3, 4, 5, 6, 8]
-                    .into_iter()
-                    .flat_map(|bits| [32, 64, 128].map(|group| Codec::Affine { bits, group })),
-            )
-            .collect();
+        let codecs: Vec<Codec> = [
+            Codec::Raw,
+            Codec::Planes16,
+            Codec::Planes32,
+            Codec::KeyChannel,
+        ]
+        .into_iter()
+        .chain(
+            [3, 4, 5, 6, 8]
+                .into_iter()
+                .flat_map(|bits| [32, 64, 128].map(|group| Codec::Affine { bits, group })),
+        )
+        .collect();
         let triplet = AffineParams::new(4, 32, ParamDtype::F16).map(Dtype::MlxAffine);
         let dtypes: Vec<Dtype> = Dtype::plain().chain(triplet).collect();
         let (codec, dtype) = (script.pick(&codecs), script.pick(&dtypes));

@@ -6,7 +6,7 @@ use std::{
     sync::Mutex,
 };
 
-use kvcap_states::{WriteAt};
+use kvcap_states::WriteAt;
 
 /// An output in memory.
 pub struct Memory(pub Mutex<Vec<u8>>);

@@ -12,7 +12,9 @@ use kvcap::{
 };
 use kvcap_codecs::{BankShape, Padding, Preset};
 use kvcap_models::{Geometry, ModelProfile};
-use kvcap_states::{Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, detect, open_state, parse, seal_state};
+use kvcap_states::{
+    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, detect, open_state, parse, seal_state,
+};
 use kvcap_testvectors::fixture::{self, SIGN_SEED, WRAP_KEY};
 
 use crate::{read_model, scratch_file};

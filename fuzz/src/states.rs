@@ -1,7 +1,7 @@
 //! What every adapter must keep, whatever the file.
 
 use kvcap::Bank;
-use kvcap_models::{ModelProfile};
+use kvcap_models::ModelProfile;
 use kvcap_states::{Hints, RuntimeKind, Skeleton, detect, parse, residue};
 
 use crate::{Memory, fixture};

@@ -4,20 +4,21 @@
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Mutex,
 };
 
 use kvcap::{
-    Bank, CaptureFlags, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite,
-    Terms, Trust, Untrusted, Workers, WrappingKey,
+    Bank, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite, Terms, Trust,
+    Untrusted, Workers, WrappingKey,
 };
 use kvcap_codecs::{Codec, Guard, Padding, Preset};
-use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_models::ModelProfile;
 use kvcap_states::{
-    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealReport, Selection, State, Target,
+    Capture, Encoding, Hints, Prompt, RuntimeKind, SealReport, Selection, State, Target,
     TargetRuntime, check_quality, detect, extract, open_as, open_state, parse, seal_state,
 };
+use kvcap_testkit::{fixture, model};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -27,22 +28,9 @@ fn terms() -> Terms {
 
 fn capture(prompt: Prompt) -> Capture {
     Capture {
-        suite: Suite::ChaCha20Poly1305,
-        prompt,
-        public_prefix: false,
         sections: vec![(SectionKind::History, b"user: hello".to_vec())],
-        runtime_version: String::new(),
-        facts: Vec::new(),
-        hadamard: None,
-        flags: CaptureFlags::default(),
-        context_length: 0,
-        lineage: Lineage::default(),
+        ..kvcap_testkit::capture(Suite::ChaCha20Poly1305, prompt)
     }
-}
-
-fn profile(path: &Path) -> ModelProfile {
-    let options = RuntimeOptions::default();
-    ModelProfile::read(path, &[], &options, &HashCache::off(), &|_, _| {}).unwrap()
 }
 
 /// A sealed state with the keys to it.
@@ -145,10 +133,6 @@ fn read_all(mut file: File) -> Vec<u8> {
     bytes
 }
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
-}
-
 /// A fixture, if it is a state of the model.
 fn of_the_model(path: &Path, profile: &ModelProfile) -> Option<(Vec<u8>, RuntimeKind)> {
     let state = fs::read(path).ok()?;
@@ -168,9 +152,9 @@ fn prompt(state: &[u8], kind: RuntimeKind, profile: &ModelProfile) -> Prompt {
 
 #[test]
 fn fixtures_come_back_byte_for_byte() {
-    let profile = profile(&fixtures().join("model"));
+    let profile = model(&fixture("model")).unwrap();
     let mut seen = 0;
-    for entry in fs::read_dir(fixtures()).unwrap() {
+    for entry in fs::read_dir(fixture("")).unwrap() {
         let path = entry.unwrap().path();
         let Some((state, kind)) = of_the_model(&path, &profile) else {
             continue;
@@ -194,8 +178,8 @@ fn fixtures_come_back_byte_for_byte() {
 
 #[test]
 fn a_raw_safetensors_file_comes_back() {
-    let profile = profile(&fixtures().join("model"));
-    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let profile = model(&fixture("model")).unwrap();
+    let state = fs::read(fixture("hf_f16.safetensors")).unwrap();
     let (back, _) = round_trip(
         &state,
         RuntimeKind::Raw,
@@ -208,8 +192,8 @@ fn a_raw_safetensors_file_comes_back() {
 
 #[test]
 fn lossy_encodings_are_smaller_and_keep_the_shape() {
-    let profile = profile(&fixtures().join("model"));
-    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let profile = model(&fixture("model")).unwrap();
+    let state = fs::read(fixture("hf_f16.safetensors")).unwrap();
     let q8 = Codec::Affine { bits: 8, group: 64 };
     let q4 = Codec::Affine { bits: 4, group: 64 };
     let mut last = usize::MAX;
@@ -231,13 +215,13 @@ fn lossy_encodings_are_smaller_and_keep_the_shape() {
 
 #[test]
 fn every_encoding_of_every_state_opens_into_its_runtimes_file() {
-    let profile = profile(&fixtures().join("model"));
+    let profile = model(&fixture("model")).unwrap();
     let compressed = Encoding {
         compress: Some(Padding::Padme),
         ..Encoding::of(Preset::K8V4)
     };
     let presets = Preset::ALL.map(|(preset, _)| Encoding::of(preset));
-    for entry in fs::read_dir(fixtures()).unwrap() {
+    for entry in fs::read_dir(fixture("")).unwrap() {
         let path = entry.unwrap().path();
         let Some((state, kind)) = of_the_model(&path, &profile) else {
             continue;
@@ -264,9 +248,9 @@ fn every_encoding_of_every_state_opens_into_its_runtimes_file() {
 
 #[test]
 fn receipts_are_checked_against_the_original() {
-    let profile = profile(&fixtures().join("model"));
+    let profile = model(&fixture("model")).unwrap();
     let kind = RuntimeKind::HuggingFace;
-    let mut state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let mut state = fs::read(fixture("hf_f16.safetensors")).unwrap();
     for preset in [Preset::Q8, Preset::K8V4, Preset::Q4, Preset::Q4c] {
         let encoding = Encoding {
             guard: None,
@@ -286,9 +270,9 @@ fn receipts_are_checked_against_the_original() {
 
 #[test]
 fn a_guard_takes_a_finer_codec_and_says_why() {
-    let profile = profile(&fixtures().join("model"));
+    let profile = model(&fixture("model")).unwrap();
     let kind = RuntimeKind::HuggingFace;
-    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let state = fs::read(fixture("hf_f16.safetensors")).unwrap();
     let prompt = prompt(&state, kind, &profile);
     let encoding = Encoding {
         guard: Some(Guard {
@@ -310,8 +294,8 @@ fn a_guard_takes_a_finer_codec_and_says_why() {
 
 #[test]
 fn a_state_with_media_stays_with_its_runtime() {
-    let profile = profile(&fixtures().join("model"));
-    let path = fixtures().join("mlx032_f16.safetensors");
+    let profile = model(&fixture("model")).unwrap();
+    let path = fixture("mlx032_f16.safetensors");
     let (state, kind) = of_the_model(&path, &profile).unwrap();
     let target = Target {
         elements: None,
@@ -340,9 +324,9 @@ fn a_state_with_media_stays_with_its_runtime() {
 
 #[test]
 fn a_cut_equals_the_same_cut_of_the_whole() {
-    let profile = profile(&fixtures().join("model"));
+    let profile = model(&fixture("model")).unwrap();
     let kind = RuntimeKind::HuggingFace;
-    let state = fs::read(fixtures().join("hf_f16.safetensors")).unwrap();
+    let state = fs::read(fixture("hf_f16.safetensors")).unwrap();
     let prompt = prompt(&state, kind, &profile);
     let capsule = seal(&state, kind, &profile, prompt, Encoding::EXACT);
     let opened = capsule.open(&profile, kind);
@@ -386,11 +370,11 @@ fn samples_beside_the_repository_come_back() {
     if !samples.is_dir() {
         return;
     }
-    let tiny = profile(&samples.join("model/hf"));
-    let gguf = profile(&samples.join("model/tiny-f16.gguf"));
-    let olmo = profile(&samples.join("model/rand_olmo3.gguf"));
-    let qwen = profile(&samples.join("model/rand_qwen35.gguf"));
-    let qwen_hf = profile(&samples.join("model/rand_qwen35"));
+    let tiny = model(&samples.join("model/hf")).unwrap();
+    let gguf = model(&samples.join("model/tiny-f16.gguf")).unwrap();
+    let olmo = model(&samples.join("model/rand_olmo3.gguf")).unwrap();
+    let qwen = model(&samples.join("model/rand_qwen35.gguf")).unwrap();
+    let qwen_hf = model(&samples.join("model/rand_qwen35")).unwrap();
     for folder in ["llamacpp", "mlx", "hf", "tiny16"] {
         for entry in fs::read_dir(samples.join(folder)).unwrap() {
             let path = entry.unwrap().path();

@@ -8,20 +8,21 @@
 use std::{
     fs::{self, File},
     io::{Read, Seek},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Mutex,
 };
 
 use kvcap::{
-    CaptureFlags, Chain, Code, Error, Expected, Limits, Members, OpenedChain, Policy, Result,
-    SigningKey, Suite, Terms, Trust, Untrusted, Workers, WrappingKey,
+    Chain, Code, Error, Expected, Limits, Members, OpenedChain, Policy, Result, SigningKey, Suite,
+    Terms, Trust, Untrusted, Workers, WrappingKey,
 };
 use kvcap_codecs::{Codec, Padding, Preset};
-use kvcap_models::{Geometry, HashCache, LayerGeometry, ModelProfile, RuntimeOptions};
+use kvcap_models::{Geometry, LayerGeometry, ModelProfile};
 use kvcap_states::{
     Capture, Continued, Encoding, Hints, Lineage, Prompt, RuntimeKind, Selection, check_quality,
     detect, extract, open_state, parse, seal_state, truncate_state,
 };
+use kvcap_testkit::{fixture, model, signer, wrapping};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_800_000_000;
@@ -30,10 +31,6 @@ struct World {
     profile: ModelProfile,
     signer: SigningKey,
     wrap: WrappingKey,
-}
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
 fn read_all(mut file: File) -> Vec<u8> {
@@ -52,16 +49,14 @@ fn terms() -> Terms {
 
 impl World {
     fn new() -> Self {
-        Self::of(&fixtures().join("model"))
+        Self::of(&fixture("model"))
     }
 
-    fn of(model: &Path) -> Self {
-        let options = RuntimeOptions::default();
-        let cache = HashCache::off();
+    fn of(path: &Path) -> Self {
         Self {
-            profile: ModelProfile::read(model, &[], &options, &cache, &|_, _| {}).unwrap(),
-            signer: SigningKey::from_seed(&[7; 32]),
-            wrap: WrappingKey::from_bytes([9; 32]),
+            profile: model(path).unwrap(),
+            signer: signer(),
+            wrap: wrapping(),
         }
     }
 
@@ -77,23 +72,16 @@ impl World {
         let continued = parent
             .map(|parent| Continued::check(&state, &file, parent, &mut |_| {}))
             .transpose()?;
+        let prompt = match &state.tokens {
+            Some(_) => Prompt::FromState,
+            None => Prompt::Tokens(ids.to_vec()),
+        };
         let capture = Capture {
-            suite: Suite::ChaCha20Poly1305,
-            prompt: match &state.tokens {
-                Some(_) => Prompt::FromState,
-                None => Prompt::Tokens(ids.to_vec()),
-            },
-            public_prefix: false,
-            sections: Vec::new(),
-            runtime_version: String::new(),
-            facts: Vec::new(),
-            hadamard: None,
-            flags: CaptureFlags::default(),
-            context_length: 0,
             lineage: Lineage {
                 continued,
                 base: false,
             },
+            ..kvcap_testkit::capture(Suite::ChaCha20Poly1305, prompt)
         };
         let (out, _) = seal_state(
             Mutex::new(Vec::new()),
@@ -241,7 +229,7 @@ fn a_chain_opens_as_if_sealed_at_once() {
         ..Encoding::EXACT
     };
     let mut seen = 0;
-    for entry in fs::read_dir(fixtures()).unwrap() {
+    for entry in fs::read_dir(fixture("")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let Ok(file) = fs::read(&path) else { continue };
@@ -365,7 +353,7 @@ fn windows_and_recurrent_states_are_whole_in_every_increment() {
         ("mlx032_hybrid.safetensors", "recurrent state"),
         ("mlx032_rotating.safetensors", "sliding window"),
     ] {
-        let file = fs::read(fixtures().join(name)).unwrap();
+        let file = fs::read(fixture(name)).unwrap();
         let kind = RuntimeKind::MlxLm;
         let state = parse(kind, &file, Hints::None).unwrap();
         let out = tempfile::tempfile().unwrap();
@@ -389,7 +377,7 @@ fn windows_and_recurrent_states_are_whole_in_every_increment() {
         ..World::new()
     };
     let kind = RuntimeKind::MlxLm;
-    let nine = fs::read(fixtures().join("mlx032_hybrid.safetensors")).unwrap();
+    let nine = fs::read(fixture("mlx032_hybrid.safetensors")).unwrap();
     let data = 8 + usize::try_from(u64::from_le_bytes(nine[..8].try_into().unwrap())).unwrap();
     let mut four = nine.clone();
     four[data..data + 4].copy_from_slice(&4_i32.to_le_bytes());

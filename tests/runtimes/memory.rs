@@ -3,17 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{io, path::Path, sync::Mutex};
+use std::{io, sync::Mutex};
 
 use kvcap::{
-    CaptureFlags, Expected, Limits, Policy, ReadAt, SigningKey, SourceFile, Suite, Trust,
-    Untrusted, Workers, WrappingKey, WriteAt,
+    Expected, Limits, Policy, ReadAt, SourceFile, Suite, Trust, Untrusted, Workers, WriteAt,
 };
 use kvcap_codecs::{Padding, Preset};
-use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
-use kvcap_states::{
-    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, open_state, parse, seal_state,
-};
+use kvcap_states::{Encoding, Hints, Prompt, RuntimeKind, open_state, parse, seal_state};
+use kvcap_testkit::{capture, fixture, model, signer, wrapping};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -95,10 +92,7 @@ fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
 
 /// The most that sealing, verifying from a file, from a pipe, and opening hold.
 fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/model");
-    let options = RuntimeOptions::default();
-    let profile =
-        ModelProfile::read(&folder, &[], &options, &HashCache::off(), &|_, _| {}).unwrap();
+    let profile = model(&fixture("model")).unwrap();
     let made = Made::new(tokens);
     let state = parse(
         RuntimeKind::HuggingFace,
@@ -106,23 +100,9 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
         Hints::Model(&profile.geometry),
     )
     .unwrap();
-    let (signer, wrap) = (
-        SigningKey::from_seed(&[7; 32]),
-        WrappingKey::from_bytes([9; 32]),
-    );
+    let (signer, wrap) = (signer(), wrapping());
     let file = tempfile::tempfile().unwrap();
-    let capture = Capture {
-        suite: Suite::ChaCha20Poly1305,
-        prompt: Prompt::DangerNone,
-        public_prefix: false,
-        sections: Vec::new(),
-        runtime_version: String::new(),
-        facts: Vec::new(),
-        hadamard: None,
-        flags: CaptureFlags::default(),
-        context_length: 0,
-        lineage: Lineage::default(),
-    };
+    let capture = capture(Suite::ChaCha20Poly1305, Prompt::DangerNone);
     let terms = kvcap_testkit::terms(NOW);
     let (_, seal) = peak(|| {
         seal_state(

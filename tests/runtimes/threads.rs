@@ -5,7 +5,6 @@
 use std::{
     collections::BTreeSet,
     io::{Read, Seek},
-    path::Path,
     sync::{LazyLock, Mutex},
 };
 
@@ -14,11 +13,11 @@ use kvcap::{
     Trust, Untrusted, Verified, Workers, WrappingKey, hazmat::Entropy,
 };
 use kvcap_codecs::{Padding, Preset};
-use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_models::ModelProfile;
 use kvcap_states::{
-    Capture, Encoding, Hints, Prompt, RuntimeKind, layers, open_layer, open_state, parse,
-    seal_state,
+    Encoding, Hints, Prompt, RuntimeKind, layers, open_layer, open_state, parse, seal_state,
 };
+use kvcap_testkit::{capture, fixture, model, signer, wrapping};
 
 const NOW: u64 = 1_790_000_000;
 const THREADS: [usize; 3] = [2, 3, 8];
@@ -40,23 +39,11 @@ fn below(seed: &mut u64, end: usize) -> usize {
     usize::try_from(random(seed) % end as u64).unwrap()
 }
 
-fn signer() -> SigningKey {
-    SigningKey::from_seed(&[7; 32])
-}
-
-fn wrapping() -> WrappingKey {
-    WrappingKey::from_bytes([9; 32])
-}
-
 fn terms() -> Terms {
     kvcap_testkit::terms(NOW)
 }
 
-static PROFILE: LazyLock<ModelProfile> = LazyLock::new(|| {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/model");
-    let options = RuntimeOptions::default();
-    ModelProfile::read(&model, &[], &options, &HashCache::off(), &|_, _| {}).unwrap()
-});
+static PROFILE: LazyLock<ModelProfile> = LazyLock::new(|| model(&fixture("model")).unwrap());
 
 /// A cache of the fixture's model, of so many tokens that banks have several chunks, the last ones
 /// short.
@@ -97,18 +84,7 @@ fn state() -> Vec<u8> {
 fn seal(state: &[u8], encoding: Encoding, workers: Workers) -> kvcap::Result<Vec<u8>> {
     let profile = &*PROFILE;
     let parsed = parse(KIND, &state, Hints::Model(&profile.geometry))?;
-    let capture = Capture {
-        suite: Suite::ChaCha20Poly1305,
-        prompt: Prompt::Tokens((0..1900).collect()),
-        public_prefix: false,
-        sections: Vec::new(),
-        runtime_version: String::new(),
-        facts: Vec::new(),
-        hadamard: None,
-        flags: kvcap::CaptureFlags::default(),
-        context_length: 0,
-        lineage: kvcap_states::Lineage::default(),
-    };
+    let capture = capture(Suite::ChaCha20Poly1305, Prompt::Tokens((0..1900).collect()));
     let mut told = 0;
     let (out, report) = seal_state(
         Mutex::new(Vec::new()),

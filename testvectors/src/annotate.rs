@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{context::hex, raw::head};
+use crate::{hex::hex, raw::head};
 
 /// Bytes on a line.
 const WIDTH: usize = 16;

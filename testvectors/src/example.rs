@@ -7,8 +7,8 @@ use kvcap_codecs::Dtype;
 
 use crate::{
     annotate::{Page, hex_lines, spaced},
-    context::hex,
     fixture::{self, Capsule, SIGN_SEED, WRAP_KEY},
+    hex::hex,
     parts::{self, Parts, ROW, lengths, regions},
     schedule::{b3, context_input, half, leaf, sign_key_id, table_digest, wrap_key_id},
 };

@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     case::{Case, Made, Stage},
     cases,
-    context::{Context, hex},
+    context::Context,
     fixture,
+    hex::hex,
     reader::{self, Entry},
     rows,
 };

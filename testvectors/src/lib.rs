@@ -22,6 +22,7 @@ pub mod decode;
 pub mod example;
 pub mod fixture;
 pub mod generate;
+pub mod hex;
 pub mod lineage;
 pub mod model;
 pub mod parts;

@@ -5,7 +5,7 @@ use kvcap::binding::{
 };
 use serde_json::{Value, json};
 
-use crate::context::{hex, unhex};
+use crate::hex::{hex, unhex};
 
 fn bits(value: F64Bits) -> String {
     hex(&value.0.to_le_bytes())

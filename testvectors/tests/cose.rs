@@ -14,8 +14,9 @@ use coset::{
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use kvcap_testvectors::{
-    context::{Context, unhex},
+    context::Context,
     generate::{load, manifest},
+    hex::unhex,
     parts::lengths,
 };
 use serde_json::Value;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use kvcap::{
-    Buffer, CaptureFlags, Expected, Limits, Policy, Result, SigningKey, Suite, Trust, Untrusted,
-    Verified, Workers, WrappingKey,
+    Buffer, Expected, Limits, Policy, Result, SigningKey, Suite, Trust, Untrusted, Verified,
+    Workers, WrappingKey,
 };
 use kvcap_models::ModelProfile;
 use kvcap_states::{
-    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, open_state, parse, seal_state,
+    Capture, Encoding, Hints, Prompt, RuntimeKind, State, open_state, parse, seal_state,
 };
 
 use kvcap_testkit::terms;
@@ -31,18 +31,7 @@ pub(super) struct Bench {
 }
 
 pub(super) fn capture(suite: Suite) -> Capture {
-    Capture {
-        suite,
-        prompt: Prompt::DangerNone,
-        public_prefix: false,
-        lineage: Lineage::default(),
-        sections: Vec::new(),
-        runtime_version: String::new(),
-        facts: Vec::new(),
-        hadamard: None,
-        flags: CaptureFlags::default(),
-        context_length: 0,
-    }
+    kvcap_testkit::capture(suite, Prompt::DangerNone)
 }
 
 /// A sealed state: its length, and that of its body.

@@ -5,6 +5,7 @@
 mod fixtures;
 mod made;
 mod normal;
+mod sealing;
 mod terms;
 
 // states of mlx-lm of any length, and their model
@@ -12,5 +13,7 @@ pub use made::{LEAST, keys, profile, start, state};
 pub use normal::{Normal, push};
 // states of real runtimes, stored
 pub use fixtures::fixture;
+// keys, model and capture that states are sealed with
+pub use sealing::{capture, model, signer, wrapping};
 // what a capsule says of itself
 pub use terms::terms;

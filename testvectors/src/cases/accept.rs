@@ -6,8 +6,9 @@ use super::full_size;
 use crate::{
     case::{Made, given},
     cases,
-    context::{ExpectedPrefix, Memory, Range, hex},
+    context::{ExpectedPrefix, Memory, Range},
     fixture::{self, CHUNK, EXPIRES, ISSUED, OTHER_WRAP, TOKENS, WRAP_KEY},
+    hex::hex,
     model::model_json,
 };
 

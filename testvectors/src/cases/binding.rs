@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::{
     case::{Made, given},
     cases,
-    context::{ExpectedPrefix, hex},
+    context::ExpectedPrefix,
     fixture::{self, TOKENS},
+    hex::hex,
     model::model_json,
     raw::{Step, encode, int, put},
 };

@@ -5,8 +5,8 @@ use ciborium::Value;
 use crate::{
     case::{Made, given, keys, sealed, signed},
     cases,
-    context::hex,
     fixture::{self, EXPIRES, ISSUED, NOW},
+    hex::hex,
     raw::{edit_map, encode, int, put, text},
 };
 

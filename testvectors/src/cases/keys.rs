@@ -3,8 +3,9 @@
 use crate::{
     case::{Made, given, keys, sealed, unsigned},
     cases,
-    context::{Context, Trusted, hex},
+    context::{Context, Trusted},
     fixture::{ISSUED, NOW},
+    hex::hex,
     raw::{byte_string, encode, put, text},
 };
 

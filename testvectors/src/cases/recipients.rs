@@ -7,8 +7,9 @@ use kvcap_codecs::Dtype;
 use crate::{
     case::{Made, keys},
     cases,
-    context::{Context, hex},
+    context::Context,
     fixture::{self, Capsule, HPKE_KEY, TOKENS, WRAP_KEY, XWING_KEY, rows},
+    hex::hex,
     parts::Parts,
     raw::{Step, edit_list, encode, find, int, put},
 };

@@ -7,8 +7,9 @@ use super::chain::chain;
 use crate::{
     case::{Made, keys},
     cases,
-    context::{RegistryFiles, hex},
+    context::RegistryFiles,
     fixture::{self, Capsule, ISSUED, NOW, OTHER_SEED, SIGN_SEED},
+    hex::hex,
     lineage::three,
     parts::{self, Parts, sig_structure, sign},
     raw::{byte_string, edit_map, encode, int},

@@ -12,8 +12,8 @@ use kvcap::{SectionKind, Suite};
 use crate::{
     case::{Made, keys},
     cases,
-    context::hex,
     fixture::{self, Capsule, OTHER_WRAP},
+    hex::hex,
     parts::Parts,
     raw::{edit_list, int},
     schedule::{Schedule, context_input, wrap, wrap_key_id},

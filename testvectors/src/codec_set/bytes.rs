@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    context::{hex, unhex_any},
     generate::sha256,
+    hex::{hex, unhex_any},
 };
 
 /// Bytes that stand in hexadecimal up to this length, and by their digest beyond.

@@ -10,8 +10,8 @@ use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, Pairing, ParamDtype, S
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    context::hex,
     decode::{Coding, Turned},
+    hex::hex,
 };
 use bytes::Bytes;
 
