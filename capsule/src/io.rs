@@ -190,13 +190,6 @@ impl ReadAt for SourceFile {
         self.len
     }
 
-    #[cfg(target_os = "linux")]
-    fn read_ahead(&self) {
-        use rustix::fs::{Advice, fadvise};
-        // a hint: nothing depends on whether it is taken
-        let _taken = fadvise(&self.file, 0, None, Advice::Sequential);
-    }
-
     #[cfg(unix)]
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, offset)
@@ -218,15 +211,6 @@ impl ReadAt for SourceFile {
 }
 
 impl WriteAt for File {
-    #[cfg(target_os = "linux")]
-    fn reserve(&self, len: u64) {
-        use rustix::fs::{FallocateFlags, fallocate};
-        if len > 0 {
-            // a file system that cannot, or has not so much, says so when the bytes come
-            let _reserved = fallocate(self, FallocateFlags::KEEP_SIZE, 0, len);
-        }
-    }
-
     fn trim(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
     }
@@ -248,77 +232,6 @@ impl WriteAt for File {
             }
         }
         Ok(())
-    }
-}
-
-/// A buffer of the caller's as an output. Threads that write to different places seldom wait for each
-/// other.
-#[derive(Debug)]
-pub struct Buffer<'a> {
-    blocks: Vec<Mutex<&'a mut [u8]>>,
-    /// Bytes under one lock.
-    block: usize,
-    /// Longer than what a cache would keep until it is read.
-    long: bool,
-}
-
-impl<'a> Buffer<'a> {
-    const LONG: usize = 32 << 20;
-    const BLOCK: usize = 1 << 20;
-    /// Also of a short one, threads fill several blocks at a time.
-    const SHORT_BLOCK: usize = 1 << 18;
-
-    /// All of `bytes`, which stay as long as they are: writing beyond them fails.
-    #[must_use]
-    pub fn new(bytes: &'a mut [u8]) -> Self {
-        let long = bytes.len() >= Self::LONG;
-        let block = if long { Self::BLOCK } else { Self::SHORT_BLOCK };
-        let blocks = bytes.chunks_mut(block).map(Mutex::new);
-        Self {
-            blocks: blocks.collect(),
-            block,
-            long,
-        }
-    }
-}
-
-impl WriteAt for Buffer<'_> {
-    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        let full = || io::Error::from(io::ErrorKind::StorageFull);
-        let mut at = usize::try_from(offset).map_err(|_| full())?;
-        let mut rest = buf;
-        while !rest.is_empty() {
-            let block = self.blocks.get(at / self.block).ok_or_else(full)?;
-            let mut block = lock(block);
-            let room = block.get_mut(at % self.block..).ok_or_else(full)?;
-            let (now, later) = rest.split_at(rest.len().min(room.len()));
-            let (place, _) = room.split_at_mut_checked(now.len()).ok_or_else(full)?;
-            if now.is_empty() {
-                return Err(full());
-            }
-            match self.long {
-                true => kvcap_codecs::copy_streaming(now, place),
-                false => place.copy_from_slice(now),
-            }
-            at = at.saturating_add(now.len());
-            rest = later;
-        }
-        Ok(())
-    }
-
-    /// Only what lies under one lock.
-    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8], bool)) -> bool {
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        let Some(block) = self.blocks.get(at / self.block) else {
-            return false;
-        };
-        let mut block = lock(block);
-        let room = block.get_mut(at % self.block..);
-        let Some(place) = room.and_then(|room| room.get_mut(..len)) else {
-            return false;
-        };
-        fill(place, self.long);
-        true
     }
 }
 
@@ -398,4 +311,22 @@ pub(crate) fn usize_of(len: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_memory_is_lent() {
+        let bytes = vec![1, 2, 3];
+        assert_eq!(ReadAt::borrow(&bytes, 1, 2), Some(&[2, 3][..]));
+        assert_eq!(ReadAt::borrow(&&bytes[..], 3, 0), Some(&[][..]));
+        for (at, len) in [
+            (1, 3),
+            (4, 0),
+            (u64::MAX, 1),
+            (0, usize::MAX),
+            (2, usize::MAX),
+        ] {
+            assert_eq!(ReadAt::borrow(&bytes, at, len), None, "{at}, {len}");
+        }
+    }
+}

@@ -129,5 +129,5 @@ pub use crypto::steps::ChunkSteps;
 pub use trust::equivalence::Equivalence;
 // errors and access
 pub use error::{Code, Error, IoSide, Outcome, Public, Result};
-pub use io::{Buffer, ReadAt, Seekable, SourceFile, WriteAt};
+pub use io::{ReadAt, Seekable, SourceFile, WriteAt};
 pub use workers::{Turn, Workers};

@@ -3,13 +3,14 @@
 use std::{hint::black_box, time::Instant};
 
 use kvcap::{
-    Buffer, CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms,
-    Trust, Untrusted, Workers, WrappingKey,
+    CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms, Trust,
+    Untrusted, Workers, WrappingKey,
     binding::{Digest, F64Bits, KeyBasis, Model, Pairing, Rope, Scaling, Tokenizer},
 };
 use kvcap_models::{Geometry, LayerGeometry, ModelProfile};
 use kvcap_states::{
-    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, open_state, parse, seal_state,
+    Buffer, Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, open_state, parse,
+    seal_state,
 };
 use serde_json::{Map, Value, json};
 

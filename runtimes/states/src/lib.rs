@@ -24,7 +24,7 @@ pub use pipeline::{
     Capture, Choice, Continued, Encoding, Lineage, Plan, Prompt, SealReport, Source, seal_state,
 };
 // opening
-pub use pipeline::{Arena, OpenReport, check_quality, open_state};
+pub use pipeline::{Arena, Buffer, OpenReport, check_quality, open_state};
 pub use restore_check::EffectReceipt;
 // into other states
 pub use transform::{

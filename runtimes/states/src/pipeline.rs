@@ -2,6 +2,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod bank_io;
+mod buffer;
 mod check_quality;
 pub(crate) mod encoding;
 pub(crate) mod frames;
@@ -13,6 +14,7 @@ pub(crate) mod seal;
 pub(crate) mod whole;
 
 pub use arena::Arena;
+pub use buffer::Buffer;
 pub use check_quality::check_quality;
 pub use encoding::Encoding;
 pub use increment::Continued;

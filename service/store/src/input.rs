@@ -116,6 +116,9 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn source(file: File, path: &Path) -> Result<SourceFile> {
+    // most of it will be read, about in order: a hint, and nothing depends on whether it is taken
+    #[cfg(target_os = "linux")]
+    let _taken = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
     SourceFile::new(file).map_err(|error| Error::io(&error, path.display()))
 }
 

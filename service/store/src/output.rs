@@ -148,7 +148,14 @@ impl WriteAt for Output {
     }
 
     fn reserve(&self, len: u64) {
-        WriteAt::reserve(self.file(), len);
+        #[cfg(target_os = "linux")]
+        if len > 0 {
+            use rustix::fs::{FallocateFlags, fallocate};
+            // a file system that cannot, or has not so much, says so when the bytes come
+            let _reserved = fallocate(self.file(), FallocateFlags::KEEP_SIZE, 0, len);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _not_here = len;
     }
 
     fn trim(&self, len: u64) -> io::Result<()> {

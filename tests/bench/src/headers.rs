@@ -1,7 +1,7 @@
 //! What a capsule costs beside its body: the same at every length.
 
-use kvcap::{Bank, Buffer, Draft, Result, Sealer, Suite, Workers};
-use kvcap_states::{RuntimeKind, Skeleton, residue};
+use kvcap::{Bank, Draft, Result, Sealer, Suite, Workers};
+use kvcap_states::{Buffer, RuntimeKind, Skeleton, residue};
 
 use super::{Least, in_a_row, least_of_each, passes::Bench, stages::Encode, timed};
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use kvcap::{
-    Buffer, Expected, Limits, Policy, Result, SigningKey, Suite, Trust, Untrusted, Verified,
-    Workers, WrappingKey,
+    Expected, Limits, Policy, Result, SigningKey, Suite, Trust, Untrusted, Verified, Workers,
+    WrappingKey,
 };
 use kvcap_models::ModelProfile;
 use kvcap_states::{
-    Capture, Encoding, Hints, Prompt, RuntimeKind, State, open_state, parse, seal_state,
+    Buffer, Capture, Encoding, Hints, Prompt, RuntimeKind, State, open_state, parse, seal_state,
 };
 
 use kvcap_testkit::terms;

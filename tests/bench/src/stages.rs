@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvcap::{Bank, Buffer, ChunkSteps, Code, Error, Result, Role, Suite, Workers, WriteAt};
+use kvcap::{Bank, ChunkSteps, Code, Error, Result, Role, Suite, Workers, WriteAt};
 use kvcap_codecs::{
     Codec, CodecError, Content, FrameContext, FrameQuality, Padding, Positions, Preset, Rotation,
     Scratch, aligned,
 };
-use kvcap_states::Encoding;
+use kvcap_states::{Buffer, Encoding};
 
 use super::{
     Least, codecs::rotation, in_a_row, least_of_each, number, passes::Bench, suites, timed,
