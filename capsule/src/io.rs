@@ -28,9 +28,6 @@ pub trait ReadAt: Sync {
         self.len() == 0
     }
 
-    /// Says that everything will be read, about in order, so that the source can read ahead.
-    fn read_ahead(&self) {}
-
     /// `len` bytes from `offset` where they lie, if they lie in memory and nothing can change them while
     /// they are borrowed: what is verified there need not be copied first.
     fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
@@ -140,10 +137,6 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         (**self).read_exact_at(offset, buf)
-    }
-
-    fn read_ahead(&self) {
-        (**self).read_ahead();
     }
 
     fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {

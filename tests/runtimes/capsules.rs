@@ -15,8 +15,8 @@ use kvcap::{
 use kvcap_codecs::{Codec, Guard, Padding, Preset};
 use kvcap_models::ModelProfile;
 use kvcap_states::{
-    Capture, Encoding, Hints, Prompt, RuntimeKind, SealReport, Selection, State, Target,
-    TargetRuntime, check_quality, detect, extract, open_as, open_state, parse, seal_state,
+    Capture, Encoding, Hints, Prompt, RuntimeKind, SealReport, SealRequest, Selection, State,
+    Target, TargetRuntime, check_quality, detect, extract, open_as, open_state, parse, seal_state,
 };
 use kvcap_testkit::{fixture, model};
 
@@ -63,15 +63,10 @@ fn seal_parsed(
     let wrap = WrappingKey::generate().unwrap();
     let (out, report) = seal_state(
         Mutex::new(Vec::new()),
-        parsed,
-        &state,
-        profile,
-        encoding,
-        capture(prompt),
-        terms(),
-        &signer,
-        &[&wrap],
-        Workers::new(3),
+        SealRequest::new(parsed, &state, profile, capture(prompt), terms(), &signer)
+            .to(&[&wrap])
+            .encoding(encoding)
+            .workers(Workers::new(3)),
         &mut |_| {},
     )
     .unwrap();

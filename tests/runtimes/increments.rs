@@ -19,8 +19,8 @@ use kvcap::{
 use kvcap_codecs::{Codec, Padding, Preset};
 use kvcap_models::{Geometry, LayerGeometry, ModelProfile};
 use kvcap_states::{
-    Capture, Continued, Encoding, Hints, Lineage, Prompt, RuntimeKind, Selection, check_quality,
-    detect, extract, open_state, parse, seal_state, truncate_state,
+    Capture, Continued, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealRequest, Selection,
+    check_quality, detect, extract, open_state, parse, seal_state, truncate_state,
 };
 use kvcap_testkit::{fixture, model, signer, wrapping};
 use proptest::prelude::*;
@@ -85,15 +85,10 @@ impl World {
         };
         let (out, _) = seal_state(
             Mutex::new(Vec::new()),
-            &state,
-            &file,
-            &self.profile,
-            encoding,
-            capture,
-            terms(),
-            &self.signer,
-            &[&self.wrap],
-            Workers::new(2),
+            SealRequest::new(&state, &file, &self.profile, capture, terms(), &self.signer)
+                .to(&[&self.wrap])
+                .encoding(encoding)
+                .workers(Workers::new(2)),
             &mut |_| {},
         )?;
         Ok(out.into_inner().unwrap())

@@ -9,7 +9,9 @@ use kvcap::{
     Expected, Limits, Policy, ReadAt, SourceFile, Suite, Trust, Untrusted, Workers, WriteAt,
 };
 use kvcap_codecs::{Padding, Preset};
-use kvcap_states::{Encoding, Hints, Prompt, RuntimeKind, open_state, parse, seal_state};
+use kvcap_states::{
+    Encoding, Hints, Prompt, RuntimeKind, SealRequest, open_state, parse, seal_state,
+};
 use kvcap_testkit::{capture, fixture, model, signer, wrapping};
 use peak_alloc::PeakAlloc;
 
@@ -107,15 +109,10 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
     let (_, seal) = peak(|| {
         seal_state(
             &file,
-            &state,
-            &made,
-            &profile,
-            encoding,
-            capture,
-            terms,
-            &signer,
-            &[&wrap],
-            workers,
+            SealRequest::new(&state, &made, &profile, capture, terms, &signer)
+                .to(&[&wrap])
+                .encoding(encoding)
+                .workers(workers),
             &mut |_| {},
         )
         .unwrap()

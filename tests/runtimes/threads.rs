@@ -9,13 +9,14 @@ use std::{
 };
 
 use kvcap::{
-    Cut, Draft, Error, Expected, Limits, Opened, Policy, Role, Sealer, SigningKey, Suite, Terms,
-    Trust, Untrusted, Verified, Workers, WrappingKey, hazmat::Entropy,
+    Cut, Draft, Error, Expected, Limits, Opened, Policy, Role, Sealer, Suite, Terms,
+    Trust, Untrusted, Verified, Workers, hazmat::Entropy,
 };
 use kvcap_codecs::{Padding, Preset};
 use kvcap_models::ModelProfile;
 use kvcap_states::{
-    Encoding, Hints, Prompt, RuntimeKind, layers, open_layer, open_state, parse, seal_state,
+    Encoding, Hints, Prompt, RuntimeKind, SealRequest, layers, open_layer, open_state, parse,
+    seal_state,
 };
 use kvcap_testkit::{capture, fixture, model, signer, wrapping};
 
@@ -88,15 +89,10 @@ fn seal(state: &[u8], encoding: Encoding, workers: Workers) -> kvcap::Result<Vec
     let mut told = 0;
     let (out, report) = seal_state(
         Mutex::new(Vec::new()),
-        &parsed,
-        &state,
-        profile,
-        encoding,
-        capture,
-        terms(),
-        &signer(),
-        &[&wrapping()],
-        workers,
+        SealRequest::new(&parsed, &state, profile, capture, terms(), &signer())
+            .to(&[&wrapping()])
+            .encoding(encoding)
+            .workers(workers),
         &mut |done| told += done,
     )?;
     let file = out.into_inner().unwrap();

@@ -44,11 +44,6 @@ impl<S: ReadAt> Opened<S> {
         self.verified.lineage()
     }
 
-    /// Says that all banks will be read, about in order.
-    pub fn read_ahead(&self) {
-        self.source.read_ahead();
-    }
-
     /// Bytes of tables and body read from the source so far.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {

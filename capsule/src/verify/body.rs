@@ -79,7 +79,6 @@ impl Verified {
         progress: &mut (dyn FnMut(u64) + Send),
         passed: &mut dyn FnMut(Step),
     ) -> Result<BodyChecked> {
-        source.read_ahead();
         let len = source.len();
         let mut reader = Sequential {
             source,

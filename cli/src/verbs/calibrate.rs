@@ -9,8 +9,8 @@ use kvcap::{
 };
 use kvcap_models::{Geometry, LayerGeometry, ModelProfile};
 use kvcap_states::{
-    Buffer, Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, open_state, parse,
-    seal_state,
+    Buffer, Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealRequest, State, open_state,
+    parse, seal_state,
 };
 use serde_json::{Map, Value, json};
 
@@ -123,15 +123,17 @@ impl Calibration {
         };
         let (_, report) = seal_state(
             Buffer::new(&mut self.capsule),
-            &self.state,
-            &self.plain,
-            &self.profile,
-            encoding,
-            capture,
-            terms,
-            &self.signer,
-            &[&self.wrap],
-            workers,
+            SealRequest::new(
+                &self.state,
+                &self.plain,
+                &self.profile,
+                capture,
+                terms,
+                &self.signer,
+            )
+            .to(&[&self.wrap])
+            .encoding(encoding)
+            .workers(workers),
             &mut |_| {},
         )?;
         Ok(usize::try_from(report.sealed.file_len).unwrap_or(usize::MAX))

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 use clap::ValueEnum;
 use kvcap::{Members, Opened, OpenedChain, Result, SigningKey, SourceFile, Terms, WrappingKey};
 use kvcap_codecs::Preset;
-use kvcap_states::{Encoding, State, as_sealed, seal_state};
+use kvcap_states::{Encoding, SealRequest, State, as_sealed, seal_state};
 use kvcap_store::{
     WrapKeys,
     input::{self, Capsule},
@@ -124,15 +124,17 @@ impl ResealArgs {
         let bar = progress::bar(common, "seal", plain.sum());
         let sealed = seal_state(
             &output,
-            state,
-            file,
-            &profile,
-            self.encoding(),
-            capture,
-            ready.terms.clone(),
-            &ready.signer,
-            &ready.keys.iter().collect::<Vec<_>>(),
-            self.threads.workers(),
+            SealRequest::new(
+                state,
+                file,
+                &profile,
+                capture,
+                ready.terms.clone(),
+                &ready.signer,
+            )
+            .to(&ready.keys.iter().collect::<Vec<_>>())
+            .encoding(self.encoding())
+            .workers(self.threads.workers()),
             &mut |done| bar.inc(done),
         );
         bar.finish_and_clear();

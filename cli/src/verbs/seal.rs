@@ -13,8 +13,8 @@ use kvcap::{
 use kvcap_codecs::{Codec, Guard, Padding, Preset};
 use kvcap_models::{ModelProfile, RuntimeOptions};
 use kvcap_states::{
-    Capture, Continued, Encoding, Hints, Lineage, Prompt, RuntimeKind, State, detect, parse,
-    seal_state,
+    Capture, Continued, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealRequest, State, detect,
+    parse, seal_state,
 };
 use kvcap_store::{
     TrustSources, Verifier, WrapKeys,
@@ -220,15 +220,10 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let started = Instant::now();
     let sealed = seal_state(
         &output,
-        &state,
-        &source,
-        &profile,
-        args.encoding(),
-        capture,
-        terms.clone(),
-        &signer,
-        &key_file::all(&wrapping, &public),
-        args.threads.workers(),
+        SealRequest::new(&state, &source, &profile, capture, terms.clone(), &signer)
+            .to(&key_file::all(&wrapping, &public))
+            .encoding(args.encoding())
+            .workers(args.threads.workers()),
         &mut |done| bar.inc(done),
     );
     bar.finish_and_clear();

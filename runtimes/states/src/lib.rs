@@ -21,7 +21,8 @@ pub use pipeline::{Skeleton, residue};
 pub use state::{Hints, Leftover, Order, Placed, Placement, ReadAt, State, WriteAt};
 // sealing
 pub use pipeline::{
-    Capture, Choice, Continued, Encoding, Lineage, Plan, Prompt, SealReport, Source, seal_state,
+    Capture, Choice, Continued, Encoding, Lineage, Plan, Prompt, SealReport, SealRequest, Source,
+    seal_state,
 };
 // opening
 pub use pipeline::{Arena, Buffer, OpenReport, check_quality, open_state};

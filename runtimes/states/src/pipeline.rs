@@ -21,4 +21,4 @@ pub use increment::Continued;
 pub use open::{OpenReport, open_state};
 pub use plan::{Capture, Choice, Lineage, Plan, Prompt, Source};
 pub use residue::{Skeleton, residue};
-pub use seal::{SealReport, seal_state};
+pub use seal::{SealReport, SealRequest, seal_state};

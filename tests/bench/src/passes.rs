@@ -8,7 +8,8 @@ use kvcap::{
 };
 use kvcap_models::ModelProfile;
 use kvcap_states::{
-    Buffer, Capture, Encoding, Hints, Prompt, RuntimeKind, State, open_state, parse, seal_state,
+    Buffer, Capture, Encoding, Hints, Prompt, RuntimeKind, SealRequest, State, open_state, parse,
+    seal_state,
 };
 
 use kvcap_testkit::terms;
@@ -81,15 +82,17 @@ impl Bench {
         let ((_, report), time) = timed(|| {
             seal_state(
                 Buffer::new(&mut self.capsule),
-                &self.state,
-                &self.plain,
-                &self.profile,
-                encoding,
-                capture(suite),
-                terms(NOW),
-                &self.signer,
-                &[&self.wrap],
-                workers,
+                SealRequest::new(
+                    &self.state,
+                    &self.plain,
+                    &self.profile,
+                    capture(suite),
+                    terms(NOW),
+                    &self.signer,
+                )
+                .to(&[&self.wrap])
+                .encoding(encoding)
+                .workers(workers),
                 &mut |_| {},
             )
         })?;

@@ -10,7 +10,7 @@ use kvcap::{
     Error, Expected, Limits, Policy, ReadAt, Result, SigningKey, SourceFile, Suite, Trust,
     Untrusted, Workers, WrappingKey, WriteAt,
 };
-use kvcap_states::{Hints, RuntimeKind, open_state, parse, seal_state};
+use kvcap_states::{Hints, RuntimeKind, SealRequest, open_state, parse, seal_state};
 
 use super::{
     capsule, number, passes,
@@ -89,15 +89,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         let encoding = args.encoding.encoding();
         seal_state(
             out,
-            &state,
-            &made,
-            &profile,
-            encoding,
-            capture,
-            terms,
-            &signer,
-            &[&wrap],
-            workers,
+            SealRequest::new(&state, &made, &profile, capture, terms, &signer)
+                .to(&[&wrap])
+                .encoding(encoding)
+                .workers(workers),
             &mut |_| {},
         )
     })?;

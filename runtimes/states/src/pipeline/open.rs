@@ -61,7 +61,6 @@ pub fn open_state<M: Members>(
     let pieces = pieces(&whole, &state)?;
     let parts: Vec<Part<'_, M::Source>> = pieces.iter().map(|piece| piece.part).collect();
     let encoded = parts.iter().map(|part| {
-        part.capsule.read_ahead();
         let measured = part.capsule.manifest().measured.get(part.stream);
         measured.map_or(0, |measured| measured.encoded_len)
     });

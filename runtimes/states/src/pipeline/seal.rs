@@ -28,6 +28,7 @@ use kvcap_models::ModelProfile;
 
 /// What was sealed, and what the user should hear of.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SealReport {
     /// The capsule.
     pub sealed: Sealed,
@@ -39,27 +40,86 @@ pub struct SealReport {
     pub fallbacks: Vec<(usize, Fallback)>,
 }
 
-/// Seals `state`, read from `file`, into `out`, which is empty; where it continues a capsule, only what
-/// is new. A keyed prefix belongs to the first recipient with a secret key. `progress` hears how many bytes of banks are done.
-///
-/// # Errors
-/// As [`Plan::new`], [`kvcap::Manifest::check_child`], [`Sealer::new`], [`crate::Placed::read_frame`] and
-/// the codecs (KVC-901 to 905).
-#[expect(clippy::too_many_arguments, reason = "one call says it all")]
-pub fn seal_state<'r, W: WriteAt>(
-    out: W,
-    state: &State,
-    file: &dyn ReadAt,
-    profile: &ModelProfile,
-    encoding: Encoding,
+/// A state to seal: what it is of, for whom, and how.
+pub struct SealRequest<'a> {
+    state: &'a State,
+    source: &'a dyn ReadAt,
+    profile: &'a ModelProfile,
     capture: Capture,
     terms: Terms,
-    signer: &SigningKey,
-    recipients: &[impl Into<Recipient<'r>> + Copy],
+    signer: &'a SigningKey,
+    recipients: Vec<Recipient<'a>>,
+    encoding: Encoding,
     workers: Workers,
+}
+
+impl<'a> SealRequest<'a> {
+    /// Returns the request to seal `state`, whose bytes are `source`, exactly, on all cores, for nobody yet.
+    #[must_use]
+    pub fn new(
+        state: &'a State,
+        source: &'a dyn ReadAt,
+        profile: &'a ModelProfile,
+        capture: Capture,
+        terms: Terms,
+        signer: &'a SigningKey,
+    ) -> Self {
+        Self {
+            state,
+            source,
+            profile,
+            capture,
+            terms,
+            signer,
+            recipients: Vec::new(),
+            encoding: Encoding::EXACT,
+            workers: Workers::all(),
+        }
+    }
+
+    /// Adds who may open it. A keyed prefix belongs to the first recipient with a secret key.
+    #[must_use]
+    pub fn to(mut self, recipients: &[impl Into<Recipient<'a>> + Copy]) -> Self {
+        let more = recipients.iter().map(|recipient| (*recipient).into());
+        self.recipients.extend(more);
+        self
+    }
+
+    /// Sets how banks are encoded.
+    #[must_use]
+    pub fn encoding(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// Sets how many threads share the work.
+    #[must_use]
+    pub fn workers(self, workers: Workers) -> Self {
+        Self { workers, ..self }
+    }
+}
+
+/// Seals a state into `out`, which is empty; where it continues a capsule, only what is new. `progress`
+/// hears how many bytes of banks are done.
+///
+/// # Errors
+/// KVC-944 where there is no recipient; as [`Plan::new`], [`kvcap::Manifest::check_child`], [`Sealer::new`],
+/// [`crate::Placed::read_frame`] and the codecs (KVC-901 to 905).
+pub fn seal_state<W: WriteAt>(
+    out: W,
+    request: SealRequest<'_>,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(W, SealReport)> {
-    let recipients: Vec<Recipient<'_>> = recipients.iter().map(|to| (*to).into()).collect();
+    let SealRequest {
+        state,
+        source: file,
+        profile,
+        capture,
+        terms,
+        signer,
+        recipients,
+        encoding,
+        workers,
+    } = request;
     if recipients.is_empty() {
         return Err(Error::new(
             Code::LocalUsage,
@@ -67,7 +127,6 @@ pub fn seal_state<'r, W: WriteAt>(
         ));
     }
     let prefix_key = recipients.iter().find_map(Recipient::prefix_key);
-    file.read_ahead();
     let leftovers = state.padding_nonzero(file)?;
     let residue = residue(state, file)?;
     let (state_len, continued) = (state.file_len, capture.lineage.continued.clone());
