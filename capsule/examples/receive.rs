@@ -1,6 +1,8 @@
 //! A server receives an upload: the header is decided before a byte of the body is stored, and each
 //! chunk is checked as it comes. `cargo run -p kvcap --example receive`
 
+#![allow(clippy::print_stdout, reason = "an example tells what happens")]
+
 use std::{error::Error, sync::Mutex};
 
 use kvcap::{

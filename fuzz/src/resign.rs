@@ -177,6 +177,7 @@ pub fn check_all(file: &[u8]) -> Result<()> {
         &opened?,
         &Selection::default(),
         &scratch_file(),
+        Workers::ONE,
         &mut |_| {},
     )
     .map(drop)

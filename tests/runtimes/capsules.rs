@@ -327,7 +327,7 @@ fn a_cut_equals_the_same_cut_of_the_whole() {
     let opened = capsule.open(&profile, kind);
     let tensors = |selection: &Selection| {
         let out = tempfile::tempfile().unwrap();
-        extract(&opened, selection, &out, &mut |_| {}).unwrap();
+        extract(&opened, selection, &out, Workers::new(2), &mut |_| {}).unwrap();
         let bytes = read_all(out);
         let header = u64::from_le_bytes(bytes[..8].try_into().unwrap());
         bytes[8 + usize::try_from(header).unwrap()..].to_vec()
@@ -352,7 +352,7 @@ fn a_cut_equals_the_same_cut_of_the_whole() {
             layers: wrong.0,
             positions: wrong.1,
         };
-        let error = extract(&opened, &selection, &out, &mut |_| {}).unwrap_err();
+        let error = extract(&opened, &selection, &out, Workers::new(2), &mut |_| {}).unwrap_err();
         assert_eq!(error.code(), Code::BodyRange);
     }
 }

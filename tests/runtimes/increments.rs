@@ -70,7 +70,7 @@ impl World {
     ) -> Result<Vec<u8>> {
         let state = parse(kind, &file, Hints::Model(&self.profile.geometry))?;
         let continued = parent
-            .map(|parent| Continued::check(&state, &file, parent, &mut |_| {}))
+            .map(|parent| Continued::check(&state, &file, parent, Workers::new(2), &mut |_| {}))
             .transpose()?;
         let prompt = match &state.tokens {
             Some(_) => Prompt::FromState,
@@ -124,7 +124,7 @@ impl World {
     fn cut(&self, kind: RuntimeKind, file: &[u8], tokens: u64) -> Result<Vec<u8>> {
         let state = parse(kind, &file, Hints::Model(&self.profile.geometry))?;
         let out = tempfile::tempfile().unwrap();
-        truncate_state(kind, &state, &file, tokens, &out)?;
+        truncate_state(kind, &state, &file, tokens, &out, Workers::new(2))?;
         let cut = read_all(out);
         let parsed = parse(kind, &cut, Hints::Model(&self.profile.geometry))?;
         assert_eq!(parsed.positions, 0..tokens);
@@ -353,7 +353,7 @@ fn windows_and_recurrent_states_are_whole_in_every_increment() {
         let state = parse(kind, &file, Hints::None).unwrap();
         let out = tempfile::tempfile().unwrap();
         let error = refused(
-            truncate_state(kind, &state, &file, 1, &out),
+            truncate_state(kind, &state, &file, 1, &out, Workers::ONE),
             Code::BodyRange,
         );
         let named = error.what().contains(why) || error.what().contains("order of positions");
@@ -396,7 +396,7 @@ fn windows_and_recurrent_states_are_whole_in_every_increment() {
     };
     let out = tempfile::tempfile().unwrap();
     let error = refused(
-        extract(&opened, &selection, &out, &mut |_| {}),
+        extract(&opened, &selection, &out, Workers::new(2), &mut |_| {}),
         Code::BodyRange,
     );
     assert!(error.what().contains("recurrent"), "{error}");
@@ -415,7 +415,7 @@ fn a_cut_of_a_chain_is_the_same_cut_of_the_whole() {
         let opened = world.open(capsules).unwrap();
         let before = opened.bytes_read();
         let out = tempfile::tempfile().unwrap();
-        extract(&opened, selection, &out, &mut |_| {}).unwrap();
+        extract(&opened, selection, &out, Workers::new(2), &mut |_| {}).unwrap();
         (read_all(out), opened.bytes_read() - before)
     };
     for (layers, positions) in [
@@ -446,7 +446,7 @@ fn a_cut_of_a_chain_is_the_same_cut_of_the_whole() {
             positions: Some(positions),
         };
         refused(
-            extract(&opened, &selection, &out, &mut |_| {}),
+            extract(&opened, &selection, &out, Workers::new(2), &mut |_| {}),
             Code::BodyRange,
         );
     }

@@ -119,7 +119,14 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
                 layers: args.layers.clone(),
                 positions: args.positions.clone(),
             };
-            extract(&opened, &selection, output.file(), &mut |_| {})?.len
+            extract(
+                &opened,
+                &selection,
+                &output,
+                args.threads.workers(),
+                &mut |_| {},
+            )?
+            .len
         }
         None => args.state(&opened, &output, &judge, common, &mut report)?,
     };
@@ -164,8 +171,7 @@ impl Args {
         let written = match self.target.any() {
             true => {
                 let model = model.as_ref();
-                self.target
-                    .write(opened, output.file(), model, workers, &mut told)
+                self.target.write(opened, output, model, workers, &mut told)
             }
             false => open_state(opened, output, workers, &mut told),
         };

@@ -1,11 +1,11 @@
 //! `kvcap open --to`: as which state a capsule is written, where not as the one that was sealed.
 
-use std::{fs::File, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, builder::BoolishValueParser};
 use kvcap::{
     Code, Equivalence, Error, Opened, OpenedChain, Purpose, Result, SourceFile, Trust, TrustedKey,
-    Workers,
+    Workers, WriteAt,
 };
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
 use kvcap_states::{Elements, OpenReport, RuntimeKind, Target, TargetRuntime, open_as};
@@ -89,7 +89,7 @@ impl TargetArgs {
     pub(crate) fn write(
         &self,
         opened: &OpenedChain<SourceFile>,
-        out: &File,
+        out: &dyn WriteAt,
         model: Option<&(ModelProfile, RuntimeOptions)>,
         workers: Workers,
         progress: &mut (dyn FnMut(u64) + Send),

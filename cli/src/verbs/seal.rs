@@ -208,7 +208,13 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let mut capture = args.capture(&state, &options)?;
     if let Some(parent) = &args.parent {
         let opened = args.opened(parent, &terms, &signer)?;
-        capture.lineage.continued = Some(Continued::check(&state, &source, &opened, &mut |_| {})?);
+        capture.lineage.continued = Some(Continued::check(
+            &state,
+            &source,
+            &opened,
+            args.threads.workers(),
+            &mut |_| {},
+        )?);
     }
 
     let output = Output::create(&args.output, args.force, Readers::Umask)?;

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let (whole, cut) = (input::spool()?, input::spool()?);
     let state = reopen(&ready.opened, &whole, workers, &mut |_| {})?;
     let whole = input::spooled(whole)?;
-    let state = truncate_state(kind, &state, &whole, args.tokens, &cut)?;
+    let state = truncate_state(kind, &state, &whole, args.tokens, &cut, workers)?;
     args.reseal
         .seal(&ready, &state, &input::spooled(cut)?, common)
 }

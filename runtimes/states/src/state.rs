@@ -8,6 +8,7 @@ pub(crate) mod file;
 pub(crate) mod geometry;
 pub(crate) mod leftover;
 pub(crate) mod region;
+pub(crate) mod template;
 
 use std::ops::Range;
 

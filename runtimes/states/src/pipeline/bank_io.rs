@@ -150,25 +150,6 @@ impl<'a> BankCodec<'a> {
         FrameQuality::measure(frame, plain, decoded, codec)
     }
 
-    /// Decodes frames `range` of an opened stream, in order, and hands each to `write`.
-    pub(crate) fn decode<S: ReadAt>(
-        &self,
-        buffers: &mut Buffers,
-        reader: &mut StreamReader<'_, S>,
-        range: Range<u64>,
-        mut write: impl FnMut(u64, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let (mut plain, mut scratch) = (
-            std::mem::take(&mut buffers.plain),
-            std::mem::take(&mut buffers.codec),
-        );
-        self.encoded(buffers, reader, range, |at, encoded| {
-            write(at, self.plain(at, encoded, &mut plain, &mut scratch)?)
-        })?;
-        (buffers.plain, buffers.codec) = (plain, scratch);
-        Ok(())
-    }
-
     /// The plain bytes of a frame: decoded into `out`, or where nothing is to be done `encoded`.
     pub(crate) fn plain<'b>(
         &self,
@@ -288,23 +269,6 @@ impl<'a> BankCodec<'a> {
         place.ok_or_else(|| {
             Error::new(Code::BodyRange, "the bank has no such frame").at(self.name())
         })
-    }
-
-    /// Hands encoded frames `range` of an opened stream, in order, to `take`.
-    pub(crate) fn encoded<S: ReadAt>(
-        &self,
-        buffers: &mut Buffers,
-        reader: &mut StreamReader<'_, S>,
-        range: Range<u64>,
-        mut take: impl FnMut(u64, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let index = self.index(buffers, reader)?;
-        for at in range {
-            buffers.encoded.clear();
-            reader.read(self.place(index.as_ref(), at)?, &mut buffers.encoded)?;
-            take(at, &buffers.encoded)?;
-        }
-        Ok(())
     }
 
     /// The frame index at the end of a stream of varying frames, and its padding checked.

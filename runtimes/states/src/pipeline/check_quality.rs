@@ -1,12 +1,15 @@
 //! Signed quality receipts held against the original state (codecs-v1 §10).
 
-use kvcap::{Code, Error, Members, ReadAt, Result};
+use std::sync::{Mutex, PoisonError};
+
+use kvcap::{Code, Error, Members, ReadAt, Result, Workers};
 use kvcap_codecs::{FrameQuality, Measurement, Quality, Scratch};
 
 use crate::{
     adapters::parse,
     pipeline::{
-        bank_io::{Buffers, codec_error},
+        bank_io::codec_error,
+        frames::{Wanted, each_frame, lock},
         open::{banks, kind},
         whole::{codec, pieces, whole_banks},
     },
@@ -30,34 +33,34 @@ pub fn check_quality<M: Members>(opened: &M, original: &dyn ReadAt) -> Result<us
             "the original does not hold the banks of the capsule",
         ));
     }
-    let (mut buffers, mut scratch) = (Buffers::default(), Scratch::default());
-    let mut plain = Vec::new();
     let mut checked = 0;
     for piece in pieces(&whole, &state)? {
-        let measured = piece
-            .part
-            .capsule
-            .manifest()
-            .measured
-            .get(piece.part.stream);
+        let part = piece.part;
+        let measured = part.capsule.manifest().measured.get(part.stream);
         let Some(receipt) = measured.and_then(|measured| measured.receipt) else {
             continue;
         };
-        let codec = codec(&piece.part)?;
-        let mut reader = piece.part.capsule.stream(piece.part.stream)?;
-        let mut measurement = Measurement::new();
-        codec.decode(
-            &mut buffers,
-            &mut reader,
-            0..codec.frames(),
-            |at, decoded| {
-                piece.placed.read_frame(original, at, &mut plain)?;
-                let quality =
-                    FrameQuality::measure(&codec.frame(at)?, &plain, decoded, &mut scratch);
-                measurement.add(&quality.map_err(|error| codec_error(&error))?);
+        let name = codec(&part)?.name();
+        let measurement = Mutex::new(Measurement::new());
+        // one worker: the sums are of frames in their order
+        each_frame(
+            &[Wanted::all(part)],
+            Workers::ONE,
+            <(Vec<u8>, Vec<u8>, Scratch)>::default,
+            |(plain, decoded, scratch), frame| {
+                piece.placed.read_frame(original, frame.index, plain)?;
+                let decoded = frame
+                    .codec
+                    .plain(frame.index, frame.encoded, decoded, scratch)?;
+                let shape = frame.codec.frame(frame.index)?;
+                let quality = FrameQuality::measure(&shape, plain, decoded, scratch);
+                lock(&measurement).add(&quality.map_err(|error| codec_error(&error))?);
                 Ok(())
             },
         )?;
+        let measurement = measurement
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         let found = measurement.finish();
         if found.to_bytes() != receipt {
             let signed = Quality::from_bytes(&receipt).map_err(|error| codec_error(&error))?;
@@ -65,7 +68,7 @@ pub fn check_quality<M: Members>(opened: &M, original: &dyn ReadAt) -> Result<us
                 Code::CodecReceipt,
                 "the measured quality is not the signed one",
             )
-            .at(codec.name())
+            .at(name)
             .sides(shown(&signed), shown(&found)));
         }
         checked += 1;

@@ -15,6 +15,22 @@ use kvcap_codecs::packed;
 
 use crate::pipeline::bank_io::{BankCodec, Buffers, listed_rows};
 
+/// Frames of one capsule's rows of a bank.
+pub(crate) struct Wanted<'a, S> {
+    pub(crate) part: Part<'a, S>,
+    /// Which of them, as far as there are so many.
+    pub(crate) frames: Range<u64>,
+}
+
+impl<'a, S> Wanted<'a, S> {
+    pub(crate) fn all(part: Part<'a, S>) -> Self {
+        Self {
+            part,
+            frames: 0..u64::MAX,
+        }
+    }
+}
+
 /// One encoded frame.
 pub(crate) struct Frame<'f, 'a> {
     /// Its bank, by place in the list that was given.
@@ -24,19 +40,20 @@ pub(crate) struct Frame<'f, 'a> {
     pub(crate) encoded: &'f [u8],
 }
 
-/// Hands every frame of `parts` to `take`, with buffers that one thread uses again. Frames begin in
-/// order, and the first error in that order is the result.
+/// Hands every frame of `wanted` to `take`, with buffers that one thread uses again: the one way out of an
+/// opened capsule. No chunk is read that holds nothing of them. Frames begin in order, and the first error
+/// in that order is the result.
 ///
 /// # Errors
 /// As [`StreamReader::chunk`] and for listed positions; 9xx for a frame index; that of `take`.
 pub(crate) fn each_frame<S: ReadAt, B>(
-    parts: &[Part<'_, S>],
+    wanted: &[Wanted<'_, S>],
     workers: Workers,
     buffers: impl Fn() -> B + Sync,
     take: impl Fn(&mut B, &Frame<'_, '_>) -> Result<()> + Sync,
 ) -> Result<()> {
-    let mut parts = parts.iter().enumerate();
-    let mut chunks: Option<(Arc<Bank<'_, S>>, Range<u64>)> = None;
+    let mut wanted = wanted.iter().enumerate();
+    let mut chunks: Option<(Arc<Sealed<'_, S>>, Range<u64>)> = None;
     let mut scratch = Buffers::default();
     workers.run(
         || (None, Vec::new(), buffers()),
@@ -46,12 +63,15 @@ pub(crate) fn each_frame<S: ReadAt, B>(
             {
                 return Ok(Some((Arc::clone(bank), chunk)));
             }
-            let Some((at, part)) = parts.next() else {
+            let Some((at, wanted)) = wanted.next() else {
                 return Ok(None);
             };
-            let bank = Bank::new(at, part, reader, &mut scratch)?;
-            let count = bank.data_len().div_ceil(bank.chunk_len);
-            chunks = Some((Arc::new(bank), 0..count));
+            if wanted.frames.is_empty() {
+                continue;
+            }
+            let bank = Sealed::new(at, wanted, reader, &mut scratch)?;
+            let covering = bank.chunks()?;
+            chunks = Some((Arc::new(bank), covering));
         },
         |(reader, start, buffers), (bank, chunk), turn| {
             let bytes = bank.open(reader, chunk)?;
@@ -72,13 +92,13 @@ pub(crate) fn each_frame<S: ReadAt, B>(
 }
 
 /// A bank whose chunks are being opened.
-struct Bank<'a, S> {
+struct Sealed<'a, S> {
     at: usize,
     capsule: &'a Opened<S>,
     stream: usize,
     codec: BankCodec<'a>,
     index: Option<packed::Index>,
-    frames: u64,
+    frames: Range<u64>,
     chunk_len: u64,
     /// Frames of a chunk, where chunks are whole frames.
     whole: Option<u64>,
@@ -86,7 +106,6 @@ struct Bank<'a, S> {
 }
 
 /// A frame that goes on in the next chunk.
-#[derive(Default)]
 struct Cut {
     /// What the chunks before have of it.
     start: Vec<u8>,
@@ -114,14 +133,15 @@ fn go_to<'r, 'a, S: ReadAt>(
     Ok(&mut reader.insert((bank, ready)).1)
 }
 
-impl<'a, S: ReadAt> Bank<'a, S> {
+impl<'a, S: ReadAt> Sealed<'a, S> {
     /// `reader` is left at the bank: of a short one it holds the only chunk then.
     fn new(
         at: usize,
-        part: &Part<'a, S>,
+        wanted: &Wanted<'a, S>,
         reader: &mut Reader<'a, S>,
         scratch: &mut Buffers,
     ) -> Result<Self> {
+        let part = &wanted.part;
         let tables = &part.capsule.manifest().context.rotations;
         let listed = listed_rows(part.capsule, part.bank)?;
         let codec = BankCodec::new(part.bank, tables, listed);
@@ -133,16 +153,20 @@ impl<'a, S: ReadAt> Bank<'a, S> {
             Some(_) => None,
         };
         let whole = whole.filter(|frame| *frame > 0 && chunk_len.is_multiple_of(*frame));
+        let frames = wanted.frames.start..wanted.frames.end.min(codec.frames());
         Ok(Self {
             at,
             capsule: part.capsule,
             stream: part.stream,
-            frames: codec.frames(),
             codec,
             index,
             chunk_len,
             whole: whole.map(|frame| chunk_len / frame),
-            cut: Mutex::default(),
+            cut: Mutex::new(Cut {
+                start: Vec::new(),
+                frame: frames.start,
+            }),
+            frames,
         })
     }
 
@@ -150,11 +174,14 @@ impl<'a, S: ReadAt> Bank<'a, S> {
         self.codec.place(self.index.as_ref(), frame)
     }
 
-    /// Bytes of all frames.
-    fn data_len(&self) -> u64 {
-        let last = self.frames.checked_sub(1);
-        last.and_then(|last| self.place(last).ok())
-            .map_or(0, |last| last.end)
+    /// The chunks that cover the frames.
+    fn chunks(&self) -> Result<Range<u64>> {
+        if self.frames.is_empty() {
+            return Ok(0..0);
+        }
+        let first = self.place(self.frames.start)?.start / self.chunk_len;
+        let end = self.place(self.frames.end - 1)?.end;
+        Ok(first..end.div_ceil(self.chunk_len))
     }
 
     /// The plain text of a chunk.
@@ -173,14 +200,15 @@ impl<'a, S: ReadAt> Bank<'a, S> {
         start.clear();
         if let Some(whole) = self.whole {
             let first = chunk.saturating_mul(whole);
-            return Ok(first..first.saturating_add(whole).min(self.frames));
+            let end = first.saturating_add(whole).min(self.frames.end);
+            return Ok(first.max(self.frames.start)..end);
         }
         let from = chunk.saturating_mul(self.chunk_len);
         let to = from.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         turn.run(|| {
             let mut cut = lock(&self.cut);
             let first = cut.frame;
-            while cut.frame < self.frames && self.place(cut.frame)?.end <= to {
+            while cut.frame < self.frames.end && self.place(cut.frame)?.end <= to {
                 cut.frame += 1;
             }
             if cut.frame > first {
@@ -190,7 +218,7 @@ impl<'a, S: ReadAt> Bank<'a, S> {
                     start.extend_from_slice(part(bytes, from, from..end)?);
                 }
             }
-            if cut.frame < self.frames {
+            if cut.frame < self.frames.end {
                 let begin = self.place(cut.frame)?.start.max(from);
                 let more = part(bytes, from, begin..to)?;
                 cut.start.extend_from_slice(more);

@@ -1,12 +1,17 @@
 //! A state that goes on where an opened capsule or chain ends (capsule-v1 §9, runtimes-v1 §1.7).
 
-use kvcap::{Code, Context, Error, Manifest, Members, Parent, PrefixValue, ReadAt, Result, Terms};
+use std::sync::Mutex;
+
+use kvcap::{
+    Code, Context, Error, Manifest, Members, Parent, PrefixValue, ReadAt, Result, Terms, Workers,
+};
 use kvcap_codecs::{BankShape, Codec};
 
 use crate::{
     pipeline::{
-        bank_io::{Buffers, codec_error},
-        whole::{Piece, codec, pieces, whole_banks},
+        bank_io::codec_error,
+        frames::{Frame, Wanted, each_frame, lock},
+        whole::{pieces, whole_banks},
     },
     state::{Placed, State},
 };
@@ -32,7 +37,8 @@ impl Continued {
         state: &State,
         file: &dyn ReadAt,
         parent: &M,
-        progress: &mut dyn FnMut(u64),
+        workers: Workers,
+        progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Self> {
         let (tip, held) = (parent.tip(), parent.positions());
         let members = parent.ancestors().len() + 1;
@@ -56,10 +62,17 @@ impl Continued {
             banks: places,
             ..state.clone()
         };
-        let mut buffers = (Buffers::default(), Compared::default());
-        for piece in pieces(&whole, &found)? {
-            compare(&piece, file, &mut buffers, progress)?;
-        }
+        let pieces = pieces(&whole, &found)?;
+        let wanted: Vec<_> = pieces.iter().map(|piece| Wanted::all(piece.part)).collect();
+        let progress = Mutex::new(progress);
+        each_frame(&wanted, workers, Compared::default, |own, frame| {
+            let Some(piece) = pieces.get(frame.bank) else {
+                return Ok(());
+            };
+            piece.placed.read_frame(file, frame.index, &mut own.plain)?;
+            lock(&progress)(u64::try_from(own.plain.len()).unwrap_or(0));
+            compare(piece.part.bank.codec, frame, own)
+        })?;
         Ok(Self {
             parent: Parent {
                 digest: tip.lineage(),
@@ -125,44 +138,33 @@ struct Compared {
     scratch: kvcap_codecs::Scratch,
 }
 
-/// One capsule's frames of a bank against the state's rows.
-fn compare<S: ReadAt>(
-    piece: &Piece<'_, S>,
-    file: &dyn ReadAt,
-    (buffers, own): &mut (Buffers, Compared),
-    progress: &mut dyn FnMut(u64),
-) -> Result<()> {
-    let codec = codec(&piece.part)?;
-    let mut reader = piece.part.capsule.stream(piece.part.stream)?;
-    codec.encoded(buffers, &mut reader, 0..codec.frames(), |at, encoded| {
-        piece.placed.read_frame(file, at, &mut own.plain)?;
-        progress(u64::try_from(own.plain.len()).unwrap_or(0));
-        let kind = piece.part.bank.codec;
-        let refused = |error| codec_error(&error).at(codec.name());
-        let same = match kind {
-            Codec::Raw => encoded == own.plain,
-            _ => {
-                let frame = codec.frame(at)?;
-                kind.check_frame(&frame, encoded).map_err(refused)?;
-                own.decoded.resize(frame.plain_len(), 0);
-                kind.decode_frame(&frame, encoded, &mut own.decoded, &mut own.scratch)
-                    .map_err(refused)?;
-                // values that the codec cannot take are not what it was made from
-                let mut again = || {
-                    let made =
-                        kind.encode_frame(&frame, &own.plain, &mut own.encoded, &mut own.scratch);
-                    made.is_ok() && own.encoded == encoded
-                };
-                own.decoded == own.plain || (!kind.is_exact() && again())
-            }
-        };
-        match same {
-            true => Ok(()),
-            false => {
-                let what = "the state is not a continuation of the parent's";
-                Err(Error::new(Code::LineageParentDigest, what)
-                    .at(format_args!("{}, rows of frame {at}", codec.name())))
-            }
+/// A frame of the parent against the state's rows, which are `own.plain`.
+fn compare(kind: Codec, frame: &Frame<'_, '_>, own: &mut Compared) -> Result<()> {
+    let (codec, at, encoded) = (frame.codec, frame.index, frame.encoded);
+    let refused = |error| codec_error(&error).at(codec.name());
+    let same = match kind {
+        Codec::Raw => encoded == own.plain,
+        _ => {
+            let frame = codec.frame(at)?;
+            kind.check_frame(&frame, encoded).map_err(refused)?;
+            own.decoded.resize(frame.plain_len(), 0);
+            kind.decode_frame(&frame, encoded, &mut own.decoded, &mut own.scratch)
+                .map_err(refused)?;
+            // values that the codec cannot take are not what it was made from
+            let mut again = || {
+                let made =
+                    kind.encode_frame(&frame, &own.plain, &mut own.encoded, &mut own.scratch);
+                made.is_ok() && own.encoded == encoded
+            };
+            own.decoded == own.plain || (!kind.is_exact() && again())
         }
-    })
+    };
+    match same {
+        true => Ok(()),
+        false => {
+            let what = "the state is not a continuation of the parent's";
+            Err(Error::new(Code::LineageParentDigest, what)
+                .at(format_args!("{}, rows of frame {at}", codec.name())))
+        }
+    }
 }

@@ -2,17 +2,17 @@
 
 use std::sync::Mutex;
 
-use kvcap::{Bank, Code, Context, Error, Members, Part, Result, SectionKind, Workers};
+use kvcap::{Bank, Code, Context, Error, Members, Result, SectionKind, Workers};
 use kvcap_codecs::Scratch;
 
 use crate::{
     adapters::RuntimeKind,
     pipeline::{
-        frames::{each_frame, lock},
+        frames::{Wanted, each_frame, lock},
         residue::Skeleton,
         whole::{WholeBank, pieces, whole_banks},
     },
-    state::WriteAt,
+    state::{State, WriteAt},
 };
 
 /// No codec makes more plain bytes of an encoded one, by a margin.
@@ -20,6 +20,7 @@ const MOST: u64 = 8;
 
 /// What was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OpenReport {
     /// Bytes of the state file.
     pub state_len: u64,
@@ -42,6 +43,16 @@ pub fn open_state<M: Members>(
     workers: Workers,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<OpenReport> {
+    Ok(write_state(opened, out, workers, progress)?.1)
+}
+
+/// Writes the whole state file, and gives what its adapter finds there.
+pub(crate) fn write_state<M: Members>(
+    opened: &M,
+    out: &dyn WriteAt,
+    workers: Workers,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<(State, OpenReport)> {
     let residue = opened
         .tip()
         .section(&SectionKind::Residue)?
@@ -59,8 +70,9 @@ pub fn open_state<M: Members>(
     out.trim(state.file_len)
         .map_err(|error| Error::io(&error, "output"))?;
     let pieces = pieces(&whole, &state)?;
-    let parts: Vec<Part<'_, M::Source>> = pieces.iter().map(|piece| piece.part).collect();
-    let encoded = parts.iter().map(|part| {
+    let wanted: Vec<_> = pieces.iter().map(|piece| Wanted::all(piece.part)).collect();
+    let encoded = pieces.iter().map(|piece| {
+        let part = &piece.part;
         let measured = part.capsule.manifest().measured.get(part.stream);
         measured.map_or(0, |measured| measured.encoded_len)
     });
@@ -74,7 +86,7 @@ pub fn open_state<M: Members>(
     skeleton.write(out)?;
     let done = Mutex::new((0_u64, progress));
     each_frame(
-        &parts,
+        &wanted,
         workers,
         Default::default,
         |buffers: &mut (Vec<u8>, Scratch), frame| {
@@ -91,11 +103,12 @@ pub fn open_state<M: Members>(
         },
     )?;
     let plain_len = lock(&done).0;
-    Ok(OpenReport {
+    let report = OpenReport {
         state_len: state.file_len,
         banks: whole.len(),
         plain_len,
-    })
+    };
+    Ok((state, report))
 }
 
 /// The runtime of a capsule.

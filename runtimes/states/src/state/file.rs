@@ -1,8 +1,8 @@
 //! Files that are read and written at given places, and lengths as the machine counts them.
 
-use std::{fs::File, io};
+use std::io;
 
-use kvcap::{Code, Error, Result, SourceFile};
+use kvcap::{Code, Error, Result};
 
 use crate::state::ReadAt;
 
@@ -10,12 +10,6 @@ use crate::state::ReadAt;
 pub(crate) fn read_at(file: &dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<()> {
     file.read_exact_at(offset, buf)
         .map_err(|error| file_error(&error))
-}
-
-/// What has been written to `out`, as a source.
-pub(crate) fn written(out: &File) -> Result<SourceFile> {
-    let source = out.try_clone().and_then(SourceFile::new);
-    source.map_err(|error| Error::io(&error, "output"))
 }
 
 pub(crate) fn file_error(error: &io::Error) -> Error {

@@ -9,7 +9,7 @@ mod layers;
 mod llama_cpp;
 mod mlx_lm;
 
-use std::{fs::File, sync::Mutex};
+use std::sync::Mutex;
 
 use kvcap::{
     Bank, Code, Context, Error, Members, Opened, Part, ReadAt, Result, SectionKind, Workers,
@@ -24,13 +24,13 @@ use layers::{Layer, refused};
 use crate::{
     adapters::{RuntimeKind, parse},
     pipeline::{
-        frames::{Frame, each_frame, lock},
+        frames::{Frame, Wanted, each_frame, lock},
         open::OpenReport,
         plan,
         residue::Skeleton,
         whole::rows_of,
     },
-    state::{Hints, Placed, State, file::written},
+    state::{Hints, Placed, State, template::Template},
 };
 
 use kvcap_models::{Change, ModelProfile, hadamard_block};
@@ -65,14 +65,6 @@ pub struct TargetRuntime<'a> {
     pub context_length: u64,
 }
 
-/// A state file without the rows of its banks.
-struct Blank {
-    /// Bytes and their places.
-    pieces: Vec<(u64, Vec<u8>)>,
-    /// Length of the file.
-    len: u64,
-}
-
 /// Writes the state of a capsule or chain as `target` into `out`, which is empty. What is encoded so
 /// already is not encoded again.
 ///
@@ -83,7 +75,7 @@ struct Blank {
 pub fn open_as<M: Members>(
     opened: &M,
     target: &Target<'_>,
-    out: &File,
+    out: &dyn WriteAt,
     workers: Workers,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<OpenReport> {
@@ -102,8 +94,9 @@ pub fn open_as<M: Members>(
             Ok([keys?, values?])
         })
         .collect::<Result<Vec<_>>>()?;
-    let (kind, blank) = blank(opened.tip(), target, &pairs)?;
-    let state = blank.write(out, kind, target, &pairs)?;
+    let (kind, template) = template(opened.tip(), target, &pairs)?;
+    let state = parsed(&template, kind, target, &pairs)?;
+    template.write(out)?;
     let ropes = target_ropes(context, target, &state)?;
     let mut pieces = Vec::new();
     for (layer, pair) in layers.iter().zip(&pairs) {
@@ -122,10 +115,10 @@ pub fn open_as<M: Members>(
             }
         }
     }
-    let parts: Vec<Part<'_, M::Source>> = pieces.iter().map(|piece| piece.part).collect();
+    let wanted: Vec<_> = pieces.iter().map(|piece| Wanted::all(piece.part)).collect();
     let done = Mutex::new((0_u64, progress));
     each_frame(
-        &parts,
+        &wanted,
         workers,
         <(Plain, Stages)>::default,
         |buffers, frame| {
@@ -141,7 +134,7 @@ pub fn open_as<M: Members>(
     )?;
     let plain_len = lock(&done).0;
     Ok(OpenReport {
-        state_len: blank.len,
+        state_len: template.len,
         banks: 2 * layers.len(),
         plain_len,
     })
@@ -201,11 +194,11 @@ fn recast_bank(sealed: &Bank, target: &Target<'_>) -> Result<Bank> {
 }
 
 /// The target's file without rows, in the format that was asked for or sealed.
-fn blank<S: ReadAt>(
+fn template<S: ReadAt>(
     opened: &Opened<S>,
     target: &Target<'_>,
     pairs: &[[Bank; 2]],
-) -> Result<(RuntimeKind, Blank)> {
+) -> Result<(RuntimeKind, Template)> {
     let runtime = &opened.manifest().context.runtime;
     let sealed = RuntimeKind::from_runtime(&runtime.name);
     let kind = match target.runtime {
@@ -215,17 +208,17 @@ fn blank<S: ReadAt>(
     let same = sealed == Some(kind);
     let format = target.format.or(same.then_some(runtime.format.as_str()));
     let blank = match (kind, format) {
-        (RuntimeKind::MlxLm, None | Some("mlx-lm-0.32")) => mlx_lm::blank(
+        (RuntimeKind::MlxLm, None | Some("mlx-lm-0.32")) => mlx_lm::template(
             pairs,
             user(opened, mlx_lm::Layout::New)?,
             mlx_lm::Layout::New,
         ),
-        (RuntimeKind::MlxLm, Some("mlx-lm-0.31")) => mlx_lm::blank(
+        (RuntimeKind::MlxLm, Some("mlx-lm-0.31")) => mlx_lm::template(
             pairs,
             user(opened, mlx_lm::Layout::Old)?,
             mlx_lm::Layout::Old,
         ),
-        (RuntimeKind::HuggingFace, None | Some("dynamic-cache")) => hf::blank(pairs),
+        (RuntimeKind::HuggingFace, None | Some("dynamic-cache")) => hf::template(pairs),
         (RuntimeKind::LlamaCpp, None | Some("ggsq-3" | "ggsq-2")) => {
             let fact = |name, value| runtime.facts.iter().any(|f| f.0 == name && f.1 == value);
             let layout = llama_cpp::Layout {
@@ -238,7 +231,7 @@ fn blank<S: ReadAt>(
                     "llama.cpp needs the prompt, and the capsule does not hold its tokens",
                 )
             })?;
-            llama_cpp::blank(pairs, &tokens, layout)
+            llama_cpp::template(pairs, &tokens, layout)
         }
         (_, format) => Err(refused("no state of this runtime and format is written")
             .at(kind.name())
@@ -309,43 +302,34 @@ pub(crate) fn residue_len(kind: RuntimeKind, pairs: &[[Bank; 2]], tokens: &[u32]
         version: 3,
         v_trans: false,
     };
-    let blank = match kind {
-        RuntimeKind::LlamaCpp => llama_cpp::blank(pairs, tokens, layout),
-        RuntimeKind::HuggingFace => hf::blank(pairs),
-        _ => mlx_lm::blank(pairs, Vec::new(), mlx_lm::Layout::New),
+    let template = match kind {
+        RuntimeKind::LlamaCpp => llama_cpp::template(pairs, tokens, layout),
+        RuntimeKind::HuggingFace => hf::template(pairs),
+        _ => mlx_lm::template(pairs, Vec::new(), mlx_lm::Layout::New),
     }?;
-    let pieces = blank.pieces.iter().map(|(_, bytes)| 16 + bytes.len());
+    let pieces = template.pieces.iter().map(|(_, bytes)| 16 + bytes.len());
     Ok(pieces.fold(12, usize::saturating_add))
 }
 
-impl Blank {
-    /// Writes the file without its rows, and reads it with the target's own parser: what was written
-    /// is what will be read.
-    fn write(
-        &self,
-        out: &File,
-        kind: RuntimeKind,
-        target: &Target<'_>,
-        pairs: &[[Bank; 2]],
-    ) -> Result<State> {
-        let io = |error: std::io::Error| Error::io(&error, "output");
-        out.set_len(self.len).map_err(io)?;
-        for (at, bytes) in &self.pieces {
-            out.write_all_at(*at, bytes).map_err(io)?;
-        }
-        let banks: Vec<Bank> = match kind {
-            // in the order of its file
-            RuntimeKind::LlamaCpp => (0..2)
-                .flat_map(|slot| pairs.iter().map(move |pair| pair[slot].clone()))
-                .collect(),
-            _ => pairs.iter().flatten().cloned().collect(),
-        };
-        let hints = match &target.runtime {
-            Some(runtime) => Hints::Model(&runtime.profile.geometry),
-            None => Hints::Banks(&banks),
-        };
-        parse(kind, &written(out)?, hints)
-    }
+/// Reads a template with the target's own parser: what is written is what will be read.
+fn parsed(
+    template: &Template,
+    kind: RuntimeKind,
+    target: &Target<'_>,
+    pairs: &[[Bank; 2]],
+) -> Result<State> {
+    let banks: Vec<Bank> = match kind {
+        // in the order of its file
+        RuntimeKind::LlamaCpp => (0..2)
+            .flat_map(|slot| pairs.iter().map(move |pair| pair[slot].clone()))
+            .collect(),
+        _ => pairs.iter().flatten().cloned().collect(),
+    };
+    let hints = match &target.runtime {
+        Some(runtime) => Hints::Model(&runtime.profile.geometry),
+        None => Hints::Banks(&banks),
+    };
+    parse(kind, template, hints)
 }
 
 /// Where a frame is decoded.
@@ -364,7 +348,7 @@ impl<S> Piece<'_, S> {
         &self,
         (plain, stages): &mut (Plain, Stages),
         frame: &Frame<'_, '_>,
-        out: &File,
+        out: &dyn WriteAt,
     ) -> Result<u64> {
         let (sealed, dtype) = (self.part.bank, self.placed.bank.dtype);
         let recast = Recast {

@@ -4,15 +4,15 @@
 //! which any runtime's tools can read; it is not a state file. Only the chunks that are needed are
 //! read.
 
-use std::{fs::File, ops::Range};
+use std::{ops::Range, sync::Mutex};
 
-use kvcap::{Bank, Code, Error, Members, ReadAt, Result, Rows, WriteAt};
-use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype};
+use kvcap::{Bank, BankEntry, Code, Error, Members, Result, Rows, Workers, WriteAt};
+use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype, Scratch, WHOLE_FRAME_BYTES};
 use serde_json::{Map, Value, json};
 
 use crate::pipeline::{
-    bank_io::Buffers,
-    whole::{WholeBank, codec, rows_of, whole_banks},
+    frames::{Wanted, each_frame, lock},
+    whole::{WholeBank, rows_of, whole_banks},
 };
 
 use kvcap_models::safetensors::tensor_dtype;
@@ -61,8 +61,9 @@ struct Taken<'a, S> {
 pub fn extract<M: Members>(
     opened: &M,
     selection: &Selection,
-    out: &File,
-    progress: &mut dyn FnMut(u64),
+    out: &dyn WriteAt,
+    workers: Workers,
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Extracted> {
     let context = &opened.tip().manifest().context;
     if let Some(layers) = &selection.layers
@@ -101,12 +102,38 @@ pub fn extract<M: Members>(
     let data_at = u64::try_from(header.len()).unwrap_or(u64::MAX);
     let len = data_at.saturating_add(offset);
     let io = |error: std::io::Error| Error::io(&error, "output");
-    out.set_len(len).map_err(io)?;
+    out.trim(len).map_err(io)?;
     out.write_all_at(0, &header).map_err(io)?;
-    let mut buffers = Buffers::default();
+    let (mut wanted, mut owners) = (Vec::new(), Vec::new());
     for bank in &taken {
-        bank.write(&mut buffers, out, data_at, progress)?;
+        // the whole bank's row that a part begins with
+        let mut first = 0;
+        for part in &bank.whole.parts {
+            wanted.push(Wanted {
+                part: *part,
+                frames: bank.frames(part.bank, first),
+            });
+            owners.push((bank, first));
+            first += rows_of(part.bank);
+        }
     }
+    let progress = Mutex::new(progress);
+    each_frame(
+        &wanted,
+        workers,
+        <(Vec<u8>, Scratch)>::default,
+        |(plain, scratch), frame| {
+            let plain = frame
+                .codec
+                .plain(frame.index, frame.encoded, plain, scratch)?;
+            lock(&progress)(u64::try_from(plain.len()).unwrap_or(0));
+            let Some((bank, first)) = owners.get(frame.bank) else {
+                return Ok(());
+            };
+            bank.write(out, data_at, *first, frame.index, plain)
+                .map_err(io)
+        },
+    )?;
     Ok(Extracted {
         tensors: taken.iter().map(|bank| bank.pieces.len()).sum(),
         len,
@@ -234,60 +261,56 @@ impl Piece {
     }
 }
 
-impl<S: ReadAt> Taken<'_, S> {
+impl<S> Taken<'_, S> {
+    /// The frames of a part that hold wanted rows; the part begins with row `first` of the whole bank.
+    fn frames(&self, part: &BankEntry, first: u64) -> Range<u64> {
+        let BankShape::Tokens { tokens, .. } = part.shape else {
+            return 0..u64::MAX;
+        };
+        let end = first.saturating_add(tokens);
+        let from = self.rows.start.max(first).min(end) - first;
+        let to = self.rows.end.max(first).min(end) - first;
+        match from < to {
+            true => from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS),
+            false => 0..0,
+        }
+    }
+
+    /// Writes what is wanted of frame `index` of a part that begins with row `first`.
     fn write(
         &self,
-        buffers: &mut Buffers,
-        out: &File,
+        out: &dyn WriteAt,
         data_at: u64,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
-        // the whole bank's row that a part begins with
-        let mut first = 0;
-        for part in &self.whole.parts {
-            let rows = rows_of(part.bank);
-            let codec = codec(part)?;
-            let frames = match part.bank.shape {
-                BankShape::Whole { .. } => 0..codec.frames(),
-                BankShape::Tokens { .. } => {
-                    let from = self.rows.start.max(first).min(first + rows) - first;
-                    let to = self.rows.end.max(first).min(first + rows) - first;
-                    match from < to {
-                        true => from / BLOCK_TOKENS..to.div_ceil(BLOCK_TOKENS),
-                        false => 0..0,
-                    }
-                }
-            };
-            if !frames.is_empty() {
-                let mut reader = part.capsule.stream(part.stream)?;
-                let mut at = 0;
-                codec.decode(buffers, &mut reader, frames, |index, frame| {
-                    progress(u64::try_from(frame.len()).unwrap_or(0));
-                    let written = match (&part.bank.shape, self.pieces.first()) {
-                        (BankShape::Whole { .. }, Some(piece)) => {
-                            let start = data_at + piece.offset + at;
-                            at += u64::try_from(frame.len()).unwrap_or(0);
-                            out.write_all_at(start, frame)
-                        }
-                        _ => {
-                            let begin = index * BLOCK_TOKENS;
-                            let tokens = part.bank.shape.frame_tokens(index);
-                            let place = first + begin..first + begin + tokens;
-                            self.write_rows(out, data_at, &place, frame)
-                        }
-                    };
-                    written.map_err(|error| Error::io(&error, "output"))
-                })?;
+        first: u64,
+        index: u64,
+        frame: &[u8],
+    ) -> std::io::Result<()> {
+        match (&self.whole.bank.shape, self.pieces.first()) {
+            (BankShape::Whole { .. }, Some(piece)) => {
+                let start = data_at + piece.offset + index * WHOLE_FRAME_BYTES;
+                out.write_all_at(start, frame)
             }
-            first += rows;
+            _ => {
+                let begin = first + index * BLOCK_TOKENS;
+                let rows = self.rows_in(frame);
+                self.write_rows(out, data_at, &(begin..begin + rows), frame)
+            }
         }
-        Ok(())
+    }
+
+    /// Rows of a decoded frame.
+    fn rows_in(&self, frame: &[u8]) -> u64 {
+        let BankShape::Tokens { heads, .. } = self.whole.bank.shape else {
+            return 0;
+        };
+        let row: u64 = self.pieces.iter().map(|piece| piece.row).sum();
+        u64::try_from(frame.len()).unwrap_or(0) / (row * heads).max(1)
     }
 
     /// The wanted rows of a frame that holds rows `held`, a run for each head of each section.
     fn write_rows(
         &self,
-        out: &File,
+        out: &dyn WriteAt,
         data_at: u64,
         held: &Range<u64>,
         mut frame: &[u8],

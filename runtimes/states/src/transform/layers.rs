@@ -3,13 +3,13 @@
 
 use std::sync::Mutex;
 
-use kvcap::{Bank, Code, Error, Members, Part, Result, Workers};
+use kvcap::{Bank, Code, Error, Members, Result, Workers};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype, Scratch, WHOLE_FRAME_BYTES};
 
 use crate::{
     pipeline::{
         arena::Arena,
-        frames::{each_frame, lock},
+        frames::{Wanted, each_frame, lock},
         whole::{WholeBank, rows_of, whole_banks},
     },
     state::file::{overflow, product, size},
@@ -89,7 +89,7 @@ fn decode<S: kvcap::ReadAt>(
         let what = "not one buffer for each bank of the layer";
         return Err(usage(what).sides(banks.len(), into.len()));
     }
-    let mut parts: Vec<Part<'_, S>> = Vec::new();
+    let mut wanted: Vec<Wanted<'_, S>> = Vec::new();
     let mut places: Vec<Vec<Place<'_>>> = Vec::new();
     for (whole, into) in banks.iter().zip(into) {
         let len = size(plain_len(&whole.bank)?)?;
@@ -98,10 +98,10 @@ fn decode<S: kvcap::ReadAt>(
             return Err(usage(what).sides(len, into.len()));
         }
         places.extend(self::places(whole, into)?);
-        parts.extend(whole.parts.iter().copied());
+        wanted.extend(whole.parts.iter().copied().map(Wanted::all));
     }
     each_frame(
-        &parts,
+        &wanted,
         workers,
         Default::default,
         |buffers: &mut (Vec<u8>, Scratch), frame| {

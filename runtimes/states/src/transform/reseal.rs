@@ -1,42 +1,32 @@
 //! An opened capsule or chain sealed again as one capsule: what it is of comes from its manifest, so
 //! that the model need not be at hand.
 
-use std::fs::File;
-
 use kvcap::{
     Code, Error, Members, Opened, Prefix, PrefixValue, ReadAt, Result, SectionKind, Stream, Workers,
 };
 
 use crate::{
-    adapters::parse,
     pipeline::{
-        open::{banks, kind, open_state},
+        open::write_state,
         plan::{Capture, Lineage, Prompt},
-        whole::whole_banks,
     },
-    state::{Hints, State, file::written},
+    state::{State, WriteAt},
 };
 
 use kvcap_models::{Geometry, ModelProfile};
 
-/// Writes the state of a capsule or chain into `out`, which is empty, as [`open_state`] does, and gives
+/// Writes the state of a capsule or chain into `out`, which is empty, as [`crate::open_state`] does, and gives
 /// what its adapter finds there.
 ///
 /// # Errors
-/// As [`open_state`] and [`parse`].
+/// As [`crate::open_state`].
 pub fn reopen<M: Members>(
     opened: &M,
-    out: &File,
+    out: &dyn WriteAt,
     workers: Workers,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<State> {
-    open_state(opened, out, workers, progress)?;
-    let described = banks(&whole_banks(opened)?);
-    parse(
-        kind(&opened.tip().manifest().context)?,
-        &written(out)?,
-        Hints::Banks(&described),
-    )
+    Ok(write_state(opened, out, workers, progress)?.0)
 }
 
 /// What is to be sealed of `state`, the whole or the first positions of what `tip` describes: the same

@@ -6,16 +6,15 @@
 mod cells;
 mod tensors;
 
-use std::fs::File;
-
-use kvcap::{Bank, Code, Error, Result, Rows, WriteAt};
+use kvcap::{Bank, Code, Error, Result, Rows, Workers, WriteAt};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape};
 
 use crate::{
     adapters::{RuntimeKind, parse},
     state::{
         Hints, Order, Placed, Placement, ReadAt, State,
-        file::{overflow, product, read_at, size, written},
+        file::{overflow, product, read_at, size},
+        template::Template,
     },
 };
 
@@ -38,7 +37,8 @@ pub fn truncate_state(
     state: &State,
     file: &dyn ReadAt,
     tokens: u64,
-    out: &File,
+    out: &dyn WriteAt,
+    workers: Workers,
 ) -> Result<State> {
     check(state, tokens)?;
     let banks = state
@@ -67,19 +67,30 @@ pub fn truncate_state(
             return Err(unsupported("tensors of an unknown runtime cannot be cut"));
         }
     };
-    let places = write_residue(state, file, &cut, &edits, out)?;
+    let (template, places) = residue(state, file, &cut, &edits)?;
     let described: Vec<Bank> = cut.iter().map(|placed| placed.bank.clone()).collect();
-    let mut frame = Vec::new();
+    let shorter = parse(kind, &template, Hints::Banks(&described))?;
+    template.write(out)?;
+    let mut moved = Vec::new();
     for ((from, mut to), offsets) in banks.iter().zip(cut).zip(places) {
         for (part, offset) in to.parts.iter_mut().zip(offsets) {
             part.offset = offset;
         }
-        for index in 0..tokens.div_ceil(BLOCK_TOKENS) {
-            from.read_frame(file, index, &mut frame)?;
-            to.write_frame(out, index, &frame)?;
-        }
+        moved.push((from, to));
     }
-    parse(kind, &written(out)?, Hints::Banks(&described))
+    let blocks = tokens.div_ceil(BLOCK_TOKENS);
+    let mut frames = moved
+        .iter()
+        .flat_map(|bank| (0..blocks).map(move |index| (bank, index)));
+    workers.run(
+        Vec::new,
+        |_| Ok(frames.next()),
+        |frame, ((from, to), index), _| {
+            from.read_frame(file, index, frame)?;
+            to.write_frame(out, index, frame)
+        },
+    )?;
+    Ok(shorter)
 }
 
 /// A rewind is valid where every bank keeps every position.
@@ -146,15 +157,14 @@ fn dense(bank: &Bank, part: &Placement) -> Result<Placement> {
     })
 }
 
-/// Writes everything but banks, and gives the new offset of each part of each bank. What is not a
-/// region and not edited is copied as it is.
-fn write_residue(
+/// Gives everything but banks, and the new offset of each part of each bank. What is not a region and not
+/// edited is copied as it is.
+fn residue(
     state: &State,
     file: &dyn ReadAt,
     cut: &[Placed],
     edits: &[Edit],
-    out: &File,
-) -> Result<Vec<Vec<u64>>> {
+) -> Result<(Template, Vec<Vec<u64>>)> {
     enum What<'a> {
         Region(usize, usize, u64),
         Edit(&'a [u8]),
@@ -171,21 +181,22 @@ fn write_residue(
     }
     events.sort_by_key(|event| event.0);
     let mut places: Vec<Vec<u64>> = cut.iter().map(|bank| vec![0; bank.parts.len()]).collect();
-    let io = |error: std::io::Error| Error::io(&error, "output");
+    let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
     let (mut from, mut to) = (0_u64, 0_u64);
-    let copy = |from: u64, until: u64, to: u64| -> Result<u64> {
+    let mut copy = |from: u64, until: u64, to: u64| -> Result<u64> {
         let len = until.checked_sub(from).ok_or_else(overflow)?;
         let mut bytes = vec![0; size(len)?];
         read_at(file, from, &mut bytes)?;
-        out.write_all_at(to, &bytes).map_err(io)?;
+        pieces.push((to, bytes));
         Ok(to + len)
     };
+    let mut edited = Vec::new();
     for (start, end, what) in events {
         to = copy(from, start, to)?;
         from = end;
         match what {
             What::Edit(bytes) => {
-                out.write_all_at(to, bytes).map_err(io)?;
+                edited.push((to, bytes.to_vec()));
                 to += u64::try_from(bytes.len()).map_err(|_| overflow())?;
             }
             What::Region(bank, part, len) => {
@@ -197,8 +208,8 @@ fn write_residue(
         }
     }
     let len = copy(from, state.file_len, to)?;
-    out.set_len(len).map_err(io)?;
-    Ok(places)
+    pieces.extend(edited);
+    Ok((Template { pieces, len }, places))
 }
 
 fn unsupported(what: &'static str) -> Error {

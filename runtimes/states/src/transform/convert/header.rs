@@ -4,7 +4,8 @@ use kvcap::{Error, Result};
 use kvcap_codecs::ParamDtype;
 use serde_json::{Map, Value, json};
 
-use super::{Blank, layers::refused};
+use super::layers::refused;
+use crate::state::template::Template;
 
 /// Tensors one after the other.
 #[derive(Default)]
@@ -52,7 +53,7 @@ impl Header {
         mut self,
         metadata: Map<String, Value>,
         pieces: Vec<(u64, Vec<u8>)>,
-    ) -> Result<Blank> {
+    ) -> Result<Template> {
         let entry = Value::Object(metadata);
         self.entries.insert("__metadata__".to_owned(), entry);
         let mut text = serde_json::to_vec(&Value::Object(self.entries))
@@ -62,7 +63,7 @@ impl Header {
         let data = 8 + text_len;
         let mut all = vec![(0, [&text_len.to_le_bytes()[..], &text].concat())];
         all.extend(pieces.into_iter().map(|(at, bytes)| (data + at, bytes)));
-        Ok(Blank {
+        Ok(Template {
             pieces: all,
             len: data.checked_add(self.end).ok_or_else(overflow)?,
         })

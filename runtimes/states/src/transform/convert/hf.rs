@@ -5,13 +5,13 @@ use kvcap_codecs::{BankShape, ParamDtype};
 use serde_json::{Map, json};
 
 use super::{
-    Blank,
     header::{Header, float, overflow},
     layers::refused,
 };
+use crate::state::template::Template;
 
 /// The file for `pairs`, keys and values of each layer.
-pub(super) fn blank(pairs: &[[Bank; 2]]) -> Result<Blank> {
+pub(super) fn template(pairs: &[[Bank; 2]]) -> Result<Template> {
     let mut header = Header::default();
     let mut length = 0;
     for bank in pairs.iter().flatten() {

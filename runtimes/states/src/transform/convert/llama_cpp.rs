@@ -3,7 +3,8 @@
 use kvcap::{Bank, Code, Error, Result};
 use kvcap_codecs::{BankShape, Dtype};
 
-use super::{Blank, header::overflow, layers::refused};
+use super::{header::overflow, layers::refused};
+use crate::state::template::Template;
 
 /// What the target's build and settings decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(super) struct Layout {
 
 /// The file for `pairs`, keys and values of each layer, of the prompt `tokens`: one stream of the
 /// sequence 0, whose cells are the positions from 0 on.
-pub(super) fn blank(pairs: &[[Bank; 2]], tokens: &[u32], layout: Layout) -> Result<Blank> {
+pub(super) fn template(pairs: &[[Bank; 2]], tokens: &[u32], layout: Layout) -> Result<Template> {
     let cells = match pairs.first().map(|pair| &pair[0].shape) {
         Some(BankShape::Tokens { tokens, .. }) => i32::try_from(*tokens).map_err(|_| overflow())?,
         _ => return Err(overflow()),
@@ -57,7 +58,7 @@ pub(super) fn blank(pairs: &[[Bank; 2]], tokens: &[u32], layout: Layout) -> Resu
         }
     }
     file.flush();
-    Ok(Blank {
+    Ok(Template {
         pieces: file.pieces,
         len: file.at,
     })

@@ -5,10 +5,10 @@ use kvcap_codecs::{BLOCK_TOKENS, BankShape, Dtype, ParamDtype};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Blank,
     header::{Header, float, overflow},
     layers::refused,
 };
+use crate::state::template::Template;
 
 /// The two layouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +46,11 @@ impl Layout {
 }
 
 /// The file for `pairs`, keys and values of each layer, with the user's metadata under its keys.
-pub(super) fn blank(
+pub(super) fn template(
     pairs: &[[Bank; 2]],
     user: Vec<(String, String)>,
     layout: Layout,
-) -> Result<Blank> {
+) -> Result<Template> {
     let mut metadata: Map<String, Value> = user
         .into_iter()
         .map(|(key, value)| (key, Value::String(value)))
