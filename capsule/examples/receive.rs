@@ -18,13 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (model, tokenizer) = (model(), tokenizer());
     let note = b"what the agent knew".to_vec();
     let context = context(&model, &tokenizer, note.len())?;
+    let terms = Terms::new("prefill.example.com", "cache.example.com", NOW, NOW + 3600);
     let sealer = Sealer::new(
         Mutex::new(Vec::new()),
-        Draft {
-            terms: terms(),
-            context,
-            extensions: Vec::new(),
-        },
+        Draft::new(terms, context),
         &signer,
         &[&key],
     )?;
@@ -60,22 +57,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let opened = verified.open(upload.as_slice(), &key)?;
     assert_eq!(opened.stream_bytes(0)?, note);
     Ok(())
-}
-
-fn terms() -> Terms {
-    Terms {
-        issuer: "prefill.example.com".to_owned(),
-        subject: None,
-        audience: "cache.example.com".to_owned(),
-        expires: NOW + 3600,
-        not_before: NOW,
-        issued_at: NOW,
-        scope: "kv:restore".to_owned(),
-        organisation: None,
-        sequence: None,
-        single_use: false,
-        renew_until: None,
-    }
 }
 
 fn digest(of: &str) -> Digest {

@@ -40,6 +40,18 @@ pub struct Draft {
     pub extensions: Vec<(u64, Vec<u8>)>,
 }
 
+impl Draft {
+    /// Returns a draft without extensions.
+    #[must_use]
+    pub const fn new(terms: Terms, context: Context) -> Self {
+        Self {
+            terms,
+            context,
+            extensions: Vec::new(),
+        }
+    }
+}
+
 /// What was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {

@@ -43,6 +43,25 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Returns the terms of a capsule that is valid from `issued_at` until `expires`, for restoring and
+    /// for any subject; everything else is absent.
+    #[must_use]
+    pub fn new(issuer: &str, audience: &str, issued_at: u64, expires: u64) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            subject: None,
+            audience: audience.to_owned(),
+            expires,
+            not_before: issued_at,
+            issued_at,
+            scope: "kv:restore".to_owned(),
+            organisation: None,
+            sequence: None,
+            single_use: false,
+            renew_until: None,
+        }
+    }
+
     /// The latest `exp` that a renewal may give: what the issuer said, else the lifetime limit from the
     /// time of sealing. What may be used once only is never extended: who remembers its use may forget
     /// it when it has expired (N-3).
