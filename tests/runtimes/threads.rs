@@ -9,8 +9,8 @@ use std::{
 };
 
 use kvcap::{
-    Cut, Draft, Error, Expected, Limits, Opened, Policy, Role, Sealer, SigningKey, Suite, Terms,
-    Trust, Untrusted, Verified, Workers, WrappingKey, hazmat::Entropy,
+    Cut, Draft, Error, Expected, Limits, Opened, Policy, Role, Sealer, Suite, Terms, Trust,
+    Untrusted, Verified, Workers, hazmat::Entropy,
 };
 use kvcap_codecs::{Padding, Preset};
 use kvcap_models::ModelProfile;
