@@ -5,11 +5,10 @@
 
 use std::io::{Read, Seek};
 
-use kvcap::{Expected, Limits, Policy, SigningKey, Suite, Trust, Untrusted, Workers, WrappingKey};
+use kvcap::{Suite, Workers};
 use kvcap_codecs::{Guard, Padding, Preset};
-use kvcap_fuzz::{Input, scratch_file, seal};
+use kvcap_fuzz::{Input, open, scratch_file, seal};
 use kvcap_states::{Encoding, Hints, RuntimeKind, check_quality, open_state, parse};
-use kvcap_testvectors::fixture;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -36,40 +35,27 @@ fuzz_target!(|data: &[u8]| {
     let Ok(file) = seal(state, kind, encoding, suite) else {
         return;
     };
-    let trust = Trust::from(SigningKey::from_seed(&fixture::SIGN_SEED).public());
-    let policy = Policy::new(
-        &trust,
-        fixture::NOW,
-        fixture::AUDIENCE,
-        Expected::danger_any_model(),
-    );
-    let mut reader = file.as_slice();
-    let verified = Untrusted::read(&mut reader, &Limits::default())
-        .and_then(|capsule| capsule.verify(&policy))
-        .expect("what was sealed verifies");
-    verified
-        .check_body(&mut reader, Workers::new(2), &mut |_| {})
-        .expect("its body is whole");
-    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
-    let opened = verified.open(file.as_slice(), &key).expect("it opens");
-    let mut out = scratch_file();
-    open_state(&opened, &out, Workers::new(2), &mut |_| {}).expect("the state file comes back");
-    let mut back = Vec::new();
-    out.rewind().expect("a temporary file");
-    out.read_to_end(&mut back).expect("a temporary file");
-    assert_eq!(back.len(), state.len());
-    let exact = opened
-        .manifest()
-        .context
-        .banks()
-        .all(|(_, bank)| bank.codec.is_exact());
-    if exact {
-        let parsed = parse(kind, &state, Hints::None).expect("it has been parsed before");
-        let leftovers = parsed
-            .padding_nonzero(&state)
-            .expect("regions lie in the file");
-        assert_eq!(back == state, leftovers.is_empty());
-    } else {
-        check_quality(&opened, &state).expect("a receipt holds against the original");
-    }
+    open(&file, &mut |opened| {
+        let mut out = scratch_file();
+        open_state(opened, &out, Workers::new(2), &mut |_| {}).expect("the state file comes back");
+        let mut back = Vec::new();
+        out.rewind().expect("a temporary file");
+        out.read_to_end(&mut back).expect("a temporary file");
+        assert_eq!(back.len(), state.len());
+        let exact = opened
+            .manifest()
+            .context
+            .banks()
+            .all(|(_, bank)| bank.codec.is_exact());
+        if exact {
+            let parsed = parse(kind, &state, Hints::None).expect("it has been parsed before");
+            let leftovers = parsed
+                .padding_nonzero(&state)
+                .expect("regions lie in the file");
+            assert_eq!(back == state, leftovers.is_empty());
+        } else {
+            check_quality(opened, &state).expect("a receipt holds against the original");
+        }
+    })
+    .expect("what was sealed verifies and opens");
 });

@@ -17,5 +17,5 @@ pub use input::Input;
 pub use memory::{Memory, Ragged, scratch_file};
 pub use models::{read_model, tokenizer_json};
 pub use resign::{base, check_all, header_for, is_canonical, parse_value, resign};
-pub use sealed::{FIXTURES, Opening, Seed, fixture, seal, seeds, terms};
+pub use sealed::{FIXTURES, Opening, Seed, fixture, open, seal, seeds, terms};
 pub use states::parse_state;

@@ -186,7 +186,11 @@ impl Seed {
     }
 }
 
-fn open(file: &[u8], then: Opening<'_>) -> Result<()> {
+/// Verifies a file of [`seal`] or [`Seed::open`], and hands the opened capsule to `then`.
+///
+/// # Errors
+/// As the verifier.
+pub fn open(file: &[u8], then: Opening<'_>) -> Result<()> {
     let trust = Trust::from(SigningKey::from_seed(&SIGN_SEED).public());
     let expected = Expected::danger_any_model();
     let policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
