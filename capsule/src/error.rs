@@ -79,7 +79,7 @@ codes! {
     ClaimsLifetime 404 "claims.lifetime" Refused "the lifetime is longer than allowed";
     ClaimsAudience 405 "claims.audience" Refused "the capsule is meant for another audience";
     ClaimsSubject 406 "claims.subject" Refused "the capsule belongs to another subject";
-    ClaimsOrganisation 407 "claims.organisation" Refused "the capsule belongs to another organisation";
+    ClaimsTenant 407 "claims.organisation" Refused "the capsule belongs to another tenant";
     ClaimsScope 408 "claims.scope" Refused "the scope does not grant this use";
     ClaimsRevoked 409 "claims.revoked" Refused "the capsule is revoked";
     ClaimsReplayed 410 "claims.replayed" Refused "a single-use capsule was used before";
@@ -114,7 +114,7 @@ codes! {
     BodyTableRows 802 "body.table_rows" Refused "a chunk table does not have the signed number of rows";
     BodyUnwrap 803 "body.unwrap" Refused "the content key could not be unwrapped";
     BodyCommitment 804 "body.commitment" Refused "the content key is not the one committed to";
-    BodyLeaf 805 "body.leaf" Refused "a chunk does not match its signed hash";
+    BodyChunkDigest 805 "body.leaf" Refused "a chunk does not match its signed hash";
     BodyChunk 806 "body.chunk" Refused "a chunk could not be opened";
     BodyTruncated 807 "body.truncated" Refused "the body ends early";
     BodyRecipient 808 "body.recipient" Malformed "a recipient entry is malformed";
@@ -377,7 +377,7 @@ mod tests {
         let of = |code| Error::new(code, "").public();
         assert_eq!(of(Code::BodyUnwrap), of(Code::BodyChunk));
         assert_eq!(of(Code::BodyCommitment), of(Code::CodecBounds));
-        assert_ne!(of(Code::BodyLeaf), of(Code::BodyChunk));
+        assert_ne!(of(Code::BodyChunkDigest), of(Code::BodyChunk));
     }
 
     #[test]

@@ -82,7 +82,9 @@ mod seal;
 pub use manifest::{Bank, Role, Rows};
 // keys and trust
 pub use binding::PrefixKey;
-pub use crypto::{recipient::Recipient, recipient_key::RecipientKey, wrapping_key::WrappingKey};
+pub use crypto::{
+    recipient::Recipient, recipient_key::RecipientPublicKey, wrapping_key::WrappingKey,
+};
 pub use keys::{CapsuleId, KeyId, PublicKey, SigningKey};
 pub use manifest::RecipientKind;
 pub use trust::{
@@ -115,11 +117,11 @@ pub use verify::{
 };
 pub use wire::claims::Claims;
 // a new header over the same body
-pub use seal::renew::{Header, Reissuer, Renewal, Rewrap};
+pub use seal::renew::{Reissued, Reissuer, Renewal, Rewrap};
 // the manifest
 pub use manifest::{
-    BankEntry, CaptureFlags, Context, Fallback, Manifest, Measured, Parent, Prefix, RotationTable,
-    RowsEntry, Section, SectionKind, Stream,
+    BankEntry, CaptureFlags, Context, Fallback, Manifest, Parent, Prefix, RotationTable, RowsEntry,
+    Section, SectionKind, Stream, StreamDigest,
 };
 pub use suite::Suite;
 // measuring
@@ -130,4 +132,4 @@ pub use trust::equivalence::Equivalence;
 // errors and access
 pub use error::{Code, Error, IoSide, Outcome, Public, Result};
 pub use io::{ReadAt, Seekable, SourceFile, WriteAt};
-pub use workers::{Turn, Workers};
+pub use workers::{Ticket, Workers};

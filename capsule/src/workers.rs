@@ -1,7 +1,7 @@
 //! Work shared by threads, with the outcome of one thread (capsule-v1 §11.5).
 //!
 //! Items come from one ordered source and are handed out in its order; whichever thread is free
-//! takes the next. What an item has to do in the order of items it does in its [`Turn`]. The error
+//! takes the next. What an item has to do in the order of items it does in its [`Ticket`]. The error
 //! of the first item that fails is the result, since every item before it has been handed out too
 //! and is finished. One thread runs the same code. Threads live no longer than the call.
 //!
@@ -52,7 +52,7 @@ impl Workers {
         self,
         scratch: impl Fn() -> S + Sync,
         source: impl FnMut(&mut S) -> Result<Option<I>> + Send,
-        work: impl Fn(&mut S, I, &Turn<'_>) -> Result<()> + Sync,
+        work: impl Fn(&mut S, I, &Ticket<'_>) -> Result<()> + Sync,
     ) -> Result<()> {
         let queue = Mutex::new(Queue {
             source,
@@ -97,7 +97,7 @@ fn take<'o, S, I>(
     queue: &Mutex<Queue<impl FnMut(&mut S) -> Result<Option<I>>>>,
     order: &'o Order,
     scratch: &mut S,
-) -> Option<(I, Turn<'o>)> {
+) -> Option<(I, Ticket<'o>)> {
     let mut queue = lock(queue);
     if queue.ended || order.lock().failed.is_some() {
         return None;
@@ -110,7 +110,7 @@ fn take<'o, S, I>(
         Ok(Some(item)) => {
             queue.ended = false;
             order.lock().waiting.push(index);
-            Some((item, Turn { order, index }))
+            Some((item, Ticket { order, index }))
         }
         Ok(None) => None,
         Err(error) => {
@@ -160,12 +160,12 @@ impl Order {
 }
 
 /// An item's place in the order of items. It has passed when the item is finished.
-pub struct Turn<'o> {
+pub struct Ticket<'o> {
     order: &'o Order,
     index: u64,
 }
 
-impl Turn<'_> {
+impl Ticket<'_> {
     /// Runs `work` when the turns of all items before have passed.
     ///
     /// # Errors
@@ -190,7 +190,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Ticket<'_> {
     // also where the work panics, so that nobody waits for it
     fn drop(&mut self) {
         self.order.pass(self.index);

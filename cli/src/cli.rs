@@ -8,7 +8,7 @@ use kvcap_store::output::is_stdout;
 
 use crate::{
     flags::Common,
-    ui::{Place, Report},
+    ui::{Printer, Report},
     verbs,
 };
 
@@ -88,9 +88,9 @@ impl Verb {
 
 impl Cli {
     /// How and where the report is printed.
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Printer {
         let aside = self.verb.output().is_some_and(is_stdout);
-        Place::new(self.common.json, self.common.quiet, aside)
+        Printer::new(self.common.json, self.common.quiet, aside)
     }
 
     /// Runs a verb.

@@ -60,7 +60,7 @@ pub use layout::{
 #[cfg(feature = "encode")]
 pub use {
     frame::FrameContext,
-    rope::{Positions, Rotation, Turns},
+    rope::{Angles, Positions, Rotation},
     scratch::{Accelerator, Scratch, accelerate, accelerator, aligned},
     stream::packed,
 };

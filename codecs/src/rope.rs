@@ -28,7 +28,7 @@ pub enum Positions<'a> {
 /// The angles of a frame's rows by their cosines and sines, as the format prescribes them
 /// (codecs-v1 §7.2).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Turns<'a> {
+pub struct Angles<'a> {
     /// Which elements form a pair.
     pub pairing: Pairing,
     /// Pairs of a row; 0 where keys are stored un-rotated.

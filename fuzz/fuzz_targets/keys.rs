@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use kvcap::{PublicKey, RecipientKey, SigningKey, WrappingKey};
+use kvcap::{PublicKey, RecipientPublicKey, SigningKey, WrappingKey};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -10,9 +10,9 @@ fuzz_target!(|text: &str| {
         assert!(text.contains(&key.to_text()));
         assert_eq!(PublicKey::from_bytes(&key.to_bytes()).ok(), Some(key));
     }
-    if let Ok(key) = RecipientKey::from_text(text) {
+    if let Ok(key) = RecipientPublicKey::from_text(text) {
         assert!(text.contains(&key.to_text()));
-        let again = RecipientKey::from_bytes(key.kind(), key.as_bytes());
+        let again = RecipientPublicKey::from_bytes(key.kind(), key.as_bytes());
         assert_eq!(again.ok(), Some(key));
     }
     if let Ok(key) = SigningKey::from_text(text) {

@@ -57,7 +57,7 @@ pub fn fixture() -> &'static ModelProfile {
 pub fn terms() -> Terms {
     Terms {
         subject: None,
-        organisation: None,
+        tenant: None,
         ..fixture::terms()
     }
 }

@@ -119,7 +119,7 @@ fn chain<'a>(
     let expected = Expected::danger_any_model();
     let mut policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
     policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.organisation = Some(fixture::TENANT.to_owned());
+    policy.tenant = Some(fixture::TENANT.to_owned());
     change(&mut policy);
     let (tip, ancestors) = members.split_first().unwrap();
     let mut chain = Chain::new(read(tip).verify(&policy)?, tip.file.as_slice());
@@ -178,7 +178,7 @@ fn a_chain_holds_one_state() {
         Expected::danger_any_model(),
     );
     policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.organisation = Some(fixture::TENANT.to_owned());
+    policy.tenant = Some(fixture::TENANT.to_owned());
     let verified = read(&second).verify(&policy).unwrap();
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let alone = verified.open(second.file.as_slice(), &key).err().unwrap();
@@ -191,7 +191,7 @@ fn whatever_reads_and_seeks_is_a_source() {
     let expected = Expected::danger_any_model();
     let mut policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
     policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.organisation = Some(fixture::TENANT.to_owned());
+    policy.tenant = Some(fixture::TENANT.to_owned());
     let root = root();
     let first = child("first", &root, 1, as_is);
     let source = |capsule: &Capsule| Seekable::new(Cursor::new(capsule.file.clone())).unwrap();
@@ -219,7 +219,7 @@ fn whatever_reads_and_seeks_is_a_source() {
 fn two_branches_share_a_base() {
     let mut terms = fixture::terms();
     terms.subject = None;
-    terms.organisation = None;
+    terms.tenant = None;
     let mut base = context(0, 0);
     base.base = true;
     base.prefix = PrefixValue::of(&ids(1, 0)).public();
@@ -457,8 +457,8 @@ fn members_for_keys_of_every_kind() {
     let first = child("first", &root, 1, as_is);
     let second = child("second", &first, 2, as_is);
     let kinds = [
-        RecipientKind::Secret,
-        RecipientKind::Hpke,
+        RecipientKind::Symmetric,
+        RecipientKind::X25519,
         RecipientKind::XWing,
     ];
     let keys = kinds.map(|kind| WrappingKey::generate_of(kind).unwrap());
@@ -494,7 +494,7 @@ fn claims_that_are_more_than_the_parents() {
     let more = [
         pair(|terms, _, _| terms.scope = "kv:inspect kv:restore kv:train".to_owned()),
         pair(|terms, _, _| terms.subject = None),
-        pair(|terms, _, _| terms.organisation = None),
+        pair(|terms, _, _| terms.tenant = None),
     ];
     assert_eq!(more, [Code::LineageScope; 3]);
     let root = root();

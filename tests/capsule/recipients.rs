@@ -10,8 +10,8 @@ use std::{io::Cursor, sync::Mutex};
 
 use ciborium::Value;
 use kvcap::{
-    Code, Draft, Limits, Policy, Recipient, RecipientKey, RecipientKind, Reissuer, Result, Rewrap,
-    Sealer, SigningKey, Trust, Untrusted, Verified, WrappingKey,
+    Code, Draft, Limits, Policy, Recipient, RecipientKind, RecipientPublicKey, Reissuer, Result,
+    Rewrap, Sealer, SigningKey, Trust, Untrusted, Verified, WrappingKey,
 };
 use kvcap_testvectors::{
     fixture::{self, Capsule, NOW},
@@ -22,7 +22,7 @@ use kvcap_testvectors::{
 /// Where a manifest lists its recipients.
 const RECIPIENTS: [Step; 2] = [Step::Key(4), Step::Key(3)];
 
-const PUBLIC: [RecipientKind; 2] = [RecipientKind::Hpke, RecipientKind::XWing];
+const PUBLIC: [RecipientKind; 2] = [RecipientKind::X25519, RecipientKind::XWing];
 
 fn signer() -> SigningKey {
     SigningKey::from_seed(&fixture::SIGN_SEED)
@@ -127,7 +127,10 @@ fn a_public_key_seals_and_its_secret_half_opens() {
         assert_eq!(open(&both, &mine).unwrap(), plain);
         assert_eq!(open(&both, &wrapping()).unwrap(), plain);
         let listed: Vec<_> = verify(&both).unwrap().recipients().collect();
-        let want = [(wrapping().id(), RecipientKind::Secret), (mine.id(), kind)];
+        let want = [
+            (wrapping().id(), RecipientKind::Symmetric),
+            (mine.id(), kind),
+        ];
         assert_eq!(listed, want);
     }
 }
@@ -198,7 +201,7 @@ fn tampered_entries_fail_alike() {
         assert_eq!(tampered(&|entry| flip(&mut entry[1], 0)), 809);
     }
     // a point of small order agrees on nothing
-    let key = WrappingKey::of(RecipientKind::Hpke, [3; 32]);
+    let key = WrappingKey::of(RecipientKind::X25519, [3; 32]);
     let file = rewrap(&base, &[(&key).into()], true).unwrap();
     let low = forged(&file, |entry| entry[2] = Value::Bytes(vec![0; 32]));
     assert_eq!(code(open(&low, &key)), 803);
@@ -206,7 +209,7 @@ fn tampered_entries_fail_alike() {
 
 #[test]
 fn keys_have_texts_of_their_own() {
-    let secret = WrappingKey::of(RecipientKind::Secret, [5; 32]);
+    let secret = WrappingKey::of(RecipientKind::Symmetric, [5; 32]);
     assert!(secret.public().is_none());
     for kind in PUBLIC {
         let key = WrappingKey::of(kind, [5; 32]);
@@ -215,8 +218,8 @@ fn keys_have_texts_of_their_own() {
         assert_ne!(key.id(), secret.id());
         let public = key.public().unwrap();
         let text = public.to_text();
-        assert_eq!(RecipientKey::from_text(&text).unwrap(), public);
-        let from = |text: &str| code(RecipientKey::from_text(text));
+        assert_eq!(RecipientPublicKey::from_text(&text).unwrap(), public);
+        let from = |text: &str| code(RecipientPublicKey::from_text(text));
         assert_eq!(from(&text.to_ascii_uppercase()), 942);
         assert_eq!(from(&text[..text.len() - 1]), 942);
         assert_eq!(from(&key.to_secret_text()), 942);
@@ -229,17 +232,17 @@ fn keys_have_texts_of_their_own() {
         assert!(!shown.contains("0505"), "{shown}");
     }
     let weak = |kind, bytes: &[u8]| {
-        RecipientKey::from_bytes(kind, bytes)
+        RecipientPublicKey::from_bytes(kind, bytes)
             .err()
             .map(|e| e.code())
     };
-    assert_eq!(weak(RecipientKind::Hpke, &[0; 32]), Some(Code::KeyWeak));
+    assert_eq!(weak(RecipientKind::X25519, &[0; 32]), Some(Code::KeyWeak));
     assert_eq!(
         weak(RecipientKind::XWing, &[0xFF; 1216]),
         Some(Code::KeyWeak)
     );
     assert_eq!(
-        weak(RecipientKind::Secret, &[7; 32]),
+        weak(RecipientKind::Symmetric, &[7; 32]),
         Some(Code::LocalUsage)
     );
 }

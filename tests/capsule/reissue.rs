@@ -9,7 +9,7 @@
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use kvcap::{
-    Header, Limits, MAX_LIFETIME, Opened, Policy, Purpose, Recipient, Reissuer, Renewal, Result,
+    Limits, MAX_LIFETIME, Opened, Policy, Purpose, Recipient, Reissued, Reissuer, Renewal, Result,
     Rewrap, SigningKey, Status, Terms, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
 };
 use kvcap_testvectors::fixture::{self, EXPIRES, ISSUED, NOW};
@@ -49,7 +49,7 @@ fn renewal(expires: u64) -> Renewal {
     }
 }
 
-fn written(header: &Header, old: &[u8]) -> Vec<u8> {
+fn written(header: &Reissued, old: &[u8]) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
     header.write(&mut Cursor::new(old), &mut out).unwrap();
     let file = out.into_inner();

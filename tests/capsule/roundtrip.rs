@@ -94,12 +94,7 @@ fn terms() -> impl Strategy<Value = Terms> {
         proptest::option::of(name),
     );
     (names, times, any::<Option<u64>>(), any::<bool>()).prop_map(
-        |(
-            (issuer, subject, audience, organisation),
-            (issued_at, life, late),
-            sequence,
-            single_use,
-        )| {
+        |((issuer, subject, audience, tenant), (issued_at, life, late), sequence, single_use)| {
             Terms {
                 issuer,
                 subject,
@@ -108,7 +103,7 @@ fn terms() -> impl Strategy<Value = Terms> {
                 not_before: issued_at + late.min(life - 1),
                 issued_at,
                 scope: "kv:restore kv:inspect".to_owned(),
-                organisation,
+                tenant,
                 sequence,
                 single_use,
                 renew_until: sequence.map(|more| (issued_at + life).saturating_add(more)),
@@ -140,7 +135,7 @@ fn open<'a>(terms: &Terms, file: &'a [u8]) -> Opened<&'a [u8]> {
     let now = terms.expires - 1;
     let mut policy = Policy::new(&trust, now, &terms.audience, Expected::danger_any_model());
     policy.subject.clone_from(&terms.subject);
-    policy.organisation.clone_from(&terms.organisation);
+    policy.tenant.clone_from(&terms.tenant);
     let mut reader = file;
     let untrusted = Untrusted::read(&mut reader, &Limits::default()).unwrap();
     assert_eq!(untrusted.claims().terms, *terms);

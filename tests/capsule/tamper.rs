@@ -45,7 +45,7 @@ fn policy(trust: &Trust) -> Policy<'_> {
         Expected::danger_any_model(),
     );
     policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.organisation = Some(fixture::TENANT.to_owned());
+    policy.tenant = Some(fixture::TENANT.to_owned());
     policy
 }
 

@@ -282,7 +282,7 @@ fn a_restored_lossy_state_and_the_original_both_go_on() {
     );
     for (from, to) in short.banks.iter().zip(&long.banks) {
         for head in 0..2 {
-            let at = |part: &kvcap_states::Placement, rows: u64| {
+            let at = |part: &kvcap_states::Region, rows: u64| {
                 usize::try_from(part.offset + head * rows * 128).unwrap()
             };
             let (from, to) = (at(&from.parts[0], 30), at(&to.parts[0], 40));

@@ -45,7 +45,7 @@ fn claims(id: u8, issuer: &str, subject: Option<&str>, sequence: Option<u64>) ->
             not_before: NOW,
             issued_at: NOW,
             scope: "kv:restore".to_owned(),
-            organisation: None,
+            tenant: None,
             sequence,
             single_use: sequence.is_none(),
             renew_until: None,

@@ -106,7 +106,7 @@ fn a_verdict_names_what_was_not_checked() {
     use Unchecked::{
         Body, CaptureFlags, Freshness, Model, Prompt, RuntimeVersion, Subject, Tenant,
     };
-    let file = sealed(|terms| (terms.subject, terms.organisation) = (None, None));
+    let file = sealed(|terms| (terms.subject, terms.tenant) = (None, None));
     let bare = Verifier {
         subject: None,
         tenant: None,

@@ -324,7 +324,7 @@ impl Context {
         let mut policy = Policy::new(trust, now, "", expected);
         policy.audiences.clone_from(&self.audiences);
         policy.subject.clone_from(&self.subject);
-        policy.organisation.clone_from(&self.organisation);
+        policy.tenant.clone_from(&self.organisation);
         policy.scope.clone_from(&self.scope);
         policy.max_lifetime = self.max_lifetime;
         policy.skew = self.skew;

@@ -10,7 +10,7 @@ use crate::{
     fixture::{self, Capsule, SIGN_SEED, WRAP_KEY},
     hex::hex,
     parts::{self, Parts, ROW, lengths, regions},
-    schedule::{b3, context_input, half, leaf, sign_key_id, table_digest, wrap_key_id},
+    schedule::{b3, chunk_digest, context_input, half, sign_key_id, table_digest, wrap_key_id},
 };
 
 const HEADER: &[(&str, &str)] = &[
@@ -136,7 +136,7 @@ pub fn capsule() -> Capsule {
         not_before: fixture::NOW,
         issued_at: fixture::NOW,
         scope: kvcap::RESTORE.to_owned(),
-        organisation: None,
+        tenant: None,
         sequence: None,
         single_use: false,
         renew_until: None,
@@ -291,7 +291,7 @@ fn tables(page: &mut Page<'_>, file: &[u8], parts: &Parts) {
     page.section("7. Tables");
     for (name, _) in STREAMS.iter().zip(&parts.tables) {
         page.bytes(16, &format!("tag: {name}"));
-        page.bytes(32, "leaf");
+        page.bytes(32, "chunk digest");
     }
     page.zeros("padding");
     page.end();
@@ -350,7 +350,7 @@ fn schedule(page: &mut Page<'_>, parts: &Parts) {
         let plain = &parts.plain[stream];
         let (nonce, aad) = schedule.chunk(stream, 0, true, plain.len());
         let (text, tag) = schedule.seal(stream, 0, true, plain);
-        let rows = [&tag[..], &leaf(&text)].concat();
+        let rows = [&tag[..], &chunk_digest(&text)].concat();
         assert_eq!((&text, &rows), (&parts.body[stream], &parts.tables[stream]));
         assert_eq!(rows.len(), ROW);
         writeln!(page.text, "\nStream {stream}, {name}:\n\n```").unwrap();
@@ -362,7 +362,7 @@ fn schedule(page: &mut Page<'_>, parts: &Parts) {
             ("plain", plain),
             ("ciphertext", &text),
             ("tag", &tag),
-            ("leaf", &leaf(&text)),
+            ("chunk digest", &chunk_digest(&text)),
             ("table digest", &table_digest(stream, &rows)),
         ] {
             line(page, what, bytes);

@@ -97,7 +97,7 @@ pub fn terms() -> Terms {
         not_before: ISSUED,
         issued_at: ISSUED,
         scope: "kv:inspect kv:restore".to_owned(),
-        organisation: Some(TENANT.to_owned()),
+        tenant: Some(TENANT.to_owned()),
         sequence: Some(3),
         single_use: false,
         renew_until: None,

@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use crate::{
     fixture::{CHUNK, Capsule, SIGN_SEED, WRAP_KEY},
     raw::{self, Step, byte_string, find},
-    schedule::{Schedule, context_input, leaf, table_digest, unwrap},
+    schedule::{Schedule, chunk_digest, context_input, table_digest, unwrap},
 };
 
 /// Bytes of a table row.
@@ -156,7 +156,7 @@ impl Parts {
                 let last = (index + 1 == count) != self.lying_chunks.contains(&(stream, index));
                 let (text, tag) = schedule.seal(stream, index as u64, last, chunk);
                 rows.extend_from_slice(&tag);
-                rows.extend_from_slice(&leaf(&text));
+                rows.extend_from_slice(&chunk_digest(&text));
                 body.extend_from_slice(&text);
             }
             self.tables.push(rows);

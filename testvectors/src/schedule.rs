@@ -150,7 +150,7 @@ impl Schedule {
 
 /// Hash of a chunk's ciphertext.
 #[must_use]
-pub fn leaf(ciphertext: &[u8]) -> [u8; 32] {
+pub fn chunk_digest(ciphertext: &[u8]) -> [u8; 32] {
     b3("kvcap v1 leaf", &[ciphertext])
 }
 

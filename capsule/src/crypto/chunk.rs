@@ -1,15 +1,15 @@
-//! Chunks: where they lie, their nonce and associated data, and their leaf (capsule-v1 §6.4, §8.4).
+//! Chunks: where they lie, their nonce and associated data, and their digest (capsule-v1 §6.4, §8.4).
 
 use crate::{
     crypto::aead::Cipher,
     digest::labelled_hasher,
     error::{Code, Error, Result},
-    manifest::{Manifest, Measured, Stream},
+    manifest::{Manifest, Stream, StreamDigest},
     suite::Suite,
     wire::prologue::{Prologue, ROW},
 };
 
-pub(crate) fn leaf(ciphertext: &[u8]) -> [u8; 32] {
+pub(crate) fn chunk_digest(ciphertext: &[u8]) -> [u8; 32] {
     let mut hasher = labelled_hasher("kvcap v1 leaf");
     hasher.update(ciphertext);
     *hasher.finalize().as_bytes()
@@ -32,7 +32,7 @@ impl Extent {
     /// Every stream's place; the manifest has been checked, so that nothing overflows.
     pub(crate) fn all(manifest: &Manifest, prologue: Prologue) -> Vec<Self> {
         let (mut body_at, mut table_at) = (prologue.body_at(), prologue.tables_at());
-        let place = |(stream, measured): (&Stream, &Measured)| {
+        let place = |(stream, measured): (&Stream, &StreamDigest)| {
             let extent = Self {
                 body_at,
                 len: measured.encoded_len,

@@ -5,7 +5,7 @@ use crate::{
     crypto::{
         aead::{self, Refused},
         hpke::{self, Bound},
-        recipient_key::RecipientKey,
+        recipient_key::RecipientPublicKey,
         schedule::ContentKey,
         wrapping_key::WrappingKey,
     },
@@ -22,7 +22,7 @@ pub enum Recipient<'k> {
     /// Who holds this secret key.
     Key(&'k WrappingKey),
     /// Who holds the secret half of this key.
-    Public(&'k RecipientKey),
+    Public(&'k RecipientPublicKey),
 }
 
 impl Recipient<'_> {
@@ -42,8 +42,8 @@ impl<'k> From<&'k WrappingKey> for Recipient<'k> {
     }
 }
 
-impl<'k> From<&'k RecipientKey> for Recipient<'k> {
-    fn from(key: &'k RecipientKey) -> Self {
+impl<'k> From<&'k RecipientPublicKey> for Recipient<'k> {
+    fn from(key: &'k RecipientPublicKey) -> Self {
         Self::Public(key)
     }
 }
@@ -102,7 +102,7 @@ fn wrap_under(
 
 fn wrap_for(
     content: &ContentKey,
-    key: &RecipientKey,
+    key: &RecipientPublicKey,
     of: Of,
     entropy: &mut Entropy,
 ) -> Result<WrappedKey> {

@@ -11,8 +11,8 @@ impl RecipientKind {
     /// The key encapsulation of a kind that has a public half.
     pub(crate) const fn kem(self) -> Option<Kem> {
         match self {
-            Self::Secret => None,
-            Self::Hpke => Some(Kem::X25519),
+            Self::Symmetric => None,
+            Self::X25519 => Some(Kem::X25519),
             Self::XWing => Some(Kem::XWing),
         }
     }
@@ -21,7 +21,7 @@ impl RecipientKind {
 /// The public half of a [`WrappingKey`] of a kind that has one: capsules are sealed for it by who cannot
 /// open them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RecipientKey {
+pub struct RecipientPublicKey {
     kem: Kem,
     bytes: Vec<u8>,
 }
@@ -30,7 +30,7 @@ const HPKE_TEXT: &str = "kvcap-hpke-1";
 
 const XWING_TEXT: &str = "kvcap-xwing-1";
 
-impl RecipientKey {
+impl RecipientPublicKey {
     /// The public half of a secret key that is there.
     pub(crate) fn new(kem: Kem, bytes: Vec<u8>) -> Self {
         Self { kem, bytes }
@@ -61,7 +61,7 @@ impl RecipientKey {
     #[must_use]
     pub fn kind(&self) -> RecipientKind {
         match self.kem {
-            Kem::X25519 => RecipientKind::Hpke,
+            Kem::X25519 => RecipientKind::X25519,
             Kem::XWing => RecipientKind::XWing,
         }
     }
@@ -91,7 +91,7 @@ impl RecipientKey {
             }
             false => {
                 let bytes = parse_text::<32>(text, HPKE_TEXT, kind)?;
-                Self::from_bytes(RecipientKind::Hpke, &*bytes)
+                Self::from_bytes(RecipientKind::X25519, &*bytes)
             }
         }
     }
@@ -116,5 +116,5 @@ pub(crate) fn public_id(bytes: &[u8]) -> KeyId {
 }
 
 debug_as_id! {
-    RecipientKey |key| key.id();
+    RecipientPublicKey |key| key.id();
 }

@@ -20,7 +20,7 @@ pub(crate) fn context_digest(claims: &Claims, context: &[u8]) -> Digest {
     };
     let terms = &claims.terms;
     put(&framed(terms.issuer.as_bytes()));
-    for claim in [&terms.subject, &terms.organisation] {
+    for claim in [&terms.subject, &terms.tenant] {
         match claim {
             None => put(&[0]),
             Some(claim) => {

@@ -23,8 +23,8 @@ impl ChunkSteps {
 
     /// The hash of a chunk's ciphertext.
     #[must_use]
-    pub fn leaf(ciphertext: &[u8]) -> [u8; 32] {
-        chunk::leaf(ciphertext)
+    pub fn digest(ciphertext: &[u8]) -> [u8; 32] {
+        chunk::chunk_digest(ciphertext)
     }
 
     /// Encrypts chunk `index` in place and gives its tag.

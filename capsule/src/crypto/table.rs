@@ -1,7 +1,7 @@
-//! Chunk tables: a tag and a leaf for each chunk, under a signed digest (capsule-v1 §6.4).
+//! Chunk tables: a tag and a digest for each chunk, under a signed digest (capsule-v1 §6.4).
 
 use crate::{
-    crypto::chunk::{Chunk, leaf, place},
+    crypto::chunk::{Chunk, chunk_digest, place},
     digest::Digest,
     error::{Code, Error, Result},
 };
@@ -12,7 +12,7 @@ pub(crate) const ROW_BYTES: usize = 48;
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) tag: [u8; 16],
-    pub(crate) leaf: [u8; 32],
+    pub(crate) digest: [u8; 32],
 }
 
 pub(crate) fn digest(stream: usize, rows: &[u8]) -> Digest {
@@ -43,18 +43,19 @@ impl Table {
         let row = rows.get(usize::try_from(index).ok()?)?;
         Some(Row {
             tag: *row.first_chunk()?,
-            leaf: *row.last_chunk()?,
+            digest: *row.last_chunk()?,
         })
     }
 
     /// T-3 for one chunk; gives its tag.
     pub(crate) fn check(&self, stream: usize, chunk: Chunk, ciphertext: &[u8]) -> Result<[u8; 16]> {
         match self.row(chunk.index) {
-            Some(row) if row.leaf == leaf(ciphertext) => Ok(row.tag),
-            _ => Err(
-                Error::new(Code::BodyLeaf, "a chunk does not match its signed hash")
-                    .at(place(stream, chunk)),
-            ),
+            Some(row) if row.digest == chunk_digest(ciphertext) => Ok(row.tag),
+            _ => Err(Error::new(
+                Code::BodyChunkDigest,
+                "a chunk does not match its signed hash",
+            )
+            .at(place(stream, chunk))),
         }
     }
 }

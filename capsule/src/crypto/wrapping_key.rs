@@ -6,7 +6,7 @@ use crate::{
     binding::PrefixKey,
     crypto::{
         hpke,
-        recipient_key::{RecipientKey, public_id},
+        recipient_key::{RecipientPublicKey, public_id},
     },
     digest::Digest,
     error::Result,
@@ -32,7 +32,7 @@ impl WrappingKey {
     /// # Errors
     /// KVC-940 where the system gives no randomness.
     pub fn generate() -> Result<Self> {
-        Self::generate_of(RecipientKind::Secret)
+        Self::generate_of(RecipientKind::Symmetric)
     }
 
     /// A fresh key of any kind.
@@ -46,7 +46,7 @@ impl WrappingKey {
     /// The key of kind 1 with these bytes, which must be random.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self::of(RecipientKind::Secret, bytes)
+        Self::of(RecipientKind::Symmetric, bytes)
     }
 
     /// The key of any kind with these bytes, which must be random: an X25519 private key (RFC 7748), or
@@ -74,9 +74,9 @@ impl WrappingKey {
 
     /// Its public half, where its kind has one.
     #[must_use]
-    pub fn public(&self) -> Option<RecipientKey> {
+    pub fn public(&self) -> Option<RecipientPublicKey> {
         let kem = self.kind.kem()?;
-        Some(RecipientKey::new(kem, hpke::public(kem, &self.bytes)))
+        Some(RecipientPublicKey::new(kem, hpke::public(kem, &self.bytes)))
     }
 
     /// The wrapping key of any kind in a key file's text.
@@ -88,7 +88,7 @@ impl WrappingKey {
             key_line(text).is_some_and(|line| line.starts_with(kind.secret_text()))
         };
         let kind = RecipientKind::ALL.into_iter().find(is_of);
-        let kind = kind.unwrap_or(RecipientKind::Secret);
+        let kind = kind.unwrap_or(RecipientKind::Symmetric);
         parse_text(text, kind.secret_text(), "a secret wrapping key")
             .map(|key| Self::of(kind, *key))
     }
@@ -113,8 +113,8 @@ impl WrappingKey {
 impl RecipientKind {
     pub(crate) const fn secret_text(self) -> &'static str {
         match self {
-            Self::Secret => "KVCAP-SECRET-WRAP-1",
-            Self::Hpke => "KVCAP-SECRET-HPKE-1",
+            Self::Symmetric => "KVCAP-SECRET-WRAP-1",
+            Self::X25519 => "KVCAP-SECRET-HPKE-1",
             Self::XWing => "KVCAP-SECRET-XWING-1",
         }
     }

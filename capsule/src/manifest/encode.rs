@@ -5,7 +5,8 @@ use std::ops::Range;
 use kvcap_codecs::{BankShape, Codec, Dtype};
 
 use super::{
-    BankEntry, Context, Fallback, Keys, Measured, Prefix, RotationTable, RowsEntry, Section, Stream,
+    BankEntry, Context, Fallback, Keys, Prefix, RotationTable, RowsEntry, Section, Stream,
+    StreamDigest,
 };
 use crate::{
     binding::{F64Bits, KeyBasis, Model, Pairing, Rope, Runtime, Scaling, Tokenizer},
@@ -20,7 +21,7 @@ use crate::{
 /// `extensions` alone, so that room for it can be kept before anything is measured.
 pub(crate) fn encode(
     context: &[u8],
-    measured: &[Measured],
+    measured: &[StreamDigest],
     keys: &Keys,
     tables_len: u64,
     extensions: &[(u64, Vec<u8>)],
@@ -74,7 +75,7 @@ fn f64_bits(bits: &F64Bits) -> Value {
     bytes(bits.0.to_le_bytes())
 }
 
-fn measured_value(measured: &Measured) -> Value {
+fn measured_value(measured: &StreamDigest) -> Value {
     let receipt = measured.receipt.map(bytes);
     let lengths = [
         bytes(measured.encoded_len.to_le_bytes()),

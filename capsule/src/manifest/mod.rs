@@ -21,7 +21,7 @@ pub(crate) use encode::{encode, encode_context, encode_keys};
 pub use outline::{Outline, OutlineStream};
 pub use recipient::RecipientKind;
 pub(crate) use recipient::{Keys, WrappedKey};
-pub use stream::{Measured, Section, SectionKind, Stream};
+pub use stream::{Section, SectionKind, Stream, StreamDigest};
 
 /// A verified capsule's statements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Manifest {
     /// What the banks are.
     pub context: Context,
     /// Lengths and digests, one a stream.
-    pub measured: Vec<Measured>,
+    pub measured: Vec<StreamDigest>,
     pub(crate) keys: Keys,
     pub(crate) tables_len: u64,
     pub(crate) extensions: Vec<(u64, Vec<u8>)>,

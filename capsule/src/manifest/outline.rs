@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::manifest::{BankEntry, Manifest, Measured, Prefix, Role, RowsEntry, Stream};
+use crate::manifest::{BankEntry, Manifest, Prefix, Role, RowsEntry, Stream, StreamDigest};
 use kvcap_codecs::BankShape;
 
 /// What a capsule says of itself, for display.
@@ -141,7 +141,7 @@ impl Outline {
 }
 
 impl OutlineStream {
-    fn of(stream: &Stream, measured: &Measured) -> Self {
+    fn of(stream: &Stream, measured: &StreamDigest) -> Self {
         let common = Self {
             kind: "section",
             name: String::new(),

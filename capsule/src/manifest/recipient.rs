@@ -6,22 +6,22 @@ use crate::{digest::Digest, keys::KeyId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecipientKind {
     /// 1: one secret key wraps and unwraps (XChaCha20-Poly1305).
-    Secret,
+    Symmetric,
     /// 2: HPKE with X25519, for hand-over between operators.
-    Hpke,
-    /// 3: HPKE with X-Wing, ML-KEM-768 and X25519 together: safe from quantum computers that are to come.
+    X25519,
+    /// 3: HPKE with X-Wing, ML-KEM-768 and X25519 together: post-quantum hybrid.
     XWing,
 }
 
 impl RecipientKind {
-    pub(crate) const ALL: [Self; 3] = [Self::Secret, Self::Hpke, Self::XWing];
+    pub(crate) const ALL: [Self; 3] = [Self::Symmetric, Self::X25519, Self::XWing];
 
     /// Its number in a recipient's entry.
     #[must_use]
     pub const fn number(self) -> u64 {
         match self {
-            Self::Secret => 1,
-            Self::Hpke => 2,
+            Self::Symmetric => 1,
+            Self::X25519 => 2,
             Self::XWing => 3,
         }
     }
@@ -30,8 +30,8 @@ impl RecipientKind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Secret => "wrap",
-            Self::Hpke => "hpke",
+            Self::Symmetric => "wrap",
+            Self::X25519 => "hpke",
             Self::XWing => "x-wing",
         }
     }
@@ -45,8 +45,8 @@ impl RecipientKind {
     /// Bytes of what stands beside the wrapped key: a nonce or an encapsulated secret.
     pub(crate) const fn enc_len(self) -> usize {
         match self {
-            Self::Secret => 24,
-            Self::Hpke => 32,
+            Self::Symmetric => 24,
+            Self::X25519 => 32,
             Self::XWing => 1120,
         }
     }

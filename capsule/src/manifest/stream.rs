@@ -45,7 +45,7 @@ pub enum SectionKind {
 
 /// What is known of a stream once it is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Measured {
+pub struct StreamDigest {
     /// Bytes in the body.
     pub encoded_len: u64,
     /// Digest of the chunk table.

@@ -145,8 +145,8 @@ fn check_claims(parent: &Manifest, terms: &Terms) -> Result<()> {
     if own.subject != terms.subject && !base {
         return wider("subject", &own.subject, &terms.subject);
     }
-    if own.organisation != terms.organisation && !(base && own.organisation.is_none()) {
-        return wider("org", &own.organisation, &terms.organisation);
+    if own.tenant != terms.tenant && !(base && own.tenant.is_none()) {
+        return wider("tenant", &own.tenant, &terms.tenant);
     }
     let granted = |word: &&str| own.scope.split(' ').any(|own| own == *word);
     match terms.scope.split(' ').find(|word| !granted(word)) {

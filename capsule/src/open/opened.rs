@@ -1,4 +1,4 @@
-//! Reading banks: unwrap, compare the commitment, and release bytes whose leaf and tag have passed
+//! Reading banks: unwrap, compare the commitment, and release bytes whose chunk's digest and tag have passed
 //! (capsule-v1 §11.3).
 
 use std::sync::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A capsule whose content key is unwrapped and the one committed to. Its banks and sections can be
-/// read, whole or in part; every byte it gives has passed its signed leaf and its tag.
+/// read, whole or in part; every byte it gives has passed its signed chunk digest and its tag.
 pub struct Opened<S> {
     pub(super) verified: Verified,
     pub(super) source: S,

@@ -1,4 +1,4 @@
-//! Reading one stream: bytes whose leaf and tag have passed (capsule-v1 §11.3).
+//! Reading one stream: bytes whose chunk's digest and tag have passed (capsule-v1 §11.3).
 
 use std::{mem, ops::Range};
 use zeroize::Zeroizing;

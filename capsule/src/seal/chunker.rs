@@ -16,7 +16,7 @@ use crate::{
     },
     error::{Code, Error, Result},
     io::usize_of,
-    manifest::{Context, Measured, Stream},
+    manifest::{Context, Stream, StreamDigest},
     suite::Suite,
 };
 
@@ -203,14 +203,14 @@ impl Cutter {
     }
 
     /// What the manifest says of the streams, whose rows are `tables`.
-    pub(crate) fn measured(self, tables: &[u8]) -> Vec<Measured> {
+    pub(crate) fn measured(self, tables: &[u8]) -> Vec<StreamDigest> {
         let mut rest = tables;
         let streams = self.ended.into_iter().enumerate();
         let measured = streams.map(|(index, ended)| {
             let len = ended.rows.saturating_mul(ROW_BYTES);
             let (rows, later) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             rest = later;
-            Measured {
+            StreamDigest {
                 encoded_len: ended.len,
                 table: table::digest(index, rows),
                 receipt: ended.receipt,

@@ -68,7 +68,7 @@ pub struct Rewrap<'a> {
 
 /// A signed header that fits a body that is there already: [`Self::write`] puts the two together.
 #[derive(Debug)]
-pub struct Header {
+pub struct Reissued {
     verified: Verified,
     envelope: Vec<u8>,
     /// The file that the body is in.
@@ -81,7 +81,7 @@ impl Verified {
     /// # Errors
     /// KVC-404 past [`Terms::renewal_cap`] or `max_lifetime`; 408 for a wider scope that was not asked
     /// for; 301 to 312 where the signing key is not one that is trusted for the issuer; 401.
-    pub fn renew(&self, renewal: &Renewal, by: &Reissuer<'_>) -> Result<Header> {
+    pub fn renew(&self, renewal: &Renewal, by: &Reissuer<'_>) -> Result<Reissued> {
         let old = &self.manifest.claims.terms;
         let cap = old.renewal_cap();
         if renewal.expires > cap {
@@ -112,7 +112,7 @@ impl Verified {
         key: &WrappingKey,
         rewrap: &Rewrap<'_>,
         by: &Reissuer<'_>,
-    ) -> Result<Header> {
+    ) -> Result<Reissued> {
         self.rewrap_with(key, rewrap, by, Entropy::system())
     }
 
@@ -127,7 +127,7 @@ impl Verified {
         rewrap: &Rewrap<'_>,
         by: &Reissuer<'_>,
         entropy: Entropy,
-    ) -> Result<Header> {
+    ) -> Result<Reissued> {
         self.rewrap_with(key, rewrap, by, entropy)
     }
 
@@ -137,7 +137,7 @@ impl Verified {
         rewrap: &Rewrap<'_>,
         by: &Reissuer<'_>,
         mut entropy: Entropy,
-    ) -> Result<Header> {
+    ) -> Result<Reissued> {
         let (content, _) = self.unlock(key)?;
         let Manifest { claims, keys, .. } = &self.manifest;
         let kept = keys.recipients.iter().filter(|_| rewrap.keep).cloned();
@@ -164,7 +164,7 @@ impl Verified {
         self.reissue(terms, payload, by)
     }
 
-    fn reissue(&self, terms: Terms, payload: Vec<u8>, by: &Reissuer<'_>) -> Result<Header> {
+    fn reissue(&self, terms: Terms, payload: Vec<u8>, by: &Reissuer<'_>) -> Result<Reissued> {
         let old = &self.manifest.claims;
         let claims = Claims {
             id: old.id,
@@ -192,7 +192,7 @@ impl Verified {
             let what = "a new header says something else of the body";
             return Err(Error::new(Code::ManifestInconsistent, what).sides(self.ctx, verified.ctx));
         }
-        Ok(Header {
+        Ok(Reissued {
             verified,
             envelope,
             old: self.prologue,
@@ -200,7 +200,7 @@ impl Verified {
     }
 }
 
-impl Header {
+impl Reissued {
     /// The capsule as it will be.
     #[must_use]
     pub fn verified(&self) -> &Verified {

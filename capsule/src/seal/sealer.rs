@@ -16,7 +16,7 @@ use crate::{
     io::{WriteAt, usize_of},
     keys::{CapsuleId, SigningKey},
     limits::Limits,
-    manifest::{self, Context, Keys, Measured},
+    manifest::{self, Context, Keys, StreamDigest},
     seal::chunker::{Cut, Cutter, most, wrong_length},
     wire::{
         claims::{Claims, Terms},
@@ -238,7 +238,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         } = cut;
         let mut bytes = cut.bytes;
         let tag = key.seal(index, last, &mut bytes)?;
-        let leaf = chunk::leaf(&bytes);
+        let digest = chunk::chunk_digest(&bytes);
         self.out
             .write_all_at(cut.at, &bytes)
             .map_err(|error| Error::sink(&error, "output"))?;
@@ -249,9 +249,9 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
             tables.rows.resize(end, 0);
         }
         if let Some(row) = tables.rows.get_mut(start..end) {
-            let (tags, leaves) = row.split_at_mut(tag.len());
+            let (tags, digests) = row.split_at_mut(tag.len());
             tags.copy_from_slice(&tag);
-            leaves.copy_from_slice(&leaf);
+            digests.copy_from_slice(&digest);
         }
         tables.sealed += 1;
         drop(tables);
@@ -339,7 +339,7 @@ fn rehearse(claims: &Claims, draft: &Draft, context: &[u8], keys: &Keys) -> Resu
     for stream in &draft.context.streams {
         let encoded_len = most(stream);
         let lossy = !stream.codec().is_exact();
-        measured.push(Measured {
+        measured.push(StreamDigest {
             encoded_len,
             table: Digest([0; 32]),
             receipt: lossy.then_some([0; 32]),

@@ -155,7 +155,7 @@ impl Body {
         })
     }
 
-    /// Holds every chunk against its leaf. A chunk is read by `in_order`, or out of `source` by several
+    /// Holds every chunk against its signed digest. A chunk is read by `in_order`, or out of `source` by several
     /// workers at a time.
     fn check(
         &self,

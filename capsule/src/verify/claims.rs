@@ -71,10 +71,10 @@ pub(crate) fn check_claims(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
         &terms.subject,
     )?;
     same(
-        Code::ClaimsOrganisation,
-        "the capsule belongs to another organisation",
-        &policy.organisation,
-        &terms.organisation,
+        Code::ClaimsTenant,
+        "the capsule belongs to another tenant",
+        &policy.tenant,
+        &terms.tenant,
     )?;
     if !terms.scope.split(' ').any(|word| word == policy.scope) {
         return Err(

@@ -29,7 +29,7 @@ pub struct Policy<'a> {
     /// The caller on whose behalf it is verified. A capsule with a subject is refused to others.
     pub subject: Option<String>,
     /// The tenant. A capsule with one is refused to others.
-    pub organisation: Option<String>,
+    pub tenant: Option<String>,
     /// The word that must stand in its scope.
     pub scope: String,
     /// Longest accepted lifetime, in seconds.
@@ -53,7 +53,7 @@ impl<'a> Policy<'a> {
             audiences: vec![audience.to_owned()],
             expected,
             subject: None,
-            organisation: None,
+            tenant: None,
             scope: RESTORE.to_owned(),
             max_lifetime: MAX_LIFETIME,
             skew: MAX_SKEW,
@@ -85,7 +85,7 @@ impl<'a> Policy<'a> {
         let scope = terms.scope.split(' ').next().unwrap_or_default();
         Self {
             subject: terms.subject.clone(),
-            organisation: terms.organisation.clone(),
+            tenant: terms.tenant.clone(),
             scope: scope.to_owned(),
             ..Self::new(trust, now, &terms.audience, Expected::danger_any_model())
         }

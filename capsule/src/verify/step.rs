@@ -7,7 +7,7 @@ pub enum Step {
     Signature,
     /// The manifest is decoded and its statements agree.
     Manifest,
-    /// Key window, revocation, times, audience, subject, organisation, scope.
+    /// Key window, revocation, times, audience, subject, tenant, scope.
     Claims,
     /// Model, tokenizer, rope, runtime, banks.
     Binding,

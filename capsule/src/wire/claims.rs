@@ -33,7 +33,7 @@ pub struct Terms {
     /// `scope`: what it may be used for, words with single spaces between them.
     pub scope: String,
     /// The tenant.
-    pub organisation: Option<String>,
+    pub tenant: Option<String>,
     /// Its number within a session.
     pub sequence: Option<u64>,
     /// Whether it may be opened once only.
@@ -55,7 +55,7 @@ impl Terms {
             not_before: issued_at,
             issued_at,
             scope: "kv:restore".to_owned(),
-            organisation: None,
+            tenant: None,
             sequence: None,
             single_use: false,
             renew_until: None,
@@ -104,7 +104,7 @@ pub(crate) fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
     let issued_at = fields.required(6, "iat")?.uint()?;
     let id = CapsuleId(fields.required(7, "cti")?.array_of()?);
     let scope = some_text(fields.required(9, "scope")?)?;
-    let organisation = fields.optional(ORG, "org").map(some_text).transpose()?;
+    let tenant = fields.optional(ORG, "org").map(some_text).transpose()?;
     let sequence = fields.optional(SEQ, "seq").map(Field::uint).transpose()?;
     let single_use = match fields.optional(ONCE, "single use") {
         None => false,
@@ -127,7 +127,7 @@ pub(crate) fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
             not_before,
             issued_at,
             scope,
-            organisation,
+            tenant,
             sequence,
             single_use,
             renew_until,
@@ -145,7 +145,7 @@ pub(crate) fn encode_claims(terms: &Terms, id: CapsuleId) -> Value {
         (6, Some(cbor::uint(terms.issued_at))),
         (7, Some(cbor::bytes(id.0))),
         (9, Some(cbor::text(&terms.scope))),
-        (ORG, terms.organisation.as_deref().map(cbor::text)),
+        (ORG, terms.tenant.as_deref().map(cbor::text)),
         (SEQ, terms.sequence.map(cbor::uint)),
         (ONCE, terms.single_use.then(|| cbor::uint(1))),
         (RENEW_UNTIL, terms.renew_until.map(cbor::uint)),

@@ -24,7 +24,7 @@ fn dawdle(item: u64, seed: u64) {
 }
 
 fn planted(item: u64) -> Error {
-    Error::new(Code::BodyLeaf, "planted").at(format_args!("item {item}"))
+    Error::new(Code::BodyChunkDigest, "planted").at(format_args!("item {item}"))
 }
 
 fn counting(items: u64) -> impl FnMut(&mut ()) -> Result<Option<u64>> + Send {

@@ -57,7 +57,7 @@ pub(crate) fn hint(code: Code) -> &'static str {
         }
         Code::ClaimsAudience => "name your own audience with --audience, as the issuer knows it",
         Code::ClaimsSubject => "name the subject on whose behalf you restore with --subject",
-        Code::ClaimsOrganisation => "name your tenant with --tenant",
+        Code::ClaimsTenant => "name your tenant with --tenant",
         Code::ClaimsScope => "have it sealed with the --scope that you need",
         Code::ClaimsRevoked | Code::ClaimsSequence => {
             "this capsule must not be used again: take a newer one of the session"
@@ -107,7 +107,7 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::LineageParentInvalid => {
             "have the parent renewed (kvcap renew), or the whole state sealed again"
         }
-        Code::BodyTable | Code::BodyTableRows | Code::BodyLeaf | Code::BodyChunk => {
+        Code::BodyTable | Code::BodyTableRows | Code::BodyChunkDigest | Code::BodyChunk => {
             "the body was changed after it was sealed: fetch it again, and do not restore this one"
         }
         Code::BodyRecipient => {

@@ -8,5 +8,5 @@ pub(crate) mod time;
 pub(crate) mod verdict;
 
 pub(crate) use report::{
-    Place, Report, bytes, error_json, grouped, print_error, print_usage, usage,
+    Printer, Report, bytes, error_json, grouped, print_error, print_usage, usage,
 };

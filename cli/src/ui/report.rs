@@ -93,7 +93,7 @@ impl Report {
     }
 
     /// Prints it.
-    pub(crate) fn print(&self, place: Place) -> ExitCode {
+    pub(crate) fn print(&self, place: Printer) -> ExitCode {
         let text = match place.json {
             true => format!("{}\n", self.to_json()),
             false => self.to_text(place.quiet),
@@ -107,14 +107,14 @@ impl Report {
 
 /// How and where a report is printed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Printer {
     json: bool,
     quiet: bool,
     /// Stdout carries an output, so that the report goes to stderr.
     aside: bool,
 }
 
-impl Place {
+impl Printer {
     /// As JSON or text, with everything or only what was asked for; `aside` where stdout carries an output.
     pub(crate) fn new(json: bool, quiet: bool, aside: bool) -> Self {
         Self { json, quiet, aside }
@@ -140,7 +140,7 @@ fn to_stdout(text: &str) -> io::Result<()> {
 
 /// `kvcap: error[KVC-402]: …` and `hint: …` on stderr; with `--json` also an object, where the report
 /// would have been.
-pub(crate) fn print_error(error: &Error, place: Place) -> ExitCode {
+pub(crate) fn print_error(error: &Error, place: Printer) -> ExitCode {
     say(error.code(), &message(error), hint(error.code()));
     if place.json {
         let _closed = place.write(&format!("{}\n", error_json(error)));

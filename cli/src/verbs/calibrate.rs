@@ -117,7 +117,7 @@ impl Calibration {
             issued_at: NOW,
             renew_until: None,
             scope: RESTORE.to_owned(),
-            organisation: None,
+            tenant: None,
             sequence: None,
             single_use: false,
         };

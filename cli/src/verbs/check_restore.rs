@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kvcap::{Limits, Result, Untrusted};
-use kvcap_states::EffectReceipt;
+use kvcap_states::RestoreCheck;
 use kvcap_store::input;
 
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let model = args.policy.model(common)?;
     let judge = judge.expecting(args.policy.expected(model.as_ref()));
     let verdict = judge.verify(untrusted)?;
-    let receipt = EffectReceipt::of(verdict.tip().manifest(), args.prompt, args.evaluated);
+    let receipt = RestoreCheck::of(verdict.tip().manifest(), args.prompt, args.evaluated);
     receipt.check()?;
     let mut report = Report::new();
     verdict::describe(&verdict, &mut report);

@@ -97,7 +97,7 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
         "issuer",
         format_args!("{:?}, for audience {:?}", terms.issuer, terms.audience),
     );
-    let named = [("subject", &terms.subject), ("org", &terms.organisation)];
+    let named = [("subject", &terms.subject), ("tenant", &terms.tenant)];
     for (label, value) in named {
         if let Some(value) = value {
             report.row(label, format_args!("{value:?}"));
@@ -202,7 +202,8 @@ pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
             "issuer": terms.issuer,
             "subject": terms.subject,
             "audience": terms.audience,
-            "organisation": terms.organisation,
+            "tenant": terms.tenant,
+            "organisation": terms.tenant,
             "scope": terms.scope,
             "expires": terms.expires,
             "not_before": terms.not_before,

@@ -75,8 +75,8 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             };
             pair.write(args, &mut report)?;
         }
-        Kind::Wrap => wrapping(args, &mut report, RecipientKind::Secret)?,
-        Kind::Hpke => wrapping(args, &mut report, RecipientKind::Hpke)?,
+        Kind::Wrap => wrapping(args, &mut report, RecipientKind::Symmetric)?,
+        Kind::Hpke => wrapping(args, &mut report, RecipientKind::X25519)?,
         Kind::XWing => wrapping(args, &mut report, RecipientKind::XWing)?,
     }
     Ok(report)

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use kvcap::{Claims, Header, Reissuer, Result, SigningKey, Trust, Verified};
+use kvcap::{Claims, Reissued, Reissuer, Result, SigningKey, Trust, Verified};
 use kvcap_store::{
     Verifier,
     input::{self, Body, Capsule},
@@ -85,7 +85,7 @@ impl ReissueArgs {
     }
 
     /// Writes the new capsule, and says what it is.
-    pub(super) fn write(&self, body: Body, header: &Header) -> Result<Report> {
+    pub(super) fn write(&self, body: Body, header: &Reissued) -> Result<Report> {
         let started = Instant::now();
         let output = Output::create(&self.output, self.force, Readers::Umask)?;
         let old = body.fetch(header.old_len())?;

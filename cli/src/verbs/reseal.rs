@@ -95,7 +95,7 @@ impl ResealArgs {
             opened: judge
                 .open(verdict, opening, None, self.threads.workers())?
                 .opened,
-            keys: keys.sealing(terms.organisation.as_deref(), now)?,
+            keys: keys.sealing(terms.tenant.as_deref(), now)?,
             terms,
             signer,
         })

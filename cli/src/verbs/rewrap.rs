@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let public = key_file::recipients(&args.recipient)?;
     let ready = args.reissue.ready()?;
     let terms = &ready.verified.manifest().claims.terms;
-    let to = to.sealing(terms.organisation.as_deref(), ready.now)?;
+    let to = to.sealing(terms.tenant.as_deref(), ready.now)?;
     let keys = keys.opening([&ready.verified])?;
     let Some(key) = keys.first() else {
         return Err(Error::new(

@@ -295,7 +295,7 @@ impl Args {
             not_before,
             issued_at: now,
             scope: self.scope.join(" "),
-            organisation: self.org.clone(),
+            tenant: self.org.clone(),
             sequence: self.seq,
             single_use: self.single_use,
             renew_until,

@@ -4,7 +4,7 @@ use crate::{
     frame::FrameContext,
     kernels::{Kernels, KeyHead},
     layout::{CodecError, Pairing},
-    rope::{self, Rotation, Turns},
+    rope::{self, Angles, Rotation},
     scratch::{Scratch, aligned},
 };
 
@@ -54,7 +54,7 @@ impl FrameContext<'_> {
     ///
     /// # Errors
     /// 903 to 905 where rotation or positions break a rule (codecs-v1 §7.1).
-    pub fn turns<'s>(&self, scratch: &'s mut Scratch) -> Result<Option<Turns<'s>>, CodecError> {
+    pub fn turns<'s>(&self, scratch: &'s mut Scratch) -> Result<Option<Angles<'s>>, CodecError> {
         if self.rotation.is_none() {
             return Ok(None);
         }
@@ -64,7 +64,7 @@ impl FrameContext<'_> {
             &mut scratch.positions,
             &mut scratch.table,
         )?;
-        Ok(Some(Turns {
+        Ok(Some(Angles {
             pairing: head.pairing,
             pairs: head.pairs,
             table: head.table,

@@ -218,7 +218,7 @@ const fn pair_at(head: &KeyHead<'_>, pair: usize) -> (usize, usize) {
     }
 }
 
-/// Turns row `token` back (`back`) or forth.
+/// Angles row `token` back (`back`) or forth.
 fn rotate(head: &KeyHead<'_>, token: usize, row: &mut [f32], back: bool) {
     for pair in 0..head.pairs {
         let turns = &head.table[token * head.pairs * 2..];

@@ -18,7 +18,7 @@ mod transform;
 // state files
 pub use adapters::{RuntimeKind, detect, parse};
 pub use pipeline::{Skeleton, residue};
-pub use state::{Hints, Leftover, Order, Placed, Placement, ReadAt, State, WriteAt};
+pub use state::{Hints, Leftover, Order, Placed, ReadAt, Region, State, WriteAt};
 // sealing
 pub use pipeline::{
     Capture, Choice, Continued, Encoding, Lineage, Plan, Prompt, SealReport, SealRequest, Source,
@@ -26,7 +26,7 @@ pub use pipeline::{
 };
 // opening
 pub use pipeline::{Arena, Buffer, OpenReport, check_quality, open_state};
-pub use restore_check::EffectReceipt;
+pub use restore_check::RestoreCheck;
 // into other states
 pub use transform::{
     Elements, Extracted, Layer, Selection, Target, TargetRuntime, as_sealed, extract, layers,

@@ -293,7 +293,7 @@ fn terms() -> Terms {
         issued_at: 1 << 31,
         renew_until: None,
         scope: RESTORE.to_owned(),
-        organisation: None,
+        tenant: None,
         sequence: None,
         single_use: false,
     }

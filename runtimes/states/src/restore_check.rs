@@ -7,7 +7,7 @@ use kvcap::{Code, Error, Manifest, Result};
 /// Runtimes have answered "ok, n tokens restored" and then evaluated the whole prompt again. Only the
 /// tokens that they evaluate tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EffectReceipt {
+pub struct RestoreCheck {
     /// Tokens whose state the capsule holds: the end of its positions.
     pub claimed: u64,
     /// Tokens of the prompt that was run after the restore, those that were restored among them.
@@ -16,7 +16,7 @@ pub struct EffectReceipt {
     pub evaluated: u64,
 }
 
-impl EffectReceipt {
+impl RestoreCheck {
     /// The receipt for a capsule whose prompt, of `prompt` tokens, cost `evaluated`.
     #[must_use]
     pub fn of(manifest: &Manifest, prompt: u64, evaluated: u64) -> Self {
@@ -36,7 +36,7 @@ impl EffectReceipt {
     /// Tokens that need not be evaluated: those claimed, save the prompt's last one, which every
     /// runtime evaluates for the sake of what follows it.
     #[must_use]
-    pub fn needless(&self) -> u64 {
+    pub fn expected_reuse(&self) -> u64 {
         self.claimed.min(self.prompt.saturating_sub(1))
     }
 
@@ -48,14 +48,14 @@ impl EffectReceipt {
         if self.prompt == 0 {
             return Err(Error::new(Code::LocalUsage, "the prompt has no tokens"));
         }
-        match self.reused() < self.needless() {
+        match self.reused() < self.expected_reuse() {
             false => Ok(()),
             true => Err(Error::new(
                 Code::StateRestoreIneffective,
                 "the runtime evaluated again what was restored",
             )
             .sides(
-                format_args!("{} tokens reused", self.needless()),
+                format_args!("{} tokens reused", self.expected_reuse()),
                 self.reused(),
             )),
         }
@@ -66,8 +66,8 @@ impl EffectReceipt {
 mod tests {
     use super::*;
 
-    fn receipt(claimed: u64, prompt: u64, evaluated: u64) -> EffectReceipt {
-        EffectReceipt {
+    fn receipt(claimed: u64, prompt: u64, evaluated: u64) -> RestoreCheck {
+        RestoreCheck {
             claimed,
             prompt,
             evaluated,

@@ -1,7 +1,7 @@
 //! What an adapter understands of a runtime's state file: banks and where their bytes lie.
 //!
 //! An adapter only parses. It names every bank, says where its rows lie in the file
-//! ([`Placement`]), and the rest is shared: reading frames out of the file, putting them back, and
+//! ([`Region`]), and the rest is shared: reading frames out of the file, putting them back, and
 //! the residue, which is every byte of the file that belongs to no bank.
 
 pub(crate) mod file;
@@ -52,12 +52,12 @@ pub struct Placed {
     /// The bank in canonical form.
     pub bank: Bank,
     /// Its parts: one, or three for MLX's affine triplets (codes, scales, biases).
-    pub parts: Vec<Placement>,
+    pub parts: Vec<Region>,
 }
 
 /// Where one part of a bank lies in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub struct Region {
     /// First byte of the part's region. The region belongs to the bank alone; bytes of it that no
     /// row covers are padding: not sealed, zeros when written back.
     pub offset: u64,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use kvcap::{
-    Code, Error, KeyId, PublicKey, Recipient, RecipientKey, Result, RootKey, RootPublic,
+    Code, Error, KeyId, PublicKey, Recipient, RecipientPublicKey, Result, RootKey, RootPublic,
     SigningKey, WrappingKey,
 };
 use zeroize::Zeroizing;
@@ -47,14 +47,14 @@ pub fn wrapping_key(path: &Path) -> Result<WrappingKey> {
 ///
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
-pub fn recipients(keys: &[String]) -> Result<Vec<RecipientKey>> {
-    let read = |key: &String| text_of(key, RecipientKey::from_text);
+pub fn recipients(keys: &[String]) -> Result<Vec<RecipientPublicKey>> {
+    let read = |key: &String| text_of(key, RecipientPublicKey::from_text);
     keys.iter().map(read).collect()
 }
 
 /// Returns the recipients whose secret keys are at hand, and those whose public keys are.
 #[must_use]
-pub fn all<'k>(secret: &'k [WrappingKey], public: &'k [RecipientKey]) -> Vec<Recipient<'k>> {
+pub fn all<'k>(secret: &'k [WrappingKey], public: &'k [RecipientPublicKey]) -> Vec<Recipient<'k>> {
     let secret = secret.iter().map(Recipient::from);
     secret.chain(public.iter().map(Recipient::from)).collect()
 }

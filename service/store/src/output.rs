@@ -31,10 +31,10 @@ pub enum Readers {
 
 /// Output in the making; dropped before [`Self::commit`] it leaves nothing.
 #[derive(Debug)]
-pub struct Output(Place);
+pub struct Output(Destination);
 
 #[derive(Debug)]
-enum Place {
+enum Destination {
     Stdout(File),
     File {
         temporary: NamedTempFile,
@@ -56,7 +56,7 @@ impl Output {
         if is_stdout(path) {
             let spool =
                 tempfile::tempfile().map_err(|error| Error::io(&error, "temporary file"))?;
-            return Ok(Self(Place::Stdout(spool)));
+            return Ok(Self(Destination::Stdout(spool)));
         }
         let failed = |error: io::Error| Error::io(&error, path.display());
         check_absent(path, force)?;
@@ -78,7 +78,7 @@ impl Output {
         let mut unfinished = unfinished();
         let temporary = builder.tempfile_in(folder).map_err(failed)?;
         unfinished.push(temporary.path().to_owned());
-        Ok(Self(Place::File {
+        Ok(Self(Destination::File {
             writeback: Writeback::new(temporary.as_file()),
             temporary,
             path: path.to_owned(),
@@ -90,8 +90,8 @@ impl Output {
     #[must_use]
     pub fn file(&self) -> &File {
         match &self.0 {
-            Place::Stdout(spool) => spool,
-            Place::File { temporary, .. } => temporary.as_file(),
+            Destination::Stdout(spool) => spool,
+            Destination::File { temporary, .. } => temporary.as_file(),
         }
     }
 
@@ -101,7 +101,7 @@ impl Output {
     /// KVC-941 where the path has come to exist in the meantime; 940.
     pub fn commit(self) -> Result<()> {
         match self.0 {
-            Place::Stdout(mut spool) => {
+            Destination::Stdout(mut spool) => {
                 let mut out = io::stdout().lock();
                 spool
                     .seek(SeekFrom::Start(0))
@@ -109,7 +109,7 @@ impl Output {
                     .and_then(|_| out.flush())
                     .map_err(|error| Error::io(&error, "stdout"))
             }
-            Place::File {
+            Destination::File {
                 temporary,
                 path,
                 force,
@@ -141,7 +141,7 @@ impl Output {
 impl WriteAt for Output {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         self.file().write_all_at(offset, buf)?;
-        if let Place::File { writeback, .. } = &self.0 {
+        if let Destination::File { writeback, .. } = &self.0 {
             writeback.wrote(buf.len());
         }
         Ok(())

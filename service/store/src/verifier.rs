@@ -282,7 +282,7 @@ impl<'a> Judge<'a> {
             None => Policy {
                 audiences: verifier.audiences.clone(),
                 subject: verifier.subject.clone(),
-                organisation: verifier.tenant.clone(),
+                tenant: verifier.tenant.clone(),
                 scope: verifier.scope.clone(),
                 ..Policy::new(&self.trust, self.now, "", self.expected.clone())
             },

@@ -56,7 +56,7 @@ impl Pass {
 }
 
 /// All that was measured on a state of one length.
-struct Measured {
+struct StreamDigest {
     bytes: f64,
     memcpy: f64,
     passes: Vec<Pass>,
@@ -94,12 +94,16 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     slopes(&measured, &mut report);
     report.fact("provider", Suite::provider());
     report.fact("cores", Workers::all().count());
-    let facts: Vec<Value> = measured.iter().map(Measured::fact).collect();
+    let facts: Vec<Value> = measured.iter().map(StreamDigest::fact).collect();
     report.fact("sizes", facts);
     Ok(report)
 }
 
-fn measure(bytes: u64, encodings: &[Encode], (rounds, repeats): (u64, u64)) -> Result<Measured> {
+fn measure(
+    bytes: u64,
+    encodings: &[Encode],
+    (rounds, repeats): (u64, u64),
+) -> Result<StreamDigest> {
     let mut bench = Bench::new(bytes)?;
     let mut chunk_lens = Vec::new();
     for encode in encodings {
@@ -169,7 +173,7 @@ fn measure(bytes: u64, encodings: &[Encode], (rounds, repeats): (u64, u64)) -> R
             });
         }
     }
-    Ok(Measured {
+    Ok(StreamDigest {
         bytes: bench.bytes(),
         memcpy: stages.memcpy * bench.bytes(),
         passes,
@@ -223,7 +227,7 @@ fn parts(
     parts
 }
 
-impl Measured {
+impl StreamDigest {
     /// How much faster all cores are than one where they share nothing.
     fn apart(&self) -> f64 {
         self.stages.apart.one / self.stages.apart.all
@@ -366,10 +370,10 @@ impl Measured {
 }
 
 /// What a byte more costs, between neighbouring lengths.
-fn slopes(measured: &[Measured], report: &mut Report) {
+fn slopes(measured: &[StreamDigest], report: &mut Report) {
     let mut rows = Vec::new();
     for pass in measured.first().map_or(&[][..], |first| &first.passes) {
-        let same = |of: &Measured| {
+        let same = |of: &StreamDigest| {
             let found = of.passes.iter().find(|other| {
                 (other.name, other.suite, other.encoding) == (pass.name, pass.suite, pass.encoding)
             });

@@ -65,7 +65,7 @@ struct Sample {
 }
 
 /// Least times over all frames, and bytes.
-struct Measured {
+struct StreamDigest {
     plain: usize,
     encoded: usize,
     encode: Duration,
@@ -259,9 +259,9 @@ pub(super) fn rotation(
 }
 
 /// A codec on every sample that it serves; `None` where it serves none.
-fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<Measured>> {
+fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<StreamDigest>> {
     let mut scratch = Scratch::default();
-    let mut sum = Measured {
+    let mut sum = StreamDigest {
         plain: 0,
         encoded: 0,
         encode: Duration::ZERO,

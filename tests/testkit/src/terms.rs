@@ -14,7 +14,7 @@ pub fn terms(now: u64) -> Terms {
         issued_at: now,
         renew_until: None,
         scope: RESTORE.to_owned(),
-        organisation: None,
+        tenant: None,
         sequence: None,
         single_use: false,
     }

@@ -170,7 +170,7 @@ cases! {
     /// no subject, tenant or sequence number
     few_claims: A 0 Accept ["E-9"] = claimed("few claims", |terms| {
         terms.subject = None;
-        terms.organisation = None;
+        terms.tenant = None;
         terms.sequence = None;
     });
     /// an issuer of 1,024 bytes

@@ -59,7 +59,7 @@ fn reissued(capsule: &Capsule, change: impl FnOnce(&mut Parts)) -> Capsule {
 /// A base image: no subject, no tenant, the mark.
 fn base_image() -> Capsule {
     let mut terms = fixture::terms();
-    (terms.subject, terms.organisation) = (None, None);
+    (terms.subject, terms.tenant) = (None, None);
     let mut context = context(0);
     context.base = true;
     seal("chain base", terms, context, &ids(0))

@@ -19,7 +19,7 @@ pub(super) fn secret() -> WrappingKey {
 }
 
 pub(super) fn pair() -> WrappingKey {
-    WrappingKey::of(RecipientKind::Hpke, HPKE_KEY)
+    WrappingKey::of(RecipientKind::X25519, HPKE_KEY)
 }
 
 pub(super) fn wing() -> WrappingKey {

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use kvcap::{
-    Expected, Header, Limits, MAX_LIFETIME, Policy, Reissuer, Renewal, Rewrap, SigningKey, Terms,
+    Expected, Limits, MAX_LIFETIME, Policy, Reissued, Reissuer, Renewal, Rewrap, SigningKey, Terms,
     Trust, TrustedKey, Untrusted, Verified, hazmat::Entropy,
 };
 
@@ -38,7 +38,7 @@ fn trust() -> Trust {
 fn verified(file: &[u8], trust: &Trust) -> Verified {
     let mut policy = Policy::new(trust, NOW, fixture::AUDIENCE, Expected::danger_any_model());
     policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.organisation = Some(fixture::TENANT.to_owned());
+    policy.tenant = Some(fixture::TENANT.to_owned());
     let untrusted = Untrusted::read_at(&file, &Limits::default()).unwrap();
     untrusted.verify(&policy).unwrap()
 }
@@ -47,7 +47,7 @@ fn verified(file: &[u8], trust: &Trust) -> Verified {
 fn under(
     capsule: &Capsule,
     seed: [u8; 32],
-    make: impl FnOnce(&Verified, &Reissuer<'_>) -> Header,
+    make: impl FnOnce(&Verified, &Reissuer<'_>) -> Reissued,
 ) -> Capsule {
     let (trust, key) = (trust(), SigningKey::from_seed(&seed));
     let by = Reissuer {

@@ -60,7 +60,7 @@ cases! {
     /// a bit of the ciphertext changed, with its leaf
     rs_chunk_bitflip: R 806 Read ["A-2"] = rows(|parts| {
         parts.body[0][CHUNK] ^= 1;
-        let leaf = crate::schedule::leaf(&parts.body[0][CHUNK..2 * CHUNK]);
+        let leaf = crate::schedule::chunk_digest(&parts.body[0][CHUNK..2 * CHUNK]);
         parts.tables[0][ROW + 16..2 * ROW].copy_from_slice(&leaf);
     })
     .after(CHUNK);

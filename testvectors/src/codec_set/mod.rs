@@ -27,7 +27,7 @@ pub struct Vector {
     pub dtype: Vec<u64>,
     pub codec: Vec<u64>,
     pub shape: Vec<u64>,
-    pub rotation: Option<Turns>,
+    pub rotation: Option<Angles>,
     pub plain: Option<Bytes>,
     pub encoded: Option<Bytes>,
     pub decoded: Option<Bytes>,
@@ -40,7 +40,7 @@ pub struct Vector {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the README describes each field")]
-pub struct Turns {
+pub struct Angles {
     pub pairing: u64,
     pub frequencies: Vec<String>,
     pub start: i64,
@@ -204,7 +204,7 @@ impl Subject {
                 .into_iter()
                 .flat_map(|(bits, group)| [u64::from(bits), group.into()]),
         );
-        let turns = |turned: &Turned| Turns {
+        let turns = |turned: &Turned| Angles {
             pairing: u64::from(turned.pairing == Pairing::Interleaved),
             frequencies: turned
                 .frequencies

@@ -227,7 +227,7 @@ fn keys(field: Field<'_>, limits: &Limits) -> Result<Keys> {
         }
     }
     let has = |kind| listed.iter().any(|recipient| recipient.kind == kind);
-    if has(RecipientKind::Hpke) && has(RecipientKind::XWing) {
+    if has(RecipientKind::X25519) && has(RecipientKind::XWing) {
         return Err(refused(
             "a recipient that is safe from quantum computers stands beside one that is not",
         ));

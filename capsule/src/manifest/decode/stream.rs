@@ -7,7 +7,7 @@ use crate::{
     error::{Code, Error, Result},
     limits::{Limits, MAX_CHUNK, MIN_CHUNK},
     manifest::{
-        BankEntry, Fallback, Measured, Role, RowsEntry, Section, SectionKind, Stream,
+        BankEntry, Fallback, Role, RowsEntry, Section, SectionKind, Stream, StreamDigest,
         check::contradiction, encode::role_code,
     },
     wire::cbor::Field,
@@ -186,14 +186,14 @@ fn fallback(field: Field<'_>) -> Result<Fallback> {
     })
 }
 
-pub(super) fn measured(field: Field<'_>) -> Result<Measured> {
+pub(super) fn measured(field: Field<'_>) -> Result<StreamDigest> {
     let parts: Vec<Field<'_>> = field.list()?.collect();
     let (len, table, receipt) = match *parts.as_slice() {
         [len, table] => (len, table, None),
         [len, table, receipt] => (len, table, Some(receipt.array_of()?)),
         _ => return Err(field.wrong("is an array of another length")),
     };
-    Ok(Measured {
+    Ok(StreamDigest {
         encoded_len: u64::from_le_bytes(len.array_of()?),
         table: digest(table)?,
         receipt,

@@ -192,7 +192,7 @@ impl Usage {
             (name, terms.expires)
         };
         let session = || {
-            let parts = [&terms.organisation, &terms.subject];
+            let parts = [&terms.tenant, &terms.subject];
             let parts = parts.map(|part| part.as_deref().map(str::as_bytes));
             named("kvcap v1 session", terms, &parts)
         };

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kvcap_codecs::{AffineParams, ParamDtype, Turns};
+use kvcap_codecs::{AffineParams, Angles, ParamDtype};
 use mlx_rs::{Array, Dtype, transforms};
 
 use super::{
@@ -76,7 +76,7 @@ pub fn affine_decode(triplet: &Triplet, bits: u8, group: u16) -> Result<Array> {
 ///
 /// # Errors
 /// Where the shape has no such frame, a value is not finite, or MLX fails.
-pub fn keys_encode(keys: &Array, turns: Turns<'_>) -> Result<Triplet> {
+pub fn keys_encode(keys: &Array, turns: Angles<'_>) -> Result<Triplet> {
     let [_, tokens, _] = three(keys)?;
     check_turns(turns, tokens)?;
     let _turn = exclusive();
@@ -97,7 +97,7 @@ pub fn keys_decode(
     triplet: &Triplet,
     tokens: usize,
     dtype: Dtype,
-    turns: Turns<'_>,
+    turns: Angles<'_>,
 ) -> Result<Array> {
     let tokens = size(tokens)?;
     three(&triplet.scales)?;
@@ -156,7 +156,7 @@ fn three(array: &Array) -> Result<[i32; 3]> {
     Ok(shape)
 }
 
-fn check_turns(turns: Turns<'_>, tokens: i32) -> Result<()> {
+fn check_turns(turns: Angles<'_>, tokens: i32) -> Result<()> {
     let rows = usize::try_from(tokens).map_err(|_| UNSERVED)?;
     let expected = turns.pairs.checked_mul(2).and_then(|n| n.checked_mul(rows));
     if expected == Some(turns.table.len()) {

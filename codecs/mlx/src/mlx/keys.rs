@@ -3,7 +3,7 @@
 //! Angles are binary64 in the format, which no GPU of MLX has. So their cosines and sines come from
 //! the CPU, as binary32 and by the prescribed polynomial: 2 · pairs numbers a token, shared by all heads.
 
-use kvcap_codecs::{Pairing, Turns};
+use kvcap_codecs::{Angles, Pairing};
 use mlx_rs::{Array, Dtype, ops};
 
 use super::{
@@ -25,7 +25,7 @@ pub(super) struct Rotation {
 
 impl Rotation {
     /// `None` for keys that are stored un-rotated.
-    pub(super) fn new(turns: Turns<'_>, tokens: i32) -> Result<Option<Self>> {
+    pub(super) fn new(turns: Angles<'_>, tokens: i32) -> Result<Option<Self>> {
         let pairs = size(turns.pairs)?;
         if pairs == 0 {
             return Ok(None);

@@ -15,7 +15,7 @@ use self::{
     cache::{Cache, Pair},
     layout::Layout,
 };
-use crate::state::{Hints, Placed, Placement, ReadAt, State, runs};
+use crate::state::{Hints, Placed, ReadAt, Region, State, runs};
 use kvcap_models::{
     LayerGeometry,
     safetensors::{Header, Tensor, malformed, shown, unsupported},
@@ -362,7 +362,7 @@ fn attention(tensor: &Tensor) -> Result<(u64, u64, u64)> {
 }
 
 /// The first `tokens` of the `held` rows of a tensor.
-fn rows_within(tensor: &Tensor, held: u64, tokens: u64, row_bytes: u64) -> Result<Placement> {
+fn rows_within(tensor: &Tensor, held: u64, tokens: u64, row_bytes: u64) -> Result<Region> {
     if tokens == 0 {
         let what = "a cache whose tokens were all rolled back";
         return Err(unsupported(what).at(shown(&tensor.name)));

@@ -4,20 +4,17 @@ use kvcap::Result;
 use kvcap_codecs::BankShape;
 use kvcap_models::safetensors::{Tensor, malformed, shown, unsupported};
 
-use crate::state::{Order, Placement};
+use crate::state::{Order, Region};
 
 /// The whole tensor as a bank without a token axis.
-pub(super) fn whole(tensor: &Tensor) -> (BankShape, Placement) {
+pub(super) fn whole(tensor: &Tensor) -> (BankShape, Region) {
     let dims = tensor.shape.clone();
-    (
-        BankShape::Whole { dims },
-        placement(tensor, Order::Contiguous),
-    )
+    (BankShape::Whole { dims }, region(tensor, Order::Contiguous))
 }
 
 /// The tensor's bytes as a region with rows of this order.
-pub(super) fn placement(tensor: &Tensor, order: Order) -> Placement {
-    Placement {
+pub(super) fn region(tensor: &Tensor, order: Order) -> Region {
+    Region {
         offset: tensor.offset,
         len: tensor.len,
         order,
@@ -38,11 +35,11 @@ pub(super) fn heads_rows_dim(tensor: &Tensor) -> Result<(u64, u64, u64)> {
 }
 
 /// Rows of `row_bytes` in a `[1, heads, rows, …]` tensor.
-pub(super) fn rows(tensor: &Tensor, rows: u64, row_bytes: u64) -> Result<Placement> {
+pub(super) fn rows(tensor: &Tensor, rows: u64, row_bytes: u64) -> Result<Region> {
     let head_stride = rows
         .checked_mul(row_bytes)
         .ok_or_else(|| malformed("the shape overflows").at(shown(&tensor.name)))?;
-    Ok(placement(
+    Ok(region(
         tensor,
         Order::Rows {
             row_bytes,

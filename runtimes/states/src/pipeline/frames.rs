@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use kvcap::{Code, Error, Opened, Part, ReadAt, Result, StreamReader, Turn, Workers};
+use kvcap::{Code, Error, Opened, Part, ReadAt, Result, StreamReader, Ticket, Workers};
 use kvcap_codecs::packed;
 
 use crate::pipeline::bank_io::{BankCodec, Buffers, listed_rows};
@@ -195,7 +195,7 @@ impl<'a, S: ReadAt> Sealed<'a, S> {
         chunk: u64,
         bytes: &[u8],
         start: &mut Vec<u8>,
-        turn: &Turn<'_>,
+        turn: &Ticket<'_>,
     ) -> Result<Range<u64>> {
         start.clear();
         if let Some(whole) = self.whole {

@@ -8,7 +8,7 @@ use std::{
 
 use kvcap::{
     Code, Cut, Draft, Error, Fallback, ReadAt, Recipient, Result, Rows, Sealed, Sealer, SigningKey,
-    Stream, Terms, Turn, Workers, WriteAt,
+    Stream, Terms, Ticket, Workers, WriteAt,
 };
 use kvcap_codecs::{FrameQuality, Measurement, Padding};
 
@@ -313,7 +313,7 @@ impl<'a> Bank<'a> {
         range: Range<u64>,
         sealer: &Sealer<'_, W>,
         scratch: &mut Scratch,
-        turn: &Turn<'_>,
+        turn: &Ticket<'_>,
     ) -> Result<Vec<Cut>> {
         turn.run(|| {
             let mut sums = lock(&self.sums);

@@ -4,7 +4,7 @@ use kvcap::{Code, Error, Result, Rows};
 use kvcap_codecs::{BankShape, Dtype};
 
 use crate::state::{
-    Order, Placed, Placement, ReadAt, State,
+    Order, Placed, ReadAt, Region, State,
     file::{overflow, product, read_at},
     region::with_scratch,
 };
@@ -216,7 +216,7 @@ impl Placed {
         Some(())
     }
 
-    fn part_padding_nonzero(&self, part: &Placement, file: &dyn ReadAt) -> Result<bool> {
+    fn part_padding_nonzero(&self, part: &Region, file: &dyn ReadAt) -> Result<bool> {
         let &BankShape::Tokens { heads, tokens, dim } = &self.bank.shape else {
             return Ok(false);
         };
@@ -255,7 +255,7 @@ impl Placed {
 }
 
 /// Whether a byte of `from..to` of the part's region is not zero.
-fn nonzero(file: &dyn ReadAt, part: &Placement, from: u64, to: u64) -> Result<bool> {
+fn nonzero(file: &dyn ReadAt, part: &Region, from: u64, to: u64) -> Result<bool> {
     let mut at = part.offset.checked_add(from).ok_or_else(overflow)?;
     let end = part.offset.checked_add(to).ok_or_else(overflow)?;
     while at < end {

@@ -6,7 +6,7 @@ use kvcap::{Code, Error, Result, Rows};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, WHOLE_FRAME_BYTES};
 
 use crate::state::{
-    Order, Placed, Placement, ReadAt, WriteAt,
+    Order, Placed, ReadAt, Region, WriteAt,
     file::{file_error, overflow, product, size},
 };
 
@@ -175,7 +175,7 @@ impl Placed {
     }
 
     /// Bytes of one part in frame `index`.
-    fn section_len(&self, part: &Placement, index: u64) -> Result<usize> {
+    fn section_len(&self, part: &Region, index: u64) -> Result<usize> {
         let BankShape::Tokens { heads, .. } = self.bank.shape else {
             return self.frame_len(index);
         };
@@ -189,7 +189,7 @@ impl Placed {
     }
 
     /// The calls to the file that one frame of one part takes.
-    fn runs(&self, part: &Placement, index: u64) -> Result<Runs> {
+    fn runs(&self, part: &Region, index: u64) -> Result<Runs> {
         let at = |offset: u64| part.offset.checked_add(offset).ok_or_else(overflow);
         let &BankShape::Tokens { heads, dim, .. } = &self.bank.shape else {
             let first = at(product(index, WHOLE_FRAME_BYTES)?)?;
@@ -306,7 +306,7 @@ impl Strided {
     }
 }
 
-/// Turns `from`, rows of `to_columns`-many rows' elements, into `to` with rows and columns swapped.
+/// Angles `from`, rows of `to_columns`-many rows' elements, into `to` with rows and columns swapped.
 fn transpose(element: u64, from: &[u8], to_columns: usize, to: &mut [u8]) -> Result<()> {
     match element {
         1 => transpose_elements::<1>(from, to_columns, to),

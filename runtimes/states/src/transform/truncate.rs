@@ -12,7 +12,7 @@ use kvcap_codecs::{BLOCK_TOKENS, BankShape};
 use crate::{
     adapters::{RuntimeKind, parse},
     state::{
-        Hints, Order, Placed, Placement, ReadAt, State,
+        Hints, Order, Placed, ReadAt, Region, State,
         file::{overflow, product, read_at, size},
         template::Template,
     },
@@ -119,7 +119,7 @@ fn check(state: &State, tokens: u64) -> Result<()> {
 }
 
 /// The part with no room for further rows.
-fn dense(bank: &Bank, part: &Placement) -> Result<Placement> {
+fn dense(bank: &Bank, part: &Region) -> Result<Region> {
     let BankShape::Tokens { heads, tokens, dim } = bank.shape else {
         return Err(overflow());
     };
@@ -150,7 +150,7 @@ fn dense(bank: &Bank, part: &Placement) -> Result<Placement> {
         }
         Order::Contiguous => return Err(overflow()),
     };
-    Ok(Placement {
+    Ok(Region {
         offset: part.offset,
         len,
         order,

@@ -30,7 +30,7 @@ pub(in super::super) fn turn(inv_freq: &[f64], position: f64, out: &mut [f32]) {
     }
 }
 
-/// Turns a row back (`BACK`) or forth.
+/// Angles a row back (`BACK`) or forth.
 #[inline(always)]
 fn rotate<I: Isa, const BACK: bool>(head: &KeyHead<'_>, token: usize, row: &mut [f32]) {
     let pairs = head.pairs;

@@ -8,7 +8,7 @@ use super::{
     layers::{Layers, contradiction},
     section::{Cells, Section, Tensor},
 };
-use crate::state::{Hints, Order, Placed, Placement};
+use crate::state::{Hints, Order, Placed, Region};
 
 /// Banks in the order of the file, and the number of layers.
 pub(super) struct Labelled {
@@ -129,7 +129,7 @@ fn adopt(banks: &mut [Placed], hinted: &[Bank]) -> Result<()> {
 }
 
 fn placed(bank: Bank, tensor: &Tensor) -> Result<Placed> {
-    let part = Placement {
+    let part = Region {
         offset: tensor.offset,
         len: tensor.row_bytes.saturating_mul(tensor.cells),
         order: order(&bank, tensor.transposed)?,

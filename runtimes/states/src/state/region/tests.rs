@@ -4,7 +4,7 @@ use kvcap::{Bank, Role, Rows};
 use kvcap_codecs::{AffineParams, BankShape, Dtype, ParamDtype};
 use proptest::prelude::*;
 
-use crate::{Order, Placed, Placement, state::WriteAt};
+use crate::{Order, Placed, Region, state::WriteAt};
 
 struct Memory(Mutex<Vec<u8>>);
 
@@ -16,7 +16,7 @@ impl WriteAt for Memory {
     }
 }
 
-fn placed(dtype: Dtype, shape: BankShape, parts: Vec<Placement>) -> Placed {
+fn placed(dtype: Dtype, shape: BankShape, parts: Vec<Region>) -> Placed {
     let rows = match shape {
         BankShape::Tokens { .. } => Rows::From(0),
         BankShape::Whole { .. } => Rows::None,
@@ -34,7 +34,7 @@ fn placed(dtype: Dtype, shape: BankShape, parts: Vec<Placement>) -> Placed {
 }
 
 /// Where element bytes (head, token, byte of the row) lie, one at a time: the plain-loop oracle.
-fn place(part: &Placement, head: u64, token: u64, byte: u64) -> usize {
+fn place(part: &Region, head: u64, token: u64, byte: u64) -> usize {
     let within = match part.order {
         Order::Contiguous => byte,
         Order::Rows {
@@ -98,7 +98,7 @@ proptest! {
     fn rows_by_head(heads in 1u64..4, tokens in 1u64..600, dim in 1u64..6, pad in 0u64..300) {
         let row = dim * 2;
         let head_stride = (tokens + pad) * row;
-        let part = Placement {
+        let part = Region {
             offset: 5,
             len: heads * head_stride,
             order: Order::Rows { row_bytes: row, head_stride, token_stride: row },
@@ -111,7 +111,7 @@ proptest! {
     fn rows_by_token(heads in 1u64..4, tokens in 1u64..600, dim in 1u64..6, gap in 0u64..9) {
         let row = dim * 4;
         let token_stride = heads * row + gap;
-        let part = Placement {
+        let part = Region {
             offset: 3,
             len: tokens * token_stride,
             order: Order::Rows { row_bytes: row, head_stride: row, token_stride },
@@ -123,7 +123,7 @@ proptest! {
     #[test]
     fn transposed(heads in 1u64..4, tokens in 1u64..600, dim in 1u64..70, gap in 0u64..9) {
         let dim_stride = tokens * 2 + gap;
-        let part = Placement {
+        let part = Region {
             offset: 1,
             len: heads * dim * dim_stride,
             order: Order::Transposed { element: 2, head_stride: dim * dim_stride, dim_stride },
@@ -140,7 +140,7 @@ proptest! {
         let parts = rows.map(|row| {
             let head_stride = (tokens + pad) * row;
             let order = Order::Rows { row_bytes: row, head_stride, token_stride: row };
-            let part = Placement { offset, len: heads * head_stride, order };
+            let part = Region { offset, len: heads * head_stride, order };
             offset += part.len + 1;
             part
         });
@@ -151,7 +151,7 @@ proptest! {
 
 #[test]
 fn a_whole_bank_is_cut_into_pieces_of_1_mib() {
-    let part = Placement {
+    let part = Region {
         offset: 9,
         len: (2 << 20) + 6,
         order: Order::Contiguous,
@@ -173,7 +173,7 @@ fn a_whole_bank_is_cut_into_pieces_of_1_mib() {
 
 #[test]
 fn a_wrong_placement_is_refused_before_any_byte_is_read() {
-    let row = |row_bytes, head_stride, token_stride, len| Placement {
+    let row = |row_bytes, head_stride, token_stride, len| Region {
         offset: 0,
         len,
         order: Order::Rows {
@@ -195,7 +195,7 @@ fn a_wrong_placement_is_refused_before_any_byte_is_read() {
         row(0, 0, 0, 100),        // no row at all
         row(8, u64::MAX, 8, 100), // overflow
         row(8, 8, u64::MAX, 100), // overflow
-        Placement {
+        Region {
             order: Order::Contiguous,
             ..row(8, 24, 8, 48)
         },
