@@ -247,7 +247,7 @@ fn chunks(bench: &mut Bench, len: usize) -> Result<Chunks> {
     }
     let ((), leaf) = timed(|| {
         for _ in 0..count {
-            black_box(ChunkSteps::chunk_digest(black_box(&chunk)));
+            black_box(ChunkSteps::digest(black_box(&chunk)));
         }
         Ok(())
     })?;
@@ -255,7 +255,7 @@ fn chunks(bench: &mut Bench, len: usize) -> Result<Chunks> {
     let capsule = bench.capsule.chunks_exact(len).take(count);
     let ((), check) = timed(|| {
         for chunk in capsule {
-            black_box(ChunkSteps::chunk_digest(chunk));
+            black_box(ChunkSteps::digest(chunk));
         }
         Ok(())
     })?;
