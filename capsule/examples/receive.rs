@@ -6,8 +6,8 @@
 use std::{error::Error, sync::Mutex};
 
 use kvcap::{
-    CaptureFlags, Context, Draft, Expected, Fed, Limits, Policy, Prefix, PushHeader, Sealer,
-    Section, SectionKind, SigningKey, Stream, Suite, Terms, Trust, WrappingKey,
+    Context, Draft, Expected, Fed, Limits, Policy, PushHeader, Sealer, Section, SectionKind,
+    SigningKey, Terms, Trust, WrappingKey,
     binding::{Digest, Model, Runtime, Tokenizer},
 };
 
@@ -15,9 +15,12 @@ const NOW: u64 = 1_800_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (signer, key) = (SigningKey::generate()?, WrappingKey::generate()?);
-    let (model, tokenizer) = (model(), tokenizer());
+    let model = Model::new(digest("model"), digest("weights"), digest("config"));
+    let tokenizer = Tokenizer::new(digest("vocabulary"), 32_000);
     let note = b"what the agent knew".to_vec();
-    let context = context(&model, &tokenizer, note.len())?;
+    let streams = vec![Section::new(SectionKind::AgentState, u64::try_from(note.len())?).into()];
+    let runtime = Runtime::new("raw", "safetensors");
+    let context = Context::new(model.clone(), tokenizer.clone(), runtime, 0..1, 1, streams);
     let terms = Terms::new("prefill.example.com", "cache.example.com", NOW, NOW + 3600);
     let sealer = Sealer::new(
         Mutex::new(Vec::new()),
@@ -61,55 +64,4 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn digest(of: &str) -> Digest {
     Digest::labelled("an example's digest", &[of.as_bytes()])
-}
-
-fn model() -> Model {
-    Model {
-        id: digest("model"),
-        weights: digest("weights"),
-        config: digest("config"),
-        adapters: Vec::new(),
-        name: "tiny".to_owned(),
-    }
-}
-
-fn tokenizer() -> Tokenizer {
-    Tokenizer {
-        vocab: digest("vocabulary"),
-        vocab_size: 32_000,
-        version: String::new(),
-        pre_tokenizer: "llama-bpe".to_owned(),
-        specials: Vec::new(),
-        chat_template: None,
-    }
-}
-
-/// A state of one layer that holds nothing but a section.
-fn context(model: &Model, tokenizer: &Tokenizer, len: usize) -> Result<Context, Box<dyn Error>> {
-    Ok(Context {
-        suite: Suite::ChaCha20Poly1305,
-        model: model.clone(),
-        tokenizer: tokenizer.clone(),
-        runtime: Runtime {
-            name: "raw".to_owned(),
-            version: String::new(),
-            format: "safetensors".to_owned(),
-            facts: Vec::new(),
-        },
-        rope: Vec::new(),
-        prefix: Prefix::None,
-        positions: 0..1,
-        flags: CaptureFlags::default(),
-        context_length: 0,
-        layers: 1,
-        stateless: vec![0],
-        rotations: Vec::new(),
-        streams: vec![Stream::Section(Section {
-            kind: SectionKind::AgentState,
-            len: u64::try_from(len)?,
-            chunk_len: 4096,
-        })],
-        parent: None,
-        base: false,
-    })
 }

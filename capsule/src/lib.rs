@@ -10,26 +10,51 @@
 //!                           check its body
 //! ```
 //!
-//! A server that receives an upload feeds it as it comes: [`PushHeader`], then [`Verified::push_body`]
-//! (`examples/receive.rs` is a full round trip).
-//!
-//! A capsule that continues another one is verified with its ancestors as a [`Chain`], and opens as one.
-//!
-//! [`Sealer`] is the other direction. This crate knows bytes: encoding and decoding of banks is
-//! `kvcap-codecs`, runtimes' state files are `kvcap-runtimes`.
+//! A round trip: seal what one section holds, verify it with the public key alone, open it with the reader's.
 //!
 //! ```
-//! use kvcap::{Expected, Limits, Policy, SigningKey, Trust, Untrusted};
+//! use kvcap::{
+//!     Context, Draft, Expected, Limits, Policy, Sealer, Section, SectionKind, SigningKey, Terms, Trust,
+//!     Untrusted, Workers, WrappingKey,
+//!     binding::{Digest, Model, Runtime, Tokenizer},
+//! };
 //!
 //! # fn main() -> kvcap::Result<()> {
-//! let trust = Trust::from(SigningKey::generate()?.public());
-//! let policy = Policy::new(&trust, 1_800_000_000, "local", Expected::danger_any_model());
-//! let refused = Untrusted::read(&mut &b"not a capsule"[..], &Limits::default())
-//!     .and_then(|capsule| capsule.verify(&policy));
-//! assert_eq!(refused.unwrap_err().code().number(), 101);
+//! let (signer, reader) = (SigningKey::generate()?, WrappingKey::generate()?);
+//! let of = |what: &str| Digest::labelled("an example", &[what.as_bytes()]);
+//! let model = Model::new(of("model"), of("weights"), of("config"));
+//! let tokenizer = Tokenizer::new(of("vocabulary"), 32_000);
+//!
+//! // what it is of, for whom and until when; then the bytes of its streams, in order
+//! let note = b"tests failed; retry step 7";
+//! let streams = vec![Section::new(SectionKind::AgentState, 26).into()];
+//! let runtime = Runtime::new("raw", "safetensors");
+//! let context = Context::new(model.clone(), tokenizer.clone(), runtime, 0..1, 1, streams);
+//! let (now, hour) = (1_800_000_000, 3600);
+//! let terms = Terms::new("prefill.example.com", "cache.example.com", now, now + hour);
+//! let out = std::sync::Mutex::new(Vec::new());
+//! let sealer = Sealer::new(out, Draft::new(terms, context), &signer, &[&reader])?;
+//! sealer.write(note)?;
+//! sealer.end_stream(None)?;
+//! let file = sealer.finish()?.0.into_inner().unwrap_or_default();
+//!
+//! let trust = Trust::from(signer.public());
+//! let expected = Expected::of(&model, &tokenizer, &[]);
+//! let policy = Policy::new(&trust, now, "cache.example.com", expected);
+//! let verified = Untrusted::read_at(&file, &Limits::default())?.verify(&policy)?;
+//! verified.check_body_at(&file, Workers::ONE, &mut |_| {})?;
+//!
+//! let opened = verified.open(file, &reader)?;
+//! assert_eq!(opened.section(&SectionKind::AgentState)?.as_deref(), Some(&note[..]));
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! - `examples/seal_open.rs` seals banks of a layer and reads them back; `examples/receive.rs` is a server that
+//!   receives an upload: [`PushHeader`], then [`Verified::push_body`].
+//! - A capsule that continues another one is verified with its ancestors as a [`Chain`], and opens as one.
+//! - This crate knows bytes. Encoding and decoding of banks is `kvcap-codecs`, what a model is `kvcap-models`,
+//!   runtimes' state files are `kvcap-states`, and policy over files and ledgers is `kvcap-store`.
 //!
 //! A capsule that is not verified has no manifest, and one that is not opened has no banks:
 //!

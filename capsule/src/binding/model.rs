@@ -17,6 +17,20 @@ pub struct Model {
     pub name: String,
 }
 
+impl Model {
+    /// Returns a model of these digests without adapters and label.
+    #[must_use]
+    pub fn new(id: Digest, weights: Digest, config: Digest) -> Self {
+        Self {
+            id,
+            weights,
+            config,
+            adapters: Vec::new(),
+            name: String::new(),
+        }
+    }
+}
+
 /// An adapter (LoRA, control vector) applied to the weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adapter {

@@ -12,3 +12,16 @@ pub struct Runtime {
     /// Facts of layout and run-time overrides that change the state, sorted by name.
     pub facts: Vec<(String, String)>,
 }
+
+impl Runtime {
+    /// Returns a runtime and its state format, of which nothing else is known.
+    #[must_use]
+    pub fn new(name: &str, format: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: String::new(),
+            format: format.to_owned(),
+            facts: Vec::new(),
+        }
+    }
+}

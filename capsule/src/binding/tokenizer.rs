@@ -18,3 +18,18 @@ pub struct Tokenizer {
     /// Digest of the chat template's text, if there is one.
     pub chat_template: Option<Digest>,
 }
+
+impl Tokenizer {
+    /// Returns a tokenizer of this vocabulary, of which nothing else is known.
+    #[must_use]
+    pub fn new(vocab: Digest, vocab_size: u32) -> Self {
+        Self {
+            vocab,
+            vocab_size,
+            version: String::new(),
+            pre_tokenizer: String::new(),
+            specials: Vec::new(),
+            chat_template: None,
+        }
+    }
+}

@@ -46,6 +46,42 @@ pub struct Context {
     pub base: bool,
 }
 
+impl Context {
+    /// Returns the context of `streams` of a model of `layers` layers: suite 1, no rotary embedding, no prefix,
+    /// no parent; layers without a bank hold no state.
+    #[must_use]
+    pub fn new(
+        model: Model,
+        tokenizer: Tokenizer,
+        runtime: Runtime,
+        positions: Range<u64>,
+        layers: u32,
+        streams: Vec<Stream>,
+    ) -> Self {
+        let holds = |layer: &u32| {
+            let of = |stream: &Stream| matches!(stream, Stream::Bank(bank) if bank.layer == *layer);
+            streams.iter().any(of)
+        };
+        Self {
+            suite: Suite::ChaCha20Poly1305,
+            stateless: (0..layers).filter(|layer| !holds(layer)).collect(),
+            model,
+            tokenizer,
+            runtime,
+            rope: Vec::new(),
+            prefix: Prefix::None,
+            positions,
+            flags: CaptureFlags::default(),
+            context_length: 0,
+            layers,
+            rotations: Vec::new(),
+            streams,
+            parent: None,
+            base: false,
+        }
+    }
+}
+
 /// What was unusual when the state was captured (capsule-v1 §5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureFlags {

@@ -10,6 +10,7 @@ use kvcap_codecs::BankShape;
 
 /// What a capsule says of itself, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outline {
     /// Name of the suite.
     pub suite: &'static str,
@@ -47,6 +48,7 @@ pub struct Outline {
 
 /// One stream of an [`Outline`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutlineStream {
     /// `key`, `value`, … for a bank; `section` otherwise.
     pub kind: &'static str,

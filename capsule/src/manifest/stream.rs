@@ -2,7 +2,7 @@
 
 use kvcap_codecs::Codec;
 
-use crate::{digest::Digest, manifest::BankEntry};
+use crate::{digest::Digest, limits::MIN_CHUNK, manifest::BankEntry};
 
 /// One sealed run of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,30 @@ pub struct Section {
     pub len: u64,
     /// Bytes of a chunk.
     pub chunk_len: u64,
+}
+
+impl Section {
+    /// Returns a section of `len` bytes in chunks of at most 1 MiB.
+    #[must_use]
+    pub fn new(kind: SectionKind, len: u64) -> Self {
+        Self {
+            kind,
+            len,
+            chunk_len: len.next_multiple_of(MIN_CHUNK).clamp(MIN_CHUNK, 1 << 20),
+        }
+    }
+}
+
+impl From<Section> for Stream {
+    fn from(section: Section) -> Self {
+        Self::Section(section)
+    }
+}
+
+impl From<BankEntry> for Stream {
+    fn from(bank: BankEntry) -> Self {
+        Self::Bank(bank)
+    }
 }
 
 /// What a section holds (capsule-v1 §6.3).

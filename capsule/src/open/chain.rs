@@ -33,6 +33,7 @@ pub struct OpenedChain<S> {
 }
 
 /// Rows of a bank: those of one stream of one capsule.
+#[non_exhaustive]
 pub struct Part<'a, S> {
     /// The capsule.
     pub capsule: &'a Opened<S>,

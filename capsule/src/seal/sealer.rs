@@ -54,6 +54,7 @@ impl Draft {
 
 /// What was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sealed {
     /// The capsule's id.
     pub id: CapsuleId,

@@ -24,6 +24,7 @@ use crate::{
 
 /// What a check of the body has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BodyChecked {
     /// Chunks whose hash is the signed one.
     pub chunks: u64,

@@ -40,6 +40,7 @@ const KEYS: [&str; 13] = [
 
 /// What was compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Equated {
     /// Tensors, all equal.
     pub tensors: usize,

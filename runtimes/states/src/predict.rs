@@ -24,6 +24,7 @@ use kvcap_models::{LayerGeometry, ModelProfile};
 
 /// A capsule that is not there yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Predicted {
     /// Tokens of the state.
     pub tokens: u64,

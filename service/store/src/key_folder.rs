@@ -23,6 +23,7 @@ const LONGEST_NAME: usize = 150;
 
 /// A key, or what is left of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Slot {
     /// `2026-11-21`.
     pub day: String,

@@ -1,8 +1,8 @@
 //! Compares the public API of each library with its list in `docs/api`, on the nightly toolchain.
 //!
 //! ```text
-//! cargo run -p kvcap-api                 # fails where they differ, and says in what
-//! cargo run -p kvcap-api -- --update     # writes the lists
+//! cargo run --manifest-path tests/api/Cargo.toml                 # fails where they differ, and says in what
+//! cargo run --manifest-path tests/api/Cargo.toml -- --update     # writes the lists
 //! ```
 //!
 //! Skips, loudly and with success, where there is no nightly toolchain or one whose JSON is of

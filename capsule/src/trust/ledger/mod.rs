@@ -171,6 +171,7 @@ fn damaged() -> Error {
 
 /// What a use of a capsule means to a [`Ledger`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Usage {
     /// When it is used.
     pub now: u64,

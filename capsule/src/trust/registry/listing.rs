@@ -28,6 +28,7 @@ pub struct Listing {
 
 /// A capsule that must not be used any more, whoever signed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Revoked {
     /// The capsule.
     pub capsule: CapsuleId,

@@ -17,6 +17,7 @@ const SCAN_BYTES: usize = 1 << 20;
 
 /// A bank with bytes that are neither rows nor zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Leftover {
     /// Its place in [`State::banks`].
     pub bank: usize,

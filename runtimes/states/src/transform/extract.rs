@@ -28,6 +28,7 @@ pub struct Selection {
 
 /// What was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Extracted {
     /// Tensors written.
     pub tensors: usize,

@@ -17,6 +17,7 @@ use crate::{
 
 /// One layer's banks.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Layer {
     /// The model's layer, from 0.
     pub number: u32,
