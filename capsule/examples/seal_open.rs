@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(opened.stream_bytes(0)?, plain);
     println!("opened: every byte of every bank is the same");
 
-    let other = Model::new(of("another"), of("weights"), of("config"));
+    let other = Model::new(of("another"), of("fine-tuned weights"), of("config"));
     let mut flipped = file.clone();
     if let Some(last) = flipped.last_mut() {
         *last ^= 1;

@@ -17,7 +17,7 @@ fn refused(error: &CodecError) -> Error {
 #[derive(Clone, Debug)]
 pub struct Turned {
     /// Which elements form a pair.
-    pub pairing: kvcap_codecs::Pairing,
+    pub pairing: Pairing,
     /// Radians a position for each pair.
     pub frequencies: Vec<f64>,
     /// The first row's position, where none are listed.
@@ -41,10 +41,7 @@ impl Turned {
             RowsEntry::None => (0, None),
         };
         Some(Self {
-            pairing: match table.pairing {
-                Pairing::Half => kvcap_codecs::Pairing::Half,
-                Pairing::Interleaved => kvcap_codecs::Pairing::Interleaved,
-            },
+            pairing: table.pairing,
             frequencies: table
                 .frequencies
                 .iter()
@@ -216,7 +213,7 @@ pub fn pack(mut frames: Vec<u8>, index: &[u8], padding: Padding) -> Vec<u8> {
 #[must_use]
 pub fn encode(bank: &BankEntry, frequencies: &[f64], plain: &[u8]) -> (Vec<u8>, Option<[u8; 32]>) {
     let turned = (!frequencies.is_empty()).then(|| Turned {
-        pairing: kvcap_codecs::Pairing::Half,
+        pairing: Pairing::Half,
         frequencies: frequencies.to_vec(),
         start: 0,
         listed: None,

@@ -1,5 +1,7 @@
 //! Rotary position embeddings (capsule-v1 §5.4).
 
+pub use kvcap_codecs::Pairing;
+
 use crate::binding::F64Bits;
 
 /// A rotary position embedding and the layers that use it (capsule-v1 §5.4).
@@ -23,15 +25,6 @@ pub struct Rope {
     pub hadamard_keys: u32,
     /// The same for the stored values.
     pub hadamard_values: u32,
-}
-
-/// Which two elements of a head are rotated together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
-    /// `(i, i + rotary_dims / 2)`: Hugging Face, MLX, ggml "neox".
-    Half,
-    /// `(2i, 2i + 1)`: ggml "norm", MLX "traditional".
-    Interleaved,
 }
 
 /// Whether keys are stored after or before rotation.

@@ -25,6 +25,23 @@ pub enum Role {
     Opaque,
 }
 
+impl Role {
+    /// Returns its name, one word in lower case (capsule-v1 §6.1).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Value => "value",
+            Self::Latent => "latent",
+            Self::RopeKey => "ropekey",
+            Self::Recurrent => "recurrent",
+            Self::Convolution => "convolution",
+            Self::IndexKey => "indexkey",
+            Self::Opaque => "opaque",
+        }
+    }
+}
+
 /// A bank in canonical form, as an adapter hands it over and as the manifest describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bank {

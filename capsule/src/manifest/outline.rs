@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::manifest::{BankEntry, Manifest, Prefix, Role, RowsEntry, Stream, StreamDigest};
+use crate::manifest::{BankEntry, Manifest, Prefix, RowsEntry, Stream, StreamDigest};
 use kvcap_codecs::BankShape;
 
 /// What a capsule says of itself, for display.
@@ -164,7 +164,7 @@ impl OutlineStream {
                 ..common
             },
             Stream::Bank(bank) => Self {
-                kind: role_name(bank.role),
+                kind: bank.role.name(),
                 bank: Some((bank.layer, bank.index)),
                 dtype: bank.dtype.name(),
                 shape: shape_text(&bank.shape),
@@ -175,19 +175,6 @@ impl OutlineStream {
                 ..common
             },
         }
-    }
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Key => "key",
-        Role::Value => "value",
-        Role::Latent => "latent",
-        Role::RopeKey => "rope-key",
-        Role::Recurrent => "recurrent",
-        Role::Convolution => "convolution",
-        Role::IndexKey => "index-key",
-        Role::Opaque => "opaque",
     }
 }
 

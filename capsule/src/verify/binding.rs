@@ -69,7 +69,7 @@ pub(crate) fn check_binding(policy: &Policy<'_>, manifest: &Manifest) -> Result<
                 Code::BindingBankMissing,
                 "a bank that the model needs is not in the capsule",
             )
-            .at(format_args!("{role:?} of layer {layer}")));
+            .at(format_args!("{} of layer {layer}", role.name())));
         }
     }
     for layer in expected.layers.iter().chain(&needs.layers) {

@@ -21,6 +21,13 @@ pub(crate) struct Common {
     pub(crate) quiet: bool,
 }
 
+impl Common {
+    /// Whether progress may be shown: not with `--json` and `--quiet`.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.json && !self.quiet
+    }
+}
+
 /// How many threads share the work.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Threads {

@@ -62,7 +62,7 @@ impl ModelArgs {
             .iter()
             .map(|adapter| (adapter.0.clone(), adapter.1))
             .collect();
-        let bar = progress::bar(common, "model", 0);
+        let bar = progress::bar(common.shows_progress(), "model", 0);
         let told = |done, total| {
             bar.set_length(total);
             bar.set_position(done);

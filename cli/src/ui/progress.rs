@@ -4,11 +4,9 @@ use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::flags::Common;
-
-/// A bar that counts bytes of `total`; hidden with `--json`, `--quiet` and away from a terminal.
-pub(crate) fn bar(common: &Common, verb: &'static str, total: u64) -> ProgressBar {
-    if common.json || common.quiet || !stderr().is_terminal() {
+/// A bar that counts bytes of `total`; hidden where it is not to be `shown`, and away from a terminal.
+pub(crate) fn bar(shown: bool, verb: &'static str, total: u64) -> ProgressBar {
+    if !shown || !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = "{msg:8} {wide_bar} {bytes:>10} of {total_bytes:10} {bytes_per_sec:>12} {eta:>4}";

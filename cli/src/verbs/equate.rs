@@ -51,7 +51,7 @@ impl EquateArgs {
             (_, None) => None,
         };
         let (a, b) = (profile(one, common)?, profile(other, common)?);
-        let bar = progress::bar(common, "compare", 0);
+        let bar = progress::bar(common.shows_progress(), "compare", 0);
         let equated = equate((one, &a), (other, &b), &|done, total| {
             bar.set_length(total);
             bar.set_position(done);
@@ -92,7 +92,7 @@ impl EquateArgs {
 }
 
 fn profile(path: &Path, common: &Common) -> Result<ModelProfile> {
-    let bar = progress::bar(common, "model", 0);
+    let bar = progress::bar(common.shows_progress(), "model", 0);
     let told = |done, total| {
         bar.set_length(total);
         bar.set_position(done);

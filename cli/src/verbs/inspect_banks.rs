@@ -219,7 +219,7 @@ impl Group {
                 format!("{:.6}", worst.cosine),
             ]);
             cells.push(match first.kind {
-                "key" | "rope-key" => format!("{:.5}", worst.centred_key_error),
+                "key" | "ropekey" => format!("{:.5}", worst.centred_key_error),
                 _ => String::new(),
             });
         }

@@ -165,7 +165,7 @@ impl Args {
         let plain = members
             .flat_map(|member| member.manifest().context.banks())
             .filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype));
-        let bar = progress::bar(common, "open", plain.sum());
+        let bar = progress::bar(common.shows_progress(), "open", plain.sum());
         let mut told = |done| bar.inc(done);
         let workers = self.threads.workers();
         let written = match self.target.any() {

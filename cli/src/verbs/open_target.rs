@@ -116,7 +116,7 @@ impl TargetArgs {
         let Some(path) = &self.target_model else {
             return Ok(None);
         };
-        let bar = progress::bar(common, "model", 0);
+        let bar = progress::bar(common.shows_progress(), "model", 0);
         let told = |done, total| {
             bar.set_length(total);
             bar.set_position(done);

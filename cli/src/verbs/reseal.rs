@@ -121,7 +121,7 @@ impl ResealArgs {
             let bank = &placed.bank;
             bank.shape.plain_len(bank.dtype)
         });
-        let bar = progress::bar(common, "seal", plain.sum());
+        let bar = progress::bar(common.shows_progress(), "seal", plain.sum());
         let sealed = seal_state(
             &output,
             SealRequest::new(

@@ -222,7 +222,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         let bank = &placed.bank;
         bank.shape.plain_len(bank.dtype)
     });
-    let bar = progress::bar(common, "seal", plain.sum());
+    let bar = progress::bar(common.shows_progress(), "seal", plain.sum());
     let started = Instant::now();
     let sealed = seal_state(
         &output,

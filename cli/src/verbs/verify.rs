@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, common: &Common, timed: bool) -> Result<Report> {
     let body = match args.header_only {
         true => None,
         false => {
-            let bar = progress::bar(common, "verify", total);
+            let bar = progress::bar(common.shows_progress(), "verify", total);
             let (workers, told) = (args.threads.workers(), &mut |read| bar.inc(read));
             let (mut chunks, mut bytes) = (0, 0);
             for (member, ancestor) in chain.members() {

@@ -3,8 +3,8 @@
 /// Which two elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pairing {
-    /// `(i, i + n)`, where n is the number of pairs.
+    /// `(i, i + n)`, where n is the number of pairs: Hugging Face, MLX, ggml "neox".
     Half,
-    /// `(2i, 2i + 1)`.
+    /// `(2i, 2i + 1)`: ggml "norm", MLX "traditional".
     Interleaved,
 }

@@ -83,7 +83,7 @@ pub fn detect(file: &dyn ReadAt) -> Result<RuntimeKind> {
     } else if hf::recognise(file) {
         Ok(RuntimeKind::HuggingFace)
     } else {
-        let what = "no adapter recognises the state file; a safetensors file of another runtime can be carried with --runtime raw";
+        let what = "no adapter recognises the state file";
         Err(Error::new(Code::StateUnrecognised, what))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use kvcap::{
     Code, Error, Result, Role, SourceFile,
-    binding::{self, Rope},
+    binding::Rope,
 };
 use kvcap_codecs::{
     BankShape, Codec, Content, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch,
@@ -251,10 +251,7 @@ pub(super) fn rotation(
         return None;
     };
     let rope = ropes.iter().find(|rope| rope.layers.contains(&layer))?;
-    let pairing = match rope.pairing {
-        binding::Pairing::Half => Pairing::Half,
-        binding::Pairing::Interleaved => Pairing::Interleaved,
-    };
+    let pairing = rope.pairing;
     Some((pairing, inverse_frequencies(rope, *dim)?))
 }
 

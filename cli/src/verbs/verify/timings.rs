@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Report> {
     let length = verified.file_len();
     let mut checked = None;
     if !args.header_only {
-        let bar = progress::bar(common, "verify", length);
+        let bar = progress::bar(common.shows_progress(), "verify", length);
         watch.skip();
         let body = verified.check_body_in_steps(
             &file,

@@ -220,7 +220,7 @@ impl Layer<'_> {
             if tensor.shape.first() != Some(&1) {
                 return Err(unsupported("several sequences in one state").at(shown(&tensor.name)));
             }
-            let (shape, placement) = whole(tensor);
+            let (shape, region) = whole(tensor);
             banks.push(Placed {
                 bank: Bank {
                     role,
@@ -231,7 +231,7 @@ impl Layer<'_> {
                     rows: Rows::None,
                     window: 0,
                 },
-                parts: vec![placement],
+                parts: vec![region],
             });
         }
         Ok(())

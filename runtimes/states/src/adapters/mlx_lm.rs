@@ -318,7 +318,7 @@ impl Banks {
             } else {
                 Role::Recurrent
             };
-            let (shape, placement) = whole(tensor);
+            let (shape, region) = whole(tensor);
             self.push(Placed {
                 bank: Bank {
                     role,
@@ -329,7 +329,7 @@ impl Banks {
                     rows: Rows::None,
                     window: 0,
                 },
-                parts: vec![placement],
+                parts: vec![region],
             });
         }
         Ok(())

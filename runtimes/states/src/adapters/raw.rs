@@ -14,7 +14,7 @@ pub(crate) fn parse(file: &dyn ReadAt, _: Hints<'_>) -> Result<State> {
     let banks = (0..)
         .zip(filled)
         .map(|(index, tensor)| {
-            let (shape, placement) = whole(tensor);
+            let (shape, region) = whole(tensor);
             Placed {
                 bank: Bank {
                     role: Role::Opaque,
@@ -25,7 +25,7 @@ pub(crate) fn parse(file: &dyn ReadAt, _: Hints<'_>) -> Result<State> {
                     rows: Rows::None,
                     window: 0,
                 },
-                parts: vec![placement],
+                parts: vec![region],
             }
         })
         .collect();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use kvcap::{
     BankEntry, Code, Error, Opened, ReadAt, Result, RotationTable, RowsEntry, StreamReader,
-    binding::{F64Bits, Pairing},
+    binding::F64Bits,
 };
 use kvcap_codecs::{
     Codec, CodecError, FrameContext, FrameQuality, Measurement, Padding, Positions, Quality,
@@ -38,7 +38,7 @@ impl<'a> BankCodec<'a> {
             .and_then(|at| tables.get(usize::try_from(at).ok()?));
         Self {
             bank,
-            rotation: table.map(|table| (pairing(table.pairing), floats(&table.frequencies))),
+            rotation: table.map(|table| (table.pairing, floats(&table.frequencies))),
             listed,
         }
     }
@@ -306,7 +306,7 @@ impl<'a> BankCodec<'a> {
     }
 
     pub(crate) fn name(&self) -> String {
-        let role = format!("{:?}", self.bank.role).to_lowercase();
+        let role = self.bank.role.name();
         format!("layer {} {role} {}", self.bank.layer, self.bank.index)
     }
 }
@@ -353,13 +353,6 @@ pub(crate) fn listed_rows<S: ReadAt>(opened: &Opened<S>, bank: &BankEntry) -> Re
     let bytes = opened.stream_bytes(usize::try_from(section).unwrap_or(usize::MAX))?;
     let (list, _) = bytes.as_chunks::<8>();
     Ok(list.iter().map(|p| i64::from_le_bytes(*p)).collect())
-}
-
-fn pairing(pairing: Pairing) -> kvcap_codecs::Pairing {
-    match pairing {
-        Pairing::Half => kvcap_codecs::Pairing::Half,
-        Pairing::Interleaved => kvcap_codecs::Pairing::Interleaved,
-    }
 }
 
 fn floats(bits: &[F64Bits]) -> Vec<f64> {

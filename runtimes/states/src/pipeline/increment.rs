@@ -112,8 +112,10 @@ fn shared(state: &State, bank: &kvcap::Bank) -> Result<Placed> {
     };
     let placed = state.banks.iter().find(same).ok_or_else(|| {
         refused(format!(
-            "layer {} {:?} {}",
-            bank.layer, bank.role, bank.index
+            "layer {} {} {}",
+            bank.layer,
+            bank.role.name(),
+            bank.index
         ))
     })?;
     let part = match bank.shape {

@@ -43,7 +43,7 @@ fn check_layer(state: &State, number: u32, layer: &LayerGeometry) -> Result<()> 
                 if !has(role) {
                     return Err(
                         contradiction("the state lacks what the model's layer keeps")
-                            .sides(format_args!("a {} bank", word(role)), "none"),
+                            .sides(format_args!("a {} bank", role.name()), "none"),
                     );
                 }
                 for placed in banks.iter().filter(|placed| placed.bank.role == role) {
@@ -120,10 +120,6 @@ fn shape(placed: &Placed, want_heads: u64, want_dim: u64) -> Result<()> {
 
 fn attention(role: Role) -> bool {
     matches!(role, Role::Key | Role::Value | Role::Latent | Role::RopeKey)
-}
-
-fn word(role: Role) -> String {
-    format!("{role:?}").to_lowercase()
 }
 
 fn contradiction(what: &'static str) -> Error {

@@ -140,7 +140,7 @@ impl Placed {
     /// The bank by layer, role and index, for messages.
     pub(crate) fn name(&self) -> String {
         let bank = &self.bank;
-        let role = format!("{:?}", bank.role).to_lowercase();
+        let role = bank.role.name();
         format!("layer {} {role} {}", bank.layer, bank.index)
     }
 

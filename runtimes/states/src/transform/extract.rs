@@ -171,12 +171,16 @@ fn rows(bank: &Bank, positions: Option<&Range<u64>>) -> Result<Range<u64>> {
         Rows::From(_) => "a bank with a sliding window cannot be cut by position",
         Rows::Listed(_) => "a bank whose rows are not in the order of positions cannot be cut",
     };
-    Err(Error::new(Code::BodyRange, why).at(format_args!("layer {} {:?}", bank.layer, bank.role)))
+    Err(Error::new(Code::BodyRange, why).at(format_args!(
+        "layer {} {}",
+        bank.layer,
+        bank.role.name()
+    )))
 }
 
 fn pieces(bank: &Bank, rows: &Range<u64>, offset: &mut u64) -> Result<Vec<Piece>> {
     let overflow = || Error::new(Code::ResourceBudget, "the output's length overflows");
-    let role = format!("{:?}", bank.role).to_lowercase();
+    let role = bank.role.name();
     let name = format!("layer.{}.{role}.{}", bank.layer, bank.index);
     let mut pieces = Vec::new();
     let mut push = |suffix: &str, dtype, shape: Vec<u64>, row: u64, len: u64| -> Result<()> {
