@@ -41,7 +41,13 @@ fuzz_target!(|data: &[u8]| {
             layers: (cut & 1 != 0).then(|| first..first + 1),
             positions: (cut & 2 != 0).then(|| start..start.saturating_add(7).min(held.end)),
         };
-        let _ = extract(opened, &selection, &scratch_file(), Workers::new(2), &mut |_| {});
+        let _ = extract(
+            opened,
+            &selection,
+            &scratch_file(),
+            Workers::new(2),
+            &mut |_| {},
+        );
     });
 });
 

@@ -13,7 +13,8 @@ use kvcap::{
 use kvcap_codecs::{BankShape, Padding, Preset};
 use kvcap_models::{Geometry, ModelProfile};
 use kvcap_states::{
-    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, detect, open_state, parse, SealRequest, seal_state,
+    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealRequest, detect, open_state, parse,
+    seal_state,
 };
 use kvcap_testvectors::fixture::{self, SIGN_SEED, WRAP_KEY};
 
@@ -101,7 +102,21 @@ pub fn seal(state: &[u8], kind: RuntimeKind, encoding: Encoding, suite: Suite) -
         context_length: 0,
         lineage: Lineage::default(),
     };
-    let (out, _) = seal_state(Mutex::new(Vec::new()), SealRequest::new(&parsed, &state, &profile, capture, terms(), &SigningKey::from_seed(&SIGN_SEED)).to(&[&WrappingKey::from_bytes(WRAP_KEY)]).encoding(encoding).workers(Workers::new(2)), &mut |_| {})?;
+    let (out, _) = seal_state(
+        Mutex::new(Vec::new()),
+        SealRequest::new(
+            &parsed,
+            &state,
+            &profile,
+            capture,
+            terms(),
+            &SigningKey::from_seed(&SIGN_SEED),
+        )
+        .to(&[&WrappingKey::from_bytes(WRAP_KEY)])
+        .encoding(encoding)
+        .workers(Workers::new(2)),
+        &mut |_| {},
+    )?;
     Ok(out.into_inner().unwrap())
 }
 

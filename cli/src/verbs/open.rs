@@ -1,8 +1,8 @@
 //! `kvcap open`: a capsule back into its runtime's state file.
 
-use std::{io::Write, ops::Range, path::PathBuf, time::Instant};
+use std::{ops::Range, path::PathBuf, time::Instant};
 
-use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SourceFile, Stream};
+use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SourceFile, Stream, WriteAt};
 use kvcap_states::{Selection, check_quality, extract, open_state};
 
 use super::open_target::TargetArgs;
@@ -201,8 +201,7 @@ fn section(opened: &Opened<SourceFile>, name: &str, output: &Output) -> Result<u
         piece.clear();
         reader.read(at..end, &mut piece)?;
         output
-            .file()
-            .write_all(&piece)
+            .write_all_at(at, &piece)
             .map_err(|error| Error::io(&error, "output"))?;
         at = end;
     }

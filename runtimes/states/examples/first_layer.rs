@@ -1,7 +1,7 @@
 //! How long a runtime waits for its first layer, and for all of them.
 //!
 //! ```text
-//! cargo run --release -p kvcap-runtimes --example first_layer -- CAPSULE WRAP-KEY ISSUER.pub
+//! cargo run --release -p kvcap-states --example first_layer -- CAPSULE WRAP-KEY ISSUER.pub
 //! ```
 //!
 //! Trusts the key it is given and any model, and takes the capsule's own audience: an example.

@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvcap::{
-    Code, Error, Result, Role, SourceFile,
-    binding::Rope,
-};
+use kvcap::{Code, Error, Result, Role, SourceFile, binding::Rope};
 use kvcap_codecs::{
     BankShape, Codec, Content, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch,
 };

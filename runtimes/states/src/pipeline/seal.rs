@@ -159,7 +159,7 @@ pub fn seal_state<W: WriteAt>(
     let sealer = Sealer::new(out, draft, signer, &recipients)?;
     let progress = Mutex::new(progress);
     let mut pieces = context.streams.iter().zip(&plan.sources);
-    let mut frames: Option<(Arc<Bank<'_>>, u64)> = None;
+    let mut frames: Option<(Arc<SealedBank<'_>>, u64)> = None;
     workers.run(
         Scratch::default,
         |_| {
@@ -168,13 +168,13 @@ pub fn seal_state<W: WriteAt>(
             {
                 let first = *next;
                 *next = first.saturating_add(bank.batch).min(bank.frames);
-                return Ok(Some(Piece::Frames(Arc::clone(bank), first..*next)));
+                return Ok(Some(Work::Frames(Arc::clone(bank), first..*next)));
             }
             let Some((stream, source)) = pieces.next() else {
                 return Ok(None);
             };
             let (entry, at) = match (stream, source) {
-                (_, Source::Section(bytes)) => return Ok(Some(Piece::Section(bytes))),
+                (_, Source::Section(bytes)) => return Ok(Some(Work::Section(bytes))),
                 (Stream::Bank(entry), Source::Bank(at)) => (entry, *at),
                 (Stream::Section(_), Source::Bank(_)) => return Err(no_bank()),
             };
@@ -186,18 +186,18 @@ pub fn seal_state<W: WriteAt>(
             let codec = BankCodec::new(entry, &context.rotations, listed);
             let receipt = receipts.get(at).copied().flatten();
             let padding = encoding.compress.unwrap_or_default();
-            let bank = Arc::new(Bank::new(placed, codec, padding, receipt));
+            let bank = Arc::new(SealedBank::new(placed, codec, padding, receipt));
             let first = 0..bank.batch.min(bank.frames);
             frames = Some((Arc::clone(&bank), first.end));
             // also where there is no frame, so that the stream ends
-            Ok(Some(Piece::Frames(bank, first)))
+            Ok(Some(Work::Frames(bank, first)))
         },
         |scratch, piece, turn| match piece {
-            Piece::Section(bytes) => turn.run(|| {
+            Work::Section(bytes) => turn.run(|| {
                 sealer.write(bytes)?;
                 sealer.end_stream(None)
             }),
-            Piece::Frames(bank, range) => {
+            Work::Frames(bank, range) => {
                 let plain = bank.encode(range.clone(), file, scratch)?;
                 for cut in bank.cut(range, &sealer, scratch, turn)? {
                     sealer.seal(cut)?;
@@ -229,13 +229,13 @@ fn no_bank() -> Error {
 }
 
 /// What is sealed next.
-enum Piece<'a> {
+enum Work<'a> {
     Section(&'a [u8]),
-    Frames(Arc<Bank<'a>>, Range<u64>),
+    Frames(Arc<SealedBank<'a>>, Range<u64>),
 }
 
 /// A bank that is being sealed.
-struct Bank<'a> {
+struct SealedBank<'a> {
     placed: &'a Placed,
     codec: BankCodec<'a>,
     frames: u64,
@@ -259,7 +259,7 @@ struct Scratch {
     qualities: Vec<FrameQuality>,
 }
 
-impl<'a> Bank<'a> {
+impl<'a> SealedBank<'a> {
     fn new(
         placed: &'a Placed,
         codec: BankCodec<'a>,

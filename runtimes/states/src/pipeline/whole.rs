@@ -15,7 +15,7 @@ pub(crate) struct WholeBank<'a, S> {
 }
 
 /// One capsule's rows of a bank, and their place in a state file.
-pub(crate) struct Piece<'a, S> {
+pub(crate) struct PlacedPart<'a, S> {
     pub(crate) part: Part<'a, S>,
     pub(crate) placed: Placed,
 }
@@ -77,13 +77,13 @@ pub(crate) fn rows_of(bank: &BankEntry) -> u64 {
 pub(crate) fn pieces<'a, S: ReadAt>(
     whole: &[WholeBank<'a, S>],
     state: &State,
-) -> Result<Vec<Piece<'a, S>>> {
+) -> Result<Vec<PlacedPart<'a, S>>> {
     let mut pieces = Vec::new();
     for (bank, placed) in whole.iter().zip(&state.banks) {
         let mut first = 0;
         for part in &bank.parts {
             let rows = rows_of(part.bank);
-            pieces.push(Piece {
+            pieces.push(PlacedPart {
                 part: *part,
                 placed: match bank.parts.len() {
                     1 => placed.clone(),

@@ -106,7 +106,7 @@ pub fn open_as<M: Members>(
             let mut first = 0;
             for part in &held.parts {
                 let rows = rows_of(part.bank);
-                pieces.push(Piece {
+                pieces.push(RecastPart {
                     part: *part,
                     placed: placed.rows(first, rows)?,
                     change,
@@ -336,13 +336,13 @@ fn parsed(
 type Plain = (Vec<u8>, Scratch);
 
 /// One capsule's rows of a bank, their place in the written state and what happens on the way.
-struct Piece<'a, S> {
+struct RecastPart<'a, S> {
     part: Part<'a, S>,
     placed: Placed,
     change: Change,
 }
 
-impl<S> Piece<'_, S> {
+impl<S> RecastPart<'_, S> {
     /// Writes one frame; gives its bytes in the state.
     fn write(
         &self,

@@ -37,7 +37,7 @@ pub struct Extracted {
 }
 
 /// One tensor of the output: rows `rows` of a bank, a part of each row.
-struct Piece {
+struct Tensor {
     name: String,
     dtype: &'static str,
     shape: Vec<u64>,
@@ -50,7 +50,7 @@ struct Piece {
 struct Taken<'a, S> {
     whole: WholeBank<'a, S>,
     rows: Range<u64>,
-    pieces: Vec<Piece>,
+    pieces: Vec<Tensor>,
 }
 
 /// Writes the selected banks into `out`, which is empty.
@@ -178,13 +178,13 @@ fn rows(bank: &Bank, positions: Option<&Range<u64>>) -> Result<Range<u64>> {
     )))
 }
 
-fn pieces(bank: &Bank, rows: &Range<u64>, offset: &mut u64) -> Result<Vec<Piece>> {
+fn pieces(bank: &Bank, rows: &Range<u64>, offset: &mut u64) -> Result<Vec<Tensor>> {
     let overflow = || Error::new(Code::ResourceBudget, "the output's length overflows");
     let role = bank.role.name();
     let name = format!("layer.{}.{role}.{}", bank.layer, bank.index);
     let mut pieces = Vec::new();
     let mut push = |suffix: &str, dtype, shape: Vec<u64>, row: u64, len: u64| -> Result<()> {
-        pieces.push(Piece {
+        pieces.push(Tensor {
             name: format!("{name}{suffix}"),
             dtype,
             shape,
@@ -256,7 +256,7 @@ fn header<S>(taken: &[Taken<'_, S>]) -> Result<Vec<u8>> {
     Ok([&len.to_le_bytes()[..], &json].concat())
 }
 
-impl Piece {
+impl Tensor {
     fn len<S>(&self, taken: &Taken<'_, S>) -> u64 {
         let (bank, rows) = (&taken.whole.bank, &taken.rows);
         match bank.shape {
