@@ -56,11 +56,9 @@ pub fn fixture() -> &'static ModelProfile {
 
 /// Terms that the policy of [`Seed::open`] accepts.
 pub fn terms() -> Terms {
-    Terms {
-        subject: None,
-        tenant: None,
-        ..fixture::terms()
-    }
+    let mut terms = fixture::terms();
+    (terms.subject, terms.tenant) = (None, None);
+    terms
 }
 
 /// Seals `state`. Its model has a rotary embedding in every layer, as wide as the first bank's rows.
@@ -184,11 +182,7 @@ impl Seed {
     pub fn open(&self, then: Opening<'_>) -> Result<()> {
         let signer = SigningKey::from_seed(&SIGN_SEED);
         let key = WrappingKey::from_bytes(WRAP_KEY);
-        let draft = Draft {
-            terms: terms(),
-            context: self.context.clone(),
-            extensions: Vec::new(),
-        };
+        let draft = Draft::new(terms(), self.context.clone());
         let out = Mutex::new(Vec::new());
         let entropy = Entropy::danger_chosen(b"fuzz");
         let sealer = Sealer::danger_with_entropy(out, draft, &signer, &[&key], entropy)?;

@@ -51,11 +51,7 @@ fn wrapping() -> WrappingKey {
 fn seal(to: &[Recipient<'_>]) -> Result<Vec<u8>> {
     let (context, signer) = (fixture::context(), signer());
     let plain = fixture::contents(&context);
-    let draft = Draft {
-        terms: fixture::terms(),
-        context,
-        extensions: Vec::new(),
-    };
+    let draft = Draft::new(fixture::terms(), context);
     let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, to)?;
     for bytes in plain {
         sealer.write(&bytes)?;

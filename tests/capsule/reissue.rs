@@ -176,10 +176,8 @@ fn a_scope_is_widened_by_name_only() {
     let narrow = fixed
         .renew(&file, NOW, &scoped("kv:inspect", false))
         .unwrap();
-    let restore = Policy {
-        scope: kvcap::RESTORE.to_owned(),
-        ..Policy::danger_as_stated(&fixed.trust, NOW, &fixture::terms())
-    };
+    let mut restore = Policy::danger_as_stated(&fixed.trust, NOW, &fixture::terms());
+    restore.scope = kvcap::RESTORE.to_owned();
     let read = |file: &[u8]| Untrusted::read_at(file, &Limits::default()).unwrap();
     assert_eq!(code(read(&narrow).verify(&restore)), 408);
     for wider in [

@@ -95,19 +95,16 @@ fn terms() -> impl Strategy<Value = Terms> {
     );
     (names, times, any::<Option<u64>>(), any::<bool>()).prop_map(
         |((issuer, subject, audience, tenant), (issued_at, life, late), sequence, single_use)| {
-            Terms {
-                issuer,
-                subject,
-                audience,
-                expires: issued_at + life,
-                not_before: issued_at + late.min(life - 1),
-                issued_at,
-                scope: "kv:restore kv:inspect".to_owned(),
-                tenant,
-                sequence,
-                single_use,
-                renew_until: sequence.map(|more| (issued_at + life).saturating_add(more)),
-            }
+            let expires = issued_at + life;
+            let mut terms = Terms::new(&issuer, &audience, issued_at, expires);
+            terms.subject = subject;
+            terms.not_before = issued_at + late.min(life - 1);
+            terms.scope = "kv:restore kv:inspect".to_owned();
+            terms.tenant = tenant;
+            terms.sequence = sequence;
+            terms.single_use = single_use;
+            terms.renew_until = sequence.map(|more| expires.saturating_add(more));
+            terms
         },
     )
 }
@@ -115,11 +112,7 @@ fn terms() -> impl Strategy<Value = Terms> {
 fn seal(terms: &Terms, context: &Context, plain: &[Vec<u8>], piece: usize) -> Vec<u8> {
     let signer = SigningKey::from_seed(&fixture::SIGN_SEED);
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
-    let draft = Draft {
-        terms: terms.clone(),
-        context: context.clone(),
-        extensions: Vec::new(),
-    };
+    let draft = Draft::new(terms.clone(), context.clone());
     let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, &[&key]).unwrap();
     for bytes in plain {
         for piece in bytes.chunks(piece) {

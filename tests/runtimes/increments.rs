@@ -41,10 +41,9 @@ fn read_all(mut file: File) -> Vec<u8> {
 }
 
 fn terms() -> Terms {
-    Terms {
-        subject: Some("ana".to_owned()),
-        ..kvcap_testkit::terms(NOW)
-    }
+    let mut terms = kvcap_testkit::terms(NOW);
+    terms.subject = Some("ana".to_owned());
+    terms
 }
 
 impl World {

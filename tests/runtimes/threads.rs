@@ -301,11 +301,7 @@ fn chunks_may_be_sealed_in_any_order() {
         .map(|index| opened.stream_bytes(index).unwrap())
         .collect();
     let begin = || {
-        let draft = Draft {
-            terms: terms(),
-            context: context.clone(),
-            extensions: Vec::new(),
-        };
+        let draft = Draft::new(terms(), context.clone());
         let (signer, entropy) = (signer(), Entropy::danger_chosen(b"threads"));
         // for as long as the sealer, which this closure gives back
         let (signer, wrap) = (Box::leak(Box::new(signer)), Box::leak(Box::new(wrapping())));

@@ -34,23 +34,11 @@ impl Drop for Folder {
 }
 
 fn claims(id: u8, issuer: &str, subject: Option<&str>, sequence: Option<u64>) -> Claims {
-    Claims {
-        id: CapsuleId([id; 16]),
-        key: KeyId([0; 16]),
-        terms: Terms {
-            issuer: issuer.to_owned(),
-            subject: subject.map(str::to_owned),
-            audience: "a".to_owned(),
-            expires: NOW + 100,
-            not_before: NOW,
-            issued_at: NOW,
-            scope: "kv:restore".to_owned(),
-            tenant: None,
-            sequence,
-            single_use: sequence.is_none(),
-            renew_until: None,
-        },
-    }
+    let mut terms = Terms::new(issuer, "a", NOW, NOW + 100);
+    terms.subject = subject.map(str::to_owned);
+    terms.sequence = sequence;
+    terms.single_use = sequence.is_none();
+    Claims::new(CapsuleId([id; 16]), KeyId([0; 16]), terms)
 }
 
 fn code<T>(result: Result<T>) -> u16 {

@@ -36,20 +36,12 @@ fn folder(name: &str) -> PathBuf {
 /// A capsule of the vectors' state that is valid now.
 fn sealed(change: impl Fn(&mut Terms)) -> Vec<u8> {
     let now = time::now();
-    let mut terms = Terms {
-        issued_at: now,
-        not_before: now,
-        expires: now + 3600,
-        ..fixture::terms()
-    };
+    let mut terms = fixture::terms();
+    (terms.issued_at, terms.not_before, terms.expires) = (now, now, now + 3600);
     change(&mut terms);
     let context = fixture::context();
     let plain = fixture::contents(&context);
-    let draft = Draft {
-        terms,
-        context,
-        extensions: Vec::new(),
-    };
+    let draft = Draft::new(terms, context);
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let signer = signer();
     let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, &[&key]).unwrap();

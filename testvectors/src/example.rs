@@ -128,19 +128,9 @@ fn context() -> Context {
 /// The capsule of the example.
 #[must_use]
 pub fn capsule() -> Capsule {
-    let terms = Terms {
-        issuer: "prefill-1".to_owned(),
-        subject: Some("user-7".to_owned()),
-        audience: fixture::AUDIENCE.to_owned(),
-        expires: fixture::NOW + 3600,
-        not_before: fixture::NOW,
-        issued_at: fixture::NOW,
-        scope: kvcap::RESTORE.to_owned(),
-        tenant: None,
-        sequence: None,
-        single_use: false,
-        renew_until: None,
-    };
+    let now = fixture::NOW;
+    let mut terms = Terms::new("prefill-1", fixture::AUDIENCE, now, now + 3600);
+    terms.subject = Some("user-7".to_owned());
     // f16: 1.0 to 12.0, and the same negative
     let numbers = [
         0x3C00_u16, 0x4000, 0x4200, 0x4400, 0x4500, 0x4600, 0x4700, 0x4800, 0x4880, 0x4900, 0x4980,

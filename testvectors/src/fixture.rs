@@ -89,19 +89,12 @@ pub fn token_bytes(tokens: &[u32]) -> Vec<u8> {
 /// The base capsule's claims.
 #[must_use]
 pub fn terms() -> Terms {
-    Terms {
-        issuer: ISSUER.to_owned(),
-        subject: Some(SUBJECT.to_owned()),
-        audience: AUDIENCE.to_owned(),
-        expires: EXPIRES,
-        not_before: ISSUED,
-        issued_at: ISSUED,
-        scope: "kv:inspect kv:restore".to_owned(),
-        tenant: Some(TENANT.to_owned()),
-        sequence: Some(3),
-        single_use: false,
-        renew_until: None,
-    }
+    let mut terms = Terms::new(ISSUER, AUDIENCE, ISSUED, EXPIRES);
+    terms.subject = Some(SUBJECT.to_owned());
+    terms.tenant = Some(TENANT.to_owned());
+    terms.scope = "kv:inspect kv:restore".to_owned();
+    terms.sequence = Some(3);
+    terms
 }
 
 /// The model of all vectors.
@@ -265,11 +258,8 @@ pub fn seal(
         .iter()
         .map(|key| WrappingKey::from_bytes(*key))
         .collect();
-    let draft = Draft {
-        terms,
-        context,
-        extensions,
-    };
+    let mut draft = Draft::new(terms, context);
+    draft.extensions = extensions;
     let recipients: Vec<Recipient<'_>> = keys.iter().map(Recipient::from).collect();
     seal_for(seed, draft, plain, receipts, &recipients)
 }

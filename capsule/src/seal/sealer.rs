@@ -31,6 +31,7 @@ const STEP: usize = 1 << 20;
 
 /// What is to be sealed: everything but the bytes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Draft {
     /// For whom, what for and until when.
     pub terms: Terms,

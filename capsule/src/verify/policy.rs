@@ -17,6 +17,7 @@ pub const RESTORE: &str = "kv:restore";
 
 /// Everything that verification depends on besides the capsule.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Policy<'a> {
     /// The keys that may have signed it.
     pub trust: &'a Trust,

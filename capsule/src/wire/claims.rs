@@ -17,6 +17,7 @@ const RENEW_UNTIL: i64 = -70_004;
 
 /// For whom a capsule is, what for and until when: what its issuer decides (capsule-v1 §4).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Terms {
     /// `iss`: who seals.
     pub issuer: String,
@@ -40,6 +41,14 @@ pub struct Terms {
     pub single_use: bool,
     /// The latest `exp` that a renewal may give it; [`Self::renewal_cap`] where there is none.
     pub renew_until: Option<u64>,
+}
+
+impl Claims {
+    /// Returns the claims of a capsule that `key` signs.
+    #[must_use]
+    pub const fn new(id: CapsuleId, key: KeyId, terms: Terms) -> Self {
+        Self { id, key, terms }
+    }
 }
 
 impl Terms {
@@ -80,6 +89,7 @@ impl Terms {
 
 /// What an untrusted file says of itself. Nobody has vouched for any of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claims {
     /// The capsule's id (`cti`).
     pub id: CapsuleId,

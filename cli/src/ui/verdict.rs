@@ -13,7 +13,7 @@ pub(crate) fn describe<S>(verdict: &Verdict<S>, report: &mut Report) {
     let Manifest {
         claims, context, ..
     } = verdict.tip().manifest();
-    let Claims { id, key, terms } = claims;
+    let Claims { id, key, terms, .. } = claims;
     let compared = verdict.has_checked(Unchecked::Model);
     let now = verdict.judged_at();
     report.row("capsule", id);

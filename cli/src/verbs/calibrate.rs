@@ -3,8 +3,8 @@
 use std::{hint::black_box, time::Instant};
 
 use kvcap::{
-    CaptureFlags, Expected, Limits, Policy, RESTORE, Result, SigningKey, Suite, Terms, Trust,
-    Untrusted, Workers, WrappingKey,
+    CaptureFlags, Expected, Limits, Policy, Result, SigningKey, Suite, Terms, Trust, Untrusted,
+    Workers, WrappingKey,
     binding::{Digest, F64Bits, KeyBasis, Model, Pairing, Rope, Scaling, Tokenizer},
 };
 use kvcap_models::{Geometry, LayerGeometry, ModelProfile};
@@ -108,19 +108,7 @@ impl Calibration {
             flags: CaptureFlags::default(),
             context_length: 0,
         };
-        let terms = Terms {
-            issuer: "calibration".to_owned(),
-            subject: None,
-            audience: "calibration".to_owned(),
-            expires: NOW + 3600,
-            not_before: NOW,
-            issued_at: NOW,
-            renew_until: None,
-            scope: RESTORE.to_owned(),
-            tenant: None,
-            sequence: None,
-            single_use: false,
-        };
+        let terms = Terms::new("calibration", "calibration", NOW, NOW + 3600);
         let (_, report) = seal_state(
             Buffer::new(&mut self.capsule),
             SealRequest::new(

@@ -82,10 +82,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
 /// The statements under a good signature. Terms are shown, not judged: each is compared with itself.
 fn signed_outline(untrusted: Untrusted, trust: &Trust) -> Result<Outline> {
     let terms = untrusted.claims().terms.clone();
-    let policy = Policy {
-        max_lifetime: u64::MAX,
-        ..Policy::danger_as_stated(trust, terms.issued_at.max(terms.not_before), &terms)
-    };
+    let since = terms.issued_at.max(terms.not_before);
+    let mut policy = Policy::danger_as_stated(trust, since, &terms);
+    policy.max_lifetime = u64::MAX;
     Ok(Outline::of(untrusted.verify(&policy)?.manifest()))
 }
 

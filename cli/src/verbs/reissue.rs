@@ -94,7 +94,7 @@ impl ReissueArgs {
             .map_err(|error| input::at(error, &self.capsule))?;
         output.commit()?;
         let verified = header.verified();
-        let Claims { id, key, terms } = &verified.manifest().claims;
+        let Claims { id, key, terms, .. } = &verified.manifest().claims;
         let mut report = Report::new();
         report.row("capsule", id);
         report.row(

@@ -287,19 +287,15 @@ impl Args {
                 "--renewable-for",
             );
         }
-        Ok(Terms {
-            issuer: self.issuer.clone(),
-            subject: self.subject.clone(),
-            audience: self.audience.clone(),
-            expires,
-            not_before,
-            issued_at: now,
-            scope: self.scope.join(" "),
-            tenant: self.org.clone(),
-            sequence: self.seq,
-            single_use: self.single_use,
-            renew_until,
-        })
+        let mut terms = Terms::new(&self.issuer, &self.audience, now, expires);
+        terms.subject.clone_from(&self.subject);
+        terms.tenant.clone_from(&self.org);
+        terms.not_before = not_before;
+        terms.scope = self.scope.join(" ");
+        terms.sequence = self.seq;
+        terms.single_use = self.single_use;
+        terms.renew_until = renew_until;
+        Ok(terms)
     }
 
     /// The chain that the state goes on from, for whom the new capsule will be.

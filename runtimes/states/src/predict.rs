@@ -3,8 +3,8 @@
 use std::io;
 
 use kvcap::{
-    Bank, CaptureFlags, Code, Draft, Error, RESTORE, ReadAt, Result, Role, Rows, Sealer,
-    SigningKey, Suite, Terms, Workers, WrappingKey, WriteAt,
+    Bank, CaptureFlags, Code, Draft, Error, ReadAt, Result, Role, Rows, Sealer, SigningKey, Suite,
+    Terms, Workers, WrappingKey, WriteAt,
 };
 use kvcap_codecs::{BankShape, ParamDtype};
 
@@ -116,11 +116,7 @@ pub fn predict(
         capture(suite, context),
         Some(&key.prefix_key()),
     )?;
-    let draft = Draft {
-        terms: terms(),
-        context: plan.context,
-        extensions: Vec::new(),
-    };
+    let draft = Draft::new(terms(), plan.context);
     let signer = SigningKey::generate()?;
     let sealer = Sealer::new(Nowhere, draft, &signer, &[&key])?;
     let (file_len, header_len) = sealer.lengths();
@@ -285,19 +281,7 @@ fn capture(suite: Suite, context_length: u64) -> Capture {
 }
 
 fn terms() -> Terms {
-    Terms {
-        issuer: "local".to_owned(),
-        subject: None,
-        audience: "local".to_owned(),
-        expires: 1 << 32,
-        not_before: 1 << 31,
-        issued_at: 1 << 31,
-        renew_until: None,
-        scope: RESTORE.to_owned(),
-        tenant: None,
-        sequence: None,
-        single_use: false,
-    }
+    Terms::new("local", "local", 1 << 31, 1 << 32)
 }
 
 /// An output that nothing reaches: only its length is asked for.

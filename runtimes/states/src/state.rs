@@ -18,7 +18,10 @@ use kvcap_codecs::BankShape;
 pub use kvcap::{ReadAt, WriteAt};
 use kvcap_models::Geometry;
 
-pub use self::leftover::Leftover;
+pub use self::{
+    leftover::Leftover,
+    region::{Order, Region},
+};
 
 /// A state file as its adapter understands it: every byte is a bank's, padding, or residue.
 #[derive(Clone, Debug)]
@@ -53,44 +56,6 @@ pub struct Placed {
     pub bank: Bank,
     /// Its parts: one, or three for MLX's affine triplets (codes, scales, biases).
     pub parts: Vec<Region>,
-}
-
-/// Where one part of a bank lies in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// First byte of the part's region. The region belongs to the bank alone; bytes of it that no
-    /// row covers are padding: not sealed, zeros when written back.
-    pub offset: u64,
-    /// Length of the region.
-    pub len: u64,
-    /// How the rows lie in it.
-    pub order: Order,
-}
-
-/// How a bank's rows lie in a region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Bytes in order (a bank without a token axis); the region has no padding.
-    Contiguous,
-    /// Row (head h, token t) is `row_bytes` contiguous bytes at `h · head_stride + t · token_stride`.
-    Rows {
-        /// Bytes of one head of one token in this part.
-        row_bytes: u64,
-        /// Bytes from one head to the next.
-        head_stride: u64,
-        /// Bytes from one token to the next.
-        token_stride: u64,
-    },
-    /// Element (head h, token t, dim d) is `element` bytes at
-    /// `h · head_stride + d · dim_stride + t · element` (llama.cpp's transposed values).
-    Transposed {
-        /// Bytes of one element.
-        element: u64,
-        /// Bytes from one head to the next.
-        head_stride: u64,
-        /// Bytes from one element of a head to the next.
-        dim_stride: u64,
-    },
 }
 
 /// What is known of the state before its file is parsed, where the file alone does not tell.

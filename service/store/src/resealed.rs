@@ -8,8 +8,8 @@ use kvcap::{Chain, Code, Error, Result, Terms};
 /// # Errors
 /// KVC-944 for a capsule for one use, which would be there twice.
 pub fn resealed_terms<S>(chain: &Chain<S>, now: u64, ttl: Option<u64>) -> Result<Terms> {
-    let old = chain.tip().manifest().claims.terms.clone();
-    if old.single_use {
+    let mut terms = chain.tip().manifest().claims.terms.clone();
+    if terms.single_use {
         let what = "a single-use capsule cannot be resealed";
         return Err(Error::new(Code::LocalUsage, what));
     }
@@ -19,11 +19,9 @@ pub fn resealed_terms<S>(chain: &Chain<S>, now: u64, ttl: Option<u64>) -> Result
     let cap = caps.min().unwrap_or(0);
     let left = chain.expires();
     let expires = ttl.map_or(left, |ttl| left.min(now.saturating_add(ttl)));
-    Ok(Terms {
-        expires,
-        not_before: old.not_before.min(now),
-        issued_at: now,
-        renew_until: Some(cap.max(expires)),
-        ..old
-    })
+    terms.expires = expires;
+    terms.not_before = terms.not_before.min(now);
+    terms.issued_at = now;
+    terms.renew_until = Some(cap.max(expires));
+    Ok(terms)
 }

@@ -277,20 +277,19 @@ impl<'a> Judge<'a> {
     /// Returns the policy that a capsule is verified by.
     fn policy(&self) -> Policy<'_> {
         let verifier = self.verifier;
-        let own = match &self.as_stated {
+        let mut policy = match &self.as_stated {
             Some(terms) => Policy::danger_as_stated(&self.trust, self.now, terms),
-            None => Policy {
-                audiences: verifier.audiences.clone(),
-                subject: verifier.subject.clone(),
-                tenant: verifier.tenant.clone(),
-                scope: verifier.scope.clone(),
-                ..Policy::new(&self.trust, self.now, "", self.expected.clone())
-            },
+            None => {
+                let mut policy = Policy::new(&self.trust, self.now, "", self.expected.clone());
+                policy.audiences.clone_from(&verifier.audiences);
+                policy.subject.clone_from(&verifier.subject);
+                policy.tenant.clone_from(&verifier.tenant);
+                policy.scope.clone_from(&verifier.scope);
+                policy
+            }
         };
-        Policy {
-            max_lifetime: verifier.max_lifetime,
-            ..own
-        }
+        policy.max_lifetime = verifier.max_lifetime;
+        policy
     }
 
     fn unchecked(&self, manifest: &Manifest) -> BTreeSet<Unchecked> {

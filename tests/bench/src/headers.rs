@@ -67,11 +67,7 @@ fn header(bench: &mut Bench, encode: Encode) -> Result<Header> {
     let (verified, verify) = bench.header(sealed)?;
     let manifest = verified.manifest().clone();
     let (_, unlock) = timed(|| verified.open(bench.sealed(sealed), &bench.wrap))?;
-    let draft = Draft {
-        terms: manifest.claims.terms,
-        context: manifest.context,
-        extensions: Vec::new(),
-    };
+    let draft = Draft::new(manifest.claims.terms, manifest.context);
     let out = Buffer::new(&mut bench.capsule);
     let (sealer, begun) = timed(|| Sealer::new(out, draft, &bench.signer, &[&bench.wrap]))?;
     for stream in &manifest.measured {

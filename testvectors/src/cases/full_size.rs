@@ -1,6 +1,6 @@
 //! Limits at their full size, and one over (capsule-v1 §10).
 
-use kvcap::{BankEntry, Context, Draft, Role, Section, SectionKind, Stream};
+use kvcap::{BankEntry, Context, Role, Section, SectionKind, Stream};
 use kvcap_codecs::{BankShape, Dtype};
 
 use crate::{
@@ -105,19 +105,9 @@ fn largest(over: usize) -> Made {
         let mut context = context.clone();
         let name = |n| (format!("{n:05}"), 0);
         context.tokenizer.specials = (0..specials).map(name).collect();
-        let draft = Draft {
-            terms: fixture::terms(),
-            context,
-            extensions,
-        };
-        let Draft {
-            terms,
-            context,
-            extensions,
-        } = draft;
         fixture::seal(
             "largest",
-            terms,
+            fixture::terms(),
             context,
             plain.clone(),
             &[],

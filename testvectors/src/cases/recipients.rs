@@ -47,11 +47,7 @@ pub(super) fn sealed_for(seed: &str, recipients: &[Recipient<'_>]) -> Capsule {
         None => value.public(),
     };
     let plain = fixture::contents(&context);
-    let draft = Draft {
-        terms: fixture::terms(),
-        context,
-        extensions: Vec::new(),
-    };
+    let draft = Draft::new(fixture::terms(), context);
     fixture::seal_for(seed, draft, plain, &[], recipients)
 }
 

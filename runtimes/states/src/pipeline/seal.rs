@@ -150,11 +150,7 @@ pub fn seal_state<W: WriteAt>(
     if let Some(continued) = &continued {
         continued.check_child(&terms, &plan.context)?;
     }
-    let draft = Draft {
-        terms,
-        context: plan.context,
-        extensions: Vec::new(),
-    };
+    let draft = Draft::new(terms, plan.context);
     let context = draft.context.clone();
     let sealer = Sealer::new(out, draft, signer, &recipients)?;
     let progress = Mutex::new(progress);

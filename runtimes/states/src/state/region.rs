@@ -1,4 +1,4 @@
-//! Frames of a bank out of a state file and back into one (runtimes-v1 §1.2).
+//! Regions of a state file, and frames of a bank out of them and back (runtimes-v1 §1.1, §1.2).
 
 use std::{cell::RefCell, ops::Range};
 
@@ -6,9 +6,47 @@ use kvcap::{Code, Error, Result, Rows};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape, WHOLE_FRAME_BYTES};
 
 use crate::state::{
-    Order, Placed, ReadAt, Region, WriteAt,
+    Placed, ReadAt, WriteAt,
     file::{file_error, overflow, product, size},
 };
+
+/// Where one part of a bank lies in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First byte of the part's region. The region belongs to the bank alone; bytes of it that no
+    /// row covers are padding: not sealed, zeros when written back.
+    pub offset: u64,
+    /// Length of the region.
+    pub len: u64,
+    /// How the rows lie in it.
+    pub order: Order,
+}
+
+/// How a bank's rows lie in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Bytes in order (a bank without a token axis); the region has no padding.
+    Contiguous,
+    /// Row (head h, token t) is `row_bytes` contiguous bytes at `h · head_stride + t · token_stride`.
+    Rows {
+        /// Bytes of one head of one token in this part.
+        row_bytes: u64,
+        /// Bytes from one head to the next.
+        head_stride: u64,
+        /// Bytes from one token to the next.
+        token_stride: u64,
+    },
+    /// Element (head h, token t, dim d) is `element` bytes at
+    /// `h · head_stride + d · dim_stride + t · element` (llama.cpp's transposed values).
+    Transposed {
+        /// Bytes of one element.
+        element: u64,
+        /// Bytes from one head to the next.
+        head_stride: u64,
+        /// Bytes from one element of a head to the next.
+        dim_stride: u64,
+    },
+}
 
 impl Placed {
     /// The same bank with only its rows from `first` on, `tokens` of them, where they lie in the file.
