@@ -168,7 +168,7 @@ impl SourceFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let opened = File::open(path).and_then(Self::new);
-        opened.map_err(|error| Error::io(&error, path.display()))
+        opened.map_err(|error| Error::source(&error, path.display()))
     }
 
     /// Returns the file, to be read in order.

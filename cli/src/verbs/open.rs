@@ -202,7 +202,7 @@ fn section(opened: &Opened<SourceFile>, name: &str, output: &Output) -> Result<u
         reader.read(at..end, &mut piece)?;
         output
             .write_all_at(at, &piece)
-            .map_err(|error| Error::io(&error, "output"))?;
+            .map_err(|error| Error::sink(&error, "output"))?;
         at = end;
     }
     Ok(at)

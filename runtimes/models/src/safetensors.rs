@@ -214,7 +214,7 @@ fn read_at(file: &dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<()> {
     let read = file.read_exact_at(offset, buf);
     read.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => malformed("the state file ends early"),
-        _ => Error::io(&error, "state file"),
+        _ => Error::source(&error, "state file"),
     })
 }
 

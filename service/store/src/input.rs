@@ -96,7 +96,7 @@ pub fn small(path: &Path, longest: u64) -> Result<Vec<u8>> {
     stream(path)?
         .take(longest.saturating_add(1))
         .read_to_end(&mut content)
-        .map_err(|error| Error::io(&error, path.display()))?;
+        .map_err(|error| Error::source(&error, path.display()))?;
     match u64::try_from(content.len()) {
         Ok(len) if len <= longest => Ok(content),
         _ => Err(Error::new(Code::LocalUsage, "the file is too long")
@@ -106,7 +106,7 @@ pub fn small(path: &Path, longest: u64) -> Result<Vec<u8>> {
 }
 
 fn open(path: &Path) -> Result<File> {
-    let file = File::open(path).map_err(|error| Error::io(&error, path.display()))?;
+    let file = File::open(path).map_err(|error| Error::source(&error, path.display()))?;
     match file.metadata() {
         Ok(meta) if meta.is_dir() => {
             Err(Error::new(Code::LocalIo, "is a folder").at(path.display()))
@@ -119,7 +119,7 @@ fn source(file: File, path: &Path) -> Result<SourceFile> {
     // most of it will be read, about in order: a hint, and nothing depends on whether it is taken
     #[cfg(target_os = "linux")]
     let _taken = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-    SourceFile::new(file).map_err(|error| Error::io(&error, path.display()))
+    SourceFile::new(file).map_err(|error| Error::source(&error, path.display()))
 }
 
 /// Says of an error which input it is about.

@@ -55,10 +55,10 @@ impl Output {
     pub fn create(path: &Path, force: bool, readers: Readers) -> Result<Self> {
         if is_stdout(path) {
             let spool =
-                tempfile::tempfile().map_err(|error| Error::io(&error, "temporary file"))?;
+                tempfile::tempfile().map_err(|error| Error::sink(&error, "temporary file"))?;
             return Ok(Self(Destination::Stdout(spool)));
         }
-        let failed = |error: io::Error| Error::io(&error, path.display());
+        let failed = |error: io::Error| Error::sink(&error, path.display());
         check_absent(path, force)?;
         let (folder, name) = split(path)?;
         let mut prefix = std::ffi::OsString::from(".");
@@ -107,7 +107,7 @@ impl Output {
                     .seek(SeekFrom::Start(0))
                     .and_then(|_| io::copy(&mut spool, &mut out))
                     .and_then(|_| out.flush())
-                    .map_err(|error| Error::io(&error, "stdout"))
+                    .map_err(|error| Error::sink(&error, "stdout"))
             }
             Destination::File {
                 temporary,
@@ -115,7 +115,7 @@ impl Output {
                 force,
                 writeback,
             } => {
-                let failed = |error: io::Error| Error::io(&error, path.display());
+                let failed = |error: io::Error| Error::sink(&error, path.display());
                 writeback.finish().map_err(failed)?;
                 temporary.as_file().sync_all().map_err(failed)?;
                 let name = temporary.path().to_owned();
@@ -172,7 +172,7 @@ pub fn write(path: &Path, force: bool, readers: Readers, content: &[u8]) -> Resu
     output
         .file()
         .write_all(content)
-        .map_err(|error| Error::io(&error, path.display()))?;
+        .map_err(|error| Error::sink(&error, path.display()))?;
     output.commit()
 }
 

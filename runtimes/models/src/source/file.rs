@@ -20,7 +20,7 @@ pub(crate) fn unreadable(error: &io::Error, path: &Path) -> Error {
     if error.kind() == io::ErrorKind::NotFound {
         Error::new(Code::ModelMissing, "the file does not exist").at(path.display())
     } else {
-        Error::io(error, path.display())
+        Error::source(error, path.display())
     }
 }
 

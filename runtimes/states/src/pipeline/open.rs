@@ -68,7 +68,7 @@ pub(crate) fn write_state<M: Members>(
     let state = skeleton.state(kind, &banks(&whole))?;
     // a file ends where the state does, even where that is padding
     out.trim(state.file_len)
-        .map_err(|error| Error::io(&error, "output"))?;
+        .map_err(|error| Error::sink(&error, "output"))?;
     let pieces = pieces(&whole, &state)?;
     let wanted: Vec<_> = pieces.iter().map(|piece| Wanted::all(piece.part)).collect();
     let encoded = pieces.iter().map(|piece| {

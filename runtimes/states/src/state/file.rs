@@ -16,7 +16,7 @@ pub(crate) fn file_error(error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::UnexpectedEof {
         Error::new(Code::StateMalformed, "the state file ends early")
     } else {
-        Error::io(error, "state file")
+        Error::source(error, "state file")
     }
 }
 

@@ -19,7 +19,7 @@ impl Template {
     /// # Errors
     /// KVC-940.
     pub(crate) fn write(&self, out: &dyn WriteAt) -> Result<()> {
-        let failed = |error: io::Error| Error::io(&error, "output");
+        let failed = |error: io::Error| Error::sink(&error, "output");
         out.trim(self.len).map_err(failed)?;
         for (at, bytes) in &self.pieces {
             out.write_all_at(*at, bytes).map_err(failed)?;

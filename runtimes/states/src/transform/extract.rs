@@ -102,7 +102,7 @@ pub fn extract<M: Members>(
     let header = header(&taken)?;
     let data_at = u64::try_from(header.len()).unwrap_or(u64::MAX);
     let len = data_at.saturating_add(offset);
-    let io = |error: std::io::Error| Error::io(&error, "output");
+    let io = |error: std::io::Error| Error::sink(&error, "output");
     out.trim(len).map_err(io)?;
     out.write_all_at(0, &header).map_err(io)?;
     let (mut wanted, mut owners) = (Vec::new(), Vec::new());

@@ -64,7 +64,7 @@ impl<'a> Cursor<'a> {
         self.window_at = self.at;
         self.file
             .read_exact_at(self.at, &mut self.window)
-            .map_err(|error| Error::io(&error, "state file"))?;
+            .map_err(|error| Error::source(&error, "state file"))?;
         let bytes = self.held().ok_or_else(|| self.ends_inside(what))?;
         self.at += size;
         Ok(bytes)
