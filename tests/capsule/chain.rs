@@ -8,9 +8,9 @@
 use std::io::Cursor;
 
 use kvcap::{
-    Chain, Code, Context, Error, Expected, Limits, MAX_LIFETIME, Members, Parent, Policy,
-    PrefixValue, RecipientKind, Reissuer, Renewal, Rewrap, RowsEntry, SectionKind, Seekable,
-    SigningKey, Stream, Terms, Trust, TrustedKey, Untrusted, WrappingKey,
+    Chain, Code, Context, Error, Expected, Limits, Members, Parent, Policy, PrefixValue,
+    RecipientKind, Reissuer, Renewal, Rewrap, RowsEntry, SectionKind, Seekable, SigningKey, Stream,
+    Terms, Trust, TrustedKey, Untrusted, WrappingKey,
     binding::{Digest, F64Bits},
 };
 use kvcap_codecs::{BankShape, Dtype};
@@ -380,26 +380,14 @@ fn a_new_header_keeps_the_children() {
     );
     let mut trust = Trust::from(signer.public());
     trust.add(TrustedKey::new(next.public())).unwrap();
-    let by = Reissuer {
-        key: &next,
-        trust: &trust,
-        now: fixture::NOW,
-        max_lifetime: MAX_LIFETIME,
-    };
+    let by = Reissuer::new(&next, &trust, fixture::NOW);
     let policy = Policy::danger_as_stated(&trust, fixture::NOW, &fixture::terms());
     let verified = read(&root).verify(&policy).unwrap();
     let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let handed = WrappingKey::generate_of(RecipientKind::XWing).unwrap();
-    let renewal = Renewal {
-        expires: fixture::EXPIRES + 1,
-        scope: None,
-        widen_scope: false,
-    };
-    let rewrap = Rewrap {
-        to: &[(&handed).into()],
-        keep: false,
-        audience: None,
-    };
+    let renewal = Renewal::until(fixture::EXPIRES + 1);
+    let to = [(&handed).into()];
+    let rewrap = Rewrap::to(&to);
     for header in [
         verified.renew(&renewal, &by).unwrap(),
         verified.rewrap(&old, &rewrap, &by).unwrap(),
@@ -426,19 +414,11 @@ fn a_new_header_keeps_the_children() {
 fn rewrapped(capsule: &Capsule, to: &WrappingKey) -> Capsule {
     let signer = SigningKey::from_seed(&fixture::SIGN_SEED);
     let trust = Trust::from(signer.public());
-    let by = Reissuer {
-        key: &signer,
-        trust: &trust,
-        now: fixture::NOW,
-        max_lifetime: MAX_LIFETIME,
-    };
+    let by = Reissuer::new(&signer, &trust, fixture::NOW);
     let policy = Policy::danger_as_stated(&trust, fixture::NOW, &fixture::terms());
     let verified = read(capsule).verify(&policy).unwrap();
-    let rewrap = Rewrap {
-        to: &[to.into()],
-        keep: false,
-        audience: None,
-    };
+    let to = [to.into()];
+    let rewrap = Rewrap::to(&to);
     let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let header = verified.rewrap(&old, &rewrap, &by).unwrap();
     let mut out = Cursor::new(Vec::new());

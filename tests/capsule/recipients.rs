@@ -62,17 +62,9 @@ fn seal(to: &[Recipient<'_>]) -> Result<Vec<u8>> {
 
 fn rewrap(file: &[u8], to: &[Recipient<'_>], keep: bool) -> Result<Vec<u8>> {
     let (trust, signer) = (Trust::from(signer().public()), signer());
-    let by = Reissuer {
-        key: &signer,
-        trust: &trust,
-        now: NOW,
-        max_lifetime: kvcap::MAX_LIFETIME,
-    };
-    let rewrap = Rewrap {
-        to,
-        keep,
-        audience: None,
-    };
+    let by = Reissuer::new(&signer, &trust, NOW);
+    let mut rewrap = Rewrap::to(to);
+    rewrap.keep = keep;
     let header = verify(file)?.rewrap(&wrapping(), &rewrap, &by)?;
     let mut out = Cursor::new(Vec::new());
     header.write(&mut Cursor::new(file), &mut out)?;

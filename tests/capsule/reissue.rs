@@ -42,11 +42,7 @@ fn open<'f>(file: &'f [u8], trust: &Trust, key: &WrappingKey) -> Result<Opened<&
 }
 
 fn renewal(expires: u64) -> Renewal {
-    Renewal {
-        expires,
-        scope: None,
-        widen_scope: false,
-    }
+    Renewal::until(expires)
 }
 
 fn written(header: &Reissued, old: &[u8]) -> Vec<u8> {
@@ -80,12 +76,7 @@ impl Fixed {
     }
 
     fn by(&self, now: u64) -> Reissuer<'_> {
-        Reissuer {
-            key: &self.signer,
-            trust: &self.trust,
-            now,
-            max_lifetime: MAX_LIFETIME,
-        }
+        Reissuer::new(&self.signer, &self.trust, now)
     }
 
     fn renew(&self, file: &[u8], now: u64, renewal: &Renewal) -> Result<Vec<u8>> {
@@ -168,10 +159,11 @@ fn no_chain_of_renewals_passes_the_cap() {
 fn a_scope_is_widened_by_name_only() {
     let fixed = Fixed::new();
     let file = capsule(|_| {});
-    let scoped = |scope: &str, widen_scope| Renewal {
-        expires: EXPIRES,
-        scope: Some(scope.to_owned()),
-        widen_scope,
+    let scoped = |scope: &str, widen_scope| {
+        let mut renewal = Renewal::until(EXPIRES);
+        renewal.scope = Some(scope.to_owned());
+        renewal.widen_scope = widen_scope;
+        renewal
     };
     let narrow = fixed
         .renew(&file, NOW, &scoped("kv:inspect", false))
@@ -213,11 +205,7 @@ fn only_a_trusted_key_of_the_issuer_renews() {
         trust
     };
     let by = |trust: &Trust| {
-        let by = Reissuer {
-            key: &other,
-            trust,
-            ..fixed.by(NOW)
-        };
+        let by = Reissuer::new(&other, trust, NOW);
         code(verified.renew(&renewal(EXPIRES), &by))
     };
     assert_eq!(by(&fixed.trust), 301);
@@ -244,11 +232,12 @@ fn another_key_opens_after_rewrapping() {
     let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let new = WrappingKey::generate().unwrap();
     let only = [(&new).into()];
-    let to = |keep| Rewrap {
-        to: &only,
-        keep,
-        audience: None,
+    let keeping = |to, keep| {
+        let mut rewrap = Rewrap::to(to);
+        rewrap.keep = keep;
+        rewrap
     };
+    let to = |keep| keeping(&only, keep);
     for keep in [false, true] {
         let header = verified.rewrap(&old, &to(keep), &fixed.by(NOW)).unwrap();
         assert_eq!(header.verified().lineage(), verified.lineage());
@@ -264,25 +253,17 @@ fn another_key_opens_after_rewrapping() {
         assert_eq!((terms.expires, terms.issued_at), (EXPIRES, NOW));
         assert_eq!(terms.renew_until, Some(ISSUED + MAX_LIFETIME));
     }
-    let again = Rewrap {
-        to: &[(&old).into()],
-        ..to(true)
-    };
+    let again = [(&old).into()];
+    let again = keeping(&again, true);
     assert_eq!(code(verified.rewrap(&old, &again, &fixed.by(NOW))), 808);
     assert_eq!(code(verified.rewrap(&new, &to(true), &fixed.by(NOW))), 809);
     let many: Vec<WrappingKey> = (0..16).map(|_| WrappingKey::generate().unwrap()).collect();
     let many: Vec<Recipient<'_>> = many.iter().map(Recipient::from).collect();
     for (keep, want) in [(false, 0), (true, 503)] {
-        let crowd = Rewrap {
-            to: &many,
-            ..to(keep)
-        };
+        let crowd = keeping(&many, keep);
         assert_eq!(code(verified.rewrap(&old, &crowd, &fixed.by(NOW))), want);
     }
-    let nobody = Rewrap {
-        to: &[],
-        ..to(false)
-    };
+    let nobody = Rewrap::to(&[]);
     assert_eq!(code(verified.rewrap(&old, &nobody, &fixed.by(NOW))), 501);
 }
 
@@ -293,11 +274,10 @@ fn a_header_that_grows_moves_the_body_by_pages() {
     let verified = verify(&file, &fixed.trust, NOW).unwrap();
     let old = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let many: Vec<WrappingKey> = (0..15).map(|_| WrappingKey::generate().unwrap()).collect();
-    let crowd = Rewrap {
-        to: &many.iter().map(Recipient::from).collect::<Vec<_>>(),
-        keep: true,
-        audience: Some("a".repeat(1024)),
-    };
+    let to: Vec<_> = many.iter().map(Recipient::from).collect();
+    let mut crowd = Rewrap::to(&to);
+    crowd.keep = true;
+    crowd.audience = Some("a".repeat(1024));
     let header = verified.rewrap(&old, &crowd, &fixed.by(NOW)).unwrap();
     let out = written(&header, &file);
     assert_eq!(out.len() - file.len(), 4096);

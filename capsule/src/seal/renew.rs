@@ -14,7 +14,7 @@ use crate::{
     hazmat::Entropy,
     io::usize_of,
     keys::SigningKey,
-    limits::Limits,
+    limits::{Limits, MAX_LIFETIME},
     manifest::{self, Keys, Manifest, WrappedKey},
     trust::Trust,
     verify::{
@@ -33,6 +33,7 @@ use crate::{
 
 /// Who signs a new header, and by what it is judged.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Reissuer<'a> {
     /// The key that signs: one of the capsule's issuer.
     pub key: &'a SigningKey,
@@ -44,8 +45,22 @@ pub struct Reissuer<'a> {
     pub max_lifetime: u64,
 }
 
+impl<'a> Reissuer<'a> {
+    /// Returns who signs by `key` at `now`, for the longest lifetime that is allowed.
+    #[must_use]
+    pub const fn new(key: &'a SigningKey, trust: &'a Trust, now: u64) -> Self {
+        Self {
+            key,
+            trust,
+            now,
+            max_lifetime: MAX_LIFETIME,
+        }
+    }
+}
+
 /// New times and scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Renewal {
     /// The new `exp`.
     pub expires: u64,
@@ -55,8 +70,21 @@ pub struct Renewal {
     pub widen_scope: bool,
 }
 
+impl Renewal {
+    /// Returns a renewal until `expires` with the scope that there is.
+    #[must_use]
+    pub const fn until(expires: u64) -> Self {
+        Self {
+            expires,
+            scope: None,
+            widen_scope: false,
+        }
+    }
+}
+
 /// New recipients.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Rewrap<'a> {
     /// Who shall be able to open the capsule.
     pub to: &'a [Recipient<'a>],
@@ -64,6 +92,18 @@ pub struct Rewrap<'a> {
     pub keep: bool,
     /// The new audience, for a hand-over; the old one where `None`.
     pub audience: Option<String>,
+}
+
+impl<'a> Rewrap<'a> {
+    /// Returns a rewrapping for these recipients in place of those that there are, for the same audience.
+    #[must_use]
+    pub const fn to(to: &'a [Recipient<'a>]) -> Self {
+        Self {
+            to,
+            keep: false,
+            audience: None,
+        }
+    }
 }
 
 /// A signed header that fits a body that is there already: [`Self::write`] puts the two together.

@@ -13,5 +13,5 @@ pub(crate) use common::{Common, Compress, Threads};
 pub(crate) use model::ModelArgs;
 pub(crate) use tokens::tokens;
 pub(crate) use trust::TrustArgs;
-pub(crate) use values::{duration, instant, range, suite};
+pub(crate) use values::{duration, instant, preset, range, suite};
 pub(crate) use verifier::PolicyArgs;

@@ -2,7 +2,9 @@
 
 use std::{ops::Range, str::FromStr};
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use kvcap::Suite;
+use kvcap_codecs::Preset;
 use kvcap_store::time::parse_instant;
 
 use crate::ui::time::parse_duration;
@@ -28,6 +30,16 @@ pub(crate) fn instant(text: &str) -> Result<u64, String> {
     parse_instant(text).ok_or_else(|| {
         "a time is written 2026-11-21T00:32:13Z, or as seconds since 1970".to_owned()
     })
+}
+
+/// A preset by its name; for one version also by its old one.
+pub(crate) fn preset() -> impl TypedValueParser<Value = Preset> {
+    let named = Preset::ALL.map(|(preset, name)| match preset {
+        Preset::Q4c => PossibleValue::new(name).alias("q4k"),
+        _ => PossibleValue::new(name),
+    });
+    PossibleValuesParser::new(named)
+        .try_map(|name| Preset::from_name(&name).ok_or("this is no encoding"))
 }
 
 /// A suite by its name.

@@ -53,12 +53,9 @@ pub(super) struct Ready {
 
 impl Ready {
     pub(super) fn by(&self) -> Reissuer<'_> {
-        Reissuer {
-            key: &self.signer,
-            trust: &self.trust,
-            now: self.now,
-            max_lifetime: self.max_lifetime,
-        }
+        let mut by = Reissuer::new(&self.signer, &self.trust, self.now);
+        by.max_lifetime = self.max_lifetime;
+        by
     }
 }
 

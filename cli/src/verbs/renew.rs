@@ -48,11 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let Some(expires) = args.expires.or(from_now) else {
         return usage("the capsule would never expire", "--ttl");
     };
-    let renewal = Renewal {
-        expires,
-        scope: (!args.scope.is_empty()).then(|| args.scope.join(" ")),
-        widen_scope: args.widen_scope,
-    };
+    let mut renewal = Renewal::until(expires);
+    renewal.scope = (!args.scope.is_empty()).then(|| args.scope.join(" "));
+    renewal.widen_scope = args.widen_scope;
     let header = ready.verified.renew(&renewal, &ready.by())?;
     let Ready { body, .. } = ready;
     args.reissue.write(body, &header)

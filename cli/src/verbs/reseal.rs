@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use clap::ValueEnum;
 use kvcap::{Members, Opened, OpenedChain, Result, SigningKey, SourceFile, Terms, WrappingKey};
 use kvcap_codecs::Preset;
 use kvcap_states::{Encoding, SealRequest, State, as_sealed, seal_state};
@@ -15,7 +14,7 @@ use kvcap_store::{
 };
 
 use crate::{
-    flags::{ChainArgs, Common, Compress, Threads, TrustArgs, duration},
+    flags::{ChainArgs, Common, Compress, Threads, TrustArgs, duration, preset},
     ui::{Report, progress},
     verbs::seal_report,
 };
@@ -46,22 +45,12 @@ pub(super) struct ResealArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     ttl: Option<u64>,
     /// How banks are encoded. What was sealed with loss is kept as it opens: exact adds none
-    #[arg(long, value_enum, default_value = "exact")]
-    encoding: Encode,
+    #[arg(long, value_name = "ENCODING", default_value = "exact", value_parser = preset())]
+    encoding: Preset,
     #[command(flatten)]
     compress: Compress,
     #[command(flatten)]
     threads: Threads,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Encode {
-    Exact,
-    Q8,
-    K8v4,
-    Q4,
-    #[value(alias = "q4k")]
-    Q4c,
 }
 
 /// An opened chain, and what its new capsule is sealed with.
@@ -148,16 +137,9 @@ impl ResealArgs {
     }
 
     fn encoding(&self) -> Encoding {
-        let preset = match self.encoding {
-            Encode::Exact => Preset::Exact,
-            Encode::Q8 => Preset::Q8,
-            Encode::K8v4 => Preset::K8V4,
-            Encode::Q4 => Preset::Q4,
-            Encode::Q4c => Preset::Q4c,
-        };
         Encoding {
             compress: self.compress.padding(),
-            ..Encoding::of(preset)
+            ..Encoding::of(self.encoding)
         }
     }
 }

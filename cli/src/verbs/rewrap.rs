@@ -60,11 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             "the key folder has no key of this capsule",
         ));
     };
-    let rewrap = Rewrap {
-        to: &key_file::all(&to, &public),
-        keep: args.add,
-        audience: args.audience.clone(),
-    };
+    let to = key_file::all(&to, &public);
+    let mut rewrap = Rewrap::to(&to);
+    rewrap.keep = args.add;
+    rewrap.audience.clone_from(&args.audience);
     let header = ready.verified.rewrap(key, &rewrap, &ready.by())?;
     let Ready { body, .. } = ready;
     args.reissue.write(body, &header)

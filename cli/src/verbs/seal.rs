@@ -25,7 +25,7 @@ use kvcap_store::{
 };
 
 use crate::{
-    flags::{ChainArgs, Common, Compress, ModelArgs, Threads, duration, instant, tokens},
+    flags::{ChainArgs, Common, Compress, ModelArgs, Threads, duration, instant, preset, tokens},
     ui::{Report, progress, usage},
     verbs::seal_report,
 };
@@ -80,8 +80,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     runtime_version: String,
     /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4c quarter it
-    #[arg(long, value_enum, default_value = "exact")]
-    encoding: Encode,
+    #[arg(long, value_name = "ENCODING", default_value = "exact", value_parser = preset())]
+    encoding: Preset,
     /// Another codec for keys: exact, q3 to q8, q4c, or with its group, q8_g32
     #[arg(long, value_name = "CODEC", value_parser = codec)]
     keys: Option<Codec>,
@@ -179,16 +179,6 @@ enum Unusual {
     QuantizedAttention,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Encode {
-    Exact,
-    Q8,
-    K8v4,
-    Q4,
-    #[value(alias = "q4k")]
-    Q4c,
-}
-
 /// # Errors
 /// 92x for the state, 93x for the model, 94x for keys, files and arguments; 9xx for values that a
 /// lossy encoding cannot carry; 401, 5xx for statements that a reader would refuse.
@@ -252,19 +242,12 @@ impl Args {
     }
 
     fn encoding(&self) -> Encoding {
-        let preset = match self.encoding {
-            Encode::Exact => Preset::Exact,
-            Encode::Q8 => Preset::Q8,
-            Encode::K8v4 => Preset::K8V4,
-            Encode::Q4 => Preset::Q4,
-            Encode::Q4c => Preset::Q4c,
-        };
         let guard = Guard {
             limit: self.guard,
             exact_where_non_finite: self.keep_non_finite,
         };
         Encoding {
-            preset,
+            preset: self.encoding,
             keys: self.keys,
             values: self.values,
             compress: self.compress.padding(),

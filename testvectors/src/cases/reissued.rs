@@ -50,12 +50,7 @@ fn under(
     make: impl FnOnce(&Verified, &Reissuer<'_>) -> Reissued,
 ) -> Capsule {
     let (trust, key) = (trust(), SigningKey::from_seed(&seed));
-    let by = Reissuer {
-        key: &key,
-        trust: &trust,
-        now: NOW,
-        max_lifetime: MAX_LIFETIME,
-    };
+    let by = Reissuer::new(&key, &trust, NOW);
     let header = make(&verified(&capsule.file, &trust), &by);
     let mut file = Cursor::new(Vec::new());
     header
@@ -68,22 +63,17 @@ fn under(
 }
 
 fn renewal_of(capsule: &Capsule, seed: [u8; 32], expires: u64, scope: Option<&str>) -> Capsule {
-    let renewal = Renewal {
-        expires,
-        scope: scope.map(str::to_owned),
-        widen_scope: false,
-    };
+    let mut renewal = Renewal::until(expires);
+    renewal.scope = scope.map(str::to_owned);
     under(capsule, seed, |old, by| old.renew(&renewal, by).unwrap())
 }
 
 fn handed_to_wing(audience: Option<&str>) -> Capsule {
     let (key, other) = (pair(), wing());
     let public = other.public().unwrap();
-    let rewrap = Rewrap {
-        to: &[(&public).into()],
-        keep: false,
-        audience: audience.map(str::to_owned),
-    };
+    let to = [(&public).into()];
+    let mut rewrap = Rewrap::to(&to);
+    rewrap.audience = audience.map(str::to_owned);
     under(&beside(&key), SIGN_SEED, |old, by| {
         let entropy = Entropy::danger_chosen(b"rewrapped");
         old.danger_rewrap_with_entropy(&key, &rewrap, by, entropy)
