@@ -23,6 +23,7 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
     ("runtimes/models/src", &[]),
     ("runtimes/states/src", &[]),
     ("service/store/src", &[]),
+    ("service/session/src", &[]),
     ("cli/src", &[]),
 ];
 

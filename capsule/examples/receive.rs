@@ -14,14 +14,15 @@ use kvcap::{
 const NOW: u64 = 1_800_000_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (signer, key) = (SigningKey::generate()?, WrappingKey::generate()?);
+    let signer = SigningKey::generate()?.speaking_for("prefill.example.com")?;
+    let key = WrappingKey::generate()?;
     let model = Model::new(digest("model"), digest("weights"), digest("config"));
     let tokenizer = Tokenizer::new(digest("vocabulary"), 32_000);
     let note = b"what the agent knew".to_vec();
     let streams = vec![Section::new(SectionKind::AgentState, u64::try_from(note.len())?).into()];
     let runtime = Runtime::new("raw", "safetensors");
     let context = Context::new(model.clone(), tokenizer.clone(), runtime, 0..1, 1, streams);
-    let terms = Terms::new("prefill.example.com", "cache.example.com", NOW, NOW + 3600);
+    let terms = Terms::new(&signer.issuer(), "cache.example.com", NOW, NOW + 3600);
     let sealer = Sealer::new(
         Mutex::new(Vec::new()),
         Draft::new(terms, context),
@@ -29,10 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         &[&key],
     )?;
     sealer.write(&note)?;
-    sealer.end_stream(None)?;
+    sealer.end_stream()?;
     let upload = sealer.finish()?.0.into_inner()?;
 
-    let trust = Trust::from(signer.public());
+    let trust = Trust::from(&signer);
     let expected = Expected::of(&model, &tokenizer, &[]);
     let policy = Policy::new(&trust, NOW, "cache.example.com", expected);
     let mut pieces = upload.chunks(1460);
@@ -54,10 +55,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     for piece in pieces {
         body = body.feed(piece)?;
     }
-    let checked = body.finish()?;
+    // time has passed: the capsule may have expired or been revoked since
+    let policy = Policy::new(
+        &trust,
+        NOW + 60,
+        "cache.example.com",
+        Expected::of(&model, &tokenizer, &[]),
+    );
+    let checked = body.finish()?.accept(&policy)?;
     println!("{} chunks, {} bytes", checked.chunks, checked.bytes);
 
-    let opened = verified.open(upload.as_slice(), &key)?;
+    let opened = verified.open(upload.as_slice(), &key)?.release()?;
     assert_eq!(opened.stream_bytes(0)?, note);
     Ok(())
 }

@@ -31,13 +31,15 @@ fn bank(role: Role) -> BankEntry {
         window: 0,
         codec: Codec::Raw,
         rotation: None,
+        hadamard: 0,
         chunk_len: 65_536,
-        fallback: None,
+        asked: None,
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (signer, reader) = (SigningKey::generate()?, WrappingKey::generate()?);
+    let signer = SigningKey::generate()?.speaking_for("prefill.example.com")?;
+    let reader = WrappingKey::generate()?;
     let of = |what: &str| Digest::labelled("an example's digest", &[what.as_bytes()]);
     let model = Model::new(of("model"), of("weights"), of("config"));
     let tokenizer = Tokenizer::new(of("vocabulary"), 32_000);
@@ -53,13 +55,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         1,
         streams,
     );
-    let terms = Terms::new("prefill.example.com", "cache.example.com", NOW, NOW + HOUR);
+    let terms = Terms::new(&signer.issuer(), "cache.example.com", NOW, NOW + HOUR);
     let draft = Draft::new(terms, context);
     let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, &[&reader])?;
     let plain: Vec<u8> = (0..=255).cycle().take(2 * 300 * 64 * 2).collect();
     for _ in 0..2 {
         sealer.write(&plain)?;
-        sealer.end_stream(None)?;
+        sealer.end_stream()?;
     }
     let file = sealer.finish()?.0.into_inner()?;
     println!(
@@ -68,13 +70,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         file.len()
     );
 
-    let trust = Trust::from(signer.public());
+    let trust = Trust::from(&signer);
     let verify = |file: &[u8], model: &Model, now: u64| {
         let expected = Expected::of(model, &tokenizer, &[]);
         let policy = Policy::new(&trust, now, "cache.example.com", expected);
         Untrusted::read_at(file, &Limits::default())?.verify(&policy)
     };
-    let opened = verify(&file, &model, NOW)?.open(file.as_slice(), &reader)?;
+    let opened = verify(&file, &model, NOW)?
+        .open(file.as_slice(), &reader)?
+        .release()?;
     assert_eq!(opened.stream_bytes(0)?, plain);
     println!("opened: every byte of every bank is the same");
 
@@ -85,7 +89,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let late = verify(&file, &model, NOW + HOUR).err();
     let foreign = verify(&file, &other, NOW).err();
-    let damaged = verify(&flipped, &model, NOW)?.open(flipped.as_slice(), &reader)?;
+    let damaged = verify(&flipped, &model, NOW)?
+        .open(flipped.as_slice(), &reader)?
+        .release()?;
     let damaged = damaged.stream_bytes(1).err();
     for (what, refusal) in [
         ("an hour later", late),

@@ -1,4 +1,4 @@
-//! BLAKE3 digests under a context string (capsule-v1 §3).
+//! BLAKE3 digests under a context string (capsule-v1 §4).
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
-/// A BLAKE3 hasher in key-derivation mode, by a context string of capsule-v1 §3.
+/// A BLAKE3 hasher in key-derivation mode, by a context string of capsule-v1 §4.
 #[must_use]
 pub fn labelled_hasher(context: &str) -> blake3::Hasher {
     blake3::Hasher::new_derive_key(context)

@@ -4,7 +4,9 @@
 
 use std::{borrow::Cow, fmt};
 
-/// How a code is answered at the command line (capsule-v1 §11).
+use crate::text::printable;
+
+/// Answer of the command line to a code (capsule-v1 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The capsule or state is well formed but refused: exit 1.
@@ -42,7 +44,7 @@ codes! {
     FramingMagic 102 "framing.magic" Malformed "the first eight bytes are not the magic of a KV capsule";
     FramingVersion 103 "framing.version" Malformed "the major version is not 1";
     FramingReserved 104 "framing.reserved" Malformed "a reserved byte of the prologue is not zero";
-    FramingLength 105 "framing.length" Malformed "a length in the prologue is zero, over its limit, or overflows";
+    FramingLength 105 "framing.length" Malformed "the envelope's length is zero, or a length is over its limit, no whole number of rows, or overflows";
     FramingTruncated 106 "framing.truncated" Malformed "the file ends inside the envelope or the tables";
     FramingPadding 107 "framing.padding" Malformed "a padding byte or an unused table row is not zero";
     FramingTrailing 108 "framing.trailing" Malformed "bytes follow the body";
@@ -83,12 +85,13 @@ codes! {
     ClaimsScope 408 "claims.scope" Refused "the scope does not grant this use";
     ClaimsRevoked 409 "claims.revoked" Refused "the capsule is revoked";
     ClaimsReplayed 410 "claims.replayed" Refused "a single-use capsule was used before";
-    ClaimsSequence 411 "claims.sequence" Refused "the session has gone past this capsule";
+    ClaimsSequence 411 "claims.sequence" Refused "a newer capsule of the session was used already";
     ClaimsClock 412 "claims.clock" Refused "the clock went back";
+    ClaimsSession 413 "claims.session" Refused "the capsule is of another session or checkpoint";
     ManifestField 501 "manifest.field" Malformed "a field is missing, unknown or of the wrong type";
     ManifestSuite 502 "manifest.suite" Malformed "the suite is unknown or not supported";
     ManifestLimit 503 "manifest.limit" Malformed "a count or length is over its limit";
-    ManifestOffsets 504 "manifest.offsets" Malformed "stream lengths overflow or run past the body";
+    ManifestOffsets 504 "manifest.offsets" Malformed "the sum of the streams' lengths overflows";
     ManifestDuplicateBank 505 "manifest.duplicate_bank" Malformed "two banks have one identity";
     ManifestCriticalExtension 506 "manifest.critical_extension" Malformed "a critical extension is unknown";
     ManifestInconsistent 507 "manifest.inconsistent" Malformed "two statements of the capsule contradict each other";
@@ -102,7 +105,9 @@ codes! {
     BindingRuntime 608 "binding.runtime" Refused "the capsule was made by another runtime or version";
     BindingEquivalence 609 "binding.equivalence" Refused "the statement of equivalence is about other models";
     BindingStatement 610 "binding.statement" Malformed "a statement about models is malformed";
-    LineageParentAbsent 701 "lineage.parent_absent" Refused "the parent capsule is not at hand";
+    BindingUnchecked 612 "binding.unchecked" Refused "the capsule was not compared with something that nobody accepted";
+    BindingCapture 613 "binding.capture" Refused "the state was captured in an unusual way that nobody accepted";
+    LineageParentAbsent 701 "lineage.parent_absent" Refused "the parent capsule is missing";
     LineageParentDigest 702 "lineage.parent_digest" Refused "the parent is not the capsule that was meant";
     LineagePositions 703 "lineage.positions" Refused "the positions do not continue the parent's";
     LineageBinding 704 "lineage.binding" Refused "model, tokenizer, rope, layout or prompt differ from the parent's";
@@ -123,7 +128,7 @@ codes! {
     BodyKeyDestroyed 811 "body.key_destroyed" Refused "the key for this capsule was destroyed";
     CodecUnknown 901 "codec.unknown" Malformed "the codec is not known";
     CodecMalformed 902 "codec.malformed" Malformed "an encoded frame is malformed";
-    CodecLength 903 "codec.length" Malformed "a length in an encoded frame is not the signed one";
+    CodecLength 903 "codec.length" Malformed "a length is not the one that the manifest gives, or a codec stands where it does not apply";
     CodecBounds 904 "codec.bounds" Malformed "an encoded frame asks for more than its bounds";
     CodecNonFinite 905 "codec.non_finite" Malformed "a scale, bias or value is not finite";
     CodecReceipt 906 "codec.receipt" Refused "the measured quality is not the signed one";
@@ -143,8 +148,23 @@ codes! {
     LocalIo 940 "local.io" Io "a file could not be read or written";
     LocalExists 941 "local.exists" Io "the output exists already";
     LocalKeyMalformed 942 "local.key_malformed" Usage "a key file is malformed";
-    LocalKeyMode 943 "local.key_mode" Usage "a secret key file is readable by others";
+    LocalKeyMode 943 "local.key_mode" Usage "a secret key file or a ledger is open to others, or belongs to another user";
     LocalUsage 944 "local.usage" Usage "the request is not well formed";
+    LocalConfig 945 "local.config" Usage "the configuration is malformed, open to changes by others, or lacks the profile";
+    LocalPassphrase 946 "local.passphrase" Usage "a key's passphrase is wrong, or nobody can be asked for it";
+    LocalBusy 947 "local.busy" Io "another process is writing there, or took the lock away";
+    SessionMalformed 950 "session.malformed" Malformed "an event, a record or an agent state is malformed";
+    SessionLimit 951 "session.limit" Malformed "an event, a record, a log or a context is over its limit";
+    SessionGap 952 "session.gap" Refused "an event is missing, or events are out of order";
+    SessionFork 953 "session.fork" Refused "the log goes on in two ways";
+    SessionVersion 954 "session.version" Refused "the version is not the next one, or exists with other content";
+    SessionMissing 955 "session.missing" Refused "there is no such session, version or turn";
+    SessionEmpty 956 "session.empty" Refused "the session has no turns yet";
+    SessionNoState 957 "session.no_state" Refused "the checkpoint has no state";
+    SessionBehind 958 "session.behind" Refused "what is asked lies before what the checkpoint still has";
+    SessionContext 959 "session.context" Refused "positions and reserve are more than the runtime's context";
+    SessionDiverged 960 "session.diverged" Refused "the request leaves the tokens of the state";
+    SessionWhole 961 "session.whole" Refused "the state cannot be cut to fewer positions";
 }
 
 impl Code {
@@ -160,7 +180,7 @@ impl Code {
         self.row().1
     }
 
-    /// How the command line answers it.
+    /// Returns how the command line answers it.
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         self.row().2
@@ -188,7 +208,8 @@ impl fmt::Display for Code {
     }
 }
 
-/// Why something was refused.
+/// Refusal or failure: a stable code, what is wrong, and where it is known the place and both
+/// sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(Box<Detail>);
 
@@ -197,17 +218,45 @@ struct Detail {
     code: Code,
     what: Cow<'static, str>,
     place: Option<String>,
-    expected: Option<String>,
-    found: Option<String>,
+    expected: Option<Stated>,
+    found: Option<Stated>,
     side: Option<IoSide>,
+    kind: Option<std::io::ErrorKind>,
 }
 
-/// Which side of a transfer failed (KVC-940).
+/// One side of a disagreement: as it is, and as a sentence shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stated {
+    plain: String,
+    shown: String,
+}
+
+impl Stated {
+    fn said(text: impl fmt::Display) -> Self {
+        let plain = text.to_string();
+        let shown = printable(&plain).into_owned();
+        Self { plain, shown }
+    }
+
+    /// Names in quotes, so that none ends before it ends and goes on with words of ours.
+    fn names(names: &[&str]) -> Self {
+        if names.is_empty() {
+            return Self::said("none");
+        }
+        let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        Self {
+            plain: names.join(" or "),
+            shown: printable(&quoted.join(" or ")).into_owned(),
+        }
+    }
+}
+
+/// Side of a transfer that failed (KVC-940).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IoSide {
-    /// What is read from.
+    /// Input, which is read from.
     Source,
-    /// What is written to.
+    /// Output, which is written to.
     Sink,
 }
 
@@ -244,6 +293,7 @@ impl Error {
             expected: None,
             found: None,
             side: None,
+            kind: None,
         }))
     }
 
@@ -260,15 +310,26 @@ impl Error {
     /// Names both sides of a disagreement.
     #[must_use]
     pub fn sides(mut self, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
-        self.0.expected = Some(expected.to_string());
-        self.0.found = Some(found.to_string());
+        self.0.expected = Some(Stated::said(expected));
+        self.0.found = Some(Stated::said(found));
+        self
+    }
+
+    /// Names both sides of a disagreement where they are names that somebody chose: any of `expected`, and
+    /// `found`. The sentence shows them in quotes.
+    #[must_use]
+    pub fn names(mut self, expected: &[&str], found: Option<&str>) -> Self {
+        self.0.expected = Some(Stated::names(expected));
+        self.0.found = Some(Stated::names(found.as_slice()));
         self
     }
 
     /// An operating system's error about `place`.
     #[must_use]
     pub fn io(error: &std::io::Error, place: impl fmt::Display) -> Self {
-        Self::new(Code::LocalIo, error.to_string()).at(place)
+        let mut io = Self::new(Code::LocalIo, lower_first(&error.to_string())).at(place);
+        io.0.kind = Some(error.kind());
+        io
     }
 
     /// A failure to read `place` (KVC-940).
@@ -287,6 +348,19 @@ impl Error {
         error
     }
 
+    /// Replaces the place: by who knows which file a library wrote to.
+    #[must_use]
+    pub fn moved_to(mut self, place: impl fmt::Display) -> Self {
+        self.0.place = Some(place.to_string());
+        self
+    }
+
+    /// Returns the kind of the operating system's error, where there is one.
+    #[must_use]
+    pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        self.0.kind
+    }
+
     /// Returns the side that failed, where that is known.
     #[must_use]
     pub fn io_side(&self) -> Option<IoSide> {
@@ -294,7 +368,7 @@ impl Error {
     }
 
     /// Returns what may be told to who sent the capsule. What fails at the content
-    /// key or after it looks alike, as KVC-806 (capsule-v1 A-3): no stranger learns how far he came.
+    /// key or after it looks alike, as KVC-806 (capsule-v1 CAP-A-3): no stranger learns how far he came.
     #[must_use]
     pub fn public(&self) -> Public {
         Public(match self.code() {
@@ -322,22 +396,31 @@ impl Error {
         &self.0.what
     }
 
-    /// Where, if known.
+    /// Place of the fault, if known.
     #[must_use]
     pub fn place(&self) -> Option<&str> {
         self.0.place.as_deref()
     }
 
-    /// What was wanted, where two sides disagree.
+    /// Returns what was wanted, where two sides disagree.
     #[must_use]
     pub fn expected(&self) -> Option<&str> {
-        self.0.expected.as_deref()
+        self.0.expected.as_ref().map(|side| side.plain.as_str())
     }
 
-    /// What was there instead.
+    /// Returns what was there instead.
     #[must_use]
     pub fn found(&self) -> Option<&str> {
-        self.0.found.as_deref()
+        self.0.found.as_ref().map(|side| side.plain.as_str())
+    }
+}
+
+/// The operating system's texts begin with a capital.
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
     }
 }
 
@@ -345,10 +428,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let detail = &self.0;
         if let Some(place) = &detail.place {
-            write!(f, "{place}: ")?;
+            write!(f, "{}: ", printable(place))?;
         }
-        f.write_str(&detail.what)?;
+        f.write_str(&printable(&detail.what))?;
         if let (Some(expected), Some(found)) = (&detail.expected, &detail.found) {
+            let (expected, found) = (&expected.shown, &found.shown);
             write!(f, " (expected {expected}, found {found})")?;
         }
         Ok(())
@@ -368,7 +452,7 @@ mod tests {
             "the capsule belongs to another subject",
         )
         .at("/home/ana")
-        .sides("\"ana\"", "\"bob\"");
+        .names(&["ana"], Some("bob"));
         let shown = error.public().to_string();
         assert_eq!(
             shown,
@@ -378,6 +462,19 @@ mod tests {
         assert_eq!(of(Code::BodyUnwrap), of(Code::BodyChunk));
         assert_eq!(of(Code::BodyCommitment), of(Code::CodecBounds));
         assert_ne!(of(Code::BodyChunkDigest), of(Code::BodyChunk));
+    }
+
+    #[test]
+    fn names_are_in_quotes_only_where_a_sentence_holds_them() {
+        let error = Error::new(Code::ClaimsAudience, "another").names(&["a", "b)"], Some("c\"\n"));
+        assert_eq!(error.expected(), Some("a or b)"));
+        assert_eq!(error.found(), Some("c\"\n"));
+        assert_eq!(
+            error.to_string(),
+            r#"another (expected "a" or "b)", found "c\"\n")"#
+        );
+        let none = Error::new(Code::ClaimsSession, "none").names(&[], None);
+        assert_eq!(none.to_string(), "none (expected none, found none)");
     }
 
     #[test]

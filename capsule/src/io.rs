@@ -23,7 +23,7 @@ pub trait ReadAt: Sync {
     /// `UnexpectedEof` where the bytes end before `buf` is full; otherwise as the source.
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
-    /// Whether there are no bytes at all.
+    /// True if there are no bytes at all.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -20,7 +20,8 @@
 //! };
 //!
 //! # fn main() -> kvcap::Result<()> {
-//! let (signer, reader) = (SigningKey::generate()?, WrappingKey::generate()?);
+//! let signer = SigningKey::generate()?.speaking_for("prefill.example.com")?;
+//! let reader = WrappingKey::generate()?;
 //! let of = |what: &str| Digest::labelled("an example", &[what.as_bytes()]);
 //! let model = Model::new(of("model"), of("weights"), of("config"));
 //! let tokenizer = Tokenizer::new(of("vocabulary"), 32_000);
@@ -31,20 +32,20 @@
 //! let runtime = Runtime::new("raw", "safetensors");
 //! let context = Context::new(model.clone(), tokenizer.clone(), runtime, 0..1, 1, streams);
 //! let (now, hour) = (1_800_000_000, 3600);
-//! let terms = Terms::new("prefill.example.com", "cache.example.com", now, now + hour);
+//! let terms = Terms::new(&signer.issuer(), "cache.example.com", now, now + hour);
 //! let out = std::sync::Mutex::new(Vec::new());
 //! let sealer = Sealer::new(out, Draft::new(terms, context), &signer, &[&reader])?;
 //! sealer.write(note)?;
-//! sealer.end_stream(None)?;
+//! sealer.end_stream()?;
 //! let file = sealer.finish()?.0.into_inner().unwrap_or_default();
 //!
-//! let trust = Trust::from(signer.public());
+//! let trust = Trust::from(&signer);
 //! let expected = Expected::of(&model, &tokenizer, &[]);
 //! let policy = Policy::new(&trust, now, "cache.example.com", expected);
 //! let verified = Untrusted::read_at(&file, &Limits::default())?.verify(&policy)?;
 //! verified.check_body_at(&file, Workers::ONE, &mut |_| {})?;
 //!
-//! let opened = verified.open(file, &reader)?;
+//! let opened = verified.open(file, &reader)?.release()?;
 //! assert_eq!(opened.section(&SectionKind::AgentState)?.as_deref(), Some(&note[..]));
 //! # Ok(())
 //! # }
@@ -85,6 +86,7 @@ mod io;
 mod keys;
 mod limits;
 mod suite;
+pub mod text;
 mod workers;
 
 // the rooms, in the order of capsule-v1; each knows those above it
@@ -117,26 +119,24 @@ pub use trust::{
     registry::{Change, Listing, Mark, Registry, Revoked, RootKey, RootPublic, UntrustedRegistry},
 };
 // what a verifier remembers
-pub use trust::{
-    ledger::{InMemory, Ledger, Memory, MemoryTable, Transaction, Usage},
-    lock::Lock,
-};
+pub use trust::ledger::{InMemory, Ledger, Memory, MemoryTable, Transaction, Usage};
 // sealing
 pub use seal::{Cut, Draft, Sealed, Sealer};
-pub use wire::claims::Terms;
+pub use wire::claims::{Session, Terms};
 // verifying and opening
 pub use binding::PrefixValue;
 pub use limits::{Limits, MAX_CHUNK, MAX_LIFETIME, MAX_REGISTRY, MAX_SKEW, MIN_CHUNK};
-pub use manifest::{Outline, OutlineStream};
+pub use manifest::{Outline, OutlineRope, OutlineStream, OutlineValue};
 pub use open::{
-    chain::{Chain, Members, OpenedChain, Part},
+    chain::{Chain, Members, OpenedChain, Part, UnlockedChain},
     opened::Opened,
     reader::StreamReader,
+    unlocked::Unlocked,
 };
 pub use verify::{
     body::BodyChecked,
-    policy::{ByRuntime, Expected, Needs, Policy, RESTORE},
-    push::{Fed, PushBody, PushHeader},
+    policy::{ByRuntime, Expected, ExpectedSession, Needs, Policy, RESTORE},
+    push::{Arrived, Fed, PushBody, PushHeader},
     step::Step,
     untrusted::{Untrusted, Verified},
 };
@@ -145,8 +145,8 @@ pub use wire::claims::Claims;
 pub use seal::renew::{Reissued, Reissuer, Renewal, Rewrap};
 // the manifest
 pub use manifest::{
-    BankEntry, CaptureFlags, Context, Fallback, Manifest, Parent, Prefix, RotationTable, RowsEntry,
-    Section, SectionKind, Stream, StreamDigest,
+    BankEntry, CaptureFlags, Context, Manifest, Parent, Prefix, RotationTable, RowsEntry, Section,
+    SectionKind, Stream, StreamDigest,
 };
 pub use suite::Suite;
 // measuring
@@ -154,6 +154,8 @@ pub use suite::Suite;
 pub use crypto::steps::ChunkSteps;
 // models in two formats
 pub use trust::equivalence::Equivalence;
+// the CBOR profile, for what else is sealed
+pub use wire::cbor::check_cbor;
 // errors and access
 pub use error::{Code, Error, IoSide, Outcome, Public, Result};
 pub use io::{ReadAt, Seekable, SourceFile, WriteAt};

@@ -1,6 +1,6 @@
-//! The suites of algorithms (capsule-v1 §3).
+//! The suites of algorithms (capsule-v1 §4).
 
-/// Algorithms, as a whole (capsule-v1 §3).
+/// Algorithms, as a whole (capsule-v1 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Suite {
     /// 1: ChaCha20-Poly1305 and BLAKE3.

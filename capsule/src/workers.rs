@@ -1,4 +1,4 @@
-//! Work shared by threads, with the outcome of one thread (capsule-v1 §11.5).
+//! Work shared by threads, with the outcome of one thread (capsule-v1 §3.5).
 //!
 //! Items come from one ordered source and are handed out in its order; whichever thread is free
 //! takes the next. What an item has to do in the order of items it does in its [`Ticket`]. The error
@@ -17,7 +17,7 @@ use std::{
 
 use crate::error::{Code, Error, Result};
 
-/// How many threads share the work. Results do not depend on it.
+/// Number of threads that share the work. Results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workers(NonZeroUsize);
 
@@ -37,7 +37,7 @@ impl Workers {
         thread::available_parallelism().map_or(Self::ONE, Self)
     }
 
-    /// How many there are.
+    /// Returns their number.
     #[must_use]
     pub fn count(self) -> usize {
         self.0.get()

@@ -35,14 +35,17 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit status:
   0  accepted          1  refused          2  the request is not usable
   3  malformed input, or over a limit      4  a file could not be read or written
+  141  with `-o -`, the output was closed before its end, as by `| head`
 
 Errors are one line on stderr, `kvcap: error[KVC-402]: …`, and a hint; the codes are listed in
-spec/errors.md. With --json, stdout gets one object: {\"schema\": 1, \"ok\": true, …}, or
-{\"schema\": 1, \"ok\": false, \"error\": {\"code\": 402, …}}. With `-o -` stdout is the output's, and
+spec/errors.md. With --json, stdout gets one object: {\"schema\": 2, \"ok\": true, …}, or
+{\"schema\": 2, \"ok\": false, \"error\": {\"code\": 402, …}}. With `-o -` stdout is the output's, and
 the report goes to stderr.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Init(Box<verbs::init::Args>),
+    Profile(verbs::profile::Args),
     Keygen(verbs::keygen::Args),
     ModelId(verbs::model_id::Args),
     Seal(Box<verbs::seal::Args>),
@@ -51,6 +54,14 @@ pub(crate) enum Verb {
     #[command(hide = true)]
     ValidateSession(Box<verbs::verify::Args>),
     Open(Box<verbs::open::Args>),
+    Checkpoint(Box<verbs::checkpoint::Args>),
+    Resume(Box<verbs::resume::Args>),
+    Status(verbs::status::Args),
+    Sessions(verbs::status::ListArgs),
+    Revert(verbs::revert::Args),
+    Branch(verbs::revert::BranchArgs),
+    Events(verbs::events::Args),
+    Gc(verbs::gc::Args),
     Renew(verbs::renew::Args),
     Rewrap(verbs::rewrap::Args),
     Compact(verbs::compact::Args),
@@ -60,8 +71,10 @@ pub(crate) enum Verb {
     #[command(alias = "receipt")]
     CheckRestore(verbs::check_restore::Args),
     Inspect(verbs::inspect::Args),
+    Prune(verbs::prune::Args),
     Shred(verbs::shred::Args),
     Registry(verbs::registry::Args),
+    Ledger(verbs::ledger::Args),
     Bench(verbs::bench::Args),
     Scale(Box<verbs::scale::Args>),
     Selftest(verbs::selftest::Args),
@@ -75,8 +88,9 @@ impl Verb {
     pub(crate) fn output(&self) -> Option<&Path> {
         match self {
             Self::ModelId(args) => args.output.as_deref(),
-            Self::Seal(args) => Some(&args.output),
-            Self::Open(args) => Some(&args.output),
+            Self::Seal(args) => args.output.as_deref(),
+            Self::Open(args) => args.output.as_deref(),
+            Self::Resume(args) => args.output.as_deref(),
             Self::Compact(args) => Some(args.output()),
             Self::Truncate(args) => Some(args.output()),
             Self::Renew(args) => Some(args.output()),
@@ -87,10 +101,10 @@ impl Verb {
 }
 
 impl Cli {
-    /// How and where the report is printed.
-    pub(crate) fn place(&self) -> Printer {
+    /// How and where the report of `verb` is printed.
+    pub(crate) fn place(&self, verb: String) -> Printer {
         let aside = self.verb.output().is_some_and(is_stdout);
-        Printer::new(self.common.json, self.common.quiet, aside)
+        Printer::new(verb, self.common.json, self.common.quiet, aside)
     }
 
     /// Runs a verb.
@@ -101,12 +115,22 @@ impl Cli {
         let common = &self.common;
         let backend = verbs::selftest::backend()?;
         let mut report = match &self.verb {
+            Verb::Init(args) => verbs::init::run(args, common),
+            Verb::Profile(args) => verbs::profile::run(args, common),
             Verb::Keygen(args) => verbs::keygen::run(args),
             Verb::ModelId(args) => verbs::model_id::run(args, common),
             Verb::Seal(args) => verbs::seal::run(args, common),
             Verb::Verify(args) => verbs::verify::run(args, common, args.timings),
             Verb::ValidateSession(args) => verbs::verify::run(args, common, true),
             Verb::Open(args) => verbs::open::run(args, common),
+            Verb::Checkpoint(args) => verbs::checkpoint::run(args, common),
+            Verb::Resume(args) => verbs::resume::run(args, common),
+            Verb::Status(args) => verbs::status::run(args),
+            Verb::Sessions(args) => verbs::status::list(args),
+            Verb::Revert(args) => verbs::revert::run(args),
+            Verb::Branch(args) => verbs::revert::branch(args),
+            Verb::Events(args) => verbs::events::run(args),
+            Verb::Gc(args) => verbs::gc::run(args),
             Verb::Renew(args) => verbs::renew::run(args),
             Verb::Rewrap(args) => verbs::rewrap::run(args),
             Verb::Compact(args) => verbs::compact::run(args, common),
@@ -115,8 +139,10 @@ impl Cli {
             Verb::Diff(args) => verbs::diff::run(args),
             Verb::CheckRestore(args) => verbs::check_restore::run(args, common),
             Verb::Inspect(args) => verbs::inspect::run(args),
+            Verb::Prune(args) => verbs::prune::run(args),
             Verb::Shred(args) => verbs::shred::run(args),
             Verb::Registry(args) => verbs::registry::run(args),
+            Verb::Ledger(args) => verbs::ledger::run(args),
             Verb::Bench(args) => verbs::bench::run(args),
             Verb::Scale(args) => verbs::scale::run(args, common),
             Verb::Selftest(args) => verbs::selftest::run(args),

@@ -10,19 +10,24 @@ mod flags;
 mod ui;
 mod verbs;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use clap::Parser;
+use flags::Unparsed;
 
 fn main() -> ExitCode {
-    match cli::Cli::try_parse() {
-        Ok(cli) => {
-            let place = cli.place();
+    // what is written beside outputs, a digest that is kept, may meet the limit of a file as well
+    kvcap_store::output::watch_signals();
+    match flags::parse::<cli::Cli>(env::args_os()) {
+        Ok((cli, verb)) => {
+            let place = cli.place(verb);
             match cli.run() {
-                Ok(report) => report.print(place),
-                Err(error) => ui::print_error(&error, place),
+                Ok(report) => report.print(&place),
+                Err(error) => ui::print_error(&error, &place),
             }
         }
-        Err(error) => ui::print_usage(&error),
+        Err(Unparsed::Usage(error)) => ui::print_usage(&error),
+        Err(Unparsed::Settings { error, verb, json }) => {
+            ui::print_error(&error, &ui::Printer::new(verb, json, false, false))
+        }
     }
 }

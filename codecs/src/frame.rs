@@ -57,7 +57,8 @@ impl<'a> FrameContext<'a> {
         })
     }
 
-    /// The same frame of keys that were rotated so. `positions` are those of the whole bank's rows.
+    /// Returns the frame with its keys' rotation stated. `positions` are those of the whole bank's
+    /// rows.
     #[must_use]
     pub const fn with_rotation(mut self, rotation: Rotation<'a>, positions: Positions<'a>) -> Self {
         self.rotation = Some((rotation, positions));

@@ -17,16 +17,16 @@ pub enum Preset {
     Q4c,
 }
 
-/// When a lossy codec is given up for a finer one.
+/// Bounds of error past which a lossy codec is given up for a finer one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guard {
     /// The largest error that is accepted ([`Quality::guarded`]).
     pub limit: f64,
-    /// Whether a bank with a value that is not finite stays exact; if not, it is an error.
+    /// True if a bank with a value that is not finite stays exact; otherwise it is an error.
     pub exact_where_non_finite: bool,
 }
 
-/// Why a bank has its codec.
+/// Reason for a bank's codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// It is the one that was wanted.
@@ -44,7 +44,7 @@ pub struct Choice {
     pub codec: Codec,
     /// Its measured quality; `None` where it is exact.
     pub quality: Option<Quality>,
-    /// Why it and not the wanted one.
+    /// Reason that it was taken and not the wanted one.
     pub reason: Reason,
     /// The guarded error of the wanted codec, where it was measured.
     pub measured: f64,

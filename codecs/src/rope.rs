@@ -3,13 +3,14 @@
 
 use crate::layout::{CodecError, ErrorKind, Pairing};
 
-/// How keys were rotated: one inverse frequency a pair; the elements after the pairs pass through.
+/// Rotation of a bank's keys: one inverse frequency a pair; the elements after the pairs pass
+/// through.
 ///
 /// A factor on rotated vectors (YaRN, LongRoPE) is not part of it: quantization for each channel
 /// commutes with a factor, so the codec leaves it in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotation<'a> {
-    /// Which elements form a pair.
+    /// Elements that form a pair.
     pub pairing: Pairing,
     /// Radians a position, one for each pair, after any scaling of frequencies. Empty where keys
     /// are stored un-rotated.
@@ -29,7 +30,7 @@ pub enum Positions<'a> {
 /// (codecs-v1 §7.2).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Angles<'a> {
-    /// Which elements form a pair.
+    /// Elements that form a pair.
     pub pairing: Pairing,
     /// Pairs of a row; 0 where keys are stored un-rotated.
     pub pairs: usize,

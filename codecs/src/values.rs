@@ -90,7 +90,9 @@ pub fn hadamard(values: &mut [f32], block: usize) {
     if !block.is_power_of_two() {
         return;
     }
-    let norm = u16::try_from(block).map_or(1.0, |n| 1.0 / f32::from(n).sqrt());
+    // exact: every power of two is a binary32
+    let length = (0..block.trailing_zeros()).fold(1.0_f32, |n, _| 2.0 * n);
+    let norm = 1.0 / length.sqrt();
     for run in values.chunks_exact_mut(block) {
         let mut half = 1;
         while half < block {
@@ -250,6 +252,17 @@ mod tests {
         hadamard(&mut values, 64);
         for (x, y) in before.iter().zip(values) {
             assert!((x - y).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn hadamard_of_every_block_is_normalised() {
+        for power in 0..=16 {
+            let mut values = vec![0.0_f32; 1 << power];
+            values[0] = 256.0;
+            hadamard(&mut values, 1 << power);
+            let norm = 1.0 / f32::powi(2.0, power).sqrt();
+            assert!(values.iter().all(|x| *x == 256.0 * norm), "{power}");
         }
     }
 }

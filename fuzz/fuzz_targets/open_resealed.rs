@@ -82,7 +82,8 @@ fn edit(seed: &mut Seed, script: &mut Input<'_>) {
             },
             Stream::Bank(bank) => {
                 edit_bank(bank, script);
-                fit(bank, bytes, &mut seed.receipts[at]);
+                fit(bank, bytes);
+                seed.fit_receipts();
             }
         },
         _ => edit_context(seed, script),
@@ -131,14 +132,13 @@ fn edit_bank(bank: &mut kvcap::BankEntry, script: &mut Input<'_>) {
     }
 }
 
-/// Gives a stream the length and the receipt that its description now calls for.
-fn fit(bank: &kvcap::BankEntry, bytes: &mut Vec<u8>, receipt: &mut Option<[u8; 32]>) {
+/// Gives a stream the length that its description now calls for.
+fn fit(bank: &kvcap::BankEntry, bytes: &mut Vec<u8>) {
     if let Some(len) = bank.fixed_len().and_then(|len| usize::try_from(len).ok())
         && len <= 1 << 20
     {
         bytes.resize(len, 0x3c);
     }
-    *receipt = (!bank.codec.is_exact()).then(|| receipt.unwrap_or([0; 32]));
 }
 
 fn edit_context(seed: &mut Seed, script: &mut Input<'_>) {
@@ -166,7 +166,6 @@ fn edit_context(seed: &mut Seed, script: &mut Input<'_>) {
                 script.below(seed.streams.len()),
             );
             seed.streams.swap(a, b);
-            seed.receipts.swap(a, b);
             context.streams.swap(a, b);
         }
     }

@@ -1,5 +1,5 @@
-//! A model folder with one file of any bytes: its config, its tokenizer, the tokenizer's config, or
-//! its weights.
+//! A model folder with one file of any bytes: its config, its tokenizer in one of three forms, the
+//! tokenizer's config, or its weights.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ thread_local! {
 
 fuzz_target!(|data: &[u8]| {
     let mut script = Input::new(data);
-    let chosen = usize::from(script.byte() % 4);
+    let chosen = usize::from(script.byte() % 6);
     let any = script.rest();
     let lawful = [
         ("config.json", CONFIG.as_bytes()),
@@ -29,6 +29,15 @@ fuzz_target!(|data: &[u8]| {
     for (number, (name, content)) in lawful.into_iter().enumerate() {
         let content = if number == chosen { any } else { content };
         fs::write(folder.join(name), content).unwrap();
+    }
+    // a tokenizer in a form of its own counts where there is no tokenizer.json
+    for (number, name) in [(4, "tekken.json"), (5, "tiktoken.model")] {
+        if number == chosen {
+            fs::write(folder.join(name), any).unwrap();
+            fs::remove_file(folder.join("tokenizer.json")).unwrap();
+        } else {
+            let _none = fs::remove_file(folder.join(name));
+        }
     }
     if let Ok(profile) = read_model(&folder) {
         let path = folder.join("kept.kvid");

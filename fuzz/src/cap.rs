@@ -1,7 +1,7 @@
 //! An allocator that ends the process where more is held than any input may ask for.
 //!
-//! The largest lawful demand is a llama.cpp token list of 2^26 ids (runtimes-v1), 256 MiB; a capsule
-//! asks for 64 MiB of tables and two chunks of 16 MiB. What zstd allocates is not counted here:
+//! A capsule asks for 64 MiB of tables and two chunks of 16 MiB; what is held of its sections and of model files
+//! is a small multiple of their bytes, which targets hold to a cap of their own ([`capped`]). What zstd allocates is not counted here:
 //! libFuzzer's `-malloc_limit_mb` bounds each of its requests.
 
 use std::{
@@ -13,6 +13,18 @@ const CEILING: usize = 512 << 20;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
+/// What may be held now: the ceiling, or less while [`capped`] works.
+static MOST: AtomicUsize = AtomicUsize::new(CEILING);
+
+/// Ends the process where `work` holds more than `room` bytes beyond what is held before it. One at a time.
+pub fn capped<T>(room: usize, work: impl FnOnce() -> T) -> T {
+    let before = LIVE.load(Ordering::Relaxed);
+    MOST.store(before.saturating_add(room).min(CEILING), Ordering::Relaxed);
+    let done = work();
+    MOST.store(CEILING, Ordering::Relaxed);
+    done
+}
+
 struct Capped;
 
 #[global_allocator]
@@ -20,8 +32,9 @@ static ALLOCATOR: Capped = Capped;
 
 fn count(size: usize) {
     let live = LIVE.fetch_add(size, Ordering::Relaxed).saturating_add(size);
-    if live > CEILING {
-        LIVE.store(0, Ordering::Relaxed); // room for the message
+    if live > MOST.load(Ordering::Relaxed) {
+        // room for the message
+        MOST.store(usize::MAX, Ordering::Relaxed);
         eprintln!("allocation beyond the ceiling: {size} bytes more, {live} in all");
         std::process::abort();
     }

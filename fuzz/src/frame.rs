@@ -4,7 +4,7 @@ use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 
 use crate::Input;
 
-/// What a codec is told, small.
+/// Arguments of a codec, small.
 pub struct Frame {
     /// The codec.
     pub codec: Codec,
@@ -55,7 +55,7 @@ impl Frame {
         }
     }
 
-    /// Whether a head has as many elements as are rotated.
+    /// Returns true if a head has as many elements as are rotated.
     pub fn rotates(&self) -> bool {
         match self.shape {
             BankShape::Tokens { dim, .. } => self.pairs as u64 <= dim / 2,

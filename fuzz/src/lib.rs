@@ -1,7 +1,8 @@
-//! What the fuzz targets share: an allocator with a ceiling, a reader of scripts, edits of CBOR, and
+//! Parts that the fuzz targets share: an allocator with a ceiling, a reader of scripts, edits of CBOR, and
 //! the way past the signature.
 
 mod cap;
+mod claims;
 mod edit;
 mod frame;
 mod input;
@@ -11,6 +12,8 @@ mod resign;
 mod sealed;
 mod states;
 
+pub use cap::capped;
+pub use claims::claims;
 pub use edit::{edit_bytes, edit_value};
 pub use frame::Frame;
 pub use input::Input;

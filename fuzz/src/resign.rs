@@ -33,7 +33,7 @@ pub fn parse_value(bytes: &[u8]) -> Option<Value> {
     (rest.is_empty() && raw::encode(&value) == bytes).then_some(value)
 }
 
-/// Whether these bytes are in the narrowed deterministic form of capsule-v1 §4.1, by a general
+/// Returns true if these bytes are in the narrowed deterministic form of capsule-v1 §5.1, by a general
 /// decoder and an independent walk.
 pub fn is_canonical(bytes: &[u8]) -> bool {
     let mut items = 0;
@@ -159,7 +159,7 @@ pub fn check_all(file: &[u8]) -> Result<()> {
     );
     let body = by_reader?.check_body(&mut reader, Workers::new(2), &mut |_| {});
     let opened = by_slice?.open(file, &WrappingKey::from_bytes(WRAP_KEY));
-    let opened = opened.map(kvcap::Opened::danger_unrecorded);
+    let opened = opened.map(kvcap::Unlocked::danger_unrecorded);
     let read = opened.as_ref().map_err(Error::code).and_then(|opened| {
         (0..opened.manifest().context.streams.len())
             .try_for_each(|index| opened.stream_bytes(index).map(drop))

@@ -8,7 +8,7 @@ use std::{
 
 use kvcap::{
     CaptureFlags, Context, Draft, Expected, Limits, Opened, Policy, Result, Sealer, SectionKind,
-    SigningKey, Suite, Terms, Trust, Untrusted, Workers, WrappingKey, hazmat::Entropy,
+    SigningKey, Suite, Terms, Trust, TrustedKey, Untrusted, Workers, WrappingKey, hazmat::Entropy,
 };
 use kvcap_codecs::{BankShape, Padding, Preset};
 use kvcap_models::{Geometry, ModelProfile};
@@ -32,15 +32,13 @@ pub const FIXTURES: [&str; 5] = [
 /// A sealed state before encryption.
 #[derive(Clone)]
 pub struct Seed {
-    /// What the capsule says.
+    /// Statements of the capsule.
     pub context: Context,
     /// The encoded bytes of each stream.
     pub streams: Vec<Vec<u8>>,
-    /// The receipt of each lossy bank.
-    pub receipts: Vec<Option<[u8; 32]>>,
 }
 
-/// What [`Seed::open`] calls with the opened capsule.
+/// Function that [`Seed::open`] calls with the opened capsule.
 pub type Opening<'a> = &'a mut dyn FnMut(&Opened<&[u8]>);
 
 fn folder() -> &'static Path {
@@ -168,11 +166,50 @@ impl Seed {
                 streams: streams
                     .map(|index| opened.stream_bytes(index).expect("it is our own"))
                     .collect(),
-                receipts: manifest.measured.iter().map(|m| m.receipt).collect(),
             });
         });
         opened.expect("an unchanged capsule opens");
         seed.expect("it has been called")
+    }
+
+    /// Gives the section of receipts the length that the banks call for, or takes it away.
+    pub fn fit_receipts(&mut self) {
+        let wanted: u64 = self
+            .context
+            .banks()
+            .map(|(_, bank)| bank.receipt_len())
+            .sum();
+        let found = self
+            .context
+            .section(&SectionKind::Receipts)
+            .map(|(at, _)| at);
+        let at = match (found, wanted) {
+            (None, 0) => return,
+            (Some(at), 0) => {
+                self.context.streams.remove(at);
+                self.streams.remove(at);
+                return;
+            }
+            (Some(at), _) => at,
+            (None, _) => {
+                self.context
+                    .streams
+                    .push(fixture::section(SectionKind::Receipts, 0));
+                self.streams.push(Vec::new());
+                self.streams.len() - 1
+            }
+        };
+        self.streams[at].resize(wanted as usize, 0);
+        self.fit_sections();
+    }
+
+    /// Gives each section the length of its bytes.
+    pub fn fit_sections(&mut self) {
+        for (stream, bytes) in self.context.streams.iter_mut().zip(&self.streams) {
+            if let kvcap::Stream::Section(section) = stream {
+                section.len = bytes.len() as u64;
+            }
+        }
     }
 
     /// Seals it as it now is, verifies, and hands the opened capsule to `then`.
@@ -186,9 +223,9 @@ impl Seed {
         let out = Mutex::new(Vec::new());
         let entropy = Entropy::danger_chosen(b"fuzz");
         let sealer = Sealer::danger_with_entropy(out, draft, &signer, &[&key], entropy)?;
-        for (bytes, receipt) in self.streams.iter().zip(&self.receipts) {
+        for bytes in &self.streams {
             sealer.write(bytes)?;
-            sealer.end_stream(*receipt)?;
+            sealer.end_stream()?;
         }
         let (out, _) = sealer.finish()?;
         open(&out.into_inner().unwrap(), then)
@@ -200,7 +237,10 @@ impl Seed {
 /// # Errors
 /// As the verifier.
 pub fn open(file: &[u8], then: Opening<'_>) -> Result<()> {
-    let trust = Trust::from(SigningKey::from_seed(&SIGN_SEED).public());
+    let trust = Trust::from(TrustedKey::new(
+        SigningKey::from_seed(&SIGN_SEED).public(),
+        fixture::ISSUER,
+    ));
     let expected = Expected::danger_any_model();
     let policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
     let mut reader = file;
@@ -208,6 +248,10 @@ pub fn open(file: &[u8], then: Opening<'_>) -> Result<()> {
     verified
         .check_body(&mut reader, Workers::new(2), &mut |_| {})
         .expect("our own body is whole");
-    then(&verified.open(file, &WrappingKey::from_bytes(WRAP_KEY))?);
+    then(
+        &verified
+            .open(file, &WrappingKey::from_bytes(WRAP_KEY))?
+            .release()?,
+    );
     Ok(())
 }

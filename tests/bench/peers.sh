@@ -132,7 +132,7 @@ row compress-1 "kvcap, exact + compress, suite 1"
 row compress-2 "kvcap, exact + compress, suite 2"
 row compress-fine-1 "kvcap, exact + compress=fine, suite 1"
 row compress-fine-2 "kvcap, exact + compress=fine, suite 2"
-row q8-2 "kvcap, q8 (with loss, guarded), suite 2"
+row q8-2 "kvcap, q8 (with loss), suite 2"
 row cp '`cp`, no protection'
 row zstd-age-b3sum '`zstd -1 -T2`, `age`, `b3sum` of the result'
 row zstd-age-minisign '`zstd -1 -T2`, `age`, `minisign` of the result'

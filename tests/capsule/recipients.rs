@@ -11,7 +11,7 @@ use std::{io::Cursor, sync::Mutex};
 use ciborium::Value;
 use kvcap::{
     Code, Draft, Limits, Policy, Recipient, RecipientKind, RecipientPublicKey, Reissuer, Result,
-    Rewrap, Sealer, SigningKey, Trust, Untrusted, Verified, WrappingKey,
+    Rewrap, Sealer, SigningKey, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
 };
 use kvcap_testvectors::{
     fixture::{self, Capsule, NOW},
@@ -29,7 +29,7 @@ fn signer() -> SigningKey {
 }
 
 fn verify(file: &[u8]) -> Result<Verified> {
-    let trust = Trust::from(signer().public());
+    let trust = Trust::from(TrustedKey::new(signer().public(), fixture::ISSUER));
     let untrusted = Untrusted::read_at(file, &Limits::default())?;
     let terms = untrusted.claims().terms.clone();
     untrusted.verify(&Policy::danger_as_stated(&trust, NOW, &terms))
@@ -40,7 +40,7 @@ fn code<T>(result: Result<T>) -> u16 {
 }
 
 fn open(file: &[u8], key: &WrappingKey) -> Result<Vec<u8>> {
-    verify(file)?.open(file, key)?.stream_bytes(0)
+    verify(file)?.open(file, key)?.release()?.stream_bytes(0)
 }
 
 fn wrapping() -> WrappingKey {
@@ -55,13 +55,16 @@ fn seal(to: &[Recipient<'_>]) -> Result<Vec<u8>> {
     let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, to)?;
     for bytes in plain {
         sealer.write(&bytes)?;
-        sealer.end_stream(None)?;
+        sealer.end_stream()?;
     }
     Ok(sealer.finish()?.0.into_inner().unwrap())
 }
 
 fn rewrap(file: &[u8], to: &[Recipient<'_>], keep: bool) -> Result<Vec<u8>> {
-    let (trust, signer) = (Trust::from(signer().public()), signer());
+    let (trust, signer) = (
+        Trust::from(TrustedKey::new(signer().public(), fixture::ISSUER)),
+        signer(),
+    );
     let by = Reissuer::new(&signer, &trust, NOW);
     let mut rewrap = Rewrap::to(to);
     rewrap.keep = keep;

@@ -6,11 +6,15 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::{
+    io::{self, Cursor, Read, Seek, SeekFrom, Write},
+    sync::Mutex,
+};
 
 use kvcap::{
-    Limits, MAX_LIFETIME, Opened, Policy, Purpose, Recipient, Reissued, Reissuer, Renewal, Result,
-    Rewrap, SigningKey, Status, Terms, Trust, TrustedKey, Untrusted, Verified, WrappingKey,
+    Draft, Limits, MAX_LIFETIME, Opened, Policy, Purpose, Recipient, Reissued, Reissuer, Renewal,
+    Result, Rewrap, Sealer, SigningKey, Status, Terms, Trust, TrustedKey, Untrusted, Verified,
+    WrappingKey, WriteAt,
 };
 use kvcap_testvectors::fixture::{self, EXPIRES, ISSUED, NOW};
 
@@ -38,7 +42,7 @@ fn verify(file: &[u8], trust: &Trust, now: u64) -> Result<Verified> {
 }
 
 fn open<'f>(file: &'f [u8], trust: &Trust, key: &WrappingKey) -> Result<Opened<&'f [u8]>> {
-    verify(file, trust, NOW)?.open(file, key)
+    verify(file, trust, NOW)?.open(file, key)?.release()
 }
 
 fn renewal(expires: u64) -> Renewal {
@@ -71,7 +75,7 @@ struct Fixed {
 impl Fixed {
     fn new() -> Self {
         let signer = signer();
-        let trust = Trust::from(signer.public());
+        let trust = Trust::from(TrustedKey::new(signer.public(), fixture::ISSUER));
         Self { signer, trust }
     }
 
@@ -101,7 +105,7 @@ fn a_renewal_changes_times_and_nothing_else() {
     let mut claims = was.manifest().claims.clone();
     claims.terms.expires = EXPIRES + DAY;
     claims.terms.issued_at = NOW;
-    claims.terms.renew_until = Some(ISSUED + MAX_LIFETIME);
+    claims.terms.renew_until = ISSUED + MAX_LIFETIME;
     assert_eq!(is.manifest().claims, claims);
     assert_eq!(is.manifest().context, was.manifest().context);
     assert_eq!(is.manifest().measured, was.manifest().measured);
@@ -119,15 +123,21 @@ fn a_renewal_changes_times_and_nothing_else() {
 #[test]
 fn no_chain_of_renewals_passes_the_cap() {
     let fixed = Fixed::new();
-    // what the issuer said, or the lifetime limit from the first sealing, or nothing where it is for once
+    // what the issuer said, for one use or not, or the lifetime limit from the first sealing
     let cases: [(Change<'_>, u64); 4] = [
         (&|_| {}, ISSUED + MAX_LIFETIME),
         (
-            &|terms| terms.renew_until = Some(EXPIRES + 90 * DAY),
+            &|terms| terms.renew_until = EXPIRES + 90 * DAY,
             EXPIRES + 90 * DAY,
         ),
-        (&|terms| terms.renew_until = Some(EXPIRES), EXPIRES),
-        (&|terms| terms.single_use = true, EXPIRES),
+        (&|terms| terms.renew_until = EXPIRES, EXPIRES),
+        (
+            &|terms| {
+                terms.single_use = true;
+                terms.renew_until = EXPIRES + DAY;
+            },
+            EXPIRES + DAY,
+        ),
     ];
     for (change, cap) in cases {
         let mut file = capsule(change);
@@ -147,11 +157,11 @@ fn no_chain_of_renewals_passes_the_cap() {
         fixed.renew(&file, cap - 10, &renewal(cap - 5)).unwrap();
     }
     // and none of the steps lives longer than a verifier accepts
-    let file = capsule(|terms| terms.renew_until = Some(EXPIRES + 90 * DAY));
+    let file = capsule(|terms| terms.renew_until = EXPIRES + 90 * DAY);
     let long = renewal(NOW + MAX_LIFETIME + 1);
     assert_eq!(code(fixed.renew(&file, NOW, &long)), 404);
     // a header that was signed past its own cap is refused by every verifier
-    let signed = capsule(|terms| terms.renew_until = Some(terms.expires - 1));
+    let signed = capsule(|terms| terms.renew_until = terms.expires - 1);
     assert_eq!(code(verify(&signed, &fixed.trust, NOW)), 404);
 }
 
@@ -198,7 +208,7 @@ fn only_a_trusted_key_of_the_issuer_renews() {
     let verified = verify(&capsule(|_| {}), &fixed.trust, NOW).unwrap();
     let other = SigningKey::from_seed(&[9; 32]);
     let trusting = |change: &dyn Fn(&mut TrustedKey)| {
-        let mut key = TrustedKey::new(other.public());
+        let mut key = TrustedKey::new(other.public(), fixture::ISSUER);
         change(&mut key);
         let mut trust = fixed.trust.clone();
         trust.add(key).unwrap();
@@ -209,8 +219,7 @@ fn only_a_trusted_key_of_the_issuer_renews() {
         code(verified.renew(&renewal(EXPIRES), &by))
     };
     assert_eq!(by(&fixed.trust), 301);
-    let issuer =
-        |name: &'static str| move |key: &mut TrustedKey| key.issuer = Some(name.to_owned());
+    let issuer = |name: &'static str| move |key: &mut TrustedKey| key.issuer = name.to_owned();
     assert_eq!(by(&trusting(&issuer("somebody else"))), 312);
     assert_eq!(by(&trusting(&|key| key.status = Status::Compromised)), 304);
     assert_eq!(by(&trusting(&|key| key.sign_until = NOW)), 303);
@@ -219,7 +228,7 @@ fn only_a_trusted_key_of_the_issuer_renews() {
     // a key that came after the sealing: `iat` is when the new header was signed
     let trust = trusting(&|key| {
         key.not_before = NOW;
-        key.issuer = Some(fixture::ISSUER.to_owned());
+        key.issuer = fixture::ISSUER.to_owned();
     });
     assert_eq!(by(&trust), 0);
 }
@@ -251,7 +260,7 @@ fn another_key_opens_after_rewrapping() {
         assert_eq!(code(read(&old)), if keep { 0 } else { 809 });
         let terms = &header.verified().manifest().claims.terms;
         assert_eq!((terms.expires, terms.issued_at), (EXPIRES, NOW));
-        assert_eq!(terms.renew_until, Some(ISSUED + MAX_LIFETIME));
+        assert_eq!(terms.renew_until, ISSUED + MAX_LIFETIME);
     }
     let again = [(&old).into()];
     let again = keeping(&again, true);
@@ -334,4 +343,104 @@ fn the_body_is_copied_once_and_its_length_is_exact() {
         assert_eq!(write(cut), (want, Vec::new()));
     }
     assert_eq!(header.old_len(), file.len() as u64);
+}
+
+/// Where something was written, in that order, and how much.
+#[derive(Default)]
+struct Places(Mutex<Vec<(u64, usize)>>);
+
+impl WriteAt for Places {
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().push((offset, buf.len()));
+        Ok(())
+    }
+}
+
+/// An output that fails when the first byte is to be written.
+struct Stopped(Cursor<Vec<u8>>);
+
+impl Write for Stopped {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Stopped {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match to {
+            SeekFrom::Start(0) => Err(io::ErrorKind::StorageFull.into()),
+            _ => self.0.seek(to),
+        }
+    }
+}
+
+/// What a writer leaves that is stopped before its end is no capsule (capsule-v1 CAP-F-7).
+#[test]
+fn the_prologue_is_written_last() {
+    let context = fixture::context();
+    let plain = fixture::contents(&context);
+    let (signer, wrap) = (signer(), WrappingKey::from_bytes(fixture::WRAP_KEY));
+    let draft = Draft::new(fixture::terms(), context);
+    let sealer = Sealer::new(Places::default(), draft, &signer, &[&wrap]).unwrap();
+    for bytes in &plain {
+        sealer.write(bytes).unwrap();
+        sealer.end_stream().unwrap();
+    }
+    let (places, _) = sealer.finish().unwrap();
+    let places = places.0.into_inner().unwrap();
+    let (last, before) = places.split_last().unwrap();
+    assert_eq!(*last, (0, 64));
+    assert!(before.iter().all(|(offset, _)| *offset >= 64));
+
+    let fixed = Fixed::new();
+    let old = capsule(|_| {});
+    let verified = verify(&old, &fixed.trust, NOW).unwrap();
+    let header = verified.renew(&renewal(EXPIRES + 1), &fixed.by(NOW));
+    let header = header.unwrap();
+    let mut out = Stopped(Cursor::new(Vec::new()));
+    assert_eq!(code(header.write(&mut Cursor::new(&old), &mut out)), 940);
+    let left = out.0.into_inner();
+    assert_eq!(left.len() as u64, header.verified().file_len());
+    assert_eq!(code(verify(&left, &fixed.trust, NOW)), 102);
+}
+
+/// A body takes its time: what has happened since its header was verified counts.
+#[test]
+fn a_body_that_arrives_late_is_judged_by_the_time_of_then() {
+    let fixed = Fixed::new();
+    let file = capsule(|_| {});
+    let body = |trust: &Trust, now: u64| {
+        let verified = verify(&file, &fixed.trust, NOW)?;
+        let terms = &verified.manifest().claims.terms;
+        let policy = Policy::danger_as_stated(trust, now, terms);
+        let tables = file.len() - rest(&file).len();
+        let arrived = verified.push_body().feed(&file[tables..])?.finish()?;
+        let checked = arrived.accept(&policy)?;
+        assert_eq!(checked.bytes, (file.len() - tables) as u64);
+        verified.verify_again(&policy)
+    };
+    let marked = |change: &dyn Fn(&mut TrustedKey)| {
+        let mut trust = Trust::none();
+        let mut key = TrustedKey::new(fixed.signer.public(), fixture::ISSUER);
+        change(&mut key);
+        trust.add(key).unwrap();
+        trust
+    };
+    assert_eq!(code(body(&fixed.trust, NOW)), 0);
+    assert_eq!(code(body(&fixed.trust, EXPIRES - 1)), 0);
+    assert_eq!(code(body(&fixed.trust, EXPIRES)), 402);
+    assert_eq!(code(body(&Trust::none(), NOW)), 301);
+    assert_eq!(
+        code(body(&marked(&|key| key.status = Status::Compromised), NOW)),
+        304
+    );
+    assert_eq!(code(body(&marked(&|key| key.verify_until = NOW), NOW)), 303);
+    assert_eq!(
+        code(body(&marked(&|key| key.purpose = Purpose::Statements), NOW)),
+        302
+    );
 }

@@ -10,7 +10,8 @@ use std::sync::Mutex;
 
 use kvcap::{
     BankEntry, Context, Draft, Expected, Limits, Opened, Policy, Role, RowsEntry, Sealer,
-    SectionKind, SigningKey, Stream, Suite, Terms, Trust, Untrusted, Workers, WrappingKey,
+    SectionKind, SigningKey, Stream, Suite, Terms, Trust, TrustedKey, Unlocked, Untrusted, Workers,
+    WrappingKey,
 };
 use kvcap_codecs::{BankShape, Dtype};
 use kvcap_testvectors::fixture;
@@ -103,7 +104,7 @@ fn terms() -> impl Strategy<Value = Terms> {
             terms.tenant = tenant;
             terms.sequence = sequence;
             terms.single_use = single_use;
-            terms.renew_until = sequence.map(|more| expires.saturating_add(more));
+            terms.renew_until = expires.saturating_add(sequence.unwrap_or(0));
             terms
         },
     )
@@ -118,13 +119,16 @@ fn seal(terms: &Terms, context: &Context, plain: &[Vec<u8>], piece: usize) -> Ve
         for piece in bytes.chunks(piece) {
             sealer.write(piece).unwrap();
         }
-        sealer.end_stream(None).unwrap();
+        sealer.end_stream().unwrap();
     }
     sealer.finish().unwrap().0.into_inner().unwrap()
 }
 
 fn open<'a>(terms: &Terms, file: &'a [u8]) -> Opened<&'a [u8]> {
-    let trust = Trust::from(SigningKey::from_seed(&fixture::SIGN_SEED).public());
+    let trust = Trust::from(TrustedKey::new(
+        SigningKey::from_seed(&fixture::SIGN_SEED).public(),
+        &terms.issuer,
+    ));
     let now = terms.expires - 1;
     let mut policy = Policy::new(&trust, now, &terms.audience, Expected::danger_any_model());
     policy.subject.clone_from(&terms.subject);
@@ -139,7 +143,7 @@ fn open<'a>(terms: &Terms, file: &'a [u8]) -> Opened<&'a [u8]> {
         .unwrap();
     verified
         .open(file, &WrappingKey::from_bytes(fixture::WRAP_KEY))
-        .map(Opened::danger_unrecorded)
+        .map(Unlocked::danger_unrecorded)
         .unwrap()
 }
 

@@ -34,7 +34,10 @@ fn capsule() -> Capsule {
 }
 
 fn trust() -> Trust {
-    Trust::from(kvcap::PublicKey::from_bytes(&public(&fixture::SIGN_SEED)).unwrap())
+    Trust::from(kvcap::TrustedKey::new(
+        kvcap::PublicKey::from_bytes(&public(&fixture::SIGN_SEED)).unwrap(),
+        fixture::ISSUER,
+    ))
 }
 
 fn policy(trust: &Trust) -> Policy<'_> {
@@ -74,7 +77,7 @@ fn open(trust: &Trust, file: &[u8]) -> u16 {
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let result = Untrusted::read_at(file, &Limits::default())
         .and_then(|capsule| capsule.verify(&policy(trust)))
-        .and_then(|verified| verified.open(file, &key))
+        .and_then(|verified| verified.open(file, &key)?.release())
         .and_then(|opened| {
             (0..opened.manifest().context.streams.len())
                 .try_for_each(|stream| opened.stream_bytes(stream).map(drop))
@@ -98,6 +101,23 @@ fn the_whole_file_is_accepted() {
     assert_eq!((verify(&trust(), &file), open(&trust(), &file)), (0, 0));
     assert_eq!(verify_at(&trust(), &file), 0);
     assert_eq!(file.len(), 8192 + 72);
+}
+
+/// CAP-O-2: opening checks what it reads, verifying everything.
+#[test]
+fn what_is_not_read_is_not_checked_by_opening() {
+    let (mut file, trust) = (capsule().file, trust());
+    // the bank's one chunk, before that of the prefix
+    file[regions(&capsule().file).1] ^= 1;
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let opened = Untrusted::read_at(&file[..], &Limits::default())
+        .and_then(|capsule| capsule.verify(&policy(&trust)))
+        .and_then(|verified| verified.open(&file[..], &key)?.release())
+        .unwrap();
+    assert_eq!(opened.stream_bytes(1).unwrap().len(), 32);
+    let refused = opened.stream_bytes(0).unwrap_err();
+    assert_eq!(refused.code().number(), 805);
+    assert_eq!(verify(&trust, &file), 805);
 }
 
 #[test]
@@ -169,7 +189,12 @@ fn a_file_that_fades_away_is_not_taken_for_another() {
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let verified = Untrusted::read_at(&source, &Limits::default())
         .and_then(|capsule| capsule.verify(&policy(&trust)));
-    let opened = verified.unwrap().open(&source, &key).unwrap();
+    let opened = verified
+        .unwrap()
+        .open(&source, &key)
+        .unwrap()
+        .release()
+        .unwrap();
     let code = |stream| opened.stream_bytes(stream).unwrap_err().code().number();
     // so that the tables are read
     assert_eq!(opened.stream_bytes(0).unwrap().len(), 40);

@@ -3,11 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod program {
+    #[cfg(unix)]
+    mod disk;
+    mod errors;
     mod files;
     #[cfg(target_os = "linux")]
     mod large;
+    #[cfg(unix)]
+    mod profiles;
+    mod prune;
     mod refusals;
     mod round_trip;
+    mod schema;
+    #[cfg(unix)]
+    mod sessions;
     mod support;
+    mod verdicts;
     mod words;
 }

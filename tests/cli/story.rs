@@ -25,7 +25,7 @@ const KEYS: &str = "--sign-key issuer.key --wrap-key keys";
 /// Whose the session is: the base image is nobody's.
 const ANA: &str = "--subject ana --tenant acme";
 
-/// A folder with a session's states after N tokens as `state.N`, and their prompts as `prompt.N`.
+/// A folder with a session's states after N tokens as `state.N`, and their prompts as `prompt.N.json`.
 struct Session {
     folder: Folder,
     model: String,
@@ -93,7 +93,7 @@ impl Session {
     fn prompt(&self, tokens: u64) {
         let ids = &self.ids[..usize::try_from(tokens).unwrap()];
         let ids = serde_json::to_vec(ids).unwrap();
-        self.folder.write(&format!("prompt.{tokens}"), &ids);
+        self.folder.write(&format!("prompt.{tokens}.json"), &ids);
     }
 
     /// Runs, and tells how long it took and how large its output is.
@@ -122,7 +122,7 @@ impl Session {
     fn sealing(&self, state: &str, tokens: u64, to: &str, more: &str) -> String {
         let model = &self.model;
         format!(
-            "seal {state} -o {to} --model {model} --tokens prompt.{tokens} --ttl 1h {KEYS} {more}"
+            "seal {state} -o {to} --model {model} --tokens prompt.{tokens}.json --ttl 1h {KEYS} {more}"
         )
     }
 
@@ -130,7 +130,7 @@ impl Session {
     fn open(&self, capsule: &str, tokens: u64, trust: &str, whose: &str) -> Vec<u8> {
         let model = &self.model;
         self.ok(&format!(
-            "open {capsule} -f -o back {trust} --wrap-key keys {whose} --model {model} --tokens prompt.{tokens}"
+            "open {capsule} -f -o back {trust} --wrap-key keys {whose} --model {model} --tokens prompt.{tokens}.json"
         ));
         self.folder.read("back")
     }
@@ -176,8 +176,8 @@ fn a_session_from_base_image_to_erasure() {
     let last = format!("state.{all}");
     let model = &session.model;
     let seen = folder.json(&format!("verify t5.kvcap {TRUST} {ANA} --model {model}"));
-    assert_eq!(seen["chain"], 6);
-    assert_eq!(seen["positions"], serde_json::json!([0, all]));
+    assert_eq!(seen["chain"]["depth"], 6);
+    assert_eq!(seen["chain"]["positions"], serde_json::json!([0, all]));
     session.same("t5.kvcap", TRUST, &last, all);
 
     // a branch
@@ -214,8 +214,8 @@ fn a_session_from_base_image_to_erasure() {
         "truncate t5.kvcap -o early {TRUST} {KEYS} --tokens {early}"
     ));
     session.same("early", TRUST, &format!("state.{early}"), early);
-    let open = format!("open early -o no {TRUST} --wrap-key keys {ANA}");
-    folder.refused(&format!("{open} --tokens prompt.{all}"), 605, 1);
+    let open = format!("open early --accept-unchecked model -o no {TRUST} --wrap-key keys {ANA}");
+    folder.refused(&format!("{open} --tokens prompt.{all}.json"), 605, 1);
 
     // renewal changes no digest
     let before = folder.json("log base.kvcap")["unverified"][0].clone();
@@ -229,7 +229,7 @@ fn a_session_from_base_image_to_erasure() {
 
     // a new signing key: the old capsules are signed again, their bodies stay
     fs::create_dir(folder.path("old")).unwrap();
-    folder.ok("keygen sign -o next.key");
+    folder.ok("keygen sign -o next.key --issuer lab");
     let both = "--trust issuer.key.pub --trust next.key.pub";
     for name in ["base", "t1", "t2", "t3", "t4", "t5", "b4"] {
         let old = folder.read(&format!("{name}.kvcap"));
@@ -250,11 +250,13 @@ fn a_session_from_base_image_to_erasure() {
     let root = "--root-key root.key";
     folder.ok(&format!("registry init registry {root}"));
     folder.ok(&format!("registry add registry issuer.key.pub {root}"));
-    folder.ok(&format!("registry add registry next.key.pub {root}"));
-    let registry = "--trust registry --registry-root root.key.pub";
+    folder.ok(&format!(
+        "registry add registry next.key.pub --issuer lab {root}"
+    ));
+    let registry = "--registry registry --registry-root root.key.pub";
     session.same("old/t5.kvcap", registry, &last, all);
     folder.ok(&format!(
-        "registry compromise registry issuer.key.pub {root}"
+        "registry compromise registry issuer.key.pub --yes {root}"
     ));
     folder.refused(&format!("verify old/t5.kvcap {registry} {ANA}"), 304, 1);
     session.same("t5.kvcap", registry, &last, all);
@@ -266,7 +268,7 @@ fn a_session_from_base_image_to_erasure() {
     session.same("b4.kvcap", registry, "state.b", all);
 
     // the tenant is erased: no copy opens, and each still tells what it was
-    folder.ok("shred --tenant acme --wrap-key keys");
+    folder.ok("shred --tenant acme --wrap-key keys --yes");
     for (name, trust) in [
         ("b4.kvcap", registry),
         ("one", registry),
@@ -274,12 +276,13 @@ fn a_session_from_base_image_to_erasure() {
         ("old/t5.kvcap", TRUST),
         ("early", TRUST),
     ] {
-        let open = format!("open {name} -o no {trust} --wrap-key keys {ANA}");
+        let open =
+            format!("open {name} --accept-unchecked model -o no {trust} --wrap-key keys {ANA}");
         folder.refused(&open, 811, 1);
     }
     let told: Value = folder.json(&format!("verify b4.kvcap {registry} {ANA} --model {model}"));
     assert_eq!(told["body_checked"], true);
-    assert_eq!(told["positions"], serde_json::json!([0, all]));
+    assert_eq!(told["chain"]["positions"], serde_json::json!([0, all]));
     // what is nobody's stays
     let back = session.open("base.kvcap", base, registry, "");
     assert!(back == folder.read(&format!("state.{base}")));
@@ -298,7 +301,8 @@ fn a_chain_is_handed_over() {
                 "rewrap {name}.kvcap -o {kind}/{name}.kvcap {TRUST} {KEYS} --recipient {kind}.key.pub"
             ));
         }
-        let open = format!("open {kind}/t2.kvcap -f -o back {TRUST} {ANA}");
+        let open =
+            format!("open {kind}/t2.kvcap --accept-unchecked model -f -o back {TRUST} {ANA}");
         session.ok(&format!("{open} --wrap-key {kind}.key"));
         assert!(folder.read("back") == folder.read("state.10"));
         folder.refused(&format!("{open} --wrap-key reader.key"), 809, 1);
@@ -310,8 +314,9 @@ fn a_chain_is_handed_over() {
         assert!(folder.read("back") == folder.read("state.bin"));
     }
     // members for keys of three kinds
-    let open =
-        format!("open t2.kvcap -f -o back {TRUST} {ANA} --chain x-wing/t1.kvcap hpke/base.kvcap");
+    let open = format!(
+        "open t2.kvcap --accept-unchecked model -f -o back {TRUST} {ANA} --chain x-wing/t1.kvcap hpke/base.kvcap"
+    );
     session.ok(&format!(
         "{open} --wrap-key hpke.key --wrap-key keys --wrap-key x-wing.key"
     ));
@@ -334,15 +339,25 @@ fn chains_that_are_none() {
         folder.write(&format!("store/{name}.kvcap"), &bytes);
         fs::remove_file(folder.path(&format!("{name}.kvcap"))).unwrap();
     }
-    let open = format!("open t5.kvcap -o no {TRUST} --wrap-key keys {ANA}");
+    let open =
+        format!("open t5.kvcap --accept-unchecked model -o no {TRUST} --wrap-key keys {ANA}");
     let verify = format!("verify t5.kvcap {TRUST} {ANA}");
-    // nothing at hand: verified alone, and said so; opened not
+    // nothing at hand: refused, unless it is accepted by name, and opened never
     folder.refused(&open, 701, 1);
-    assert_eq!(folder.json(&verify)["chain_whole"], false);
+    folder.refused(&verify, 701, 1);
+    let alone = "--accept-unchecked ancestors";
+    folder.refused(&format!("{open} {alone}"), 701, 1);
+    let seen = folder.json(&format!("{verify} {alone}"));
+    assert_eq!(seen["chain"]["complete"], false);
+    let unchecked = seen["unchecked"].as_array().unwrap();
+    assert!(unchecked.contains(&"ancestors".into()), "{seen}");
     let all = "store/base.kvcap store/t1.kvcap store/t2.kvcap store/t3.kvcap store/t4.kvcap";
     let seen = folder.json(&format!("{verify} --chain {all}"));
-    assert_eq!(seen["chain"], 6);
-    assert_eq!(folder.json(&format!("{verify} --chain store"))["chain"], 6);
+    assert_eq!(seen["chain"]["depth"], 6);
+    assert_eq!(
+        folder.json(&format!("{verify} --chain store"))["chain"]["depth"],
+        6
+    );
     // one lost, and one that does not belong
     let lost = all.replace("store/t2.kvcap ", "");
     folder.refused(&format!("{verify} --chain {lost}"), 702, 1);
@@ -369,7 +384,7 @@ fn chains_that_are_none() {
         "{open} --chain store --layers 0..1 --positions 7..9"
     ));
     fs::remove_file(folder.path("no")).unwrap();
-    let read = |seen: &Value| seen["bytes_read"].as_u64().unwrap();
+    let read = |seen: &Value| seen["read_bytes"].as_u64().unwrap();
     assert!(
         read(&part) * 2 < read(&whole),
         "{} of {}",
@@ -387,7 +402,7 @@ fn chains_that_are_none() {
         1,
     );
     folder.refused(&seal("--subject eve"), 406, 1);
-    folder.refused(&seal("--subject ana --issuer another"), 707, 1);
+    folder.refused(&seal("--subject ana --issuer another"), 312, 1);
     let nothing = session.sealing("state.12", 12, "no.kvcap", &fork);
     folder.refused(&nothing, 703, 1);
     // headers say what differs
@@ -399,4 +414,64 @@ fn chains_that_are_none() {
     );
     assert!(diff["unverified_differing"].get("model.id").is_none());
     assert!(diff["same"].as_u64().unwrap() > 50);
+}
+
+/// Files that lie beside a chain: those of a stranger, cut, expired, or empty.
+#[test]
+fn what_lies_beside_an_ancestor_changes_nothing() {
+    let session = Session::small();
+    let folder = &session.folder;
+    session.chain();
+    let verify = format!("verify t2.kvcap {TRUST} {ANA}");
+    folder.ok(&verify);
+    let base = folder.read("base.kvcap");
+    let header =
+        (64 + u32::from_le_bytes(base[12..16].try_into().unwrap()) as usize).next_multiple_of(4096);
+
+    // a header without its body, and one whose signature is broken, as the first by name
+    folder.write("aaa.kvcap", &base[..header]);
+    folder.ok(&verify);
+    let mut forged = base.clone();
+    let signature = 64 + u32::from_le_bytes(base[12..16].try_into().unwrap()) as usize - 1;
+    forged[signature] ^= 1;
+    folder.write("aaa.kvcap", &forged);
+    folder.refused(&format!("verify aaa.kvcap {TRUST}"), 307, 1);
+    folder.ok(&verify);
+    // it has to be one where it is given
+    folder.refused(&format!("{verify} --chain aaa.kvcap t1.kvcap"), 307, 1);
+    // a copy that has expired, whose renewal lies beside it
+    folder.ok(&format!(
+        "renew base.kvcap -f -o aaa.kvcap {TRUST} --sign-key issuer.key --ttl 1s"
+    ));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    folder.refused(&format!("verify aaa.kvcap {TRUST}"), 402, 1);
+    folder.ok(&verify);
+    // no capsules at all, more of them than capsules are searched
+    for number in 0..4200 {
+        folder.write(&format!("empty{number}.kvcap"), b"");
+    }
+    folder.ok(&verify);
+    assert_eq!(folder.json(&verify)["chain"]["depth"], 3);
+    // nothing but the expired copy is left
+    fs::remove_file(folder.path("base.kvcap")).unwrap();
+    folder.refused(&verify, 708, 1);
+}
+
+/// Keeping an ancestor away does not help it: an increment is verified with its chain.
+#[test]
+fn a_revoked_ancestor_that_is_kept_away_is_missed() {
+    let session = Session::small();
+    let folder = &session.folder;
+    session.chain();
+    let root = "--root-key root.key";
+    folder.ok("keygen root -o root.key");
+    folder.ok(&format!("registry init registry {root}"));
+    folder.ok(&format!("registry add registry issuer.key.pub {root}"));
+    folder.ok(&format!("registry revoke registry base.kvcap {root}"));
+    let by = format!("--registry registry --registry-root root.key.pub {ANA}");
+    folder.refused(&format!("verify t1.kvcap {by}"), 708, 1);
+    fs::create_dir(folder.path("lone")).unwrap();
+    folder.write("lone/t1.kvcap", &folder.read("t1.kvcap"));
+    folder.refused(&format!("verify lone/t1.kvcap {by}"), 701, 1);
+    folder.refused(&format!("verify lone/t1.kvcap {by} -q"), 701, 1);
 }

@@ -10,13 +10,14 @@ use std::{
 
 use kvcap::{
     Bank, Code, Expected, Limits, Opened, Policy, SectionKind, SigningKey, Suite, Terms, Trust,
-    Untrusted, Workers, WrappingKey,
+    TrustedKey, Untrusted, Workers, WrappingKey,
 };
 use kvcap_codecs::{Codec, Guard, Padding, Preset};
 use kvcap_models::ModelProfile;
 use kvcap_states::{
     Capture, Encoding, Hints, Prompt, RuntimeKind, SealReport, SealRequest, Selection, State,
-    Target, TargetRuntime, check_quality, detect, extract, open_as, open_state, parse, seal_state,
+    Target, TargetRuntime, check_quality, detect, extract, open_as, open_state, parse, receipts,
+    seal_state,
 };
 use kvcap_testkit::{fixture, model};
 
@@ -81,7 +82,7 @@ fn seal_parsed(
 impl Capsule {
     /// Verifies every byte against the model, and opens.
     fn open(&self, profile: &ModelProfile, kind: RuntimeKind) -> Opened<&[u8]> {
-        let trust = Trust::from(self.signer.public());
+        let trust = Trust::from(TrustedKey::new(self.signer.public(), "tests"));
         let runtime = match kind {
             RuntimeKind::MlxLm => "mlx-lm",
             _ => "",
@@ -98,7 +99,11 @@ impl Capsule {
             .check_body(&mut reader, Workers::new(2), &mut |_| {})
             .unwrap();
         assert_eq!(checked.chunks, self.report.sealed.chunks);
-        verified.open(self.bytes.as_slice(), &self.wrap).unwrap()
+        verified
+            .open(self.bytes.as_slice(), &self.wrap)
+            .unwrap()
+            .release()
+            .unwrap()
     }
 }
 
@@ -279,11 +284,14 @@ fn a_guard_takes_a_finer_codec_and_says_why() {
     let capsule = seal(&state, kind, &profile, prompt, encoding);
     assert_eq!(capsule.report.fallbacks.len(), 12);
     let opened = capsule.open(&profile, kind);
-    for (_, bank) in opened.manifest().context.banks() {
-        assert_eq!(bank.codec, Codec::Raw);
-        let fallback = bank.fallback.unwrap();
-        assert_eq!(fallback.from, Codec::Affine { bits: 4, group: 64 });
-        assert!(f64::from_bits(fallback.seen.0) > f64::from_bits(fallback.limit.0));
+    let receipts = receipts(&opened).unwrap();
+    assert_eq!(receipts.len(), 12);
+    for ((_, bank), receipt) in opened.manifest().context.banks().zip(receipts) {
+        let asked = Codec::Affine { bits: 4, group: 64 };
+        assert_eq!((bank.codec, bank.asked), (Codec::Raw, Some(asked)));
+        let fallback = receipt.fallback.unwrap();
+        assert_eq!((fallback.from, fallback.limit), (asked, 1e-9));
+        assert!(fallback.seen > 1e-4);
     }
 }
 
@@ -393,5 +401,25 @@ fn samples_beside_the_repository_come_back() {
             assert_eq!(back.len(), state.len(), "{name}");
             assert_eq!(back == state, leftovers.is_empty(), "{name}");
         }
+    }
+}
+
+/// RUN-R-16: a signer who binds another rotation than the file says.
+#[test]
+fn a_file_that_says_another_rotation_than_its_capsule_is_not_written() {
+    let profile = model(&fixture("model")).unwrap();
+    let file = fs::read(fixture("llama_cpp_b11434/q8_0.ggsq")).unwrap();
+    let kind = RuntimeKind::LlamaCpp;
+    for (bound, code) in [(64, None), (0, Some(Code::StateContradiction))] {
+        let mut state = parse(kind, &file.as_slice(), Hints::None).unwrap();
+        for placed in &mut state.banks {
+            assert_eq!(placed.hadamard, Some(64));
+            placed.hadamard = Some(bound);
+        }
+        let capsule = seal_parsed(&state, &file, &profile, Prompt::FromState, Encoding::EXACT);
+        let opened = capsule.open(&profile, kind);
+        let out = tempfile::tempfile().unwrap();
+        let written = open_state(&opened, &out, Workers::new(1), &mut |_| {});
+        assert_eq!(written.err().map(|error| error.code()), code, "{bound}");
     }
 }

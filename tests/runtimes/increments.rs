@@ -14,7 +14,7 @@ use std::{
 
 use kvcap::{
     Chain, Code, Error, Expected, Limits, Members, OpenedChain, Policy, Result, SigningKey, Suite,
-    Terms, Trust, Untrusted, Workers, WrappingKey,
+    Terms, Trust, TrustedKey, Untrusted, Workers, WrappingKey,
 };
 use kvcap_codecs::{Codec, Padding, Preset};
 use kvcap_models::{Geometry, LayerGeometry, ModelProfile};
@@ -95,7 +95,7 @@ impl World {
 
     /// Opens capsules given from the root to the tip.
     fn open<'a>(&self, capsules: &'a [Vec<u8>]) -> Result<OpenedChain<&'a [u8]>> {
-        let trust = Trust::from(self.signer.public());
+        let trust = Trust::from(TrustedKey::new(self.signer.public(), "tests"));
         let mut policy = Policy::new(&trust, NOW, "tests", Expected::danger_any_model());
         policy.subject = Some("ana".to_owned());
         let read = |bytes: &Vec<u8>| Untrusted::read_at(bytes, &Limits::default());
@@ -104,7 +104,7 @@ impl World {
         for parent in ancestors.iter().rev() {
             chain = chain.extend(read(parent)?, parent.as_slice(), &policy)?;
         }
-        chain.open(std::slice::from_ref(&self.wrap))
+        chain.open(std::slice::from_ref(&self.wrap))?.release()
     }
 
     fn state(&self, capsules: &[Vec<u8>]) -> Vec<u8> {

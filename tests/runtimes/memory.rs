@@ -1,12 +1,13 @@
 //! What the library holds while a state passes through it does not grow with the state (capsule-v1
-//! §11.5): counted by the allocator.
+//! §3.5): counted by the allocator.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{io, sync::Mutex};
 
 use kvcap::{
-    Expected, Limits, Policy, ReadAt, SourceFile, Suite, Trust, Untrusted, Workers, WriteAt,
+    Expected, Limits, Policy, ReadAt, SourceFile, Suite, Trust, TrustedKey, Untrusted, Workers,
+    WriteAt,
 };
 use kvcap_codecs::{Padding, Preset};
 use kvcap_states::{
@@ -118,7 +119,7 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
         .unwrap()
     });
     let file = SourceFile::new(file).unwrap();
-    let trust = Trust::from(signer.public());
+    let trust = Trust::from(TrustedKey::new(signer.public(), "tests"));
     let policy = Policy::new(&trust, NOW, "tests", Expected::danger_any_model());
     let header = || Untrusted::read_at(&file, &Limits::default()).unwrap();
     let (verified, verify) = peak(|| {
@@ -136,7 +137,7 @@ fn peaks(tokens: u64, encoding: Encoding, workers: Workers) -> [usize; 4] {
             .unwrap();
     });
     let (told, open) = peak(|| {
-        let opened = verified.open(&file, &wrap).unwrap();
+        let opened = verified.open(&file, &wrap).unwrap().release().unwrap();
         let told = Mutex::new(0);
         open_state(&opened, &Nowhere, workers, &mut |done| {
             *told.lock().unwrap() += done
@@ -161,14 +162,18 @@ fn what_is_held_does_not_grow_with_the_state() {
         ..Encoding::EXACT
     };
     for encoding in [Encoding::EXACT, compressed, lossy] {
-        let workers = Workers::new(2);
-        let [small, large] = [3_000, 9_000].map(|tokens| peaks(tokens, encoding, workers));
+        // one worker holds the same things in the same order each time, so that its peaks are compared
+        let [small, large] = [3_000, 6_000].map(|tokens| peaks(tokens, encoding, Workers::new(1)));
         for (small, large) in small.into_iter().zip(large) {
-            let told = format!("{encoding:?}: {small} and {large} bytes");
-            // the larger state is 18 MiB more
-            assert!(large < small + MIB, "{told}");
-            // workers' frames and chunks, and zstd's own
-            assert!(large < 6 * MIB, "{told}");
+            // the larger state is 9 MiB more
+            assert!(
+                large < small + MIB / 4,
+                "{encoding:?}: {small} and {large} bytes"
+            );
+        }
+        // of several it is chance how many hold their most at once: what all of them may is the bound
+        for peak in peaks(6_000, encoding, Workers::new(2)) {
+            assert!(peak < 6 * MIB, "{encoding:?}: {peak} bytes");
         }
     }
 }

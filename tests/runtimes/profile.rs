@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod profile {
-    mod facts;
+    mod contradictions;
+    mod geometry;
     mod gguf;
     mod identity;
+    mod options;
+    mod rope;
     mod support;
+    mod tokenizer;
 }

@@ -6,4 +6,6 @@ mod state_files {
     mod carried;
     mod refused;
     mod support;
+    mod versions;
+    mod written_back;
 }

@@ -1,4 +1,4 @@
-//! Any number of threads gives the bytes and the refusals of one (capsule-v1 §11.5).
+//! Any number of threads gives the bytes and the refusals of one (capsule-v1 §3.5).
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -10,9 +10,9 @@ use std::{
 
 use kvcap::{
     Cut, Draft, Error, Expected, Limits, Opened, Policy, Role, Sealer, Suite, Terms, Trust,
-    Untrusted, Verified, Workers, hazmat::Entropy,
+    TrustedKey, Untrusted, Verified, Workers, hazmat::Entropy,
 };
-use kvcap_codecs::{Padding, Preset};
+use kvcap_codecs::{Guard, Padding, Preset};
 use kvcap_models::ModelProfile;
 use kvcap_states::{
     Encoding, Hints, Prompt, RuntimeKind, SealRequest, layers, open_layer, open_state, parse,
@@ -102,7 +102,7 @@ fn seal(state: &[u8], encoding: Encoding, workers: Workers) -> kvcap::Result<Vec
 }
 
 fn verified(file: &[u8]) -> Verified {
-    let trust = Trust::from(signer().public());
+    let trust = Trust::from(TrustedKey::new(signer().public(), "tests"));
     let policy = Policy::new(&trust, NOW, "tests", Expected::danger_any_model());
     Untrusted::read_at(file, &Limits::default())
         .unwrap()
@@ -119,7 +119,7 @@ fn header_len(file: &[u8]) -> usize {
 }
 
 fn opened(file: &[u8]) -> kvcap::Result<Opened<&[u8]>> {
-    verified(file).open(file, &wrapping())
+    verified(file).open(file, &wrapping())?.release()
 }
 
 fn restored(opened: &Opened<&[u8]>, workers: Workers) -> kvcap::Result<Vec<u8>> {
@@ -136,32 +136,26 @@ fn encodings() -> [Encoding; 4] {
         compress: Some(Padding::Padme),
         ..Encoding::EXACT
     };
-    let unguarded = Encoding {
-        guard: None,
-        ..Encoding::of(Preset::Q8)
+    let guarded = Encoding {
+        guard: Some(Guard::default()),
+        ..Encoding::of(Preset::Q4c)
     };
     [
         Encoding::EXACT,
         compressed,
-        unguarded,
-        Encoding::of(Preset::Q4c),
+        Encoding::of(Preset::Q8),
+        guarded,
     ]
 }
 
 /// What a capsule holds: the plain text and description of each stream.
-fn content(file: &[u8]) -> Vec<(Vec<u8>, u64, Option<[u8; 32]>)> {
+fn content(file: &[u8]) -> Vec<(Vec<u8>, u64)> {
     let opened = opened(file).unwrap();
     let measured = &opened.manifest().measured;
     measured
         .iter()
         .enumerate()
-        .map(|(index, m)| {
-            (
-                opened.stream_bytes(index).unwrap(),
-                m.encoded_len,
-                m.receipt,
-            )
-        })
+        .map(|(index, m)| (opened.stream_bytes(index).unwrap(), m.encoded_len))
         .collect()
 }
 
@@ -214,7 +208,7 @@ fn the_first_refusal_is_the_same() {
             let check = |workers| verified(&bad).check_body_at(&bad, workers, &mut |_| {});
             let stream = |workers| {
                 let mut reader = &bad[..];
-                let trust = Trust::from(signer().public());
+                let trust = Trust::from(TrustedKey::new(signer().public(), "tests"));
                 let policy = Policy::new(&trust, NOW, "tests", Expected::danger_any_model());
                 Untrusted::read(&mut reader, &Limits::default())?
                     .verify(&policy)?
@@ -314,7 +308,7 @@ fn chunks_may_be_sealed_in_any_order() {
     let in_order = begin();
     for bytes in &streams {
         in_order.write(bytes).unwrap();
-        in_order.end_stream(None).unwrap();
+        in_order.end_stream().unwrap();
     }
     let expected = finish(in_order).unwrap();
     for mut seed in 0..4 {
@@ -328,7 +322,7 @@ fn chunks_may_be_sealed_in_any_order() {
                     sealer.seal(cut).unwrap();
                 }
             }
-            held.extend(sealer.cut_end(None).unwrap());
+            held.extend(sealer.cut_end().unwrap());
         }
         while !held.is_empty() {
             let cut = held.swap_remove(below(&mut seed, held.len()));
@@ -341,7 +335,7 @@ fn chunks_may_be_sealed_in_any_order() {
     for bytes in &streams {
         let cuts = sealer.cut(&mut bytes.clone()).unwrap();
         drop(cuts);
-        sealer.cut_end(None).unwrap();
+        sealer.cut_end().unwrap();
     }
     assert_eq!(finish(sealer).unwrap_err().code().number(), 507);
 }

@@ -2,34 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{fs, path::PathBuf};
+use std::{fs, io::Write, path::Path};
 
 use kvcap::{
     CapsuleId, Claims, KeyId, Ledger, MAX_SKEW, Registry, Result, RootKey, Terms,
-    UntrustedRegistry, Usage,
+    UntrustedRegistry, Usage, binding::Digest,
 };
 use kvcap_store::LedgerFile;
+use tempfile::TempDir;
 
 const NOW: u64 = 1_800_000_000;
 
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
-    fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("ledger-{name}"));
-        let _absent = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
     }
 
     fn store(&self) -> Ledger {
-        LedgerFile::at(self.0.join("state")).open().unwrap()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _gone = fs::remove_dir_all(&self.0);
+        LedgerFile::at(self.0.path().join("state")).open().unwrap()
     }
 }
 
@@ -38,7 +30,15 @@ fn claims(id: u8, issuer: &str, subject: Option<&str>, sequence: Option<u64>) ->
     terms.subject = subject.map(str::to_owned);
     terms.sequence = sequence;
     terms.single_use = sequence.is_none();
+    terms.renew_until = terms.expires;
     Claims::new(CapsuleId([id; 16]), KeyId([0; 16]), terms)
+}
+
+/// The use of a capsule whose body is bound to its id and issuer, as ctx is.
+fn usage(claims: &Claims, now: u64) -> Usage {
+    let terms = &claims.terms;
+    let parts = [terms.issuer.as_bytes(), &claims.id.0];
+    Usage::of(&Digest::labelled("a test's ctx", &parts), terms, now)
 }
 
 fn code<T>(result: Result<T>) -> u16 {
@@ -47,8 +47,8 @@ fn code<T>(result: Result<T>) -> u16 {
 
 #[test]
 fn the_clock_only_goes_forward() {
-    let folder = Folder::new("clock");
-    assert_eq!(folder.store().observe(NOW).unwrap(), NOW);
+    let folder = Folder::new();
+    folder.store().confirm(NOW).unwrap();
     assert_eq!(folder.store().observe(NOW + 9).unwrap(), NOW + 9);
     // a clock that lags a little does not bring back what has expired
     assert_eq!(folder.store().observe(NOW + 9 - MAX_SKEW).unwrap(), NOW + 9);
@@ -58,38 +58,38 @@ fn the_clock_only_goes_forward() {
 
 #[test]
 fn one_use_is_one_use() {
-    let folder = Folder::new("use");
-    let first = Usage::of(&claims(1, "acme", None, None), NOW);
+    let folder = Folder::new();
+    let first = usage(&claims(1, "acme", None, None), NOW);
     let store = folder.store();
     assert_eq!(code(store.check(&first)), 0);
     assert_eq!(code(store.record(&first)), 0);
     assert_eq!(code(store.record(&first)), 410);
     assert_eq!(code(store.check(&first)), 410);
     // nobody uses up another's capsule
-    let other = Usage::of(&claims(1, "other", None, None), NOW);
+    let other = usage(&claims(1, "other", None, None), NOW);
     assert_eq!(code(store.record(&other)), 0);
     drop(store);
     let store = folder.store();
     assert_eq!(code(store.record(&first)), 410);
-    // forgotten once it has expired, by whatever comes next
-    let late = Usage::of(&claims(2, "acme", None, None), NOW + 99);
+    // forgotten 31 days after its cap, by whatever comes next
+    let late = usage(&claims(2, "acme", None, None), NOW + 31 * 86_400 + 99);
     assert_eq!(code(store.record(&late)), 0);
     assert_eq!(code(store.check(&first)), 410);
-    let later = Usage::of(&claims(3, "acme", None, None), NOW + 100);
+    let later = usage(&claims(3, "acme", None, None), NOW + 31 * 86_400 + 100);
     assert_eq!(code(store.record(&later)), 0);
     assert_eq!(
         code(store.check(&first)),
-        0,
-        "the verifier refuses it as expired"
+        410,
+        "what was forgotten does not come back, should the clock be set back"
     );
 }
 
 #[test]
 fn a_session_does_not_go_back() {
-    let folder = Folder::new("session");
+    let folder = Folder::new();
     let store = folder.store();
     let at = |issuer, subject, number| {
-        code(store.record(&Usage::of(&claims(1, issuer, subject, Some(number)), NOW)))
+        code(store.record(&usage(&claims(1, issuer, subject, Some(number)), NOW)))
     };
     assert_eq!(at("acme", Some("ana"), 3), 0);
     assert_eq!(at("acme", Some("ana"), 3), 0, "the same state again");
@@ -101,14 +101,14 @@ fn a_session_does_not_go_back() {
     assert_eq!(at("acme", None, 1), 0);
     assert_eq!(at("other", Some("ana"), 1), 0);
     assert_ne!(
-        Usage::of(&claims(1, "a", Some("bc"), Some(1)), NOW).sequence,
-        Usage::of(&claims(1, "ab", Some("c"), Some(1)), NOW).sequence
+        usage(&claims(1, "a", Some("bc"), Some(1)), NOW).sequence,
+        usage(&claims(1, "ab", Some("c"), Some(1)), NOW).sequence
     );
 }
 
 #[test]
 fn registries_are_remembered_by_root() {
-    let folder = Folder::new("registry");
+    let folder = Folder::new();
     let store = folder.store();
     let (one, two) = (RootKey::from_seed(&[1; 32]), RootKey::from_seed(&[2; 32]));
     let read = |bytes: &[u8], root: &RootKey| {
@@ -131,21 +131,90 @@ fn registries_are_remembered_by_root() {
     assert_eq!(store.seen(one.public().id()).unwrap(), Some(third.mark()));
 }
 
+/// One wrong reading is judged by and forgotten, unless something was verified by it (REG-U-1).
+#[test]
+fn a_leap_of_the_clock_waits_for_a_capsule() {
+    const DAY: u64 = 86_400;
+    let folder = Folder::new();
+    let store = folder.store();
+    assert_eq!(store.observe(NOW).unwrap(), NOW);
+    assert_eq!(store.latest().unwrap(), 0, "nothing has been verified yet");
+    store.confirm(NOW).unwrap();
+    for wrong in [NOW + DAY + 1, NOW + 365 * DAY, u64::MAX] {
+        assert_eq!(store.observe(wrong).unwrap(), wrong);
+        assert_eq!(store.observe(NOW).unwrap(), NOW);
+    }
+    assert_eq!(store.observe(NOW + DAY).unwrap(), NOW + DAY);
+    assert_eq!(code(store.observe(NOW)), 412);
+    let later = NOW + 40 * DAY;
+    store.confirm(later).unwrap();
+    assert_eq!(code(store.observe(NOW + DAY)), 412);
+    // an earlier time changes nothing
+    store.confirm(NOW).unwrap();
+    assert_eq!(store.latest().unwrap(), later);
+    store.danger_set_clock(NOW).unwrap();
+    assert_eq!(store.observe(NOW).unwrap(), NOW);
+}
+
 #[test]
 fn a_damaged_memory_is_not_replaced() {
-    let folder = Folder::new("damaged");
-    let path = folder.0.join("state");
+    let folder = Folder::new();
+    let path = folder.0.path().join("state");
     for content in [&b""[..], b"not a memory", &[0; 8192]] {
-        fs::write(&path, content).unwrap();
+        put(&path, content);
         assert_eq!(code(LedgerFile::at(path.clone()).open()), 940);
         assert_eq!(fs::read(&path).unwrap(), content);
     }
 }
 
+/// Every bit and every cut of a memory with something in each table.
 #[test]
-fn an_unfinished_creation_is_begun_again() {
-    let folder = Folder::new("unfinished");
-    fs::write(folder.0.join("state.new"), b"half a memory").unwrap();
-    assert_eq!(folder.store().observe(NOW).unwrap(), NOW);
-    assert!(!folder.0.join("state.new").exists());
+fn every_damage_of_a_memory_is_noticed() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("state");
+    let store = folder.store();
+    let root = RootKey::from_seed(&[1; 32]);
+    let registry = Registry::first(&root, NOW, NOW + 9).unwrap();
+    let registry = UntrustedRegistry::read(&registry).unwrap();
+    store
+        .follow(&registry.verify(&root.public(), NOW).unwrap())
+        .unwrap();
+    store.confirm(NOW).unwrap();
+    let once = usage(&claims(1, "acme", None, None), NOW);
+    store.record(&once).unwrap();
+    store
+        .record(&usage(&claims(2, "acme", None, Some(7)), NOW))
+        .unwrap();
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    let file = LedgerFile::at(path.clone());
+    let mut damaged = whole.clone();
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            damaged[at] ^= 1 << bit;
+            put(&path, &damaged);
+            assert_eq!(code(file.open()), 940, "bit {bit} of byte {at}");
+            assert_eq!(fs::read(&path).unwrap(), damaged);
+            damaged[at] ^= 1 << bit;
+        }
+        put(&path, &whole[..at]);
+        assert_eq!(code(file.open()), 940, "cut at {at}");
+    }
+    damaged.push(0);
+    put(&path, &damaged);
+    assert_eq!(code(file.open()), 940, "one byte more");
+    put(&path, &whole);
+    assert_eq!(code(file.open().unwrap().record(&once)), 410);
+    let held = file.remembered().unwrap();
+    assert_eq!((held.latest, held.uses, held.sessions), (NOW, 1, 1));
+    assert_eq!(held.registries.len(), 1);
+}
+
+/// Writes a file that its owner alone may open.
+fn put(path: &Path, content: &[u8]) {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).unwrap().write_all(content).unwrap();
 }

@@ -14,32 +14,39 @@ use std::{
 };
 
 use kvcap::{
-    Draft, Expected, Limits, Members, Result, Sealer, SigningKey, Terms, Untrusted, Workers,
-    WrappingKey,
+    CaptureFlags, Change, Context, Draft, Expected, ExpectedSession, Limits, Members, Result,
+    RootKey, Sealer, SectionKind, Session, SigningKey, Stream, Terms, TrustedKey, Untrusted,
+    Workers, WrappingKey,
 };
 use kvcap_store::{
-    Ancestors, Judge, LedgerFile, TrustSources, Unchecked, Verifier, WrapKeys, time,
+    Ancestors, Judge, LedgerFile, Passphrases, RegistryFile, TrustSources, Unchecked, Verifier,
+    WrapKeys, time,
 };
 use kvcap_testvectors::fixture;
+use tempfile::TempDir;
 
 fn signer() -> SigningKey {
     SigningKey::from_seed(&fixture::SIGN_SEED)
 }
 
-fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _absent = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
-    folder
+fn folder() -> TempDir {
+    TempDir::new().unwrap()
 }
 
 /// A capsule of the vectors' state that is valid now.
 fn sealed(change: impl Fn(&mut Terms)) -> Vec<u8> {
+    sealed_with(change, |_| {})
+}
+
+fn sealed_with(change: impl Fn(&mut Terms), of: impl Fn(&mut Context)) -> Vec<u8> {
     let now = time::now();
     let mut terms = fixture::terms();
     (terms.issued_at, terms.not_before, terms.expires) = (now, now, now + 3600);
+    terms.renew_until = terms.expires;
+    terms.issuer = signer().issuer();
     change(&mut terms);
-    let context = fixture::context();
+    let mut context = fixture::context();
+    of(&mut context);
     let plain = fixture::contents(&context);
     let draft = Draft::new(terms, context);
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
@@ -47,23 +54,25 @@ fn sealed(change: impl Fn(&mut Terms)) -> Vec<u8> {
     let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, &[&key]).unwrap();
     for bytes in plain {
         sealer.write(&bytes).unwrap();
-        sealer.end_stream(None).unwrap();
+        sealer.end_stream().unwrap();
     }
     sealer.finish().unwrap().0.into_inner().unwrap()
 }
 
 /// A verifier that trusts the vectors' signer and names everybody whom the capsule names.
 fn verifier() -> Verifier {
-    let sources = TrustSources {
-        items: vec![signer().public().to_text()],
-        roots: Vec::new(),
-    };
+    let sources = TrustSources::keys(vec![signer().public().to_text()]);
     Verifier {
         audiences: vec![fixture::AUDIENCE.to_owned()],
         subject: Some(fixture::SUBJECT.to_owned()),
         tenant: Some(fixture::TENANT.to_owned()),
         ..Verifier::new(sources)
     }
+}
+
+/// The vectors' signer as a registry lists it.
+fn listed() -> TrustedKey {
+    TrustedKey::from(&signer())
 }
 
 fn untrusted(file: &[u8]) -> Untrusted {
@@ -79,12 +88,18 @@ fn key_file(folder: &Path) -> PathBuf {
 }
 
 /// Opens `file`; gives what was left out, or the code.
-fn open(judge: &Judge<'_>, file: &[u8], key: &Path, prompt: Option<&[u32]>) -> Result<Left, u16> {
-    let open = || {
+fn open(
+    judge: &mut Judge<'_>,
+    file: &[u8],
+    key: &Path,
+    prompt: Option<&[u32]>,
+) -> Result<Left, u16> {
+    let mut open = || {
         let verdict = judge.verify(untrusted(file))?.with_source(file);
         let keys = [key.to_owned()];
-        let keys = WrapKeys::read(&keys)?;
-        let admitted = judge.open(verdict, keys, prompt, Workers::new(1))?;
+        let keys = WrapKeys::read(&keys, &Passphrases::none())?;
+        let accepted = judge.conclude(verdict)?;
+        let admitted = judge.open(accepted, keys, prompt, Workers::new(1))?;
         assert!(!admitted.opened.tip().stream_bytes(0)?.is_empty());
         Ok(admitted.unchecked)
     };
@@ -95,9 +110,7 @@ type Left = BTreeSet<Unchecked>;
 
 #[test]
 fn a_verdict_names_what_was_not_checked() {
-    use Unchecked::{
-        Body, CaptureFlags, Freshness, Model, Prompt, RuntimeVersion, Subject, Tenant,
-    };
+    use Unchecked::{Body, Freshness, Model, Prompt, RuntimeVersion, Subject, Tenant};
     let file = sealed(|terms| (terms.subject, terms.tenant) = (None, None));
     let bare = Verifier {
         subject: None,
@@ -116,7 +129,7 @@ fn a_verdict_names_what_was_not_checked() {
         Body,
     ];
     assert_eq!(*verdict.unchecked(), BTreeSet::from(all));
-    assert!(verdict.has_checked(CaptureFlags) && verdict.has_checked(Unchecked::Ancestors));
+    assert!(verdict.has_checked(Unchecked::Ancestors));
     let checked = verdict
         .tip()
         .check_body_at(file.as_slice(), Workers::new(1), &mut |_| {})
@@ -124,7 +137,8 @@ fn a_verdict_names_what_was_not_checked() {
     verdict.body_checked(&checked);
     assert!(verdict.has_checked(Body));
 
-    let folder = folder("verdict");
+    let home = folder();
+    let folder = home.path();
     let full = Verifier {
         ledger: Some(LedgerFile::at(folder.join("ledger"))),
         ..verifier()
@@ -133,16 +147,17 @@ fn a_verdict_names_what_was_not_checked() {
     let mut expected = Expected::of(&model, &tokenizer, &rope);
     let runtime = fixture::context().runtime;
     expected.runtime = Some((runtime.name, Some(runtime.version)));
-    let judge = full.judge().unwrap().expecting(expected);
-    let (key, prompt) = (key_file(&folder), fixture::prompt());
-    let left = open(&judge, &sealed(|_| {}), &key, Some(&prompt));
+    let mut judge = full.judge().unwrap().expecting(expected);
+    let (key, prompt) = (key_file(folder), fixture::prompt());
+    let left = open(&mut judge, &sealed(|_| {}), &key, Some(&prompt));
     assert_eq!(left, Ok(Left::new()));
 }
 
 #[test]
 fn a_use_is_recorded_before_anything_is_given_out_and_a_damaged_copy_uses_nothing_up() {
-    let folder = folder("single-use");
-    let key = key_file(&folder);
+    let home = folder();
+    let folder = home.path();
+    let key = key_file(folder);
     let file = sealed(|terms| terms.single_use = true);
     let mut damaged = file.clone();
     *damaged.last_mut().unwrap() ^= 1;
@@ -151,17 +166,17 @@ fn a_use_is_recorded_before_anything_is_given_out_and_a_damaged_copy_uses_nothin
         ..verifier()
     };
     let judge = remembering.judge().unwrap();
-    assert_eq!(open(&judge, &damaged, &key, None), Err(805));
+    let mut judge = judge.danger_without(&[Unchecked::Model]);
+    assert_eq!(open(&mut judge, &damaged, &key, None), Err(805));
     let other = [1, 2, 3];
-    assert_eq!(open(&judge, &file, &key, Some(&other)), Err(605));
-    assert!(open(&judge, &file, &key, None).is_ok());
-    assert_eq!(open(&judge, &file, &key, None), Err(410));
+    assert_eq!(open(&mut judge, &file, &key, Some(&other)), Err(605));
+    assert!(open(&mut judge, &file, &key, None).is_ok());
+    assert_eq!(open(&mut judge, &file, &key, None), Err(410));
     // without a ledger nobody could say that it is the first use
     let forgetful = verifier();
-    assert_eq!(
-        open(&forgetful.judge().unwrap(), &file, &key, None),
-        Err(410)
-    );
+    let judge = forgetful.judge().unwrap();
+    let mut judge = judge.danger_without(&[Unchecked::Model]);
+    assert_eq!(open(&mut judge, &file, &key, None), Err(410));
 }
 
 #[test]
@@ -228,7 +243,8 @@ fn names_that_are_not_stated_are_refused_but_to_the_issuer() {
 
 #[test]
 fn a_capsule_that_is_given_as_an_ancestor_has_to_be_one() {
-    let folder = folder("ancestors");
+    let home = folder();
+    let folder = home.path();
     let file = sealed(|_| {});
     let beside = folder.join("other.kvcap");
     fs::write(&beside, &file).unwrap();
@@ -241,7 +257,7 @@ fn a_capsule_that_is_given_as_an_ancestor_has_to_be_one() {
         judge.with_ancestors(verdict, &ancestors, Some).map(|_| ())
     };
     assert!(complete(&[]).is_ok());
-    assert!(complete(std::slice::from_ref(&folder)).is_ok());
+    assert!(complete(&[folder.to_path_buf()]).is_ok());
     assert_eq!(complete(&[beside]).unwrap_err().code().number(), 702);
     assert_eq!(
         complete(&[folder.join("absent")])
@@ -250,4 +266,235 @@ fn a_capsule_that_is_given_as_an_ancestor_has_to_be_one() {
             .number(),
         940
     );
+}
+
+#[test]
+fn opening_takes_no_more_memory_than_the_budget() {
+    let home = folder();
+    let folder = home.path();
+    let (key, file) = (key_file(folder), sealed(|_| {}));
+    let of = |budget| Verifier {
+        budget,
+        ..verifier()
+    };
+    let needed: u64 = 16 * sections(&file);
+    assert!(needed > 0);
+    let (enough, less) = (of(needed), of(needed - 1));
+    let mut judge = enough.judge().unwrap().danger_without(&[Unchecked::Model]);
+    assert!(open(&mut judge, &file, &key, None).is_ok());
+    let mut judge = less.judge().unwrap().danger_without(&[Unchecked::Model]);
+    assert_eq!(open(&mut judge, &file, &key, None), Err(910));
+    // what is verified alone is not held
+    assert!(judge.verify(untrusted(&file)).is_ok());
+}
+
+/// Bytes of what the vectors' state has beside its banks and its history.
+fn sections(file: &[u8]) -> u64 {
+    let any = verifier();
+    let verdict = any.judge().unwrap().verify(untrusted(file)).unwrap();
+    let streams = &verdict.tip().manifest().context.streams;
+    let held = streams.iter().filter_map(|stream| match stream {
+        Stream::Section(section) if section.kind != SectionKind::History => Some(section.len),
+        _ => None,
+    });
+    held.sum()
+}
+
+#[test]
+fn what_may_not_be_left_out_is_refused_until_it_is_accepted_by_name() {
+    let home = folder();
+    let folder = home.path();
+    let key = key_file(folder);
+    let file = sealed(|_| {});
+    let verifier = verifier();
+    // no model: verified, and not opened
+    let mut judge = verifier.judge().unwrap();
+    let verdict = judge.verify(untrusted(&file)).unwrap();
+    assert!(judge.conclude(verdict).is_ok());
+    assert_eq!(open(&mut judge, &file, &key, None), Err(612));
+    let mut judge = judge.danger_without(&[Unchecked::Model]);
+    let left = open(&mut judge, &file, &key, None).unwrap();
+    assert!(left.contains(&Unchecked::Model));
+    assert!(!judge.unaccepted(&left).contains(&Unchecked::Model));
+    assert!(judge.unaccepted(&left).contains(&Unchecked::Prompt));
+
+    // each flag of the capture, by its own name
+    let flags = |set: u8| CaptureFlags {
+        speculative_prefill: set == 0,
+        multi_token_prediction: set == 1,
+        quantized_attention: set == 2,
+    };
+    let names = [
+        Unchecked::SpeculativePrefill,
+        Unchecked::MultiTokenPrediction,
+        Unchecked::QuantizedAttention,
+    ];
+    for (set, name) in (0..).zip(names) {
+        let file = sealed_with(|_| {}, |context| context.flags = flags(set));
+        let others: Vec<Unchecked> = names.into_iter().filter(|other| *other != name).collect();
+        let judge = verifier.judge().unwrap();
+        let mut judge = judge.danger_without(&[&others[..], &[Unchecked::Model]].concat());
+        let verdict = judge.verify(untrusted(&file)).unwrap();
+        assert!(!verdict.has_checked(name));
+        let refused = judge.conclude(verdict).unwrap_err();
+        assert_eq!(
+            (refused.code().number(), refused.place()),
+            (613, Some(name.name()))
+        );
+        assert_eq!(open(&mut judge, &file, &key, None), Err(613));
+        let mut judge = judge.danger_without(&[name]);
+        assert!(open(&mut judge, &file, &key, None).is_ok());
+    }
+
+    // what a capsule does not say cannot have been compared
+    let bare = sealed_with(
+        |terms| (terms.subject, terms.tenant) = (None, None),
+        |context| {
+            context.runtime.version.clear();
+            context.context_length = 0;
+        },
+    );
+    let judge = verifier.judge().unwrap();
+    let verdict = judge.verify(untrusted(&bare)).unwrap();
+    for name in ["subject", "tenant", "runtime-version", "context-size"] {
+        let check: Unchecked = name.parse().unwrap();
+        assert!(!verdict.has_checked(check), "{name}");
+    }
+    // it names no session that somebody would have to state
+    assert!(verdict.has_checked(Unchecked::Session));
+    let of_session = sealed(|terms| {
+        terms.session = Some(Session {
+            id: "s-1".to_owned(),
+            version: 7,
+            replay_cursor: 42,
+        });
+    });
+    let verdict = judge.verify(untrusted(&of_session)).unwrap();
+    assert!(!verdict.has_checked(Unchecked::Session));
+    let expecting = |id: &str, replay_cursor| {
+        let mut expected = Expected::danger_any_model();
+        expected.session = Some(ExpectedSession {
+            id: id.to_owned(),
+            version: Some(7),
+            replay_cursor,
+        });
+        let judge = verifier.judge().unwrap().expecting(expected);
+        judge.verify(untrusted(&of_session))
+    };
+    let whole = expecting("s-1", Some(42)).unwrap();
+    assert!(whole.has_checked(Unchecked::Session));
+    let half = expecting("s-1", None).unwrap();
+    assert!(!half.has_checked(Unchecked::Session), "one number short");
+    assert_eq!(expecting("s-2", None).unwrap_err().code().number(), 413);
+}
+
+#[test]
+fn a_capsule_that_expires_before_its_body_is_there_is_refused() {
+    let verifier = verifier();
+    let mut judge = verifier.judge().unwrap();
+    // on a machine that stands still for as long as the capsule lives, another one
+    let verdict = loop {
+        let now = time::now();
+        let file = sealed(|terms| {
+            (terms.issued_at, terms.not_before, terms.expires) = (now - 60, now - 60, now + 2);
+        });
+        match judge.verify(untrusted(&file)) {
+            Ok(verdict) => break verdict,
+            Err(refused) => assert_eq!(refused.code().number(), 402),
+        }
+    };
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    assert_eq!(judge.conclude(verdict).unwrap_err().code().number(), 402);
+}
+
+#[test]
+fn a_capsule_that_is_revoked_before_its_body_is_there_is_refused() {
+    let home = folder();
+    let folder = home.path();
+    let path = folder.join("registry");
+    let (root, now) = (RootKey::generate().unwrap(), time::now());
+    let registry = RegistryFile::at(&path);
+    registry.create(&root, now, 3600).unwrap();
+    let change = |change| registry.change(&[change], &root, now, None).unwrap();
+    change(Change::Add(Box::new(listed())));
+    let by_registry = Verifier {
+        trust: TrustSources {
+            registries: vec![path.clone()],
+            roots: vec![root.public().to_text()],
+            ..TrustSources::default()
+        },
+        ..verifier()
+    };
+    let file = sealed(|_| {});
+    let mut judge = by_registry.judge().unwrap();
+    let verdict = || judge.verify(untrusted(&file)).unwrap();
+    let (first, second, third) = (verdict(), verdict(), verdict());
+    let id = first.tip().manifest().claims.id;
+    assert!(judge.conclude(first).is_ok());
+    change(Change::Revoke(id));
+    assert_eq!(judge.conclude(second).unwrap_err().code().number(), 409);
+    change(Change::Compromise(signer().public().id()));
+    assert_eq!(judge.conclude(third).unwrap_err().code().number(), 304);
+}
+
+#[test]
+fn the_bytes_of_a_file_do_not_choose_how_far_it_is_trusted() {
+    let home = folder();
+    let folder = home.path();
+    let ledger = folder.join("ledger");
+    let now = time::now();
+    let made = |name: &str| {
+        let (path, root) = (folder.join(name), RootKey::generate().unwrap());
+        let registry = RegistryFile::at(&path);
+        registry.create(&root, now, 3600).unwrap();
+        let mut key = listed();
+        // no key is in two registries
+        key.key = SigningKey::generate().unwrap().public();
+        let key = Change::Add(Box::new(key));
+        registry.change(&[key], &root, now, None).unwrap();
+        (path, root.public().to_text())
+    };
+    let ((one, one_root), (other, other_root)) = (made("one"), made("other"));
+    let (text, key) = (signer().public().to_text(), folder.join("key.pub"));
+    fs::write(&key, &text).unwrap();
+    let load = |keys: &[&str], registries: &[&Path], roots: &[&str], remembering: bool| {
+        let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let trust = TrustSources {
+            keys: own(keys),
+            registries: registries.iter().map(|path| (*path).to_owned()).collect(),
+            roots: own(roots),
+        };
+        let ledger = remembering.then(|| LedgerFile::at(ledger.clone()));
+        let verifier = Verifier {
+            ledger,
+            trust,
+            ..verifier()
+        };
+        verifier
+            .judge()
+            .map_or_else(|error| error.code().number(), |_| 0)
+    };
+    let (key, one_text) = (key.to_str().unwrap(), one.to_str().unwrap());
+    assert_eq!(load(&[key], &[], &[], false), 0);
+    assert_eq!(load(&[], &[&one], &[&one_root], false), 0);
+    // a registry is no key, and a key no registry, whoever serves them
+    assert_eq!(load(&[one_text], &[], &[], false), 942);
+    assert_eq!(load(&[], &[Path::new(key)], &[&one_root], false), 308);
+    // a root and a registry go together, and without keys
+    assert_eq!(load(&[], &[&one], &[], false), 944);
+    assert_eq!(load(&[], &[], &[&one_root], false), 944);
+    assert_eq!(load(&[key], &[], &[&one_root], false), 944);
+    assert_eq!(load(&[key], &[&one], &[&one_root], false), 944);
+
+    // a memory is not satisfied with less than it has seen
+    assert_eq!(load(&[key], &[], &[], true), 0);
+    assert_eq!(load(&[], &[&one], &[&one_root], true), 0);
+    assert_eq!(load(&[key], &[], &[], true), 309);
+    assert_eq!(load(&[], &[&other], &[&other_root], true), 309);
+    assert_eq!(
+        load(&[], &[&one, &other], &[&one_root, &other_root], true),
+        0
+    );
+    assert_eq!(load(&[], &[&one], &[&one_root], true), 309);
+    assert_eq!(load(&[], &[&other], &[&other_root], true), 309);
 }

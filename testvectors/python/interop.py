@@ -18,6 +18,24 @@ from kvcap_ref import open as opening
 
 FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "fixtures"
 TOKENS = 16
+# of `FIXTURES`, and the kvcap option of their runtime; what is not of the fixtures' model has layers of its own
+STATES = {
+    "hf": ["hf_f16.safetensors"],
+    "llama-cpp": ["llama_ggsn10_q8_0.bin", "llama_ggsq3_f16_fa.bin", "llama_ggsq3_q4_0.bin", "llama_ggsq3_f16_vtrans.bin"],
+    "mlx-lm": ["mlx031_q8.safetensors", "mlx032_f16.safetensors", "mlx032_q4.safetensors", "mlx031_f16.safetensors"],
+}
+LAYERS = {
+    "mlx031_list.safetensors": 2,
+    "mlx031_tiny.safetensors": 1,
+    "mlx032_hybrid.safetensors": 3,
+    "mlx032_list.safetensors": 2,
+    "mlx032_rotating.safetensors": 2,
+    "mlx032_tiny.safetensors": 1,
+}
+# of mlx-lm before 0.28: numbers that begin with the step, and MambaCache; its flat list is refused (RUN-M-12)
+OLD = sorted(path for path in (FIXTURES / "mlx_lm_0.26.4").iterdir() if path.stem != "list")
+# of llama.cpp b11434: rotated and not, values by channel, a slot with an image
+RELEASE = ["f16_vtrans.ggsn", "image.slot", "q4_0.ggsq", "q8_0.ggsn", "q8_0_unrotated.ggsq"]
 ENCODINGS = [[], ["--compress"], *(["--encoding", e] for e in ("q8", "k8v4", "q4", "q4c"))]
 SUITES = ["chacha20-poly1305", "aes-256-gcm"]
 
@@ -42,6 +60,12 @@ def safetensors(path):
     return {name: data[8 + n + t["data_offsets"][0] : 8 + n + t["data_offsets"][1]] for name, t in header.items()}
 
 
+def caches(path):
+    """The number of caches of a file of mlx-lm up to 0.31."""
+    (n,) = struct.unpack_from("<Q", data := Path(path).read_bytes())
+    return sum(key.startswith("2.") for key in json.loads(data[8 : 8 + n])["__metadata__"])
+
+
 def blocks(tensor, bank):
     """A tensor of [head][token][dim] as the bank's frames: blocks of 256 tokens, all heads in each."""
     _, heads, tokens, _ = bank.shape
@@ -58,6 +82,9 @@ class Exchange:
         self.sign, self.wrap, self.model = folder / "sign", folder / "wrap", folder / "model.kvid"
         self.tokens = folder / "tokens.json"
         self.tokens.write_text(json.dumps(list(range(100, 100 + TOKENS))))
+        # ids for states of more positions
+        self.many_tokens = folder / "many-tokens.json"
+        self.many_tokens.write_text(json.dumps(list(range(100, 100 + 4 * TOKENS))))
         self.public = f"{self.sign}.pub"
         call(kvcap, "keygen", "sign", "-o", self.sign)
         call(kvcap, "keygen", "wrap", "-o", self.wrap)
@@ -115,6 +142,49 @@ class Exchange:
         profile = f", {lossy} banks encoded here to the same bits and receipts" if lossy else ""
         print(f"ok  sealed by kvcap, opened here     {suite:18} {state.name} {' '.join(encoding)}{profile}")
 
+    def unknown(self, layers):
+        """A model of so many layers of which nothing is known."""
+        profile = json.loads(self.model.read_text())
+        profile["rope"] = []
+        profile["geometry"]["layers"] = [{"kind": "unknown"}] * layers
+        path = self.new("unknown.kvid")
+        path.write_text(json.dumps(profile))
+        return path
+
+    def restored(self, state, runtime, model, encoding):
+        """A state file from here is kvcap's byte for byte; nothing but the capsule is told."""
+        capsule, theirs, ours = self.new("theirs.kvcap"), self.new("state"), self.new("state")
+        tokens = [] if runtime == "llama-cpp" else ["--tokens", self.many_tokens]
+        options = ["--runtime", runtime, "--ttl", "24h", *tokens, *encoding]
+        call(self.kvcap, "seal", state, "-o", capsule, "--model", model, *self.keys(), *options)
+        call(self.kvcap, "open", capsule, *self.opening(), "--model", model, "-o", theirs)
+        call(*self.reference("open", capsule, *self.opening(), "-o", ours))
+        same = theirs.read_bytes() == ours.read_bytes()
+        assert same, f"{state.name} {encoding}: another state file"
+        print(f"ok  sealed by kvcap, written back here  {state.name} {' '.join(encoding)}")
+
+    def chained(self, state, runtime):
+        """An increment over the state's first half gives the whole file, here as there."""
+        whole, first, parent, increment = (self.new(f"{name}.kvcap") for name in ("whole", "first", "parent", "increment"))
+        half, ours, theirs = self.new("half"), self.new("state"), self.new("state")
+        tokens = [] if runtime == "llama-cpp" else ["--tokens", self.tokens]
+        options = ["--runtime", runtime, "--ttl", "24h", "--model", self.model, *self.keys()]
+        call(self.kvcap, "seal", state, "-o", whole, *options, *tokens)
+        cut = "--trust", self.public, *self.keys(), "--tokens", TOKENS // 2
+        call(self.kvcap, "truncate", whole, "-o", first, *cut)
+        call(self.kvcap, "open", first, *self.opening(), "--model", self.model, "-o", half)
+        if tokens:
+            short = self.new("tokens.json")
+            short.write_text(json.dumps(json.loads(self.tokens.read_text())[: TOKENS // 2]))
+            call(self.kvcap, "seal", half, "-o", parent, *options, "--tokens", short)
+        else:
+            call(self.kvcap, "seal", half, "-o", parent, *options)
+        call(self.kvcap, "seal", state, "-o", increment, *options, *tokens, "--parent", parent, "--trust", self.public)
+        call(self.kvcap, "open", increment, *self.opening(), "--model", self.model, "--chain", parent, "-o", theirs)
+        call(*self.reference("open", increment, *self.opening(), "--parent", parent, "-o", ours))
+        assert ours.read_bytes() == theirs.read_bytes(), f"{state.name}: another state file of a chain"
+        print(f"ok  a chain of kvcap, written back here  {state.name}")
+
     def public_keys(self, state, kind):
         """Each program seals for a key pair that the other made, renews, and rewraps for the other pair."""
         kvcap, ours = [self.kvcap], list(self.reference())
@@ -153,18 +223,21 @@ class Exchange:
 
     def reencoded(self, capsule, state):
         """How many lossy banks this package's encoder turns into the same stream and receipt."""
-        trust = [keys.Trusted(keys.read_key(self.public, keys.PUBLIC))]
+        trust = [keys.read_trusted(self.public)]
         wrapping_key = keys.read_key(self.wrap, keys.SECRET_WRAP)
         opened = opening.open_capsule(capsule.read_bytes(), trust, wrapping_key, int(time.time()))
-        tensors, count = safetensors(state), 0
+        tensors, count, receipts = safetensors(state), 0, iter(opening.receipts(opened))
         for i, bank in enumerate(opened.manifest.streams):
-            if not isinstance(bank, manifest.Bank) or not codecs.is_lossy(bank.codec):
+            if not isinstance(bank, manifest.Bank):
+                continue
+            signed, _ = next(receipts)
+            if signed is None:
                 continue
             name = f"layers.{bank.layer}.{'keys' if bank.role == manifest.KEY else 'values'}"
             plain = blocks(tensors[name], bank)
             encoded, receipt = codecs.encode(bank, plain, opened.context_of(bank))
             assert encoded == opened.encoded(i), f"{name} {bank.codec}: another encoding"
-            assert receipt == opened.manifest.measured[i].receipt, f"{name} {bank.codec}: another receipt"
+            assert receipt == signed, f"{name} {bank.codec}: another receipt"
             count += 1
         return count
 
@@ -187,6 +260,18 @@ def main():
                 exchange.theirs_to_ours(state, "raw", suite, [])
             for encoding in ENCODINGS:
                 exchange.theirs_to_ours(FIXTURES / "hf_f16.safetensors", "hf", suite, encoding)
+        for runtime, names in STATES.items():
+            for name in names:
+                # the last of each runtime under every encoding
+                for encoding in ENCODINGS if name == names[-1] else ENCODINGS[:1]:
+                    exchange.restored(FIXTURES / name, runtime, exchange.model, encoding)
+            exchange.chained(FIXTURES / names[-1], runtime)
+        for name, layers in LAYERS.items():
+            exchange.restored(FIXTURES / name, "mlx-lm", exchange.unknown(layers), [])
+        for state in OLD:
+            exchange.restored(state, "mlx-lm", exchange.unknown(caches(state)), [])
+        for name in RELEASE:
+            exchange.restored(FIXTURES / "llama_cpp_b11434" / name, "llama-cpp", exchange.unknown(2), [])
     print("exchange: everything agrees")
 
 

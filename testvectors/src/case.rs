@@ -7,7 +7,7 @@ use crate::{
     raw::Step,
 };
 
-/// Who made the fault.
+/// Maker of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Bytes were changed after signing.
@@ -38,19 +38,19 @@ impl Kind {
 pub enum Stage {
     /// A trusted key is loaded.
     Trust,
-    /// Prologue and envelope are read (capsule-v1 §11.2, 1–3).
+    /// Prologue and envelope are read (capsule-v1 §3.2, 1–3).
     Header,
     /// Signature, manifest, claims, binding (4–10).
     Verify,
-    /// The parents of a capsule that has one (§9).
+    /// The parents of a capsule that has one (lineage-v1 §2).
     Chain,
     /// Tables and body, without a key (11–12).
     Body,
-    /// Content key, commitment, prefix (§11.3, 13–15).
+    /// Content key, commitment, prefix (capsule-v1 §3.3, 21–26).
     Open,
-    /// Chunks (16).
+    /// Chunks (27).
     Read,
-    /// Frames (17).
+    /// Frames (28).
     Decode,
     /// Every step passes.
     Accept,
@@ -74,15 +74,15 @@ impl Stage {
     }
 }
 
-/// What a case's function gives.
+/// Result of a case's function.
 pub struct Made {
     /// The file.
     pub file: Vec<u8>,
-    /// What the verifier brings along.
+    /// Context that the verifier brings along.
     pub context: Context,
     /// The encoded bytes of each stream.
     pub plain: Vec<Vec<u8>>,
-    /// How many of them a reader that opens without checking the body first gives out before it
+    /// Number of them that a reader which opens without checking the body first gives out before it
     /// refuses.
     pub released: usize,
 }
@@ -91,7 +91,7 @@ pub struct Made {
 pub struct Case {
     /// Its name: that of the row in `negative-cases.tsv`, where there is one.
     pub name: &'static str,
-    /// Who made the fault.
+    /// Maker of the fault.
     pub kind: Kind,
     /// The code with which it is refused, 0 for acceptance.
     pub code: u16,
@@ -99,7 +99,7 @@ pub struct Case {
     pub stage: Stage,
     /// Rules of the specification.
     pub rules: &'static [&'static str],
-    /// What was done, in a sentence.
+    /// Sentence that says what was done.
     pub what: &'static str,
     /// Makes it.
     pub make: fn() -> Made,
@@ -136,14 +136,14 @@ impl Made {
         }
     }
 
-    /// The same in another context.
+    /// Returns the file in another context.
     #[must_use]
     pub fn when(mut self, change: impl FnOnce(&mut Context)) -> Self {
         change(&mut self.context);
         self
     }
 
-    /// The same, with so many bytes released before the fault is met.
+    /// Returns the file with so many bytes released before the fault is met.
     #[must_use]
     pub fn after(mut self, released: usize) -> Self {
         self.released = released;

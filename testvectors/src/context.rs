@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use kvcap::{
-    CapsuleId, Expected, Limits, Mark, Policy, PrefixKey, PrefixValue, PublicKey, Purpose,
-    RecipientKind, Registry, Role, RootPublic, Status, Suite, Trust, TrustedKey, UntrustedRegistry,
-    WrappingKey,
+    CapsuleId, Expected, ExpectedSession, Limits, Mark, Policy, PrefixKey, PrefixValue, PublicKey,
+    Purpose, RecipientKind, Registry, Role, RootPublic, Status, Suite, Trust, TrustedKey,
+    UntrustedRegistry, WrappingKey,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub struct Context {
     pub expected: Expectation,
     /// The key to open with; without one the capsule is verified only.
     pub wrapping_key: Option<String>,
-    /// Its type (capsule-v1 §8.3).
+    /// Its type (capsule-v1 §9.3).
     pub wrapping_type: u64,
     /// Ranges of streams to read; where there are none, all streams whole.
     pub reads: Vec<Range>,
@@ -52,7 +52,7 @@ pub struct Context {
     pub held: BTreeMap<String, Vec<u8>>,
 }
 
-/// What the verifier remembers (registry-v1 §5).
+/// Memory of the verifier (registry-v1 §5).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the README describes each field")]
@@ -63,7 +63,7 @@ pub struct Memory {
     pub opened: Vec<String>,
 }
 
-/// A key registry in place of trusted keys (registry-v1).
+/// A key registry beside trusted keys (registry-v1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the README describes each field")]
@@ -74,13 +74,13 @@ pub struct RegistryFiles {
     pub seen: Option<(u64, String)>,
 }
 
-/// One trusted key (capsule-v1 §7).
+/// One trusted key (capsule-v1 §8).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the README describes each field")]
 pub struct Trusted {
     pub key: String,
-    pub issuer: Option<String>,
+    pub issuer: String,
     pub for_capsules: bool,
     pub suites: Vec<u64>,
     pub not_before: u64,
@@ -89,7 +89,7 @@ pub struct Trusted {
     pub compromised: bool,
 }
 
-/// What the caller states about the state that it expects.
+/// Statements of the caller about the state that it expects.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the README describes each field")]
@@ -104,6 +104,8 @@ pub struct Expectation {
     /// Role number and layer.
     pub banks: Vec<(u64, u32)>,
     pub capsule: Option<String>,
+    /// Session, and version and replay cursor where they are stated.
+    pub session: Option<(String, Option<u64>, Option<u64>)>,
 }
 
 /// The prompt, and the key under which it was committed to.
@@ -126,12 +128,12 @@ pub struct Range {
 }
 
 impl Trusted {
-    /// A key trusted for everything.
+    /// A key trusted for every suite and time, for the issuer of the base capsule.
     #[must_use]
     pub fn of(public: &[u8; 32]) -> Self {
         Self {
             key: hex(public),
-            issuer: None,
+            issuer: fixture::ISSUER.to_owned(),
             for_capsules: true,
             suites: vec![1, 2],
             not_before: 0,
@@ -144,7 +146,6 @@ impl Trusted {
     fn key(&self) -> kvcap::Result<TrustedKey> {
         let key = PublicKey::from_bytes(&unhex(&self.key))?;
         Ok(TrustedKey {
-            issuer: self.issuer.clone(),
             purpose: match self.for_capsules {
                 true => Purpose::Capsules,
                 false => Purpose::Statements,
@@ -157,7 +158,7 @@ impl Trusted {
                 true => Status::Compromised,
                 false => Status::Active,
             },
-            ..TrustedKey::new(key)
+            ..TrustedKey::new(key, &self.issuer)
         })
     }
 }
@@ -321,6 +322,15 @@ impl Context {
             .map(|(role, layer)| (ROLES[usize::try_from(*role).unwrap()], *layer))
             .collect();
         expected.capsule = wanted.capsule.as_ref().map(|id| CapsuleId(unhex(id)));
+        expected.session =
+            wanted
+                .session
+                .clone()
+                .map(|(id, version, replay_cursor)| ExpectedSession {
+                    id,
+                    version,
+                    replay_cursor,
+                });
         let mut policy = Policy::new(trust, now, "", expected);
         policy.audiences.clone_from(&self.audiences);
         policy.subject.clone_from(&self.subject);
@@ -338,7 +348,7 @@ impl Context {
     }
 }
 
-/// Roles by number (capsule-v1 §6.1).
+/// Roles by number (capsule-v1 §7.1).
 pub const ROLES: [Role; 8] = [
     Role::Key,
     Role::Value,

@@ -1,6 +1,6 @@
 //! A bank's plain bytes from its encoded stream (codecs-v1).
 
-use kvcap::{BankEntry, Code, Error, Manifest, Result, RowsEntry, binding::Pairing};
+use kvcap::{BankEntry, Code, Error, Manifest, Result, RowsEntry, SectionKind, binding::Pairing};
 use kvcap_codecs::{
     BankShape, Codec, CodecError, Dtype, FrameContext, FrameQuality, Measurement, Padding,
     Positions, Rotation, Scratch, packed,
@@ -16,7 +16,7 @@ fn refused(error: &CodecError) -> Error {
 /// The rotation of a bank's keys and the positions of its rows, as a codec is told of them.
 #[derive(Clone, Debug)]
 pub struct Turned {
-    /// Which elements form a pair.
+    /// Elements that form a pair.
     pub pairing: Pairing,
     /// Radians a position for each pair.
     pub frequencies: Vec<f64>,
@@ -65,6 +65,42 @@ impl Turned {
     }
 }
 
+/// Reads the receipts of lossy banks (codecs-v1 §10.4).
+///
+/// # Errors
+/// KVC-905 for numbers that no measurement gives.
+pub fn receipts(manifest: &Manifest, streams: &[Vec<u8>]) -> Result<()> {
+    let context = &manifest.context;
+    let Some((section, _)) = context.section(&SectionKind::Receipts) else {
+        return Ok(());
+    };
+    let mut rest = streams[section].as_slice();
+    let mut number = || {
+        let (first, later) = rest.split_first_chunk::<8>().unwrap();
+        rest = later;
+        f64::from_le_bytes(*first)
+    };
+    let refuse = || {
+        Err(Error::new(
+            Code::CodecNonFinite,
+            "no measurement gives this",
+        ))
+    };
+    for (_, bank) in context.banks() {
+        if !bank.codec.is_exact() {
+            let [rmse, largest, cosine, keys] = [number(), number(), number(), number()];
+            let errors = [rmse, largest, keys];
+            if !cosine.is_finite() || errors.iter().any(|e| !e.is_finite() || *e < 0.0) {
+                return refuse();
+            }
+        }
+        if bank.asked.is_some() && [number(), number()].iter().any(|n| n.is_nan() || *n < 0.0) {
+            return refuse();
+        }
+    }
+    Ok(())
+}
+
 /// Decodes the stream of `bank`.
 ///
 /// # Errors
@@ -84,13 +120,13 @@ pub fn bank(
 /// A bank's layout and codec.
 #[derive(Clone, Copy, Debug)]
 pub struct Coding<'a> {
-    /// How its frames are encoded.
+    /// Encoding of its frames.
     pub codec: Codec,
     /// Its shape.
     pub shape: &'a BankShape,
     /// Its element type.
     pub dtype: Dtype,
-    /// How its keys are turned, where that is stated.
+    /// Rotation of its keys, where that is stated.
     pub turned: Option<&'a Turned>,
 }
 

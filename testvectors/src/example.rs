@@ -10,7 +10,9 @@ use crate::{
     fixture::{self, Capsule, SIGN_SEED, WRAP_KEY},
     hex::hex,
     parts::{self, Parts, ROW, lengths, regions},
-    schedule::{b3, chunk_digest, context_input, half, sign_key_id, table_digest, wrap_key_id},
+    schedule::{
+        b3, chunk_digest, context_input, fixed_claims, half, sign_key_id, table_digest, wrap_key_id,
+    },
 };
 
 const HEADER: &[(&str, &str)] = &[
@@ -184,9 +186,9 @@ fn line(page: &mut Page<'_>, name: &str, value: &[u8]) {
 fn secrets(page: &mut Page<'_>, parts: &Parts) {
     page.text.push_str(
         "# A capsule, byte by byte\n\n\
-         A whole capsule of `capsule-v1.md`: one layer, three tokens, one head of four elements, f16. It is made with fixed keys and chosen\n\
-         randomness by `cargo run -p kvcap-testvectors --bin generate`, and a test keeps this text as that program writes it. Offsets are\n\
-         hexadecimal; every byte of the file stands below in its place.\n\n\
+         A whole capsule of `capsule-v1.md`: one layer, three tokens, one head of four elements, f16.\n\
+         It is made with fixed keys and chosen randomness by `cargo run -p kvcap-testvectors --features hazmat --bin generate`, and a test keeps this text as that program writes it.\n\
+         Offsets are hexadecimal; every byte of the file stands below in its place.\n\n\
          ## 1. What is secret\n\n```\n",
     );
     let public = parts::public(&SIGN_SEED);
@@ -269,7 +271,7 @@ fn signature(page: &mut Page<'_>, parts: &Parts) {
     let message = parts.sig_structure();
     writeln!(
         page.text,
-        "\nSigned is `Sig_structure = [\"Signature1\", protected, h'', payload]` (RFC 9052 §4.4), {} bytes, which begin\n`{}`; their SHA-256 is\n`{}`.",
+        "\nSigned is `Sig_structure = [\"Signature1\", protected, h'', payload]` (RFC 9052 §4.4), {} bytes, which begin `{}`.\nTheir SHA-256 is `{}`.",
         message.len(),
         spaced(&message[..16]),
         crate::generate::sha256(&message),
@@ -318,14 +320,16 @@ fn prefix(page: &mut Page<'_>) {
 fn schedule(page: &mut Page<'_>, parts: &Parts) {
     let schedule = parts.schedule();
     let input = context_input(&parts.header, &parts.payload);
+    let claims = fixed_claims(&parts.header);
     writeln!(
         page.text,
-        "\n## 10. The key schedule\n\nThe context input is `u32(9) ‖ \"prefill-1\" ‖ 01 ‖ u32(6) ‖ \"user-7\" ‖ 00 ‖ cti ‖ u32({}) ‖ context`,\n{} bytes; the context is the value of manifest key 2 as it stands above.\n\n```",
-        input.len() - 13 - 11 - 1 - 16 - 4,
+        "\n## 10. The key schedule\n\nThe context input is `u32({}) ‖ claims ‖ u32({}) ‖ context`, {} bytes.\nThe claims are those that no later header changes, a map of `iss`, `sub`, `nbf`, `cti` and the cap; the context is the value of manifest key 2 as it stands above.\n\n```",
+        claims.len(),
+        input.len() - claims.len() - 8,
         input.len(),
     )
     .unwrap();
-    line(page, "begins", &input[..45]);
+    line(page, "fixed claims", &claims);
     line(page, "ctx", &schedule.ctx);
     line(page, "commitment", &schedule.commitment);
     line(page, "root", &schedule.root);
@@ -372,7 +376,7 @@ fn schedule(page: &mut Page<'_>, parts: &Parts) {
     );
     writeln!(
         page.text,
-        "\nThe lineage digest, by which an increment would name this capsule, is\n`{}`.",
+        "\nThe lineage digest, by which an increment would name this capsule, is `{}`.",
         hex(&lineage)
     )
     .unwrap();

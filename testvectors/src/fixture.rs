@@ -17,7 +17,7 @@ use kvcap_codecs::{BankShape, Codec, Dtype};
 
 /// The verifier's clock in most vectors.
 pub const NOW: u64 = 1_800_000_000;
-/// When the base capsule was issued, and the first second of its validity.
+/// Time at which the base capsule was issued, and the first second of its validity.
 pub const ISSUED: u64 = NOW - 1000;
 /// Its expiry.
 pub const EXPIRES: u64 = ISSUED + 86_400;
@@ -142,8 +142,6 @@ pub fn rope_of(layers: &[u32], scaling: Scaling) -> Rope {
         scaling,
         offset: 0,
         keys: KeyBasis::PostRope,
-        hadamard_keys: 0,
-        hadamard_values: 0,
     }
 }
 
@@ -160,8 +158,9 @@ pub fn rows(role: Role, layer: u32, dtype: Dtype, heads: u64, tokens: u64, dim: 
         window: 0,
         codec: Codec::Raw,
         rotation: None,
+        hadamard: 0,
         chunk_len: CHUNK,
-        fallback: None,
+        asked: None,
     }
 }
 
@@ -218,6 +217,7 @@ pub fn context() -> Context {
         ],
         parent: None,
         base: false,
+        profile: None,
     }
 }
 
@@ -264,16 +264,23 @@ pub fn seal(
     seal_for(seed, draft, plain, receipts, &recipients)
 }
 
-/// Seals with the library for recipients of any type.
+/// Seals with the library for recipients of any type. Receipts go into their section, after all other streams.
 #[must_use]
 pub fn seal_for(
     seed: &str,
-    draft: Draft,
-    plain: Vec<Vec<u8>>,
+    mut draft: Draft,
+    mut plain: Vec<Vec<u8>>,
     receipts: &[Option<[u8; 32]>],
     recipients: &[Recipient<'_>],
 ) -> Capsule {
     let signer = SigningKey::from_seed(&SIGN_SEED);
+    let receipts = receipts.iter().flatten().flatten().copied();
+    let receipts: Vec<u8> = receipts.collect();
+    if !receipts.is_empty() {
+        let streams = &mut draft.context.streams;
+        streams.push(section(SectionKind::Receipts, receipts.len()));
+        plain.push(receipts);
+    }
     let sealer = Sealer::danger_with_entropy(
         Mutex::new(Vec::new()),
         draft,
@@ -282,10 +289,9 @@ pub fn seal_for(
         Entropy::danger_chosen(seed.as_bytes()),
     )
     .unwrap();
-    for (index, bytes) in plain.iter().enumerate() {
+    for bytes in &plain {
         sealer.write(bytes).unwrap();
-        let receipt = receipts.get(index).copied().flatten();
-        sealer.end_stream(receipt).unwrap();
+        sealer.end_stream().unwrap();
     }
     let (out, _) = sealer.finish().unwrap();
     Capsule {

@@ -21,7 +21,7 @@ use crate::{
     rows,
 };
 
-/// Where the files are.
+/// Folder of the files.
 pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors");
 /// Files longer than this are stored by gzip, under a name that ends in `.gz`.
 const PLAIN: usize = 32 << 10;
@@ -68,6 +68,14 @@ fn released(case: &Case, made: &Made) -> Vec<u8> {
     made.context.reads.iter().flat_map(part).copied().collect()
 }
 
+/// The code that a remote caller sees (CAP-A-3).
+fn public(code: u16) -> u16 {
+    match code {
+        803 | 804 | 806 | 901..=905 => 806,
+        other => other,
+    }
+}
+
 fn entry(group: &str, case: &Case, made: &Made, file: &str, flag: &str) -> Value {
     let released = released(case, made);
     let mut entry = json!({
@@ -81,6 +89,7 @@ fn entry(group: &str, case: &Case, made: &Made, file: &str, flag: &str) -> Value
         "rules": case.rules,
         "context": made.context.difference(&Context::default()),
         "code": case.code,
+        "public": public(case.code),
         "stage": case.stage.name(),
         "released": { "len": released.len(), "sha256": sha256(&released) },
     });

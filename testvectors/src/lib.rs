@@ -3,8 +3,9 @@
 //! Each vector is a file, a context, and what a reader must make of the two. `cases` has one small
 //! function a vector; `parts` takes a capsule to pieces and writes wrong ones at any layer, signed
 //! and sealed again where the fault is the signer's; `generate` writes the files and `manifest.json`,
-//! whose form is described in this crate's README.
+//! whose form is described in this crate's README. All of it is there with the feature `hazmat` alone.
 
+#![cfg(feature = "hazmat")]
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +22,7 @@ pub mod context;
 pub mod decode;
 pub mod example;
 pub mod fixture;
+pub mod frozen;
 pub mod generate;
 pub mod hex;
 pub mod lineage;
@@ -30,3 +32,4 @@ pub mod raw;
 pub mod reader;
 pub mod rows;
 pub mod schedule;
+pub mod session_set;

@@ -1,4 +1,4 @@
-//! Capsules that continue others: each turn of a session adds ten tokens (capsule-v1 §9).
+//! Capsules that continue others: each turn of a session adds ten tokens (lineage-v1 §2).
 
 use kvcap::{
     Context, Limits, Parent, PrefixValue, RowsEntry, SectionKind, Stream, Terms, Untrusted,
@@ -17,7 +17,7 @@ pub fn ids(turn: u64) -> Vec<u32> {
     (1..=(turn + 1) * STEP).map(|n| 3 * n as u32).collect()
 }
 
-/// What the capsule of turn `turn` holds, without a parent.
+/// Contents of the capsule of turn `turn`, without a parent.
 #[must_use]
 pub fn context(turn: u64) -> Context {
     let mut context = fixture::context();

@@ -146,8 +146,6 @@ pub fn model_from(value: &Value) -> (Model, Tokenizer, Vec<Rope>) {
             scaling: scaling_from(&rope["scaling"]),
             offset: 0,
             keys: KeyBasis::PostRope,
-            hadamard_keys: 0,
-            hadamard_values: 0,
         })
         .collect();
     (model, tokenizer, rope)

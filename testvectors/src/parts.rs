@@ -54,7 +54,7 @@ pub fn lengths(file: &[u8]) -> (usize, usize, usize) {
     (at(12, 4), at(16, 8), at(24, 8))
 }
 
-/// Where tables and body begin.
+/// Offsets at which tables and body begin.
 #[must_use]
 pub fn regions(file: &[u8]) -> (usize, usize) {
     let (envelope, tables, _) = lengths(file);
@@ -179,7 +179,7 @@ impl Parts {
         raw::put(&mut self.payload, &[Step::Key(5)], &item);
     }
 
-    /// What Ed25519 signs.
+    /// Bytes that Ed25519 signs.
     #[must_use]
     pub fn sig_structure(&self) -> Vec<u8> {
         sig_structure("Signature1", &self.header, b"", &self.payload)

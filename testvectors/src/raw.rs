@@ -45,7 +45,7 @@ pub enum Step {
     Key(i64),
 }
 
-/// Where the value at `path` lies.
+/// Finds the value at `path`.
 #[must_use]
 pub fn find(bytes: &[u8], path: &[Step]) -> Range<usize> {
     let mut at = 0;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use kvcap::{
-    Chain, Fed, InMemory, Ledger, Limits, Members as _, Opened, PushHeader, ReadAt, Result, Stream,
-    Trust, Untrusted, Verified, Workers,
+    Chain, Fed, InMemory, Ledger, Limits, Members as _, Opened, Policy, PushHeader, ReadAt, Result,
+    Stream, Trust, Untrusted, Verified, Workers,
 };
 
 use crate::{
@@ -46,18 +46,20 @@ impl Entry {
         Self::Push(usize::MAX),
     ];
 
-    /// Whether the body is checked before it is opened.
+    /// Returns true if the body is checked before it is opened.
     #[must_use]
     pub const fn checks_body(self) -> bool {
         matches!(self, Self::OneByte | Self::Ragged | Self::Push(_))
     }
 }
 
-/// What a reader made of a vector.
+/// Result of a reader on a vector.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The code, 0 for acceptance.
     pub code: u16,
+    /// Code that a remote caller is told (CAP-A-3).
+    pub public: u16,
     /// The step that refused.
     pub stage: Option<Stage>,
     /// Every byte that was given out, stream after stream.
@@ -76,7 +78,7 @@ impl Kept {
     fn new(memory: &Memory) -> Result<Self> {
         let ledger = Ledger::new(InMemory::default());
         if let Some(latest) = memory.latest {
-            ledger.observe(latest)?;
+            ledger.confirm(latest)?;
         }
         Ok(Self {
             ledger,
@@ -142,12 +144,12 @@ impl<'a> Pushed<'a> {
         Err(header.end())
     }
 
-    fn body(&mut self, verified: &Verified) -> Result<()> {
+    fn body(&mut self, verified: &Verified, policy: &Policy<'_>) -> Result<()> {
         let mut body = verified.push_body().feed(self.left)?;
         while let Some(piece) = self.piece() {
             body = body.feed(piece)?;
         }
-        body.finish().map(drop)
+        body.finish()?.accept(policy).map(drop)
     }
 }
 
@@ -163,7 +165,10 @@ pub fn run(entry: Entry, file: &[u8], path: &Path, context: &Context) -> Outcome
     };
     match result {
         Ok(()) => stage = Stage::Accept,
-        Err(error) => outcome.code = error.code().number(),
+        Err(error) => {
+            outcome.code = error.code().number();
+            outcome.public = error.public().code().number();
+        }
     }
     outcome.stage = Some(stage);
     outcome
@@ -213,7 +218,8 @@ fn steps(
     *stage = Stage::Header;
     let untrusted = header()?;
     *stage = Stage::Verify;
-    let mut verified = verify(untrusted, start)?;
+    let verified = verify(untrusted, start)?;
+    let arrived = context.later.unwrap_or(start);
     *stage = Stage::Body;
     match entry {
         Entry::OneByte => {
@@ -222,15 +228,15 @@ fn steps(
         Entry::Ragged => {
             verified.check_body(&mut pieces, Workers::new(3), &mut |_| {})?;
         }
-        Entry::Push(_) => pushed.body(&verified)?,
+        Entry::Push(_) => {
+            context.with_policy(&trust, arrived, |policy| pushed.body(&verified, policy))?;
+        }
         _ if context.wrapping_key.is_none() => {
             verified.check_body_at(&source, Workers::new(2), &mut |_| {})?;
         }
         _ => {}
     }
-    if let Some(later) = context.later {
-        verified = verify(Untrusted::read_at(&source, &limits)?, later)?;
-    }
+    context.with_policy(&trust, arrived, |policy| verified.verify_again(policy))?;
     if !context.parents.is_empty() {
         return chained(entry, verified, bytes, context, &trust, stage, outcome);
     }
@@ -238,16 +244,19 @@ fn steps(
         return Ok(());
     };
     *stage = Stage::Open;
-    let mut opened = verified.open(source, &key)?;
+    let unlocked = verified.open(source, &key)?;
     if let Some(kept) = &memory {
         for before in &kept.opened {
             let file = context.file(before);
             let read = Untrusted::read_at(file.as_slice(), &limits)?;
-            let opened = verify(read, start)?.open(file.as_slice(), &key)?;
-            let _used = opened.record(&kept.ledger, start)?;
+            let unlocked = verify(read, start)?.open(file.as_slice(), &key)?;
+            let _used = unlocked.record(&kept.ledger, start)?;
         }
-        opened = opened.record(&kept.ledger, start)?;
     }
+    let opened = match &memory {
+        Some(kept) => unlocked.record(&kept.ledger, start)?,
+        None => unlocked.release()?,
+    };
     if context.reads.is_empty() {
         return give(&opened, stage, outcome);
     }
@@ -293,7 +302,7 @@ fn chained(
         return Ok(());
     };
     *stage = Stage::Open;
-    let opened = chain.open(&[key])?;
+    let opened = chain.open(&[key])?.release()?;
     for member in opened.ancestors().iter().chain([opened.tip()]) {
         give(member, stage, outcome)?;
     }
@@ -312,6 +321,7 @@ fn give<S: ReadAt>(opened: &Opened<S>, stage: &mut Stage, outcome: &mut Outcome)
         streams.push(bytes);
     }
     *stage = Stage::Decode;
+    decode::receipts(opened.manifest(), &streams)?;
     for (index, bytes) in streams.iter().enumerate() {
         let bank = match &opened.manifest().context.streams[index] {
             Stream::Bank(bank) => Some(decode::bank(bank, opened.manifest(), &streams, bytes)?),

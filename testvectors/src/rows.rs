@@ -9,9 +9,9 @@ pub struct Row {
     pub stated: u16,
     /// The code that a reader gives, or `None` where there is no vector.
     pub code: Option<u16>,
-    /// What kind of attack or known bug it is.
+    /// Kind of attack or known bug.
     pub flag: &'static str,
-    /// Why there is no vector, or why its code is another.
+    /// Reason that there is no vector, or that its code is another.
     pub note: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The key schedule of capsule-v1 §8, written again from the specification, so that a case can seal
+//! The key schedule of capsule-v1 §9, written again from the specification, so that a case can seal
 //! what the library would not.
 
 use aes_gcm::Aes256Gcm;
@@ -7,7 +7,7 @@ use chacha20poly1305::{
     aead::{Aead, AeadInOut, KeyInit, Payload},
 };
 
-use crate::raw::{Step, find};
+use crate::raw::{Step, encode, find, int};
 
 /// BLAKE3 with a context string.
 #[must_use]
@@ -41,39 +41,24 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_le_bytes(), bytes].concat()
 }
 
-/// The content of a text or byte string item.
-fn content(item: &[u8]) -> &[u8] {
-    let head = match item[0] & 31 {
-        24 => 2,
-        25 => 3,
-        26 => 5,
-        _ => 1,
-    };
-    &item[head..]
+/// The claims that a later header of the same body may change: aud, exp, iat, scope (lineage-v1 §1).
+const OPEN: [i64; 4] = [3, 4, 6, 9];
+
+/// The other claims, as a map in the header's own order (§9.1).
+#[must_use]
+pub fn fixed_claims(header: &[u8]) -> Vec<u8> {
+    let claims = &header[find(header, &[Step::Key(15)])];
+    let claims: ciborium::Value = ciborium::from_reader(claims).unwrap();
+    let fixed = claims.into_map().unwrap().into_iter();
+    let fixed = fixed.filter(|(key, _)| OPEN.iter().all(|open| *key != int(*open)));
+    encode(&ciborium::Value::Map(fixed.collect()))
 }
 
-/// The bytes of which ctx is the digest (§8.1), from a header's and a manifest's raw bytes.
+/// The bytes of which ctx is the digest (§9.1), from a header's and a manifest's raw bytes.
 #[must_use]
 pub fn context_input(header: &[u8], payload: &[u8]) -> Vec<u8> {
-    let claim = |key| {
-        let present =
-            ciborium::from_reader::<ciborium::Value, _>(&header[find(header, &[Step::Key(15)])])
-                .unwrap()
-                .as_map()
-                .unwrap()
-                .iter()
-                .any(|(k, _)| *k == crate::raw::int(key));
-        present.then(|| content(&header[find(header, &[Step::Key(15), Step::Key(key)])]))
-    };
-    let optional = |key| match claim(key) {
-        None => vec![0],
-        Some(claim) => [&[1][..], &framed(claim)].concat(),
-    };
     [
-        framed(claim(1).unwrap_or_default()),
-        optional(2),
-        optional(-70_001),
-        claim(7).unwrap_or_default().to_vec(),
+        framed(&fixed_claims(header)),
         framed(&payload[find(payload, &[Step::Key(2)])]),
     ]
     .concat()

@@ -1,6 +1,6 @@
 //! The facts that a capsule binds its banks to: model, tokenizer, runtime, rope, prefix, positions.
 //!
-//! Plain data, in the order of capsule-v1 §5. What is compared with what, and the code of each
+//! Plain data, in the order of capsule-v1 §6. What is compared with what, and the code of each
 //! difference, is in `policy`; how they are written as CBOR is in `manifest`.
 
 mod model;
@@ -23,7 +23,7 @@ pub use tokenizer::Tokenizer;
 pub struct F64Bits(pub u64);
 
 impl F64Bits {
-    /// Whether it is neither infinite nor NaN: its exponent is not all ones.
+    /// Returns whether it is neither infinite nor NaN: its exponent is not all ones.
     #[must_use]
     pub const fn is_finite(self) -> bool {
         self.0 >> 52 & 0x7FF != 0x7FF

@@ -1,8 +1,8 @@
-//! What the banks were computed with (capsule-v1 §5.1).
+//! What the banks were computed with (capsule-v1 §6.1).
 
 use crate::{binding::F64Bits, digest::Digest};
 
-/// What the banks were computed with (capsule-v1 §5.1).
+/// Model that the banks were computed with (capsule-v1 §6.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// Digest over weights, config and adapters: the identity that is compared.

@@ -1,4 +1,4 @@
-//! Which prompt a state is of (capsule-v1 §5.5).
+//! Which prompt a state is of (capsule-v1 §6.5).
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -41,7 +41,7 @@ impl PrefixValue {
         }
     }
 
-    /// Whether `tokens` begin with this prompt.
+    /// Checks that `tokens` begin with this prompt.
     ///
     /// # Errors
     /// KVC-704 where they do not, or are too few to tell.
@@ -61,7 +61,7 @@ impl PrefixValue {
     }
 }
 
-/// A tenant's key for prefix commitments (capsule-v1 §5.5). Wiped when dropped.
+/// A tenant's key for prefix commitments (capsule-v1 §6.5). Wiped when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct PrefixKey {
     bytes: [u8; 32],
@@ -89,7 +89,7 @@ pub(crate) fn mismatch(what: &'static str) -> Error {
     Error::new(Code::BindingPrefix, what)
 }
 
-/// The token ids in a section's bytes, whose number is whole by S-11.
+/// The token ids in a section's bytes, whose number is whole by CAP-S-11.
 pub(crate) fn token_ids(bytes: &[u8]) -> Vec<u32> {
     let (ids, _) = bytes.as_chunks::<4>();
     ids.iter().map(|id| u32::from_le_bytes(*id)).collect()

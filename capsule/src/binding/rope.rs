@@ -1,33 +1,29 @@
-//! Rotary position embeddings (capsule-v1 §5.4).
+//! Rotary position embeddings (capsule-v1 §6.4).
 
 pub use kvcap_codecs::Pairing;
 
 use crate::binding::F64Bits;
 
-/// A rotary position embedding and the layers that use it (capsule-v1 §5.4).
+/// A rotary position embedding and the layers that use it (capsule-v1 §6.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rope {
     /// Layers, ascending.
     pub layers: Vec<u32>,
-    /// Which elements of a head form a pair.
+    /// Elements of a head that form a pair.
     pub pairing: Pairing,
     /// Elements of a head that are rotated; the rest pass through.
     pub rotary_dims: u32,
     /// The base.
     pub theta: F64Bits,
-    /// How the frequencies are scaled, with every parameter.
+    /// Scaling of the frequencies, with every parameter.
     pub scaling: Scaling,
     /// Added to each position before rotation (M-RoPE delta, cache offset).
     pub offset: i64,
-    /// Whether the sealed keys are rotated.
+    /// Basis of the sealed keys: after or before rotation.
     pub keys: KeyBasis,
-    /// Block of the Walsh-Hadamard rotation that the runtime applied to the stored keys; 0 for none.
-    pub hadamard_keys: u32,
-    /// The same for the stored values.
-    pub hadamard_values: u32,
 }
 
-/// Whether keys are stored after or before rotation.
+/// Basis in which keys are stored: after or before rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyBasis {
     /// Rotated (every known runtime).
@@ -36,7 +32,7 @@ pub enum KeyBasis {
     PreRope,
 }
 
-/// A scaling of rotary frequencies, with all its parameters (capsule-v1 §5.4).
+/// A scaling of rotary frequencies, with all its parameters (capsule-v1 §6.4).
 ///
 /// Dynamic NTK is not here: its keys depend on the length at which each token was computed, so a
 /// state cannot be bound to it.
@@ -65,7 +61,7 @@ pub enum Scaling {
         mscale_all_dim: F64Bits,
         /// Factor on rotated vectors, 0 where it follows from the others.
         attention_factor: F64Bits,
-        /// Whether correction bounds are truncated to integers.
+        /// True if correction bounds are truncated to integers.
         truncate: bool,
     },
     /// Llama 3's piecewise scaling.
@@ -89,7 +85,7 @@ pub enum Scaling {
         original: u64,
         /// Factor on rotated vectors, 0 where it follows from the others.
         attention_factor: F64Bits,
-        /// Whether the long set rotated the sealed keys.
+        /// True if the long set rotated the sealed keys.
         long_used: bool,
     },
     /// Divisors for each pair as a tensor of the weights (`rope_freqs.weight` in GGUF).

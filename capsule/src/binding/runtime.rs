@@ -1,6 +1,6 @@
-//! Which runtime saved the state, and in which format (capsule-v1 §5.3).
+//! Which runtime saved the state, and in which format (capsule-v1 §6.3).
 
-/// Which runtime saved the state and in which format (capsule-v1 §5.3).
+/// Runtime that saved the state, and its format (capsule-v1 §6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
     /// `mlx-lm`, `llama.cpp`, `transformers` or another runtime's own name.

@@ -1,8 +1,8 @@
-//! How text became token ids (capsule-v1 §5.2).
+//! How text became token ids (capsule-v1 §6.2).
 
 use crate::digest::Digest;
 
-/// How text became token ids (capsule-v1 §5.2).
+/// Tokenizer that turned text into token ids (capsule-v1 §6.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokenizer {
     /// Digest over all token strings by id; the same from `tokenizer.json` and GGUF.

@@ -1,4 +1,4 @@
-//! Chunks: where they lie, their nonce and associated data, and their digest (capsule-v1 §6.4, §8.4).
+//! Chunks: where they lie, their nonce and associated data, and their digest (capsule-v1 §7.4, §9.4).
 
 use crate::{
     crypto::aead::Cipher,
@@ -95,7 +95,7 @@ pub(crate) struct StreamKey {
     stream: u32,
 }
 
-/// The label, stream, index, last flag and length of §8.4.
+/// The label, stream, index, last flag and length of §9.4.
 const AAD: usize = 14 + 4 + 8 + 1 + 4;
 
 impl StreamKey {

@@ -1,4 +1,4 @@
-//! Keys, ciphers, chunks and their tables (capsule-v1 §3, §6.4, §8).
+//! Keys, ciphers, chunks and their tables (capsule-v1 §4, §7.4, §9).
 
 mod aead;
 pub(crate) mod chunk;

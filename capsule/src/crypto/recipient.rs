@@ -1,4 +1,4 @@
-//! The content key for each recipient, and back (capsule-v1 §8.3).
+//! The content key for each recipient, and back (capsule-v1 §9.3).
 
 use crate::{
     binding::PrefixKey,
@@ -19,9 +19,9 @@ use crate::{
 /// For whom a content key is wrapped.
 #[derive(Clone, Copy, Debug)]
 pub enum Recipient<'k> {
-    /// Who holds this secret key.
+    /// Holder of this secret key.
     Key(&'k WrappingKey),
-    /// Who holds the secret half of this key.
+    /// Holder of the secret half of this key.
     Public(&'k RecipientPublicKey),
 }
 
@@ -113,7 +113,7 @@ fn wrap_for(
         aad: &aad,
     };
     let (enc, wrapped) = hpke::seal(key.kem(), key.as_bytes(), bound, content.bytes(), entropy)?
-        .map_err(|_| Error::new(Code::KeyWeak, "no secret can be agreed with the key").at(id))?;
+        .map_err(|_| Error::new(Code::KeyWeak, "the recipient's public key is not sound: its point is of small order, or malformed").at(id))?;
     Ok(WrappedKey {
         kind: key.kind(),
         key: id,

@@ -1,4 +1,4 @@
-//! The public half of a wrapping key: capsules are sealed for it (capsule-v1 §7, §8.3).
+//! The public half of a wrapping key: capsules are sealed for it (capsule-v1 §8, §9.3).
 
 use crate::{
     crypto::hpke::{self, Kem},
@@ -40,7 +40,7 @@ impl RecipientPublicKey {
     /// encapsulation key.
     ///
     /// # Errors
-    /// KVC-305 where no secret can be agreed with the key, or its encoding is wrong; 944 for the kind
+    /// KVC-305 where the recipient's public key is not sound: its point is of small order, or malformed, or its encoding is wrong; 944 for the kind
     /// that has no public half.
     pub fn from_bytes(kind: RecipientKind, bytes: &[u8]) -> Result<Self> {
         let Some(kem) = kind.kem() else {
@@ -50,7 +50,7 @@ impl RecipientPublicKey {
         if !hpke::is_sound(kem, bytes) {
             return Err(Error::new(
                 Code::KeyWeak,
-                "no secret can be agreed with the key",
+                "the recipient's public key is not sound: its point is of small order, or malformed",
             ));
         }
         let bytes = bytes.to_vec();

@@ -1,37 +1,24 @@
-//! From the content key to the key of each stream (capsule-v1 §8).
+//! From the content key to the key of each stream (capsule-v1 §9).
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
     crypto::chunk::StreamKey,
-    digest::{Digest, labelled_hasher},
+    digest::Digest,
     error::{Code, Error, Result},
     hazmat::Entropy,
     suite::Suite,
-    wire::claims::Claims,
+    wire::{
+        cbor,
+        claims::{Claims, encode_fixed_claims},
+    },
 };
 
-/// The digest of everything that the body's keys are bound to (§8.1).
+/// The digest of everything that the body's keys are bound to (§9.1).
 pub(crate) fn context_digest(claims: &Claims, context: &[u8]) -> Digest {
-    let mut hasher = labelled_hasher("kvcap v1 context");
-    let mut put = |bytes: &[u8]| {
-        hasher.update(bytes);
-    };
-    let terms = &claims.terms;
-    put(&framed(terms.issuer.as_bytes()));
-    for claim in [&terms.subject, &terms.tenant] {
-        match claim {
-            None => put(&[0]),
-            Some(claim) => {
-                put(&[1]);
-                put(&framed(claim.as_bytes()));
-            }
-        }
-    }
-    put(&claims.id.0);
-    put(&framed(context));
-    Digest(*hasher.finalize().as_bytes())
+    let fixed = cbor::encode(&encode_fixed_claims(&claims.terms, claims.id));
+    Digest::labelled("kvcap v1 context", &[&framed(&fixed), &framed(context)])
 }
 
 fn framed(bytes: &[u8]) -> Vec<u8> {
@@ -58,7 +45,7 @@ impl ContentKey {
         &self.0
     }
 
-    /// Commitment and root for streams (§8.2); only a new wrapping needs the content key after this.
+    /// Commitment and root for streams (§9.2); only a new wrapping needs the content key after this.
     pub(crate) fn derive(&self, salt: &[u8; 32], ctx: &Digest) -> (Digest, Root) {
         let material: [&[u8]; 3] = [&*self.0, salt, &ctx.0];
         let commitment = Digest::labelled("kvcap v1 commitment", &material);
@@ -67,7 +54,7 @@ impl ContentKey {
     }
 }
 
-/// A-1, in constant time.
+/// CAP-A-1, in constant time.
 pub(crate) fn check_commitment(derived: &Digest, signed: &Digest) -> Result<()> {
     if bool::from(derived.0.ct_eq(&signed.0)) {
         return Ok(());

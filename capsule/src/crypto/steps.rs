@@ -7,8 +7,8 @@ use crate::{
     suite::Suite,
 };
 
-/// What is done to a chunk (capsule-v1 §8.4, §6.4), under a key that is made for this value and
-/// known to nobody: what it seals is good for nothing but being timed.
+/// Steps that sealing and opening do to a chunk (capsule-v1 §9.4, §7.4), to be timed: the key is
+/// made for this value and known to nobody, so that nothing else can be done with what they seal.
 pub struct ChunkSteps(StreamKey);
 
 impl ChunkSteps {

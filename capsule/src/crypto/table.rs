@@ -1,4 +1,4 @@
-//! Chunk tables: a tag and a digest for each chunk, under a signed digest (capsule-v1 §6.4).
+//! Chunk tables: a tag and a digest for each chunk, under a signed digest (capsule-v1 §7.4).
 
 use crate::{
     crypto::chunk::{Chunk, chunk_digest, place},
@@ -26,7 +26,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// T-2.
+    /// CAP-T-2.
     pub(crate) fn verify(stream: usize, rows: Vec<u8>, signed: &Digest) -> Result<Self> {
         if digest(stream, &rows) != *signed {
             return Err(Error::new(
@@ -47,7 +47,7 @@ impl Table {
         })
     }
 
-    /// T-3 for one chunk; gives its tag.
+    /// CAP-T-3 for one chunk; gives its tag.
     pub(crate) fn check(&self, stream: usize, chunk: Chunk, ciphertext: &[u8]) -> Result<[u8; 16]> {
         match self.row(chunk.index) {
             Some(row) if row.digest == chunk_digest(ciphertext) => Ok(row.tag),

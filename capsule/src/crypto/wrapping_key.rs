@@ -1,4 +1,4 @@
-//! Keys that open capsules (capsule-v1 §7, §8.3): one secret both ways, or the secret half of a pair.
+//! Keys that open capsules (capsule-v1 §8, §9.3): one secret both ways, or the secret half of a pair.
 
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 

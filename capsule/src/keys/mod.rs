@@ -1,12 +1,13 @@
-//! Keys, their ids and their text form (capsule-v1 §7).
+//! Keys, their ids and their text form (capsule-v1 §8).
 //!
 //! `ed25519-dalek` also offers a lenient verification under a shorter name; this is the only module
 //! that calls it, and it calls `verify_strict`.
 
+mod file_text;
+
 use std::fmt;
 
 use ed25519_dalek::Signer;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -14,6 +15,9 @@ use crate::{
     error::{Code, Error, Result},
     hazmat::Entropy,
 };
+
+use file_text::{ISSUER, PUBLIC_TEXT, SIGN_TEXT, checked_issuer};
+pub(crate) use file_text::{issuer_in, key_line, parse_text, write_text};
 
 /// The 16-byte name of a key, computed from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,13 +33,13 @@ pub struct PublicKey {
     key: ed25519_dalek::VerifyingKey,
 }
 
-/// An Ed25519 signing key. Wiped when dropped; its `Debug` shows the key id alone.
+/// An Ed25519 signing key and the issuer that it speaks for. Wiped when dropped; its `Debug` shows the key
+/// id alone.
 pub struct SigningKey {
     key: ed25519_dalek::SigningKey,
+    /// Its own where `None`.
+    issuer: Option<String>,
 }
-
-const SIGN_TEXT: &str = "KVCAP-SECRET-SIGN-1";
-const PUBLIC_TEXT: &str = "kvcap-pub-1";
 
 /// The field prime 2²⁵⁵ − 19 and the group order L, little-endian.
 const PRIME: [u8; 32] = {
@@ -113,21 +117,28 @@ impl PublicKey {
         KeyId::of("kvcap v1 sign key id", &self.to_bytes())
     }
 
-    /// The public key in a key file's text.
+    /// The issuer that the key speaks for where nobody has given it another: `key:` and its id. No two keys
+    /// share one (capsule-v1 §8).
+    #[must_use]
+    pub fn own_issuer(&self) -> String {
+        format!("key:{}", self.id())
+    }
+
+    /// The public key in a key file's text, whatever issuer that names.
     ///
     /// # Errors
     /// KVC-942 for another form, KVC-305 for a weak key.
     pub fn from_text(text: &str) -> Result<Self> {
-        Self::from_bytes(&*parse_text(text, PUBLIC_TEXT, "a public key")?)
+        Self::from_bytes(&*parse_text(text, PUBLIC_TEXT, "a public signing key")?)
     }
 
-    /// The one line of a key file, in lower case.
+    /// The key's line of a key file, in lower case.
     #[must_use]
     pub fn to_text(&self) -> String {
         write_text(PUBLIC_TEXT, &self.to_bytes()).to_ascii_lowercase()
     }
 
-    /// Verifies strictly (E-11).
+    /// Verifies strictly (CAP-E-11).
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<()> {
         let (_, s) = signature.split_at(32);
         if !less(s, &ORDER) {
@@ -157,7 +168,40 @@ impl SigningKey {
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self {
             key: ed25519_dalek::SigningKey::from_bytes(seed),
+            issuer: None,
         }
+    }
+
+    /// Returns the key as one that speaks for `issuer`.
+    ///
+    /// # Errors
+    /// KVC-942 for a name that no capsule can state (capsule-v1 §5).
+    pub fn speaking_for(self, issuer: &str) -> Result<Self> {
+        Ok(Self {
+            key: self.key,
+            issuer: Some(checked_issuer(issuer)?),
+        })
+    }
+
+    /// The issuer that it speaks for: what its file names, or its own ([`PublicKey::own_issuer`]).
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        let own = || self.public().own_issuer();
+        self.issuer.clone().unwrap_or_else(own)
+    }
+
+    /// The issuer that somebody gave it, if anybody did.
+    #[must_use]
+    pub fn named_issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
+    }
+
+    /// The line that names that issuer in both of its key files.
+    #[must_use]
+    pub fn issuer_line(&self) -> Option<String> {
+        self.issuer
+            .as_ref()
+            .map(|issuer| format!("{ISSUER}{issuer}"))
     }
 
     /// Its public key.
@@ -173,10 +217,14 @@ impl SigningKey {
     /// # Errors
     /// KVC-942 for another form.
     pub fn from_text(text: &str) -> Result<Self> {
-        parse_text(text, SIGN_TEXT, "a secret signing key").map(|seed| Self::from_seed(&seed))
+        let seed = parse_text(text, SIGN_TEXT, "a secret signing key")?;
+        Ok(Self {
+            issuer: issuer_in(text)?,
+            ..Self::from_seed(&seed)
+        })
     }
 
-    /// The one line of a key file. A secret.
+    /// The key's line of a key file. A secret.
     #[must_use]
     pub fn to_secret_text(&self) -> Zeroizing<String> {
         write_text(SIGN_TEXT, &*self.seed())
@@ -188,75 +236,6 @@ impl SigningKey {
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.key.sign(message).to_bytes()
-    }
-}
-
-fn checksum(tag: &str, key: &[u8]) -> [u8; 4] {
-    let digest = Digest::labelled("kvcap v1 key file", &[tag.as_bytes(), key]);
-    let [a, b, c, d, ..] = digest.0;
-    [a, b, c, d]
-}
-
-pub(crate) fn write_text(tag: &str, key: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(tag.len() + 2 * key.len() + 8));
-    text.push_str(tag);
-    for byte in key.iter().chain(&checksum(tag, key)) {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(
-                char::from_digit(digit.into(), 16)
-                    .unwrap_or('0')
-                    .to_ascii_uppercase(),
-            );
-        }
-    }
-    text
-}
-
-pub(crate) fn parse_text<const N: usize>(
-    text: &str,
-    tag: &str,
-    kind: &'static str,
-) -> Result<Zeroizing<[u8; N]>> {
-    let bad = |what: &'static str| Error::new(Code::LocalKeyMalformed, what).at(kind);
-    let line = key_line(text)
-        .ok_or_else(|| bad("a key file holds exactly one line that is not a comment"))?;
-    let Some(hex) = line.strip_prefix(tag) else {
-        return Err(bad("the file holds another kind of key, or none"));
-    };
-    let lower = !tag.starts_with("KVCAP");
-    let mut bytes = Zeroizing::new(vec![0_u8; N + 4]);
-    let digits = hex.as_bytes();
-    let cased = |digit: &u8| !digit.is_ascii_alphabetic() || digit.is_ascii_lowercase() == lower;
-    if digits.len() != 2 * bytes.len() || !digits.iter().all(cased) {
-        return Err(bad("the key has another length or case"));
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = pair
-            .iter()
-            .try_fold(0_u8, |value, digit| {
-                let digit = u8::try_from(char::from(*digit).to_digit(16)?).ok()?;
-                Some(value << 4 | digit)
-            })
-            .ok_or_else(|| bad("the key is not hexadecimal"))?;
-    }
-    let (key, check) = bytes.split_at(N);
-    let mut out = Zeroizing::new([0; N]);
-    out.copy_from_slice(key);
-    if !bool::from(checksum(tag, &*out).ct_eq(check)) {
-        return Err(bad("the key's check digits are wrong"));
-    }
-    Ok(out)
-}
-
-/// The one line of a key file that is not a comment.
-pub(crate) fn key_line(text: &str) -> Option<&str> {
-    let mut lines = text
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => Some(line),
-        _ => None,
     }
 }
 
@@ -331,6 +310,26 @@ mod tests {
             code(PublicKey::from_text(&format!("{public}\n{public}"))),
             Some(942)
         );
+    }
+
+    /// CAP-K-6.
+    #[test]
+    fn lines_of_a_key_file_end_as_editors_end_them() {
+        let public = SigningKey::from_seed(&[7; 32]).public();
+        let text = public.to_text();
+        for file in [
+            text.clone(),
+            format!("{text}\n"),
+            format!("# a comment\r\n\r\n{text} \t\r\n"),
+            format!("issuer: a name \r\n{text}"),
+        ] {
+            assert_eq!(PublicKey::from_text(&file).unwrap(), public, "{file:?}");
+        }
+        assert_eq!(
+            issuer_in(&format!("issuer: a name \r\n{text}")).unwrap(),
+            Some("a name".to_owned())
+        );
+        assert!(PublicKey::from_text(&format!(" {text}")).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The Ed25519 sets of Wycheproof and CCTV under rule E-11 (`testvectors/ed25519`).
+//! The Ed25519 sets of Wycheproof and CCTV under rule CAP-E-11 (`testvectors/ed25519`).
 
 use std::{fs::File, io::read_to_string};
 
@@ -20,7 +20,7 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 /// The code by which key, message and signature are refused, 0 where they verify. A signature of
-/// another length ends at the envelope, with 306 (E-5).
+/// another length ends at the envelope, with 306 (CAP-E-5).
 fn code(key: &str, message: &str, signature: &str) -> u16 {
     let Ok(signature) = <[u8; 64]>::try_from(unhex(signature)) else {
         return 306;

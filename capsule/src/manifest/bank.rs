@@ -1,10 +1,10 @@
-//! What a bank is: one tensor of one layer, and the positions its rows stand for (capsule-v1 §6).
+//! What a bank is: one tensor of one layer, and the positions its rows stand for (capsule-v1 §7).
+
+use std::sync::Arc;
 
 use kvcap_codecs::{BankShape, Codec, Dtype};
 
-use crate::binding::F64Bits;
-
-/// What a bank holds.
+/// Contents of a bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
     /// Attention keys.
@@ -26,7 +26,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Returns its name, one word in lower case (capsule-v1 §6.1).
+    /// Returns its name, one word in lower case (capsule-v1 §7.1).
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,11 +45,12 @@ impl Role {
 /// A bank in canonical form, as an adapter hands it over and as the manifest describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bank {
-    /// What it holds.
+    /// Contents.
     pub role: Role,
     /// The model's layer, from 0.
     pub layer: u32,
-    /// Which of several banks of one role in one layer, from 0 (streams of a cache, parts of a list).
+    /// Number among several banks of one role in one layer, from 0 (streams of a cache, parts of a
+    /// list).
     pub index: u32,
     /// Element type of the plain bytes.
     pub dtype: Dtype,
@@ -61,14 +62,15 @@ pub struct Bank {
     pub window: u64,
 }
 
-/// Which positions the rows of a bank stand for.
+/// Positions that the rows of a bank stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rows {
     /// Row r holds position `start + r`.
     From(u64),
     /// Row r holds the r-th position of this list, in the runtime's own order (rings, recycled
-    /// cells). The list is sealed; the manifest names the section that holds it.
-    Listed(Vec<i64>),
+    /// cells). The list is sealed; the manifest names the section that holds it. Banks of one list share
+    /// it.
+    Listed(Arc<[i64]>),
     /// The bank has no token axis.
     None,
 }
@@ -76,11 +78,11 @@ pub enum Rows {
 /// A bank as the manifest describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BankEntry {
-    /// What it holds.
+    /// Contents.
     pub role: Role,
     /// The model's layer, from 0.
     pub layer: u32,
-    /// Which of several banks of this role in this layer.
+    /// Number among several banks of this role in this layer.
     pub index: u32,
     /// Element type of the plain bytes.
     pub dtype: Dtype,
@@ -90,17 +92,20 @@ pub struct BankEntry {
     pub rows: RowsEntry,
     /// Sliding window in tokens, 0 for none.
     pub window: u64,
-    /// How the plain bytes are encoded.
+    /// Encoding of the plain bytes.
     pub codec: Codec,
-    /// Which rotation table un-rotates the keys of a lossy bank: its codec or its receipt needs it.
+    /// Number of the rotation table that un-rotates the keys of a lossy bank: its codec or its
+    /// receipt needs it.
     pub rotation: Option<u32>,
+    /// Block of the Walsh-Hadamard rotation that the runtime applied to each stored head; 0 for none.
+    pub hadamard: u32,
     /// Bytes of a chunk.
     pub chunk_len: u64,
-    /// Why a finer codec than the one asked for was chosen.
-    pub fallback: Option<Fallback>,
+    /// The codec that was asked for, where a finer one was taken by what was measured.
+    pub asked: Option<Codec>,
 }
 
-/// Which positions the rows of a bank stand for.
+/// Positions that the rows of a bank stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowsEntry {
     /// Row r holds position start + r.
@@ -111,29 +116,26 @@ pub enum RowsEntry {
     None,
 }
 
-/// A codec that would have passed its bound of error, so that a finer one was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fallback {
-    /// The codec asked for.
-    pub from: Codec,
-    /// The bound on the centred key error.
-    pub limit: F64Bits,
-    /// The error that was measured.
-    pub seen: F64Bits,
-}
-
 impl BankEntry {
-    /// What no two banks of a capsule share, and what a chain finds its banks by.
+    /// Returns what no two banks of a capsule share, and what a chain finds its banks by.
     #[must_use]
     pub const fn identity(&self) -> (Role, u32, u32) {
         (self.role, self.layer, self.index)
     }
 
-    /// Whether it keeps every position, in order: an increment continues such a bank, and holds every
+    /// Returns whether it keeps every position, in order: an increment continues such a bank, and holds every
     /// other whole.
     #[must_use]
     pub const fn is_by_position(&self) -> bool {
         matches!(self.rows, RowsEntry::From(_)) && self.window == 0
+    }
+
+    /// Bytes that the section of receipts holds of it: a receipt if its codec is lossy, and what was measured
+    /// of the codec asked for if it was not taken (CAP-S-8).
+    #[must_use]
+    pub fn receipt_len(&self) -> u64 {
+        let lossy = if self.codec.is_exact() { 0 } else { 32 };
+        lossy + if self.asked.is_some() { 16 } else { 0 }
     }
 
     /// Encoded bytes, where they follow from the shape alone.

@@ -1,8 +1,8 @@
-//! A manifest's statements held against each other and against the prologue (M-2 … M-6, S-1 … S-8).
+//! A manifest's statements held against each other and against the prologue (CAP-M-2 … CAP-M-6, CAP-S-1 … CAP-S-8).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kvcap_codecs::{BankShape, Codec, Content, Quality};
+use kvcap_codecs::{BankShape, Codec, Content};
 
 use super::{BankEntry, Context, Manifest, Prefix, RowsEntry, Section, SectionKind, Stream};
 use crate::{
@@ -65,6 +65,17 @@ pub(crate) fn context(context: &Context) -> Result<()> {
             }
         }
     }
+    let receipts = context.banks().map(|(_, bank)| bank.receipt_len()).sum();
+    let sealed = context.section(&SectionKind::Receipts);
+    if sealed.map_or(0, |(_, section)| section.len) != receipts
+        || (sealed.is_some() && receipts == 0)
+    {
+        return Err(contradiction("lossy banks and their receipts")
+            .sides(receipts, sealed.map_or(0, |(_, section)| section.len)));
+    }
+    if context.profile.is_some() {
+        return Err(contradiction("codec profile and codecs"));
+    }
     let named = context.prefix != Prefix::None;
     if named != sections.contains(&SectionKind::Prefix) {
         return Err(contradiction("prefix and its section"));
@@ -72,7 +83,7 @@ pub(crate) fn context(context: &Context) -> Result<()> {
     layers(context)
 }
 
-/// What a section's kind says of its length (S-11).
+/// What a section's kind says of its length (CAP-S-11).
 fn section_len(context: &Context, section: &Section) -> Result<()> {
     let fits = match section.kind {
         SectionKind::Prefix => section.len == 32,
@@ -103,7 +114,7 @@ fn rope_layers(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// S-3, S-5, S-6, S-7 for one bank.
+/// CAP-S-3, CAP-S-5, CAP-S-6, CAP-S-7 for one bank.
 fn bank(context: &Context, bank: &BankEntry) -> Result<()> {
     if bank.layer >= context.layers {
         return Err(
@@ -175,7 +186,7 @@ fn bank(context: &Context, bank: &BankEntry) -> Result<()> {
         .map_err(|error| Error::new(Code::CodecLength, error.to_string()).at("codec"))
 }
 
-/// S-3 and S-4: every layer has what it needs.
+/// CAP-S-3 and CAP-S-4: every layer has what it needs.
 fn layers(context: &Context) -> Result<()> {
     let mut banks: BTreeMap<u32, [usize; 4]> = BTreeMap::new();
     for (_, bank) in context.banks() {
@@ -212,8 +223,9 @@ pub(crate) fn measured(manifest: &Manifest, prologue: Prologue) -> Result<()> {
     let Manifest {
         context, measured, ..
     } = manifest;
-    if context.base && manifest.claims.terms.subject.is_some() {
-        return Err(contradiction("base image and subject"));
+    let terms = &manifest.claims.terms;
+    if context.base && (terms.subject.is_some() || terms.session.is_some()) {
+        return Err(contradiction("base image and whose it is"));
     }
     if measured.len() != context.streams.len() {
         return Err(contradiction("measured").sides(context.streams.len(), measured.len()));
@@ -221,8 +233,7 @@ pub(crate) fn measured(manifest: &Manifest, prologue: Prologue) -> Result<()> {
     let (mut body, mut rows) = (0_u64, 0_u64);
     for (index, (stream, measured)) in context.streams.iter().zip(measured).enumerate() {
         let encoded = measured.encoded_len;
-        lengths(stream, encoded, measured.receipt.as_ref())
-            .map_err(|error| error.at(format_args!("stream {index}")))?;
+        lengths(stream, encoded).map_err(|error| error.at(format_args!("stream {index}")))?;
         let chunks = encoded.div_ceil(stream.chunk_len());
         if chunks > MAX_CHUNKS {
             return Err(over("too many chunks", MAX_CHUNKS, chunks));
@@ -245,10 +256,10 @@ pub(crate) fn measured(manifest: &Manifest, prologue: Prologue) -> Result<()> {
     Ok(())
 }
 
-fn lengths(stream: &Stream, encoded: u64, receipt: Option<&[u8; 32]>) -> Result<()> {
+fn lengths(stream: &Stream, encoded: u64) -> Result<()> {
     match stream {
         Stream::Section(section) => {
-            if encoded != section.len || receipt.is_some() {
+            if encoded != section.len {
                 return Err(contradiction("section").sides(section.len, encoded));
             }
         }
@@ -265,14 +276,6 @@ fn lengths(stream: &Stream, encoded: u64, receipt: Option<&[u8; 32]>) -> Result<
                     "the encoded length is not one that the codec gives",
                 )
                 .sides(most, encoded));
-            }
-            if receipt.is_some() == bank.codec.is_exact() {
-                return Err(contradiction("codec and quality receipt"));
-            }
-            if let Some(receipt) = receipt {
-                Quality::from_bytes(receipt).map_err(|error| {
-                    Error::new(Code::CodecNonFinite, error.to_string()).at("quality receipt")
-                })?;
             }
         }
     }

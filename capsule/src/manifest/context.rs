@@ -1,4 +1,4 @@
-//! The context: everything that enters the keys of the body (capsule-v1 §5).
+//! The context: everything that enters the keys of the body (capsule-v1 §6).
 
 use std::ops::Range;
 use subtle::ConstantTimeEq;
@@ -16,19 +16,19 @@ use crate::{
 pub struct Context {
     /// The suite of algorithms.
     pub suite: Suite,
-    /// What computed the banks.
+    /// Model that computed the banks.
     pub model: Model,
-    /// How text became token ids.
+    /// Tokenizer that turned text into token ids.
     pub tokenizer: Tokenizer,
-    /// Which runtime saved them, in which format.
+    /// Runtime that saved them, and its format.
     pub runtime: Runtime,
     /// Rotary embeddings, by layers.
     pub rope: Vec<Rope>,
-    /// Which prompt the state is of.
+    /// Name of the prompt that the state is of.
     pub prefix: Prefix,
     /// Positions that the capsule holds.
     pub positions: Range<u64>,
-    /// How the state was captured.
+    /// Circumstances of the capture.
     pub flags: CaptureFlags,
     /// Context length that the runtime was set to, 0 if unknown.
     pub context_length: u64,
@@ -42,8 +42,10 @@ pub struct Context {
     pub streams: Vec<Stream>,
     /// The capsule that this one continues.
     pub parent: Option<Parent>,
-    /// Whether this is a curated start state for many sessions.
+    /// True for a curated start state of many sessions.
     pub base: bool,
+    /// Digest of the profile that the codecs of its banks decode with. No codec of this version has one.
+    pub profile: Option<Digest>,
 }
 
 impl Context {
@@ -78,11 +80,12 @@ impl Context {
             streams,
             parent: None,
             base: false,
+            profile: None,
         }
     }
 }
 
-/// What was unusual when the state was captured (capsule-v1 §5).
+/// Unusual circumstances of a state's capture (capsule-v1 §6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureFlags {
     /// The prefill was speculative or skipped tokens.
@@ -93,14 +96,38 @@ pub struct CaptureFlags {
     pub quantized_attention: bool,
 }
 
-/// How the manifest names the prompt (capsule-v1 §5.5).
+impl CaptureFlags {
+    /// Returns those that are set here or in `other`.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            speculative_prefill: self.speculative_prefill || other.speculative_prefill,
+            multi_token_prediction: self.multi_token_prediction || other.multi_token_prediction,
+            quantized_attention: self.quantized_attention || other.quantized_attention,
+        }
+    }
+
+    /// Returns the names of those that are set: `speculative-prefill`, `multi-token-prediction`,
+    /// `quantized-attention`.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        [
+            (self.speculative_prefill, "speculative-prefill"),
+            (self.multi_token_prediction, "multi-token-prediction"),
+            (self.quantized_attention, "quantized-attention"),
+        ]
+        .into_iter()
+        .filter_map(|(set, name)| set.then_some(name))
+    }
+}
+
+/// Name of the prompt in the manifest (capsule-v1 §6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {
     /// Not at all.
     None,
     /// By a commitment under a tenant's prefix key.
     Keyed {
-        /// Which key.
+        /// Id of the prefix key.
         key: KeyId,
         /// The commitment.
         commitment: Digest,
@@ -119,7 +146,7 @@ pub enum Prefix {
 /// Inverse frequencies with which a codec un-rotates keys (codecs-v1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RotationTable {
-    /// Which elements form a pair.
+    /// Elements that form a pair.
     pub pairing: Pairing,
     /// Factor on rotated vectors; 1 where there is none.
     pub attention_factor: F64Bits,
@@ -127,7 +154,7 @@ pub struct RotationTable {
     pub frequencies: Vec<F64Bits>,
 }
 
-/// The capsule that this one continues (capsule-v1 §9).
+/// The capsule that this one continues (lineage-v1 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
     /// Its lineage digest.
@@ -189,7 +216,7 @@ impl Context {
 }
 
 impl PrefixValue {
-    /// How the manifest names it under a tenant's key.
+    /// Returns how the manifest names it under a tenant's key.
     #[must_use]
     pub fn keyed(&self, key: &PrefixKey) -> Prefix {
         Prefix::Keyed {
@@ -199,7 +226,7 @@ impl PrefixValue {
         }
     }
 
-    /// How the manifest names it for everyone.
+    /// Returns how the manifest names it for everyone.
     #[must_use]
     pub fn public(&self) -> Prefix {
         Prefix::Public {

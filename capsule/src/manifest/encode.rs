@@ -5,8 +5,7 @@ use std::ops::Range;
 use kvcap_codecs::{BankShape, Codec, Dtype};
 
 use super::{
-    BankEntry, Context, Fallback, Keys, Prefix, RotationTable, RowsEntry, Section, Stream,
-    StreamDigest,
+    BankEntry, Context, Keys, Prefix, RotationTable, RowsEntry, Section, Stream, StreamDigest,
 };
 use crate::{
     binding::{F64Bits, KeyBasis, Model, Pairing, Rope, Runtime, Scaling, Tokenizer},
@@ -76,12 +75,10 @@ fn f64_bits(bits: &F64Bits) -> Value {
 }
 
 fn measured_value(measured: &StreamDigest) -> Value {
-    let receipt = measured.receipt.map(bytes);
-    let lengths = [
+    array([
         bytes(measured.encoded_len.to_le_bytes()),
         bytes(measured.table.0),
-    ];
-    array(lengths.into_iter().chain(receipt))
+    ])
 }
 
 fn context_value(context: &Context) -> Value {
@@ -112,6 +109,7 @@ fn context_value(context: &Context) -> Value {
         (12, Some(array(context.streams.iter().map(stream)))),
         (13, parent),
         (14, context.base.then(|| uint(1))),
+        (15, context.profile.as_ref().map(|digest| bytes(digest.0))),
     ])
 }
 
@@ -180,8 +178,6 @@ fn rope(rope: &Rope) -> Value {
         (5, Some(scaling(&rope.scaling))),
         (6, Some(int(rope.offset))),
         (7, Some(uint(keys))),
-        (8, Some(uint(rope.hadamard_keys.into()))),
-        (9, Some(uint(rope.hadamard_values.into()))),
     ])
 }
 
@@ -325,8 +321,9 @@ fn bank(bank: &BankEntry) -> Value {
         (9, Some(codec(bank.codec))),
         (10, bank.shape.plain_len(bank.dtype).map(uint)),
         (11, Some(uint(bank.chunk_len))),
-        (12, bank.fallback.as_ref().map(fallback)),
+        (12, bank.asked.map(codec)),
         (13, bank.rotation.map(|table| uint(table.into()))),
+        (14, (bank.hadamard != 0).then(|| uint(bank.hadamard.into()))),
     ])
 }
 
@@ -336,14 +333,6 @@ fn codec(codec: Codec) -> Value {
         .into_iter()
         .flat_map(|(bits, group)| [uint(bits.into()), uint(group.into())]);
     array([uint(codec.id().into())].into_iter().chain(params))
-}
-
-fn fallback(fallback: &Fallback) -> Value {
-    array([
-        codec(fallback.from),
-        f64_bits(&fallback.limit),
-        f64_bits(&fallback.seen),
-    ])
 }
 
 fn section(section: &Section) -> Value {
@@ -357,7 +346,7 @@ fn section(section: &Section) -> Value {
     ])
 }
 
-/// The registered code of a role (capsule-v1 §6.1).
+/// The registered code of a role (capsule-v1 §7.1).
 pub(super) const fn role_code(role: Role) -> u64 {
     match role {
         Role::Key => 0,

@@ -1,4 +1,4 @@
-//! What a capsule's issuer has signed about its banks (capsule-v1 §5, §6).
+//! What a capsule's issuer has signed about its banks (capsule-v1 §6, §7).
 //!
 //! `decode` reads it, `encode` writes it, `check` holds its statements against each other. A
 //! [`Manifest`] in a reader's hands has passed all of that and a trusted key's signature.
@@ -9,16 +9,18 @@ mod context;
 mod decode;
 mod encode;
 mod outline;
+mod outline_rope;
 mod recipient;
 mod stream;
 
 use crate::wire::claims::Claims;
 
-pub use bank::{Bank, BankEntry, Fallback, Role, Rows, RowsEntry};
+pub use bank::{Bank, BankEntry, Role, Rows, RowsEntry};
 pub use context::{CaptureFlags, Context, Parent, Prefix, RotationTable};
 pub(crate) use decode::decode;
 pub(crate) use encode::{encode, encode_context, encode_keys};
 pub use outline::{Outline, OutlineStream};
+pub use outline_rope::{OutlineRope, OutlineValue};
 pub use recipient::RecipientKind;
 pub(crate) use recipient::{Keys, WrappedKey};
 pub use stream::{Section, SectionKind, Stream, StreamDigest};
@@ -28,7 +30,7 @@ pub use stream::{Section, SectionKind, Stream, StreamDigest};
 pub struct Manifest {
     /// The claims of its header, signed as well.
     pub claims: Claims,
-    /// What the banks are.
+    /// Banks, and what they are bound to.
     pub context: Context,
     /// Lengths and digests, one a stream.
     pub measured: Vec<StreamDigest>,

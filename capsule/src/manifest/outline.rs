@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use crate::manifest::{BankEntry, Manifest, Prefix, RowsEntry, Stream, StreamDigest};
-use kvcap_codecs::BankShape;
+use crate::manifest::{BankEntry, Manifest, OutlineRope, Prefix, RowsEntry, Stream, StreamDigest};
+use kvcap_codecs::{BankShape, Codec};
 
-/// What a capsule says of itself, for display.
+/// Summary of a capsule's own statements, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outline {
@@ -24,14 +24,16 @@ pub struct Outline {
     pub runtime: [String; 3],
     /// Layout facts.
     pub facts: Vec<(String, String)>,
-    /// Each rotary embedding in a line.
-    pub rope: Vec<String>,
-    /// How the prompt is named: `none`, `keyed`, `public`.
+    /// Rotary embeddings.
+    pub rope: Vec<OutlineRope>,
+    /// Kind of the prompt's name: `none`, `keyed`, `public`.
     pub prefix: &'static str,
     /// Tokens in the prompt.
     pub prefix_tokens: u64,
     /// Positions held.
     pub positions: Range<u64>,
+    /// Names of the flags of an unusual capture; empty for a usual one.
+    pub capture: Vec<&'static str>,
     /// Context length of the runtime.
     pub context_length: u64,
     /// Layers of the model, and how many hold no state.
@@ -40,7 +42,7 @@ pub struct Outline {
     pub recipients: Vec<(String, &'static str)>,
     /// Lineage digest of the parent.
     pub parent: Option<String>,
-    /// Whether it is a base image.
+    /// True for a base image.
     pub base: bool,
     /// Streams in the order of the body.
     pub streams: Vec<OutlineStream>,
@@ -70,10 +72,8 @@ pub struct OutlineStream {
     pub encoded_len: u64,
     /// Bytes of a chunk.
     pub chunk_len: u64,
-    /// Quality receipt of a lossy bank.
-    pub receipt: Option<[u8; 32]>,
-    /// Codec that was asked for, bound and measured error (bits of f64), where a finer one was taken.
-    pub fallback: Option<(String, u64, u64)>,
+    /// Codec that was asked for, where a finer one was taken.
+    pub asked: Option<String>,
 }
 
 impl Outline {
@@ -88,16 +88,6 @@ impl Outline {
             Prefix::Public { tokens, .. } => ("public", tokens),
         };
         let adapter = |a: &crate::binding::Adapter| (a.digest.to_string(), a.scale.0);
-        let rope = |rope: &crate::binding::Rope| {
-            format!(
-                "{} layers, {:?} pairs, {} dims, theta bits {:016x}, {:?}",
-                rope.layers.len(),
-                rope.pairing,
-                rope.rotary_dims,
-                rope.theta.0,
-                rope.scaling,
-            )
-        };
         Self {
             suite: context.suite.name(),
             model: [
@@ -118,10 +108,11 @@ impl Outline {
                 context.runtime.format.clone(),
             ],
             facts: context.runtime.facts.clone(),
-            rope: context.rope.iter().map(rope).collect(),
+            rope: context.rope.iter().map(OutlineRope::of).collect(),
             prefix,
             prefix_tokens,
             positions: context.positions.clone(),
+            capture: context.flags.names().collect(),
             context_length: context.context_length,
             layers: (context.layers, context.stateless.len()),
             recipients: manifest
@@ -155,8 +146,7 @@ impl OutlineStream {
             plain_len: stream.plain_len().unwrap_or(0),
             encoded_len: measured.encoded_len,
             chunk_len: stream.chunk_len(),
-            receipt: measured.receipt,
-            fallback: None,
+            asked: None,
         };
         match stream {
             Stream::Section(section) => Self {
@@ -169,9 +159,7 @@ impl OutlineStream {
                 dtype: bank.dtype.name(),
                 shape: shape_text(&bank.shape),
                 rows: rows_text(bank),
-                fallback: bank
-                    .fallback
-                    .map(|fallback| (fallback.from.name(), fallback.limit.0, fallback.seen.0)),
+                asked: bank.asked.map(Codec::name),
                 ..common
             },
         }

@@ -1,8 +1,8 @@
-//! Recipient entries as the manifest holds them (capsule-v1 §8.3).
+//! Recipient entries as the manifest holds them (capsule-v1 §9.3).
 
 use crate::{digest::Digest, keys::KeyId};
 
-/// How a recipient's entry is made and opened.
+/// Method by which a recipient's entry is made and opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecipientKind {
     /// 1: one secret key wraps and unwraps (XChaCha20-Poly1305).

@@ -1,4 +1,4 @@
-//! Streams: banks and sections in the order of the body (capsule-v1 §6).
+//! Streams: banks and sections in the order of the body (capsule-v1 §7).
 
 use kvcap_codecs::Codec;
 
@@ -16,7 +16,7 @@ pub enum Stream {
 /// A sealed stream that is not a bank.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// What it holds.
+    /// Contents.
     pub kind: SectionKind,
     /// Its bytes.
     pub len: u64,
@@ -48,7 +48,7 @@ impl From<BankEntry> for Stream {
     }
 }
 
-/// What a section holds (capsule-v1 §6.3).
+/// Contents of a section (capsule-v1 §7.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SectionKind {
     /// u32 token ids.
@@ -57,25 +57,25 @@ pub enum SectionKind {
     History,
     /// The agent's own state.
     AgentState,
-    /// What the state file holds beside banks.
+    /// Bytes of the state file that are in no bank.
     Residue,
     /// i64 positions of a bank's rows.
     Positions,
     /// The prefix value.
     Prefix,
+    /// Quality receipts of the lossy banks (codecs-v1 §10.4).
+    Receipts,
     /// Named by the sealer.
     Other(String),
 }
 
-/// What is known of a stream once it is encoded.
+/// Encoded length, table digest and quality of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamDigest {
     /// Bytes in the body.
     pub encoded_len: u64,
     /// Digest of the chunk table.
     pub table: Digest,
-    /// Quality receipt of a lossy bank (codecs-v1).
-    pub receipt: Option<[u8; 32]>,
 }
 
 impl SectionKind {
@@ -89,6 +89,7 @@ impl SectionKind {
             Self::Residue => "residue",
             Self::Positions => "positions",
             Self::Prefix => "prefix",
+            Self::Receipts => "receipts",
             Self::Other(name) => name,
         }
     }
@@ -102,6 +103,7 @@ impl SectionKind {
             Self::Positions => (5, ""),
             Self::Prefix => (6, ""),
             Self::Other(name) => (7, name),
+            Self::Receipts => (8, ""),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A capsule and the ancestors that it continues, verified and opened together (capsule-v1 §9).
+//! A capsule and the ancestors that it continues, verified and opened together (lineage-v1 §2).
 
 use std::ops::Range;
 
@@ -7,7 +7,12 @@ use crate::{
     error::{Code, Error, Result},
     io::ReadAt,
     manifest::{BankEntry, Manifest, Parent, Stream},
-    open::{lineage::parent_absent, opened::Opened},
+    open::{
+        lineage::parent_absent,
+        opened::Opened,
+        unlocked::{check_unlimited, record},
+    },
+    trust::ledger::Ledger,
     verify::{
         policy::Policy,
         untrusted::{Untrusted, Verified},
@@ -32,6 +37,10 @@ pub struct OpenedChain<S> {
     tip: Opened<S>,
 }
 
+/// A chain whose members are unlocked. It gives nothing out before somebody has answered for the use of its tip,
+/// which alone is used and counted (REG-U-6): see [`crate::Unlocked`].
+pub struct UnlockedChain<S>(OpenedChain<S>);
+
 /// Rows of a bank: those of one stream of one capsule.
 #[non_exhaustive]
 pub struct Part<'a, S> {
@@ -39,7 +48,7 @@ pub struct Part<'a, S> {
     pub capsule: &'a Opened<S>,
     /// The stream's place in it.
     pub stream: usize,
-    /// What it says of the bank.
+    /// Its entry for the bank.
     pub bank: &'a BankEntry,
 }
 
@@ -53,7 +62,7 @@ impl<S> Clone for Part<'_, S> {
 
 /// The capsules that hold a state: one that has no parent, or a chain.
 pub trait Members {
-    /// Where the capsules' bytes are.
+    /// Source of the capsules' bytes.
     type Source: ReadAt;
 
     /// The capsule that describes the state.
@@ -75,8 +84,9 @@ pub trait Members {
         ancestors.sum::<u64>() + self.tip().bytes_read()
     }
 
-    /// Where a bank of the tip lies: the capsules and streams whose rows, one after the other, are the
-    /// bank's. An increment continues the banks that keep every position and holds all others whole.
+    /// Finds a bank of the tip: the capsules and streams whose rows, one after the other, are the
+    /// bank's. An increment continues the banks that keep every position and holds all others
+    /// whole.
     ///
     /// # Errors
     /// KVC-704 where an ancestor has no such bank.
@@ -165,7 +175,8 @@ impl<S> Chain<S> {
         self.oldest().manifest.context.parent.as_ref()
     }
 
-    /// When the first of its members expires, in seconds since 1970: no increment outlives its ancestors.
+    /// Returns the expiry of the member that expires first, in seconds since 1970: no increment
+    /// outlives its ancestors.
     #[must_use]
     pub fn expires(&self) -> u64 {
         let expires = |verified: &Verified| verified.manifest.claims.terms.expires;
@@ -182,9 +193,54 @@ impl<S> Chain<S> {
     ///
     /// # Errors
     /// KVC-702 where another capsule is wanted, or none; 706 beyond [`crate::Limits::chain`] members; 708
-    /// where it has expired or is revoked; 703, 704, 705, 707 where the two do not belong together; 910
+    /// where it has expired or is revoked; 410 where it is for one use; 703, 704, 705, 707 where the two do not belong together; 910
     /// where the chain is over the budget; otherwise as [`Untrusted::verify`].
-    pub fn extend(mut self, parent: Untrusted, source: S, policy: &Policy<'_>) -> Result<Self> {
+    pub fn extend(self, parent: Untrusted, source: S, policy: &Policy<'_>) -> Result<Self> {
+        self.extend_with_one_of([(parent, source)], policy)
+    }
+
+    /// Verifies copies of the parent that is wanted, one after the other, and adds the first that passes.
+    ///
+    /// # Errors
+    /// That of the first copy where none passes, as [`Self::extend`]; 701 where there are none.
+    pub fn extend_with_one_of(
+        mut self,
+        copies: impl IntoIterator<Item = (Untrusted, S)>,
+        policy: &Policy<'_>,
+    ) -> Result<Self> {
+        let mut refused = None;
+        for (copy, source) in copies {
+            match self.parent(copy, policy) {
+                Ok((parent, plain)) => {
+                    self.plain = plain;
+                    self.ancestors.push((parent, source));
+                    return Ok(self);
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        let absent = || {
+            let what = "the parent capsule is missing";
+            Error::new(Code::LineageParentAbsent, what)
+        };
+        Err(refused.unwrap_or_else(absent))
+    }
+
+    /// Repeats of every member what time changes, by the trust and the time of `policy` now
+    /// ([`Verified::verify_again`]).
+    ///
+    /// # Errors
+    /// As [`Verified::verify_again`]; 708 where an ancestor has expired or is revoked.
+    pub fn verify_again(&self, policy: &Policy<'_>) -> Result<()> {
+        self.tip.0.verify_again(policy)?;
+        for (ancestor, _) in &self.ancestors {
+            ancestor.verify_again(policy).map_err(of_parent)?;
+        }
+        Ok(())
+    }
+
+    /// The parent that is wanted, verified, and the plain bytes of all members with it.
+    fn parent(&self, parent: Untrusted, policy: &Policy<'_>) -> Result<(Verified, u64)> {
         let members = self.ancestors.len() + 2;
         if members > policy.limits.chain {
             let most = format_args!("at most {} capsules", policy.limits.chain);
@@ -205,23 +261,39 @@ impl<S> Chain<S> {
         parent
             .manifest
             .check_child(&child.claims.terms, &child.context)?;
-        self.plain = self.plain.saturating_add(plain_len(&parent.manifest));
-        if self.plain > policy.limits.budget {
+        let plain = self.plain.saturating_add(plain_len(&parent.manifest));
+        if plain > policy.limits.budget {
             let most = format_args!("at most {} bytes", policy.limits.budget);
             let what = "the chain is larger than the caller allows";
-            return Err(Error::new(Code::ResourceBudget, what).sides(most, self.plain));
+            return Err(Error::new(Code::ResourceBudget, what).sides(most, plain));
         }
-        self.ancestors.push((parent, source));
-        Ok(self)
+        Ok((parent, plain))
     }
 }
 
-impl<S> OpenedChain<S> {
-    pub(crate) fn map_tip(self, step: impl FnOnce(Opened<S>) -> Result<Opened<S>>) -> Result<Self> {
-        Ok(Self {
-            tip: step(self.tip)?,
-            ..self
-        })
+impl<S: ReadAt> UnlockedChain<S> {
+    /// Records the use of the tip, as [`crate::Unlocked::record`] does.
+    ///
+    /// # Errors
+    /// As [`crate::Unlocked::record`].
+    pub fn record(self, ledger: &Ledger, now: u64) -> Result<OpenedChain<S>> {
+        record(&self.0.tip, ledger, now)?;
+        Ok(self.0)
+    }
+
+    /// Releases the tip, as [`crate::Unlocked::release`] does.
+    ///
+    /// # Errors
+    /// As [`crate::Unlocked::release`].
+    pub fn release(self) -> Result<OpenedChain<S>> {
+        check_unlimited(&self.0.tip)?;
+        Ok(self.0)
+    }
+
+    /// Releases the tip unrecorded, as [`crate::Unlocked::danger_unrecorded`] does.
+    #[must_use]
+    pub fn danger_unrecorded(self) -> OpenedChain<S> {
+        self.0
     }
 }
 
@@ -232,7 +304,7 @@ impl<S: ReadAt> Chain<S> {
     /// # Errors
     /// KVC-701 where an ancestor is missing, 704 where a prompt does not continue its parent's; otherwise
     /// as [`Verified::open`].
-    pub fn open(self, keys: &[WrappingKey]) -> Result<OpenedChain<S>> {
+    pub fn open(self, keys: &[WrappingKey]) -> Result<UnlockedChain<S>> {
         if let Some(parent) = self.wanted() {
             return Err(parent_absent(parent));
         }
@@ -249,7 +321,7 @@ impl<S: ReadAt> Chain<S> {
         if let Some(parent) = ancestors.last() {
             check_prompt(parent, &tip)?;
         }
-        Ok(OpenedChain { ancestors, tip })
+        Ok(UnlockedChain(OpenedChain { ancestors, tip }))
     }
 }
 
@@ -260,10 +332,10 @@ fn open_with<S: ReadAt>(verified: Verified, source: S, keys: &[WrappingKey]) -> 
     verified.open_member(source, key)
 }
 
-/// L-9: the child's sealed token ids begin with the parent's prompt.
+/// LIN-L-9: the child's sealed token ids begin with the parent's prompt.
 fn check_prompt<S: ReadAt>(parent: &Opened<S>, child: &Opened<S>) -> Result<()> {
     match parent.prompt()? {
-        Some(prompt) => prompt.check_continued(&child.own_tokens()?.unwrap_or_default()),
+        Some(prompt) => prompt.check_continued(&child.tokens()?.unwrap_or_default()),
         None => Ok(()),
     }
 }

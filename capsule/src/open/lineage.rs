@@ -1,4 +1,4 @@
-//! What a capsule and the one that it continues must have in common (capsule-v1 §9, L-4 … L-8).
+//! What a capsule and the one that it continues must have in common (lineage-v1 §2, LIN-L-4 … LIN-L-8).
 
 use kvcap_codecs::BankShape;
 
@@ -10,12 +10,12 @@ use crate::{
 };
 
 impl Manifest {
-    /// Whether a capsule of these terms and this context can continue this one (its parent's digest is for
+    /// Checks that a capsule of these terms and this context can continue this one (its parent's digest is for
     /// [`crate::Chain`] to compare).
     ///
     /// # Errors
     /// KVC-703 for positions, 704 for model, tokenizer, rope, layout, banks and prompt, 705 for subject,
-    /// tenant and scope, 707 for the issuer.
+    /// tenant and scope, 707 for the issuer, 410 where this one is for one use.
     pub fn check_child(&self, terms: &Terms, child: &Context) -> Result<()> {
         let parent = &self.context;
         let named = child.parent.as_ref().map(|parent| parent.positions.clone());
@@ -33,12 +33,20 @@ impl Manifest {
         if terms.issuer != own.issuer {
             return Err(
                 Error::new(Code::LineageIssuer, "the parent has another issuer")
-                    .sides(quoted(&own.issuer), quoted(&terms.issuer)),
+                    .names(&[&own.issuer], Some(&terms.issuer)),
             );
         }
         check_binding(parent, child)?;
         check_banks(parent, child)?;
-        check_claims(self, terms)
+        check_claims(self, terms)?;
+        match own.single_use {
+            false => Ok(()),
+            true => Err(Error::new(
+                Code::ClaimsReplayed,
+                "what may be opened once cannot be continued",
+            )
+            .at("parent")),
+        }
     }
 }
 
@@ -121,7 +129,7 @@ fn check_banks(parent: &Context, child: &Context) -> Result<()> {
             (BankShape::Whole { .. }, BankShape::Whole { .. }) => true,
             _ => false,
         };
-        if !same_rows || bank.dtype != other.dtype {
+        if !same_rows || bank.dtype != other.dtype || bank.hadamard != other.hadamard {
             return Err(differs(place()).sides(
                 format_args!("{} {:?}", other.dtype.name(), other.shape),
                 format_args!("{} {:?}", bank.dtype.name(), bank.shape),
@@ -136,8 +144,7 @@ fn check_banks(parent: &Context, child: &Context) -> Result<()> {
 
 fn check_claims(parent: &Manifest, terms: &Terms) -> Result<()> {
     let wider = |place, expected: &Option<String>, found: &Option<String>| {
-        let text = |name: &Option<String>| name.as_deref().map_or("none".to_owned(), quoted);
-        Err(more(place).sides(text(expected), text(found)))
+        Err(more(place).names(expected.as_deref().as_slice(), found.as_deref()))
     };
     let own = &parent.claims.terms;
     // a base image is for everybody whom its scope and audience admit
@@ -150,7 +157,7 @@ fn check_claims(parent: &Manifest, terms: &Terms) -> Result<()> {
     }
     let granted = |word: &&str| own.scope.split(' ').any(|own| own == *word);
     match terms.scope.split(' ').find(|word| !granted(word)) {
-        Some(_) => Err(more("scope").sides(quoted(&own.scope), quoted(&terms.scope))),
+        Some(_) => Err(more("scope").names(&[&own.scope], Some(&terms.scope))),
         None => Ok(()),
     }
 }
@@ -176,10 +183,6 @@ fn more(place: &'static str) -> Error {
         "the capsule claims more than its parent",
     )
     .at(place)
-}
-
-fn quoted(text: &str) -> String {
-    format!("{text:?}")
 }
 
 fn shown(range: &std::ops::Range<u64>) -> String {

@@ -1,11 +1,11 @@
-//! Reading what is verified: an opened capsule, its streams, and chains of capsules (capsule-v1 §9, §11.3).
+//! Reading what is verified: an opened capsule, its streams, and chains of capsules (capsule-v1 §3.3, lineage-v1 §2).
 
 pub(crate) mod chain;
 pub(crate) mod lineage;
 pub(crate) mod opened;
 pub(crate) mod reader;
-mod record;
 mod sections;
+pub(crate) mod unlocked;
 
 use std::sync::{OnceLock, atomic::AtomicU64};
 
@@ -20,19 +20,20 @@ use crate::{
 };
 use lineage::parent_absent;
 use opened::Opened;
+use unlocked::Unlocked;
 
 impl Verified {
     /// Unwraps the content key with `key` and makes ready to read from `source`, the same file.
-    /// No body byte is released by this; the sealed prefix value is compared with its commitment.
+    /// Nothing that is sealed is given out by this; the sealed prefix value is compared with its commitment.
     ///
     /// # Errors
     /// KVC-106, 107, 108, 807 for the file's length and padding; 701 for a capsule with a parent, which
     /// opens as a [`crate::Chain`]; 809, 803, 804 for the key; 605 for the prefix; 801, 805, 806 for what was read.
-    pub fn open<S: ReadAt>(self, source: S, key: &WrappingKey) -> Result<Opened<S>> {
+    pub fn open<S: ReadAt>(self, source: S, key: &WrappingKey) -> Result<Unlocked<S>> {
         if let Some(parent) = &self.manifest.context.parent {
             return Err(parent_absent(parent));
         }
-        self.open_member(source, key)
+        self.open_member(source, key).map(Unlocked)
     }
 
     /// The same for one capsule of a chain, whose parent is seen to by the chain.
@@ -41,7 +42,6 @@ impl Verified {
         let (_, root) = self.unlock(key)?;
         let extents = Extent::all(&self.manifest, self.prologue);
         let opened = Opened {
-            released: !self.manifest.claims.terms.single_use,
             tables: extents.iter().map(|_| OnceLock::new()).collect(),
             extents,
             verified: self,
@@ -54,7 +54,7 @@ impl Verified {
         Ok(opened)
     }
 
-    /// F-4, F-5, F-6 for a source of known length.
+    /// CAP-F-4, CAP-F-5, CAP-F-6 for a source of known length.
     fn check_extent(&self, source: &impl ReadAt) -> Result<()> {
         let prologue = self.prologue;
         check_len(prologue, source.len())?;

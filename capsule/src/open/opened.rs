@@ -1,5 +1,5 @@
 //! Reading banks: unwrap, compare the commitment, and release bytes whose chunk's digest and tag have passed
-//! (capsule-v1 §11.3).
+//! (capsule-v1 §3.3).
 
 use std::sync::{
     OnceLock,
@@ -17,8 +17,9 @@ use crate::{
     verify::untrusted::Verified,
 };
 
-/// A capsule whose content key is unwrapped and the one committed to. Its banks and sections can be
-/// read, whole or in part; every byte it gives has passed its signed chunk digest and its tag.
+/// A capsule that may be read: its content key is unwrapped and the one committed to, and its use is recorded
+/// where it has to be ([`crate::Unlocked`]). Banks and sections can be read whole or in part; every byte that it
+/// gives has passed its signed chunk digest and its tag.
 pub struct Opened<S> {
     pub(super) verified: Verified,
     pub(super) source: S,
@@ -27,18 +28,16 @@ pub struct Opened<S> {
     pub(super) extents: Vec<Extent>,
     pub(super) tables: Vec<OnceLock<Table>>,
     pub(super) read: AtomicU64,
-    /// Whether its bytes may be given out: at once, unless it is for one use (U-3).
-    pub(super) released: bool,
 }
 
 impl<S: ReadAt> Opened<S> {
-    /// What the issuer has signed.
+    /// Returns what the issuer has signed.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.verified.manifest
     }
 
-    /// The digest by which a child names this capsule (capsule-v1 §9).
+    /// The digest by which a child names this capsule (lineage-v1 §2).
     #[must_use]
     pub fn lineage(&self) -> Digest {
         self.verified.lineage()
@@ -48,18 +47,6 @@ impl<S: ReadAt> Opened<S> {
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
-    }
-
-    /// Leaves it to the caller that a capsule for one use is not used again: for tests, and for callers that
-    /// have recorded the use by other means than [`Self::record`].
-    #[must_use]
-    pub fn danger_unrecorded(mut self) -> Self {
-        self.release();
-        self
-    }
-
-    pub(crate) fn release(&mut self) {
-        self.released = true;
     }
 
     pub(super) fn table(&self, stream: usize, extent: Extent) -> Result<&Table> {

@@ -1,4 +1,4 @@
-//! Reading one stream: bytes whose chunk's digest and tag have passed (capsule-v1 §11.3).
+//! Reading one stream: bytes whose chunk's digest and tag have passed (capsule-v1 §3.3).
 
 use std::{mem, ops::Range};
 use zeroize::Zeroizing;
@@ -8,7 +8,7 @@ use crate::{
         chunk::{Chunk, Extent, StreamKey, place},
         table::Table,
     },
-    error::{Code, Error, Result},
+    error::Result,
     io::{ReadAt, usize_of},
     open::{opened::Opened, out_of_range},
     verify::body::body_cut,
@@ -18,19 +18,8 @@ impl<S: ReadAt> Opened<S> {
     /// The encoded bytes of stream `index` (in the order of the manifest), to be read in any order.
     ///
     /// # Errors
-    /// KVC-810 where there is no such stream; 801 where its table is not the signed one; 410 where the
-    /// capsule is for one use and that is not recorded.
+    /// KVC-810 where there is no such stream; 801 where its table is not the signed one.
     pub fn stream(&self, index: usize) -> Result<StreamReader<'_, S>> {
-        if !self.released {
-            return Err(Error::new(
-                Code::ClaimsReplayed,
-                "a capsule for one use opens only where its use is recorded",
-            ));
-        }
-        self.reader(index)
-    }
-
-    pub(super) fn reader(&self, index: usize) -> Result<StreamReader<'_, S>> {
         let extent = *self
             .extents
             .get(index)
@@ -79,7 +68,7 @@ impl<S: ReadAt> StreamReader<'_, S> {
         self.extent.len
     }
 
-    /// Whether the stream holds no bytes.
+    /// Returns whether the stream holds no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.extent.len == 0

@@ -1,4 +1,4 @@
-//! Sections of an opened capsule, and its prompt (capsule-v1 §5.5, §6.3).
+//! Sections of an opened capsule, and its prompt (capsule-v1 §6.5, §7.3).
 
 use crate::{
     binding::{PrefixValue, prefix},
@@ -48,19 +48,6 @@ impl<S: ReadAt> Opened<S> {
         Ok(bytes.map(|bytes| prefix::token_ids(&bytes)))
     }
 
-    /// The same to be compared inside, and not given out.
-    pub(super) fn own_tokens(&self) -> Result<Option<Vec<u32>>> {
-        let bytes = self.own_section(&SectionKind::Tokens)?;
-        Ok(bytes.map(|bytes| prefix::token_ids(&bytes)))
-    }
-
-    fn own_section(&self, kind: &SectionKind) -> Result<Option<Vec<u8>>> {
-        match self.manifest().context.section(kind) {
-            None => Ok(None),
-            Some((index, _)) => self.reader(index)?.all().map(Some),
-        }
-    }
-
     /// Compares the capsule's prompt with `tokens`.
     ///
     /// # Errors
@@ -74,7 +61,7 @@ impl<S: ReadAt> Opened<S> {
     }
 
     fn prefix_value(&self) -> Result<Option<Digest>> {
-        let Some(bytes) = self.own_section(&SectionKind::Prefix)? else {
+        let Some(bytes) = self.section(&SectionKind::Prefix)? else {
             return Ok(None);
         };
         let value = bytes
@@ -83,7 +70,7 @@ impl<S: ReadAt> Opened<S> {
         Ok(Some(Digest(value)))
     }
 
-    /// P-2: the sealed value is the one committed to, and that of the sealed token ids.
+    /// CAP-P-2: the sealed value is the one committed to, and that of the sealed token ids.
     pub(super) fn check_prefix(&self) -> Result<()> {
         let Some(value) = self.prefix_value()? else {
             return Ok(());
@@ -94,7 +81,7 @@ impl<S: ReadAt> Opened<S> {
                 "the sealed prefix value is not the one committed to",
             ));
         }
-        match self.own_tokens()? {
+        match self.tokens()? {
             Some(tokens) if PrefixValue::of(&tokens).value != value => Err(prefix::mismatch(
                 "the sealed token ids are of another prompt",
             )),

@@ -1,4 +1,4 @@
-//! Streams cut into chunks in order, which any thread may then seal (capsule-v1 §6.4, §11.5).
+//! Streams cut into chunks in order, which any thread may then seal (capsule-v1 §7.4, §3.5).
 
 use std::{
     fmt, mem,
@@ -73,7 +73,6 @@ struct Next {
 struct Ended {
     len: u64,
     rows: usize,
-    receipt: Option<[u8; 32]>,
 }
 
 struct OpenStream {
@@ -155,11 +154,7 @@ impl Cutter {
     }
 
     /// Ends the current stream; gives its last chunk, if that was not known to be the last before.
-    pub(crate) fn end(
-        &mut self,
-        context: &Context,
-        receipt: Option<[u8; 32]>,
-    ) -> Result<Option<Cut>> {
+    pub(crate) fn end(&mut self, context: &Context) -> Result<Option<Cut>> {
         let index = self.ended.len();
         let Some(mut open) = self.open.take() else {
             return Err(wrong_length("all streams are complete", index, index + 1));
@@ -177,7 +172,6 @@ impl Cutter {
         self.ended.push(Ended {
             len: open.written,
             rows: usize_of(open.index),
-            receipt,
         });
         self.next_stream(context);
         Ok(last)
@@ -213,7 +207,6 @@ impl Cutter {
             StreamDigest {
                 encoded_len: ended.len,
                 table: table::digest(index, rows),
-                receipt: ended.receipt,
             }
         });
         measured.collect()

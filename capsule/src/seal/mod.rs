@@ -1,4 +1,4 @@
-//! Sealing: a new capsule, or a new header over the same body (capsule-v1 §8.5, §11.1).
+//! Sealing: a new capsule, or a new header over the same body (capsule-v1 §3.1, lineage-v1 §1).
 
 mod chunker;
 pub(crate) mod renew;

@@ -1,4 +1,4 @@
-//! A new header over the same body: other times, scope or recipients (capsule-v1 §8.5).
+//! A new header over the same body: other times, scope or recipients (lineage-v1 §1).
 //!
 //! What enters the body's keys is copied as the bytes that were verified, never encoded again, and the
 //! new header goes through the one path on which trust is made before anybody gets it.
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Who signs a new header, and by what it is judged.
+/// Signer of a new header, and the trust by which the old one is judged.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Reissuer<'a> {
@@ -66,7 +66,7 @@ pub struct Renewal {
     pub expires: u64,
     /// The new scope; the old one where `None`.
     pub scope: Option<String>,
-    /// Whether the new scope may hold words that the old one has not.
+    /// True if the new scope may hold words that the old one has not.
     pub widen_scope: bool,
 }
 
@@ -86,9 +86,9 @@ impl Renewal {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Rewrap<'a> {
-    /// Who shall be able to open the capsule.
+    /// Recipients, who shall be able to open the capsule.
     pub to: &'a [Recipient<'a>],
-    /// Whether who can open it now keeps that.
+    /// True to keep the existing recipients.
     pub keep: bool,
     /// The new audience, for a hand-over; the old one where `None`.
     pub audience: Option<String>,
@@ -116,14 +116,14 @@ pub struct Reissued {
 }
 
 impl Verified {
-    /// The same capsule with new times and scope, signed again. Needs no secret of the body.
+    /// Returns the capsule with new times and scope, signed again. Needs no secret of the body.
     ///
     /// # Errors
-    /// KVC-404 past [`Terms::renewal_cap`] or `max_lifetime`; 408 for a wider scope that was not asked
+    /// KVC-404 past [`Terms::renew_until`] or `max_lifetime`; 408 for a wider scope that was not asked
     /// for; 301 to 312 where the signing key is not one that is trusted for the issuer; 401.
     pub fn renew(&self, renewal: &Renewal, by: &Reissuer<'_>) -> Result<Reissued> {
         let old = &self.manifest.claims.terms;
-        let cap = old.renewal_cap();
+        let cap = old.renew_until;
         if renewal.expires > cap {
             return Err(past_renewal(cap, renewal.expires));
         }
@@ -131,8 +131,7 @@ impl Verified {
         let had = |word: &str| old.scope.split(' ').any(|old| old == word);
         if !renewal.widen_scope && !scope.split(' ').all(had) {
             let what = "a renewal does not widen the scope unless asked to";
-            return Err(Error::new(Code::ClaimsScope, what)
-                .sides(format_args!("{:?}", old.scope), format_args!("{scope:?}")));
+            return Err(Error::new(Code::ClaimsScope, what).names(&[&old.scope], Some(scope)));
         }
         let terms = Terms {
             expires: renewal.expires,
@@ -142,7 +141,8 @@ impl Verified {
         self.reissue(terms, self.payload.clone(), by)
     }
 
-    /// The same capsule for other recipients, signed again. `key` opens it now; no body byte is read.
+    /// Returns the capsule for other recipients, signed again. `key` opens it now; no body byte is
+    /// read.
     ///
     /// # Errors
     /// KVC-809, 803, 804 for `key`; 808 for a recipient that stands twice, 503 for too many; 301 to 312
@@ -156,7 +156,7 @@ impl Verified {
         self.rewrap_with(key, rewrap, by, Entropy::system())
     }
 
-    /// The same with chosen randomness: for test vectors only.
+    /// Does what [`Self::rewrap`] does with chosen randomness: for test vectors only.
     ///
     /// # Errors
     /// As [`Self::rewrap`].
@@ -211,7 +211,6 @@ impl Verified {
             key: by.key.public().id(),
             terms: Terms {
                 issued_at: by.now,
-                renew_until: Some(old.terms.renewal_cap()),
                 ..terms
             },
         };
@@ -272,7 +271,16 @@ impl Reissued {
         old.seek(SeekFrom::Start(self.old.tables_at()))
             .map_err(from)?;
         let rest = self.old.file_len() - self.old.tables_at();
-        let copied = io::copy(&mut old.take(rest), out).map_err(to)?;
+        let copied = match io::copy(&mut (&mut *old).take(rest), out) {
+            Ok(copied) => copied,
+            // the copy may be the system's own, which does not say which side has failed
+            Err(error) => {
+                return Err(match old.read(&mut [0]) {
+                    Ok(_) => to(error),
+                    Err(_) => from(error),
+                });
+            }
+        };
         check_len(self.old, self.old.tables_at() + copied)?;
         out.seek(SeekFrom::Start(0))
             .and_then(|_| out.write_all(&new.to_bytes()))

@@ -1,5 +1,5 @@
 //! Writing a capsule: room for the header, the body as it comes, and the header last
-//! (capsule-v1 §11.1).
+//! (capsule-v1 §3.1).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -29,13 +29,13 @@ use crate::{
 /// Bytes that are added at a time.
 const STEP: usize = 1 << 20;
 
-/// What is to be sealed: everything but the bytes.
+/// Description of a capsule to be sealed: everything but the bytes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Draft {
     /// For whom, what for and until when.
     pub terms: Terms,
-    /// What the streams are.
+    /// Streams, and what they are bound to.
     pub context: Context,
     /// Signed extensions by ascending key, not critical.
     pub extensions: Vec<(u64, Vec<u8>)>,
@@ -53,7 +53,7 @@ impl Draft {
     }
 }
 
-/// What was sealed.
+/// Result of sealing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sealed {
@@ -98,7 +98,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
     /// made here. Each recipient can open the capsule; a keyed prefix belongs to the first.
     ///
     /// # Errors
-    /// As the rules of capsule-v1 §§5–6 for a draft that a reader would refuse (KVC-401, 404 to 408 are
+    /// As the rules of capsule-v1 §§6–7 for a draft that a reader would refuse (KVC-401, 404 to 408 are
     /// the reader's own and not checked here); KVC-503 and 808 for the recipients; 940 where writing fails.
     pub fn new(
         out: W,
@@ -109,7 +109,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         Self::with_entropy(out, draft, signer, recipients, Entropy::system())
     }
 
-    /// The same with chosen randomness: for test vectors only.
+    /// Begins as [`Self::new`] does, with chosen randomness: for test vectors only.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -201,13 +201,12 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
         Ok(())
     }
 
-    /// Ends the current stream; a lossy bank gives its quality receipt.
+    /// Ends the current stream.
     ///
     /// # Errors
-    /// KVC-507 where the stream has not the length that its description gives, or a receipt is missing
-    /// or not called for; 940 where writing fails.
-    pub fn end_stream(&self, receipt: Option<[u8; 32]>) -> Result<()> {
-        match self.cut_end(receipt)? {
+    /// KVC-507 where the stream has not the length that its description gives; 940 where writing fails.
+    pub fn end_stream(&self) -> Result<()> {
+        match self.cut_end()? {
             Some(cut) => self.seal(cut),
             None => Ok(()),
         }
@@ -226,8 +225,8 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
     ///
     /// # Errors
     /// KVC-507 where the stream has not the length that its description gives.
-    pub fn cut_end(&self, receipt: Option<[u8; 32]>) -> Result<Option<Cut>> {
-        lock(&self.cutter).end(&self.draft.context, receipt)
+    pub fn cut_end(&self) -> Result<Option<Cut>> {
+        lock(&self.cutter).end(&self.draft.context)
     }
 
     /// Seals a chunk and writes it to its place.
@@ -265,8 +264,7 @@ impl<'k, W: WriteAt> Sealer<'k, W> {
     /// Writes tables and envelope, and last of all the prologue. The caller makes `out` durable.
     ///
     /// # Errors
-    /// KVC-507 where a stream is missing; as the rules of capsule-v1 §§5–6 for receipts; 940 where writing
-    /// fails.
+    /// KVC-507 where a stream is missing; 940 where writing fails.
     pub fn finish(self) -> Result<(W, Sealed)> {
         let cutter = self.cutter.into_inner();
         let cutter = cutter.unwrap_or_else(PoisonError::into_inner);
@@ -340,11 +338,9 @@ fn rehearse(claims: &Claims, draft: &Draft, context: &[u8], keys: &Keys) -> Resu
     let mut measured = Vec::new();
     for stream in &draft.context.streams {
         let encoded_len = most(stream);
-        let lossy = !stream.codec().is_exact();
         measured.push(StreamDigest {
             encoded_len,
             table: Digest([0; 32]),
-            receipt: lossy.then_some([0; 32]),
         });
         body = body.checked_add(encoded_len).ok_or_else(overflow)?;
         rows = rows.saturating_add(encoded_len.div_ceil(stream.chunk_len().max(1)));

@@ -6,6 +6,7 @@ use crate::{
     error::{Code, Error, Result},
     keys::{KeyId, SigningKey},
     limits::MAX_SKEW,
+    text::show_instant,
     trust::{Purpose, Status, Trust, TrustedKey},
     wire::{
         cbor::{self, Field},
@@ -92,11 +93,14 @@ impl Equivalence {
         }
         if issued_at > now.saturating_add(MAX_SKEW) {
             let error = Error::new(Code::ClaimsNotYetValid, "the statement is of the future");
-            return Err(error.sides(format_args!("at most {now}"), issued_at));
+            return Err(error.sides(
+                format_args!("at most {}", show_instant(now)),
+                show_instant(issued_at),
+            ));
         }
-        if let Some(owner) = key.issuer.as_ref().filter(|owner| **owner != issuer) {
+        if key.issuer != issuer {
             let error = Error::new(Code::KeyIssuer, "the key belongs to another issuer");
-            return Err(error.sides(format_args!("{owner:?}"), format_args!("{issuer:?}")));
+            return Err(error.names(&[&key.issuer], Some(&issuer)));
         }
         Ok(Self {
             models,
@@ -124,7 +128,7 @@ impl Equivalence {
         .sides(show(self.models), show(found)))
     }
 
-    /// Who vouches.
+    /// Issuer, who vouches for the equivalence.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
@@ -180,7 +184,7 @@ mod tests {
     }
 
     fn trust(change: impl FnOnce(&mut TrustedKey)) -> Trust {
-        let mut key = TrustedKey::new(key().public());
+        let mut key = TrustedKey::new(key().public(), "lab");
         key.purpose = Purpose::Statements;
         change(&mut key);
         let mut trust = Trust::none();
@@ -217,15 +221,15 @@ mod tests {
             error.code().number()
         };
         assert_eq!(code(&Trust::none(), NOW), 301);
-        assert_eq!(code(&Trust::from(key().public()), NOW), 302);
+        assert_eq!(
+            code(&Trust::from(TrustedKey::new(key().public(), "lab")), NOW),
+            302
+        );
         assert_eq!(code(&trust(|k| k.status = Status::Compromised), NOW), 304);
         assert_eq!(code(&trust(|k| k.sign_until = NOW), NOW), 303);
         assert_eq!(code(&trust(|k| k.not_before = NOW + 1), NOW), 303);
         assert_eq!(code(&trust(|k| k.verify_until = NOW), NOW), 303);
-        assert_eq!(
-            code(&trust(|k| k.issuer = Some("other".to_owned())), NOW),
-            312
-        );
+        assert_eq!(code(&trust(|k| k.issuer = "other".to_owned()), NOW), 312);
         assert_eq!(code(&trust(|_| {}), NOW - MAX_SKEW - 1), 403);
         Equivalence::verify(&bytes, &trust(|_| {}), NOW - MAX_SKEW).unwrap();
     }

@@ -1,25 +1,25 @@
-//! Which public keys a verifier trusts, for what and when (capsule-v1 §7).
+//! Which public keys a verifier trusts, for what and when (capsule-v1 §8).
 
 pub(crate) mod equivalence;
 pub(crate) mod ledger;
-pub(crate) mod lock;
 pub(crate) mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     error::{Code, Error, Result},
-    keys::{CapsuleId, KeyId, PublicKey},
+    keys::{CapsuleId, KeyId, PublicKey, SigningKey, issuer_in},
+    text::show_instant,
 };
 
-/// What a trusted key may do, and when (K-1 … K-4).
+/// Permission of a trusted key, and its time (CAP-K-1 … CAP-K-4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedKey {
     /// The key.
     pub key: PublicKey,
-    /// The only issuer it signs for; any where `None`.
-    pub issuer: Option<String>,
-    /// What it signs.
+    /// The only issuer it signs for.
+    pub issuer: String,
+    /// Things that it signs.
     pub purpose: Purpose,
     /// Suites it signs for.
     pub suites: Vec<u64>,
@@ -29,11 +29,11 @@ pub struct TrustedKey {
     pub sign_until: u64,
     /// End of verifying. [`Self::NO_END`] for none.
     pub verify_until: u64,
-    /// Whether it still signs.
+    /// State of its life: active, retired or compromised.
     pub status: Status,
 }
 
-/// What a key signs.
+/// Things that a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Capsules.
@@ -42,7 +42,7 @@ pub enum Purpose {
     Statements,
 }
 
-/// Whether a key still signs.
+/// State of a key's life: only an active one signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It signs.
@@ -81,12 +81,12 @@ impl TrustedKey {
     /// The end of a window that has none.
     pub const NO_END: u64 = u64::MAX;
 
-    /// A key trusted for every issuer, suite and time.
+    /// A key trusted for every suite and time, to sign capsules of one issuer.
     #[must_use]
-    pub fn new(key: PublicKey) -> Self {
+    pub fn new(key: PublicKey, issuer: &str) -> Self {
         Self {
             key,
-            issuer: None,
+            issuer: issuer.to_owned(),
             purpose: Purpose::Capsules,
             suites: vec![1, 2],
             not_before: 0,
@@ -94,6 +94,23 @@ impl TrustedKey {
             verify_until: Self::NO_END,
             status: Status::Active,
         }
+    }
+
+    /// The key in a public key file's text, trusted for the issuer that it names there, or for its own
+    /// ([`PublicKey::own_issuer`]).
+    ///
+    /// # Errors
+    /// KVC-942 for another form, KVC-305 for a weak key.
+    pub fn from_text(text: &str) -> Result<Self> {
+        let key = PublicKey::from_text(text)?;
+        let issuer = issuer_in(text)?.unwrap_or_else(|| key.own_issuer());
+        Ok(Self::new(key, &issuer))
+    }
+}
+
+impl From<&SigningKey> for TrustedKey {
+    fn from(key: &SigningKey) -> Self {
+        Self::new(key.public(), &key.issuer())
     }
 }
 
@@ -165,17 +182,9 @@ impl Trust {
     }
 
     pub(crate) fn find(&self, id: KeyId) -> Result<&TrustedKey> {
-        self.keys.get(&id).ok_or_else(|| {
-            let known = match self.keys.len() {
-                0 => "none".to_owned(),
-                _ => self
-                    .ids()
-                    .map(|id| id.to_string())
-                    .collect::<Vec<_>>()
-                    .join(" or "),
-            };
-            Error::new(Code::KeyUnknown, "no trusted key has the capsule's key id").sides(known, id)
-        })
+        // whom a verifier trusts is nobody's business but its own
+        let unknown = || Error::new(Code::KeyUnknown, "no trusted key has the capsule's key id");
+        self.keys.get(&id).ok_or_else(|| unknown().at(id))
     }
 
     /// Refuses to go by a registry that has expired since it was verified.
@@ -200,16 +209,25 @@ impl Default for Trust {
     }
 }
 
-impl From<PublicKey> for Trust {
-    fn from(key: PublicKey) -> Self {
+impl From<TrustedKey> for Trust {
+    fn from(key: TrustedKey) -> Self {
         Self {
-            keys: BTreeMap::from([(key.id(), TrustedKey::new(key))]),
+            keys: BTreeMap::from([(key.key.id(), key)]),
             ..Self::none()
         }
     }
 }
 
+/// The key's public half, for the issuer that it speaks for.
+impl From<&SigningKey> for Trust {
+    fn from(key: &SigningKey) -> Self {
+        Self::from(TrustedKey::from(key))
+    }
+}
+
 pub(crate) fn expired(now: u64, expires: u64) -> Error {
-    Error::new(Code::RegistryExpired, "the key registry has expired")
-        .sides(format_args!("exp after now {now}"), expires)
+    Error::new(Code::RegistryExpired, "the key registry has expired").sides(
+        format_args!("an end after {}", show_instant(now)),
+        show_instant(expires),
+    )
 }

@@ -1,4 +1,4 @@
-//! The check of the binding (capsule-v1 §11.2, step 10).
+//! The check of the binding (capsule-v1 §3.2, step 10).
 
 use std::ops::Range;
 
@@ -7,10 +7,7 @@ use crate::{
     digest::Digest,
     error::{Code, Error, Result},
     manifest::{Context, Manifest, Role},
-    verify::{
-        policy::{Expected, Needs, Policy, Ropes},
-        quoted,
-    },
+    verify::policy::{Expected, Needs, Policy, Ropes},
 };
 
 /// Step 10.
@@ -135,8 +132,8 @@ fn check_tokenizer(expected: &Tokenizer, found: &Tokenizer) -> Result<()> {
         ),
         (
             "pre-tokenizer",
-            quoted(&expected.pre_tokenizer),
-            quoted(&found.pre_tokenizer),
+            expected.pre_tokenizer.clone(),
+            found.pre_tokenizer.clone(),
         ),
         (
             "special tokens",
@@ -150,12 +147,14 @@ fn check_tokenizer(expected: &Tokenizer, found: &Tokenizer) -> Result<()> {
         .find(|(_, expected, found)| expected != found)
     {
         None => Ok(()),
-        Some((place, expected, found)) => Err(Error::new(
-            Code::BindingTokenizer,
-            "the capsule was made with another tokenizer",
-        )
-        .at(place)
-        .sides(expected, found)),
+        Some((place, expected, found)) => {
+            let what = "the capsule was made with another tokenizer";
+            let error = Error::new(Code::BindingTokenizer, what).at(place);
+            Err(match place {
+                "pre-tokenizer" => error.names(&[&expected], Some(&found)),
+                _ => error.sides(expected, found),
+            })
+        }
     }
 }
 
@@ -196,7 +195,7 @@ fn check_layout(expected: &Expected<'_>, context: &Context) -> Result<()> {
         Err(
             Error::new(Code::BindingLayout, "the state's layout differs")
                 .at(place)
-                .sides(quoted(expected), quoted(found)),
+                .names(&[expected], Some(found)),
         )
     };
     if let Some((format, facts)) = &expected.layout {
@@ -228,7 +227,10 @@ fn check_layout(expected: &Expected<'_>, context: &Context) -> Result<()> {
         let stated = version.as_ref().filter(|_| !runtime.version.is_empty());
         let version_differs = stated.is_some_and(|version| *version != runtime.version);
         if *name != runtime.name || version_differs {
-            let shown = |name: &str, version: &str| format!("{name} {version}");
+            let shown = |name: &str, version: &str| match version {
+                "" => name.to_owned(),
+                version => format!("{name} {version}"),
+            };
             return Err(Error::new(
                 Code::BindingRuntime,
                 "the capsule was made by another runtime or version",

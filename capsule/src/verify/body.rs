@@ -1,4 +1,4 @@
-//! The body under its signed tables, checked without a secret (capsule-v1 §6.4, §11.2).
+//! The body under its signed tables, checked without a secret (capsule-v1 §7.4, §3.2).
 
 use std::{
     cmp::Ordering,
@@ -22,7 +22,7 @@ use crate::{
     workers::{Workers, lock},
 };
 
-/// What a check of the body has read.
+/// Amount that a check of the body has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BodyChecked {
@@ -56,7 +56,7 @@ impl Verified {
         Ok(checked)
     }
 
-    /// The same for a file or slice, which the workers read each for itself.
+    /// Checks the body of a file or slice, which each worker reads for itself.
     ///
     /// # Errors
     /// As [`Self::check_body`].
@@ -69,7 +69,8 @@ impl Verified {
         self.check_body_in_steps(source, workers, progress, &mut |_| {})
     }
 
-    /// The same; `passed` hears of each step as it has passed, to time it.
+    /// Checks the body as [`Self::check_body`] does, and calls `passed` after each step that has
+    /// passed, to time it.
     ///
     /// # Errors
     /// As [`Self::check_body`].
@@ -210,7 +211,7 @@ fn expect_end(reader: &mut impl Read) -> Result<()> {
     }
 }
 
-/// F-4, F-6: a file of `found` bytes is as long as its header says.
+/// CAP-F-4, CAP-F-6: a file of `found` bytes is as long as its header says.
 pub(crate) fn check_len(prologue: Prologue, found: u64) -> Result<()> {
     let want = prologue.file_len();
     if found < prologue.body_at() {

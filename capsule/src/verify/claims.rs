@@ -1,25 +1,43 @@
-//! The checks of key and claims (capsule-v1 §11.2, steps 7–9).
+//! The checks of key and claims (capsule-v1 §3.2, steps 7–9).
 
 use crate::{
     error::{Code, Error, Result},
     limits::MAX_SKEW,
     manifest::Manifest,
-    trust::{Purpose, TrustedKey},
-    verify::{policy::Policy, quoted},
-    wire::claims::Terms,
+    text::show_instant,
+    trust::{Purpose, Status, TrustedKey},
+    verify::policy::{ExpectedSession, Policy},
+    wire::claims::{Claims, Session, Terms},
 };
 
-/// K-3, K-4.
+/// CAP-K-1, CAP-K-2.
+pub(crate) fn trusted_key<'t>(policy: &Policy<'t>, claims: &Claims) -> Result<&'t TrustedKey> {
+    policy.trust.check_current(policy.now)?;
+    let key = policy.trust.find(claims.key)?;
+    match key.status {
+        Status::Compromised => {
+            let what = "the key is marked compromised";
+            Err(Error::new(Code::KeyCompromised, what).at(claims.key))
+        }
+        _ => Ok(key),
+    }
+}
+
+/// CAP-K-3, CAP-K-4, CAP-A-4.
 pub(crate) fn check_key(policy: &Policy<'_>, key: &TrustedKey, manifest: &Manifest) -> Result<()> {
     let terms = &manifest.claims.terms;
     if terms.issued_at < key.not_before
         || (terms.issued_at >= key.sign_until && key.sign_until != TrustedKey::NO_END)
         || (policy.now >= key.verify_until && key.verify_until != TrustedKey::NO_END)
     {
+        let until = match key.sign_until {
+            TrustedKey::NO_END => "no end".to_owned(),
+            until => show_instant(until),
+        };
         return Err(
             Error::new(Code::KeyWindow, "the capsule lies outside the key's window").sides(
-                format_args!("signed {} to {}", key.not_before, key.sign_until),
-                format_args!("iat {}", terms.issued_at),
+                format_args!("signed {} to {}", show_instant(key.not_before), until),
+                show_instant(terms.issued_at),
             ),
         );
     }
@@ -30,18 +48,17 @@ pub(crate) fn check_key(policy: &Policy<'_>, key: &TrustedKey, manifest: &Manife
             "the key is not meant for capsules of this suite",
         ));
     }
-    if !policy.suites.contains(&suite) {
+    if key.issuer != terms.issuer {
         return Err(
-            Error::new(Code::ManifestSuite, "the suite is not allowed here").at(suite.name()),
+            Error::new(Code::KeyIssuer, "the key belongs to another issuer")
+                .names(&[&key.issuer], Some(&terms.issuer)),
         );
     }
-    match &key.issuer {
-        Some(issuer) if *issuer != terms.issuer => Err(Error::new(
-            Code::KeyIssuer,
-            "the key belongs to another issuer",
-        )
-        .sides(quoted(issuer), quoted(&terms.issuer))),
-        _ => Ok(()),
+    match policy.suites.contains(&suite) {
+        true => Ok(()),
+        false => {
+            Err(Error::new(Code::ManifestSuite, "the suite is not allowed here").at(suite.name()))
+        }
     }
 }
 
@@ -49,19 +66,17 @@ pub(crate) fn check_key(policy: &Policy<'_>, key: &TrustedKey, manifest: &Manife
 pub(crate) fn check_claims(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
     check_time(policy, terms)?;
     if !policy.audiences.contains(&terms.audience) {
-        let own: Vec<String> = policy.audiences.iter().map(|name| quoted(name)).collect();
+        let own: Vec<&str> = policy.audiences.iter().map(String::as_str).collect();
         return Err(Error::new(
             Code::ClaimsAudience,
             "the capsule is meant for another audience",
         )
-        .sides(own.join(" or "), quoted(&terms.audience)));
+        .names(&own, Some(&terms.audience)));
     }
     let same = |code, what, own: &Option<String>, stated: &Option<String>| match stated {
-        Some(stated) if own.as_ref() != Some(stated) => Err(Error::new(code, what).sides(
-            own.as_deref()
-                .map_or_else(|| "none stated".to_owned(), quoted),
-            quoted(stated),
-        )),
+        Some(stated) if own.as_ref() != Some(stated) => {
+            Err(Error::new(code, what).names(own.as_deref().as_slice(), Some(stated)))
+        }
         _ => Ok(()),
     };
     same(
@@ -76,16 +91,46 @@ pub(crate) fn check_claims(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
         &policy.tenant,
         &terms.tenant,
     )?;
+    if let Some(expected) = &policy.expected.session {
+        check_session(expected, terms.session.as_ref())?;
+    }
     if !terms.scope.split(' ').any(|word| word == policy.scope) {
         return Err(
             Error::new(Code::ClaimsScope, "the scope does not grant this use")
-                .sides(quoted(&policy.scope), quoted(&terms.scope)),
+                .names(&[&policy.scope], Some(&terms.scope)),
         );
     }
     Ok(())
 }
 
-fn check_time(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
+fn check_session(expected: &ExpectedSession, stated: Option<&Session>) -> Result<()> {
+    let other = |what| Error::new(Code::ClaimsSession, what);
+    let Some(stated) = stated else {
+        return Err(other("the capsule names no session").names(&[&expected.id], None));
+    };
+    if stated.id != expected.id {
+        return Err(
+            other("the capsule is of another session").names(&[&expected.id], Some(&stated.id))
+        );
+    }
+    for (place, expected, found) in [
+        ("version", expected.version, stated.version),
+        (
+            "replay cursor",
+            expected.replay_cursor,
+            stated.replay_cursor,
+        ),
+    ] {
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(other("the capsule is another checkpoint of the session")
+                .at(place)
+                .sides(expected, found));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn check_time(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
     let now = policy.now;
     for (name, start) in [("nbf", terms.not_before), ("iat", terms.issued_at)] {
         if start >= terms.expires {
@@ -94,12 +139,19 @@ fn check_time(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
                 "the capsule expires before it is valid",
             )
             .at(name)
-            .sides(format_args!("before exp {}", terms.expires), start));
+            .sides(
+                format_args!("before {}, its end", show_instant(terms.expires)),
+                show_instant(start),
+            ));
         }
     }
     if now >= terms.expires {
-        return Err(Error::new(Code::ClaimsExpired, "the capsule has expired")
-            .sides(format_args!("exp after now {now}"), terms.expires));
+        return Err(
+            Error::new(Code::ClaimsExpired, "the capsule has expired").sides(
+                format_args!("an end after {}", show_instant(now)),
+                show_instant(terms.expires),
+            ),
+        );
     }
     let latest = now.saturating_add(policy.skew.min(MAX_SKEW));
     for (name, start) in [("nbf", terms.not_before), ("iat", terms.issued_at)] {
@@ -107,7 +159,10 @@ fn check_time(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
             return Err(
                 Error::new(Code::ClaimsNotYetValid, "the capsule is not valid yet")
                     .at(name)
-                    .sides(format_args!("at most {latest}"), start),
+                    .sides(
+                        format_args!("at most {}", show_instant(latest)),
+                        show_instant(start),
+                    ),
             );
         }
     }
@@ -120,13 +175,16 @@ fn check_time(policy: &Policy<'_>, terms: &Terms) -> Result<()> {
             ),
         );
     }
-    match terms.renew_until {
-        Some(until) if terms.expires > until => Err(past_renewal(until, terms.expires)),
-        _ => Ok(()),
+    match terms.expires > terms.renew_until {
+        true => Err(past_renewal(terms.renew_until, terms.expires)),
+        false => Ok(()),
     }
 }
 
 pub(crate) fn past_renewal(until: u64, expires: u64) -> Error {
     let what = "the capsule would outlive what its issuer allowed";
-    Error::new(Code::ClaimsLifetime, what).sides(format_args!("exp at most {until}"), expires)
+    Error::new(Code::ClaimsLifetime, what).sides(
+        format_args!("an end of at most {}", show_instant(until)),
+        show_instant(expires),
+    )
 }

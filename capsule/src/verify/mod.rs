@@ -1,4 +1,4 @@
-//! The one path on which trust is made (capsule-v1 §11.2).
+//! The one path on which trust is made (capsule-v1 §3.2).
 
 mod binding;
 pub(crate) mod body;
@@ -8,7 +8,3 @@ pub(crate) mod push;
 pub(crate) mod step;
 mod unlock;
 pub(crate) mod untrusted;
-
-pub(crate) fn quoted(text: &str) -> String {
-    format!("{text:?}")
-}

@@ -1,4 +1,4 @@
-//! What a verifier expects (capsule-v1 §11.2).
+//! What a verifier expects (capsule-v1 §3.2).
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ pub struct Policy<'a> {
     pub now: u64,
     /// The verifier's own names; the capsule's audience must be one of them.
     pub audiences: Vec<String>,
-    /// What the state must be of.
+    /// Things that the state must be of.
     pub expected: Expected<'a>,
     /// The caller on whose behalf it is verified. A capsule with a subject is refused to others.
     pub subject: Option<String>,
@@ -72,6 +72,7 @@ impl<'a> Policy<'a> {
                 prefix: None,
                 banks: Vec::new(),
                 capsule: None,
+                session: None,
                 ancestor: true,
                 ..self.expected.clone()
             },
@@ -93,7 +94,7 @@ impl<'a> Policy<'a> {
     }
 }
 
-/// What a model needs in a capsule of one runtime.
+/// Banks that a model needs in a capsule of one runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Rotary embeddings (KVC-603).
@@ -132,8 +133,20 @@ impl std::fmt::Debug for Ropes<'_> {
     }
 }
 
-/// What a capsule must be of. Only what is stated is compared.
-#[derive(Clone, Debug, Default)]
+/// Things that a capsule must be of. Only what is stated is compared, and the model is stated:
+/// there is no default.
+///
+/// ```compile_fail
+/// let any = kvcap::Expected::default();
+/// ```
+///
+/// Who compares no model says so:
+///
+/// ```
+/// let any = kvcap::Expected::danger_any_model();
+/// assert!(!any.names_model());
+/// ```
+#[derive(Clone, Debug)]
 pub struct Expected<'a> {
     pub(super) model: Option<(&'a Model, &'a Tokenizer, Ropes<'a>)>,
     /// Whether the capsule is an ancestor, of which no banks are needed.
@@ -154,6 +167,19 @@ pub struct Expected<'a> {
     pub layers: Vec<u32>,
     /// The capsule that is meant (KVC-507).
     pub capsule: Option<CapsuleId>,
+    /// The session that the capsule must be of (KVC-413).
+    pub session: Option<ExpectedSession>,
+}
+
+/// A session, and the checkpoint of it that is meant where that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedSession {
+    /// The session's id.
+    pub id: String,
+    /// The checkpoint's version.
+    pub version: Option<u64>,
+    /// The number of the last event that the state has seen.
+    pub replay_cursor: Option<u64>,
 }
 
 impl<'a> Expected<'a> {
@@ -162,7 +188,7 @@ impl<'a> Expected<'a> {
     pub fn of(model: &'a Model, tokenizer: &'a Tokenizer, rope: &'a [Rope]) -> Self {
         Self {
             model: Some((model, tokenizer, Ropes::Fixed(rope))),
-            ..Self::default()
+            ..Self::danger_any_model()
         }
     }
 
@@ -176,7 +202,7 @@ impl<'a> Expected<'a> {
     ) -> Self {
         Self {
             model: Some((model, tokenizer, Ropes::ByRuntime(needs))),
-            ..Self::default()
+            ..Self::danger_any_model()
         }
     }
 
@@ -184,7 +210,19 @@ impl<'a> Expected<'a> {
     /// state into a model that was not compared corrupts it silently.
     #[must_use]
     pub fn danger_any_model() -> Self {
-        Self::default()
+        Self {
+            model: None,
+            ancestor: false,
+            runtime: None,
+            layout: None,
+            dtypes: None,
+            positions: None,
+            prefix: None,
+            banks: Vec::new(),
+            layers: Vec::new(),
+            capsule: None,
+            session: None,
+        }
     }
 
     /// Returns whether a model is stated.

@@ -1,5 +1,5 @@
 //! A capsule verified as its bytes come: the caller feeds them in pieces of any length, and no piece is
-//! waited for (capsule-v1 §11.2).
+//! waited for (capsule-v1 §3.2).
 //!
 //! Each call consumes, so that nothing is fed after a refusal. How the bytes are split changes neither
 //! the codes nor what has been checked.
@@ -14,6 +14,7 @@ use crate::{
     limits::Limits,
     verify::{
         body::{BodyChecked, body_cut, trailing},
+        policy::Policy,
         untrusted::{Untrusted, Verified, check_zero},
     },
     wire::prologue::{PROLOGUE, Prologue},
@@ -27,7 +28,7 @@ pub struct PushHeader {
     bytes: Vec<u8>,
 }
 
-/// What became of a piece of a header.
+/// Progress after a piece of a header.
 #[derive(Debug)]
 #[must_use]
 pub enum Fed {
@@ -42,7 +43,7 @@ pub struct PushBody<'v> {
     capsule: &'v Verified,
     extents: Vec<Extent>,
     tables: Vec<Table>,
-    /// Where the next unit begins in the file.
+    /// Offset in the file at which the next unit begins.
     at: u64,
     /// Its bytes so far.
     bytes: Vec<u8>,
@@ -50,6 +51,26 @@ pub struct PushBody<'v> {
     stream: usize,
     index: u64,
     checked: BodyChecked,
+}
+
+/// A body that has arrived whole, and is the signed one. Time has passed since its header was verified.
+#[derive(Debug)]
+#[must_use]
+pub struct Arrived<'v> {
+    capsule: &'v Verified,
+    checked: BodyChecked,
+}
+
+impl Arrived<'_> {
+    /// Accepts the capsule, if it still may be: its key, revocation and times are judged again, by the trust
+    /// and the time of `policy` (capsule-v1 §3.2).
+    ///
+    /// # Errors
+    /// As [`Verified::verify_again`].
+    pub fn accept(self, policy: &Policy<'_>) -> Result<BodyChecked> {
+        self.capsule.verify_again(policy)?;
+        Ok(self.checked)
+    }
 }
 
 /// What is checked at once.
@@ -100,6 +121,12 @@ impl PushHeader {
         }
     }
 
+    /// Returns the header's length in bytes, once its prologue is there.
+    #[must_use]
+    pub fn header_len(&self) -> Option<u64> {
+        self.prologue.map(|prologue| prologue.tables_at())
+    }
+
     /// Says that no more bytes come: the header ends early (KVC-101, 106).
     #[must_use]
     pub fn end(self) -> Error {
@@ -133,7 +160,7 @@ impl Verified {
     }
 }
 
-impl PushBody<'_> {
+impl<'v> PushBody<'v> {
     /// Takes the next bytes of the file; each table and chunk is checked with its last byte.
     ///
     /// # Errors
@@ -169,7 +196,7 @@ impl PushBody<'_> {
         }
     }
 
-    /// What has been checked so far: chunks up to here may be passed on.
+    /// Returns what has been checked so far: chunks up to here may be passed on.
     #[must_use]
     pub fn checked(&self) -> BodyChecked {
         self.checked
@@ -180,10 +207,13 @@ impl PushBody<'_> {
     /// # Errors
     /// KVC-106 where the tables end early, 807 where the body does; 801 for the table of a stream
     /// without chunks.
-    pub fn finish(self) -> Result<BodyChecked> {
+    pub fn finish(self) -> Result<Arrived<'v>> {
         let mut body = self.feed(&[])?;
         match body.unit() {
-            Unit::End => Ok(body.checked),
+            Unit::End => Ok(Arrived {
+                capsule: body.capsule,
+                checked: body.checked,
+            }),
             Unit::Chunk(stream, chunk) => Err(body_cut(stream, chunk)),
             Unit::Table(_) | Unit::Padding(_) => Err(Error::new(
                 Code::FramingTruncated,

@@ -1,6 +1,7 @@
-//! The content key of a verified capsule, for who has a wrapping key (capsule-v1 §11.3).
+//! The content key of a verified capsule, for who has a wrapping key (capsule-v1 §3.3).
 
 use crate::{
+    binding::{PrefixValue, prefix::mismatch},
     crypto::{
         recipient::{Of, unwrap},
         schedule::{self, ContentKey, Root},
@@ -12,7 +13,7 @@ use crate::{
 };
 
 impl Verified {
-    /// the content key, which is the one committed to, and the root of the streams' keys.
+    /// CAP-R-2 and CAP-A-1: the content key, which is the one committed to, and the root of the streams' keys.
     pub(crate) fn unlock(&self, key: &WrappingKey) -> Result<(ContentKey, Root)> {
         let keys = &self.manifest.keys;
         let entry = self.entry_of(key).ok_or_else(|| {
@@ -24,6 +25,22 @@ impl Verified {
         let (commitment, root) = content.derive(&keys.salt, &self.ctx);
         schedule::check_commitment(&commitment, &keys.commitment)?;
         Ok((content, root))
+    }
+
+    /// Compares the prompt that the header commits to with `tokens`, where the prefix key of one of `keys` can
+    /// tell. Nothing sealed is looked at: whoever opens compares again ([`crate::Opened::check_prompt`]).
+    ///
+    /// # Errors
+    /// KVC-605 where it is another prompt.
+    pub fn check_prompt(&self, tokens: &[u32], keys: &[WrappingKey]) -> Result<()> {
+        let prefix = &self.manifest.context.prefix;
+        let value = PrefixValue::of(tokens).value;
+        let other =
+            |key: &WrappingKey| prefix.names(&value, Some(&key.prefix_key())) == Some(false);
+        match keys.iter().any(other) {
+            true => Err(mismatch("the capsule is of another prompt")),
+            false => Ok(()),
+        }
     }
 
     /// The entry that `key` opens: its id, and its kind.

@@ -1,5 +1,5 @@
 //! The one path on which trust is made: untrusted bytes, a trusted signature, a verified capsule
-//! (capsule-v1 §11.2).
+//! (capsule-v1 §3.2).
 
 use std::io::{ErrorKind, Read};
 
@@ -11,7 +11,7 @@ use crate::{
     keys::KeyId,
     limits::Limits,
     manifest::{self, Manifest, Outline, RecipientKind},
-    trust::Status,
+    trust::{Trust, ledger::Usage},
     verify::{binding, claims, policy::Policy, step::Step},
     wire::{
         cbor,
@@ -81,13 +81,13 @@ impl Untrusted {
         Self::read(&mut Sequential { source, offset: 0 }, limits)
     }
 
-    /// What the file says of itself.
+    /// Returns what the file says of itself.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.envelope.claims
     }
 
-    /// What the file says of its banks, as text for people: for display, never for decisions.
+    /// Returns what the file says of its banks, as text for people: for display, never for decisions.
     ///
     /// # Errors
     /// As [`Self::verify`] for a malformed manifest (KVC-201 to 206, 501 to 507, 8xx, 9xx).
@@ -98,8 +98,18 @@ impl Untrusted {
             .map(|manifest| Outline::of(&manifest))
     }
 
-    /// The digest by which a child would name this capsule, as the file stands: for finding a parent
-    /// among files, never for trusting one.
+    /// The digest by which a child names this capsule, of a header that a trusted key has signed, whatever
+    /// its claims: for finding a parent among files, never for accepting one.
+    ///
+    /// # Errors
+    /// KVC-301, 307 for key and signature; as [`Self::outline`] for the manifest.
+    pub fn signed_lineage(&self, trust: &Trust) -> Result<Digest> {
+        self.envelope.verify(&trust.find(self.claims().key)?.key)?;
+        self.lineage()
+    }
+
+    /// The digest by which a child would name this capsule, as the file stands: for display, never for
+    /// decisions.
     ///
     /// # Errors
     /// As [`Self::outline`].
@@ -116,7 +126,7 @@ impl Untrusted {
         self.prologue.file_len()
     }
 
-    /// Verifies signature, manifest, claims and binding, in the order of capsule-v1 §11.2.
+    /// Verifies signature, manifest, claims and binding, in the order of capsule-v1 §3.2.
     ///
     /// # Errors
     /// KVC-301 to 312 for key and signature, 2xx and 5xx for the manifest, 402 to 409 for the claims,
@@ -125,7 +135,8 @@ impl Untrusted {
         self.verify_in_steps(policy, &mut |_| {})
     }
 
-    /// The same; `passed` hears of each step as it has passed, to time it.
+    /// Verifies as [`Self::verify`] does, and calls `passed` after each step that has passed, to
+    /// time it.
     ///
     /// # Errors
     /// As [`Self::verify`].
@@ -135,20 +146,13 @@ impl Untrusted {
         passed: &mut dyn FnMut(Step),
     ) -> Result<Verified> {
         let stated = self.envelope.claims.clone();
-        let trust = policy.trust;
-        trust.check_current(policy.now)?;
-        let key = trust.find(stated.key)?;
-        if key.status == Status::Compromised {
-            return Err(
-                Error::new(Code::KeyCompromised, "the key is marked compromised").at(stated.key),
-            );
-        }
+        let key = claims::trusted_key(policy, &stated)?;
         let payload = self.envelope.verify(&key.key)?;
         passed(Step::Signature);
         let manifest = manifest::decode(payload, stated, self.prologue, &policy.limits)?;
         passed(Step::Manifest);
         claims::check_key(policy, key, &manifest)?;
-        trust.check_revoked(manifest.claims.id)?;
+        policy.trust.check_revoked(manifest.claims.id)?;
         claims::check_claims(policy, &manifest.claims.terms)?;
         passed(Step::Claims);
         binding::check_binding(policy, &manifest)?;
@@ -165,16 +169,35 @@ impl Untrusted {
 }
 
 impl Verified {
-    /// What the issuer has signed.
+    /// Repeats what time changes, by the trust and the time of `policy` now: steps 4, 7 and 8. To be
+    /// called when a body has arrived that was not there when the header was verified (capsule-v1 §3.2).
+    ///
+    /// # Errors
+    /// KVC-310 for an expired registry; 301 to 304, 312 for the key; 409 for a revoked capsule; 402 to 404
+    /// for its times.
+    pub fn verify_again(&self, policy: &Policy<'_>) -> Result<()> {
+        let key = claims::trusted_key(policy, &self.manifest.claims)?;
+        claims::check_key(policy, key, &self.manifest)?;
+        policy.trust.check_revoked(self.manifest.claims.id)?;
+        claims::check_time(policy, &self.manifest.claims.terms)
+    }
+
+    /// Returns what the issuer has signed.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The digest by which a child names this capsule (capsule-v1 §9).
+    /// The digest by which a child names this capsule (lineage-v1 §2).
     #[must_use]
     pub fn lineage(&self) -> Digest {
         self.lineage
+    }
+
+    /// Returns what using it at `now`, in seconds since 1970, means to a ledger.
+    #[must_use]
+    pub fn usage(&self, now: u64) -> Usage {
+        Usage::of(&self.ctx, &self.manifest.claims.terms, now)
     }
 
     /// The keys that open it, and their kinds.
@@ -196,7 +219,7 @@ impl std::fmt::Debug for Untrusted {
     }
 }
 
-/// The digest of what the body is bound to, and the one by which children name the capsule (§8.1, §9).
+/// The digest of what the body is bound to, and the one by which children name the capsule (§9.1, lineage-v1 §2).
 fn identity(payload: &[u8], manifest: &Manifest) -> (Digest, Digest) {
     let ranges = cbor::raw_ranges(payload, [2, 3]).unwrap_or_default();
     let [context, measured] = ranges.map(|range| payload.get(range).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The claims: for whom a capsule is, what for and until when (capsule-v1 §4).
+//! The claims: for whom a capsule is, what for and until when (capsule-v1 §5).
 
 use crate::{
     error::Result,
@@ -15,7 +15,16 @@ const ONCE: i64 = -70_003;
 
 const RENEW_UNTIL: i64 = -70_004;
 
-/// For whom a capsule is, what for and until when: what its issuer decides (capsule-v1 §4).
+const SESSION: i64 = -70_005;
+
+const SESSION_VERSION: i64 = -70_006;
+
+const REPLAY_CURSOR: i64 = -70_007;
+
+/// The claims that a later header of the same body may change (lineage-v1 §1): `aud`, `exp`, `iat`, `scope`.
+const OPEN: [i64; 4] = [3, 4, 6, 9];
+
+/// For whom a capsule is, what for and until when: what its issuer decides (capsule-v1 §5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
@@ -35,12 +44,26 @@ pub struct Terms {
     pub scope: String,
     /// The tenant.
     pub tenant: Option<String>,
-    /// Its number within a session.
+    /// Its number within its session, or where it names none, among the capsules of its tenant and subject
+    /// that name none.
     pub sequence: Option<u64>,
-    /// Whether it may be opened once only.
+    /// True if it may be opened once only.
     pub single_use: bool,
-    /// The latest `exp` that a renewal may give it; [`Self::renewal_cap`] where there is none.
-    pub renew_until: Option<u64>,
+    /// The cap: the latest `exp` that any header of this capsule can have.
+    pub renew_until: u64,
+    /// The session that it is a checkpoint of.
+    pub session: Option<Session>,
+}
+
+/// Of which session a capsule is, and how far that had come when it was sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The session's id, as its tenant and subject know it.
+    pub id: String,
+    /// The version of the checkpoint.
+    pub version: u64,
+    /// The number of the last event that the state has seen.
+    pub replay_cursor: u64,
 }
 
 impl Claims {
@@ -53,7 +76,8 @@ impl Claims {
 
 impl Terms {
     /// Returns the terms of a capsule that is valid from `issued_at` until `expires`, for restoring and
-    /// for any subject; everything else is absent.
+    /// for any subject; everything else is absent. It may be renewed until 30 days from `issued_at`, or
+    /// `expires` if that is later.
     #[must_use]
     pub fn new(issuer: &str, audience: &str, issued_at: u64, expires: u64) -> Self {
         Self {
@@ -67,27 +91,13 @@ impl Terms {
             tenant: None,
             sequence: None,
             single_use: false,
-            renew_until: None,
-        }
-    }
-
-    /// The latest `exp` that a renewal may give: what the issuer said, else the lifetime limit from the
-    /// time of sealing. What may be used once only is never extended: who remembers its use may forget
-    /// it when it has expired (N-3).
-    #[must_use]
-    pub fn renewal_cap(&self) -> u64 {
-        match self.renew_until {
-            _ if self.single_use => self.expires,
-            Some(until) => until,
-            None => self
-                .issued_at
-                .saturating_add(MAX_LIFETIME)
-                .max(self.expires),
+            renew_until: issued_at.saturating_add(MAX_LIFETIME).max(expires),
+            session: None,
         }
     }
 }
 
-/// What an untrusted file says of itself. Nobody has vouched for any of it.
+/// Statements of an untrusted file about itself. Nobody has vouched for any of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Claims {
@@ -99,7 +109,7 @@ pub struct Claims {
     pub terms: Terms,
 }
 
-/// E-9.
+/// CAP-E-9.
 pub(crate) fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
     let some_text = |field: Field<'_>| match field.text()? {
         "" => Err(field.wrong("is empty")),
@@ -121,10 +131,15 @@ pub(crate) fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
         Some(field) if field.uint()? == 1 => true,
         Some(field) => return Err(field.wrong("is not 1")),
     };
-    let renew_until = fields
-        .optional(RENEW_UNTIL, "renew until")
-        .map(Field::uint)
-        .transpose()?;
+    let renew_until = fields.required(RENEW_UNTIL, "renew until")?.uint()?;
+    let session = match fields.optional(SESSION, "session") {
+        None => None,
+        Some(id) => Some(Session {
+            id: some_text(id)?,
+            version: fields.required(SESSION_VERSION, "version")?.uint()?,
+            replay_cursor: fields.required(REPLAY_CURSOR, "replay cursor")?.uint()?,
+        }),
+    };
     fields.end()?;
     Ok(Claims {
         id,
@@ -141,11 +156,23 @@ pub(crate) fn parse_claims(claims: Field<'_>, key: KeyId) -> Result<Claims> {
             sequence,
             single_use,
             renew_until,
+            session,
         },
     })
 }
 
+/// All claims, as the header has them.
 pub(crate) fn encode_claims(terms: &Terms, id: CapsuleId) -> Value {
+    encode(terms, id, |_| true)
+}
+
+/// The claims that stay whatever header the body gets: they enter the keys of the body (§9.1).
+pub(crate) fn encode_fixed_claims(terms: &Terms, id: CapsuleId) -> Value {
+    encode(terms, id, |key| !OPEN.contains(&key))
+}
+
+fn encode(terms: &Terms, id: CapsuleId, wanted: impl Fn(i64) -> bool) -> Value {
+    let session = terms.session.as_ref();
     let entries = [
         (1, Some(cbor::text(&terms.issuer))),
         (2, terms.subject.as_deref().map(cbor::text)),
@@ -158,10 +185,20 @@ pub(crate) fn encode_claims(terms: &Terms, id: CapsuleId) -> Value {
         (ORG, terms.tenant.as_deref().map(cbor::text)),
         (SEQ, terms.sequence.map(cbor::uint)),
         (ONCE, terms.single_use.then(|| cbor::uint(1))),
-        (RENEW_UNTIL, terms.renew_until.map(cbor::uint)),
+        (RENEW_UNTIL, Some(cbor::uint(terms.renew_until))),
+        (SESSION, session.map(|session| cbor::text(&session.id))),
+        (
+            SESSION_VERSION,
+            session.map(|session| cbor::uint(session.version)),
+        ),
+        (
+            REPLAY_CURSOR,
+            session.map(|session| cbor::uint(session.replay_cursor)),
+        ),
     ];
     let some = entries
         .into_iter()
+        .filter(|(key, _)| wanted(*key))
         .filter_map(|(key, value)| Some((cbor::int(key), value?)));
     Value::Map(some.collect())
 }

@@ -1,4 +1,4 @@
-//! The COSE_Sign1 profile that everything signed is in (capsule-v1 §4): one structure, one header for
+//! The COSE_Sign1 profile that everything signed is in (capsule-v1 §5): one structure, one header for
 //! each kind of document.
 //!
 //! Parsed by hand: the profile allows one form, and general COSE libraries are made to allow many.
@@ -42,7 +42,7 @@ pub(crate) struct Sign1 {
 }
 
 impl Sign1 {
-    /// E-1 … E-6.
+    /// CAP-E-1 … CAP-E-6.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let structure = |what: &'static str| Error::new(Code::CoseStructure, what).at("envelope");
         let mut scanner = Scanner::new(bytes);
@@ -106,7 +106,7 @@ impl Sign1 {
         &self.protected
     }
 
-    /// E-10, E-11; gives the payload that is now known to be the signer's.
+    /// CAP-E-10, CAP-E-11; gives the payload that is now known to be the signer's.
     pub(crate) fn verify(&self, key: &PublicKey) -> Result<&[u8]> {
         key.verify(
             &sig_structure(&self.protected, &self.payload),
@@ -168,14 +168,14 @@ fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 impl Profile {
-    /// E-7, E-8: labels are judged one by one, so that an unknown one's value is never looked into.
+    /// CAP-E-7, CAP-E-8: labels are judged one by one, so that an unknown one's value is never looked into.
     /// Gives the key id and the claims, an empty map in a document that has none.
     pub(crate) fn parse(&self, bytes: &[u8]) -> Result<(KeyId, Value)> {
         let mut scanner = Scanner::new(bytes);
         if scanner.peek()? >> 5 != 5 {
             return Err(Error::new(Code::CoseStructure, "is not a map").at("protected header"));
         }
-        let (_, count) = scanner.head()?;
+        let count = scanner.pairs()?;
         let mut keys = Keys::default();
         for _ in 0..count {
             let label = match cbor::decode_scanned(scanner.key(&mut keys, 1)?)? {

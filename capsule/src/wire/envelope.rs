@@ -1,5 +1,5 @@
 //! The envelope of a capsule: the claims in its protected header, the manifest as its payload
-//! (capsule-v1 §4).
+//! (capsule-v1 §5).
 
 use crate::{
     error::{Code, Result},
@@ -24,7 +24,7 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    /// E-1 … E-9.
+    /// CAP-E-1 … CAP-E-9.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let signed = Sign1::parse(bytes)?;
         Ok(Self {
@@ -33,7 +33,7 @@ impl Envelope {
         })
     }
 
-    /// E-10, E-11; gives the payload that is now known to be the signer's.
+    /// CAP-E-10, CAP-E-11; gives the payload that is now known to be the signer's.
     pub(crate) fn verify(&self, key: &PublicKey) -> Result<&[u8]> {
         self.signed.verify(key)
     }

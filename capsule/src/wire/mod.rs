@@ -1,4 +1,4 @@
-//! Bytes outside the manifest: prologue, CBOR profile, COSE_Sign1, envelope, claims (capsule-v1 §2, §4).
+//! Bytes outside the manifest: prologue, CBOR profile, COSE_Sign1, envelope, claims (capsule-v1 §2, §5).
 
 pub(crate) mod cbor;
 pub(crate) mod claims;

@@ -47,7 +47,7 @@ impl Prologue {
         self.body_at().saturating_add(self.body_len)
     }
 
-    /// Checks the lengths (F-3).
+    /// Checks the lengths (CAP-F-3).
     pub(crate) fn new(
         envelope_len: u32,
         tables_len: u64,

@@ -7,6 +7,16 @@ use kvcap_codecs::Padding;
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
+    /// The profile of the configuration to go by; none for no profile [default: KVCAP_PROFILE, or the
+    /// configuration's own]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Everywhere",
+        display_order = 899
+    )]
+    pub(crate) profile: Option<String>,
     /// Print one JSON object instead of text
     #[arg(long, global = true, help_heading = "Everywhere", display_order = 900)]
     pub(crate) json: bool,

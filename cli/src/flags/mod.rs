@@ -1,17 +1,25 @@
 //! Flags that verbs share, one group a file, and how their values are written.
 
+mod budget;
 mod chain;
 mod common;
 mod model;
+mod profile;
+mod sessions;
 mod tokens;
 mod trust;
 mod values;
 mod verifier;
+mod wait;
 
+pub(crate) use budget::Budget;
 pub(crate) use chain::ChainArgs;
 pub(crate) use common::{Common, Compress, Threads};
 pub(crate) use model::ModelArgs;
-pub(crate) use tokens::tokens;
-pub(crate) use trust::TrustArgs;
-pub(crate) use values::{duration, instant, preset, range, suite};
-pub(crate) use verifier::PolicyArgs;
+pub(crate) use profile::{Unparsed, load, parse};
+pub(crate) use sessions::{OwnerArgs, names, tier};
+pub(crate) use tokens::TokensArgs;
+pub(crate) use trust::{SourcesArgs, TrustArgs};
+pub(crate) use values::{byte_count, duration, instant, preset, range, suite};
+pub(crate) use verifier::{CheckpointArgs, PolicyArgs};
+pub(crate) use wait::WaitArgs;

@@ -22,6 +22,12 @@ pub(crate) struct ModelArgs {
     /// ctx-size, longrope, hadamard
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) runtime_opt: Vec<String>,
+    /// Tokens of context that the runtime is set to, as --runtime-opt ctx-size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    context_size: Option<u64>,
+    /// Hash the weights anew, and keep no digest of them; as with KVCAP_NO_CACHE=1
+    #[arg(long)]
+    no_cache: bool,
 }
 
 /// An adapter's path and factor.
@@ -48,7 +54,17 @@ impl ModelArgs {
     /// # Errors
     /// KVC-944.
     pub(crate) fn options(&self) -> Result<RuntimeOptions> {
-        RuntimeOptions::parse(&self.runtime_opt)
+        let mut options = RuntimeOptions::parse(&self.runtime_opt)?;
+        options.ctx_size = options.ctx_size.or(self.context_size);
+        Ok(options)
+    }
+
+    /// Where digests of weights are kept.
+    pub(crate) fn cache(&self) -> HashCache {
+        match self.no_cache {
+            true => HashCache::off(),
+            false => HashCache::user(),
+        }
     }
 
     /// The profile of the model at `path`; its weights are hashed once and then cached.
@@ -64,11 +80,10 @@ impl ModelArgs {
             .collect();
         let bar = progress::bar(common.shows_progress(), "model", 0);
         let told = |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
+            bar.set(done, total);
         };
-        let profile = ModelProfile::read(path, &adapters, &options, &HashCache::user(), &told);
-        bar.finish_and_clear();
+        let profile = ModelProfile::read(path, &adapters, &options, &self.cache(), &told);
+        bar.finish();
         profile
     }
 }

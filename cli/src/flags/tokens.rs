@@ -1,36 +1,47 @@
 //! Files of token ids.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use kvcap::{Code, Error, Result};
-use kvcap_store::input::small;
+use clap::Args;
+use kvcap::Result;
+use kvcap_states::TokensFormat;
+use kvcap_store::input::{at, small};
 
-/// Token ids: a JSON array of numbers, or u32 little-endian.
-///
-/// # Errors
-/// KVC-940; 944 where the file is neither.
-pub(crate) fn tokens(path: &Path) -> Result<Vec<u32>> {
-    // sixteen million tokens as JSON
-    let content = small(path, 256 << 20)?;
-    let bad = |what: String| Error::new(Code::LocalUsage, what).at(path.display());
-    // no vocabulary is so large that four bytes of its ids are all digits and brackets
-    let json = content.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
-        && content
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || b"[], \t\r\n".contains(byte));
-    let tokens: Vec<u32> = if json {
-        serde_json::from_slice(&content)
-            .map_err(|error| bad(format!("this is not an array of token ids: {error}")))?
-    } else {
-        let (ids, rest) = content.as_chunks::<4>();
-        if !rest.is_empty() {
-            let what = "token ids are a json array, or four bytes each";
-            return Err(bad(what.to_owned()));
-        }
-        ids.iter().map(|id| u32::from_le_bytes(*id)).collect()
-    };
-    match tokens.is_empty() {
-        true => Err(bad("the file holds no token ids".to_owned())),
-        false => Ok(tokens),
+/// Sixteen million tokens as JSON.
+const LONGEST: u64 = 256 << 20;
+
+/// The prompt's token ids.
+#[derive(Debug, Args)]
+pub(crate) struct TokensArgs {
+    /// The prompt's token ids: a JSON array (FILE.json), or u32 little-endian (FILE.u32). seal needs them
+    /// where the state does not carry them, and seals them too; open refuses a capsule of another prompt
+    #[arg(long, value_name = "FILE", group = "prompt")]
+    tokens: Option<PathBuf>,
+    /// How token ids are written, where the file's name does not say it: json or u32
+    #[arg(long, value_name = "FORMAT", requires = "tokens", value_parser = format)]
+    tokens_format: Option<TokensFormat>,
+}
+
+fn format(text: &str) -> Result<TokensFormat, String> {
+    text.parse()
+        .map_err(|error: kvcap::Error| error.to_string())
+}
+
+impl TokensArgs {
+    /// The ids, where a file of them is given.
+    ///
+    /// # Errors
+    /// KVC-940; as [`TokensFormat::of_file`] and [`TokensFormat::parse`].
+    pub(crate) fn read(&self) -> Result<Option<Vec<u32>>> {
+        let Some(path) = &self.tokens else {
+            return Ok(None);
+        };
+        let bytes = small(path, LONGEST)?;
+        let format = match self.tokens_format {
+            Some(format) => format,
+            None => TokensFormat::of_file(path, &bytes)?,
+        };
+        let ids = format.parse(&bytes);
+        ids.map(Some).map_err(|error| at(error, path))
     }
 }

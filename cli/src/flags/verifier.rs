@@ -2,11 +2,14 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::Args;
-use kvcap::{Expected, Result};
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use kvcap::{Expected, ExpectedSession, Manifest, Result};
 use kvcap_models::ModelProfile;
-use kvcap_states::RuntimeKind;
-use kvcap_store::Verifier;
+use kvcap_states::{RuntimeKind, check_rotation};
+use kvcap_store::{Judge, Unchecked, Verifier};
 
 use super::{Common, ModelArgs, TrustArgs, duration, instant};
 
@@ -38,9 +41,45 @@ pub(crate) struct PolicyArgs {
     /// Longest lifetime to accept
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
     pub(crate) max_lifetime: u64,
+    /// Accept that these were not checked, by name: model to open without --model, ancestors to verify an
+    /// increment without those that it continues, speculative-prefill, multi-token-prediction or
+    /// quantized-attention for a state that was captured so; any other is then not named on stderr
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = unchecked())]
+    accept_unchecked: Vec<Unchecked>,
     /// Judge as of this time instead of now: for audits and tests
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub(crate) at: Option<u64>,
+}
+
+/// Which checkpoint a capsule must be.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// The session that it must be a checkpoint of
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// The version that the checkpoint must have
+    #[arg(long, value_name = "N", requires = "session")]
+    pub(crate) session_version: Option<u64>,
+    /// The number of the last event that the state must have seen
+    #[arg(long, value_name = "N", requires = "session")]
+    pub(crate) replay_cursor: Option<u64>,
+}
+
+impl CheckpointArgs {
+    /// What is expected of the capsule's session.
+    pub(crate) fn expected(&self) -> Option<ExpectedSession> {
+        self.session.clone().map(|id| ExpectedSession {
+            id,
+            version: self.session_version,
+            replay_cursor: self.replay_cursor,
+        })
+    }
+}
+
+/// A check by its name.
+fn unchecked() -> impl TypedValueParser<Value = Unchecked> {
+    PossibleValuesParser::new(Unchecked::ALL.iter().map(|check| check.name()))
+        .try_map(|name| name.parse::<Unchecked>())
 }
 
 /// A runtime's name, and its version after `=`.
@@ -71,6 +110,20 @@ impl PolicyArgs {
         })
     }
 
+    /// A judge of that verifier, for what is expected of `model` and `session`, if they are given.
+    ///
+    /// # Errors
+    /// As [`Verifier::judge`].
+    pub(crate) fn judge<'a>(
+        &self,
+        verifier: &'a Verifier,
+        model: Option<&'a ModelProfile>,
+        session: Option<ExpectedSession>,
+    ) -> Result<Judge<'a>> {
+        let judge = verifier.judge()?.expecting(self.expected(model, session));
+        Ok(judge.danger_without(&self.accept_unchecked))
+    }
+
     /// The model that is expected, if one is given.
     ///
     /// # Errors
@@ -80,10 +133,23 @@ impl PolicyArgs {
         self.model.as_deref().map(read).transpose()
     }
 
+    /// Compares what the runtime is told of its quantized cache with the capsule.
+    ///
+    /// # Errors
+    /// KVC-944; as [`check_rotation`].
+    pub(crate) fn check_rotation(&self, manifest: &Manifest) -> Result<()> {
+        check_rotation(&manifest.context, self.model_args.options()?.hadamard)
+    }
+
     /// What is expected, of `model` if one is given.
-    pub(crate) fn expected<'a>(&self, model: Option<&'a ModelProfile>) -> Expected<'a> {
+    fn expected<'a>(
+        &self,
+        model: Option<&'a ModelProfile>,
+        session: Option<ExpectedSession>,
+    ) -> Expected<'a> {
         let mut expected = model.map_or_else(Expected::danger_any_model, ModelProfile::expected);
         expected.runtime.clone_from(&self.runtime);
+        expected.session = session;
         expected
     }
 }

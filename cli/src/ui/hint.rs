@@ -1,9 +1,27 @@
 //! What to do next, for each code.
 
-use kvcap::Code;
+use std::io::ErrorKind;
+
+use kvcap::{Code, Error, IoSide};
+
+/// One sentence for the person who meets an error.
+pub(crate) fn hint_for(error: &Error) -> &'static str {
+    match (error.code(), error.io_side()) {
+        (Code::LocalIo, Some(IoSide::Source)) => {
+            "check that the input is there, may be read, and was not closed before its end"
+        }
+        (Code::LocalIo, Some(IoSide::Sink)) if error.io_kind() == Some(ErrorKind::NotFound) => {
+            "make the output's folder first, or name another"
+        }
+        (Code::LocalIo, Some(IoSide::Sink)) => {
+            "check the space on the disk, and that the folder may be written to"
+        }
+        (code, _) => hint(code),
+    }
+}
 
 /// One sentence for the person who meets `code`.
-pub(crate) fn hint(code: Code) -> &'static str {
+fn hint(code: Code) -> &'static str {
     match code {
         Code::FramingPrologueShort
         | Code::FramingMagic
@@ -49,11 +67,13 @@ pub(crate) fn hint(code: Code) -> &'static str {
         | Code::RegistryExpired
         | Code::RegistryMalformed
         | Code::RegistryDuplicateKey => "fetch the current key registry from its owner",
-        Code::ClaimsMalformed => "the issuer's claims contradict each other: have it sealed again",
+        Code::ClaimsMalformed => {
+            "the claims are empty or contradict each other: seal with others, or have it sealed again"
+        }
         Code::ClaimsExpired => "have the state sealed again, with a longer --ttl if need be",
         Code::ClaimsNotYetValid => "wait until it is valid, or check this machine's clock",
         Code::ClaimsLifetime => {
-            "have it sealed with a shorter --ttl, or allow more with --max-lifetime"
+            "seal or renew with a shorter --ttl; who verifies may allow more with --max-lifetime"
         }
         Code::ClaimsAudience => "name your own audience with --audience, as the issuer knows it",
         Code::ClaimsSubject => "name the subject on whose behalf you restore with --subject",
@@ -63,9 +83,14 @@ pub(crate) fn hint(code: Code) -> &'static str {
             "this capsule must not be used again: take a newer one of the session"
         }
         Code::ClaimsReplayed => {
-            "a capsule for one use opens once, against a ledger (--ledger): take a newer one"
+            "say where its use is recorded, --ledger FILE; if it was used there, take a newer capsule"
         }
-        Code::ClaimsClock => "set this machine's clock",
+        Code::ClaimsSession => {
+            "it is a checkpoint of another session, or another one of this: look at kvcap inspect"
+        }
+        Code::ClaimsClock => {
+            "set this machine's clock; if the ledger's is the wrong one, see kvcap ledger set-clock"
+        }
         Code::ManifestSuite => "have it sealed with a suite that is allowed here (--suite)",
         Code::ManifestCriticalExtension => "the capsule needs a newer reader: update kvcap",
         Code::ManifestField
@@ -92,6 +117,12 @@ pub(crate) fn hint(code: Code) -> &'static str {
         }
         Code::BindingPositions | Code::BindingBankMissing => {
             "the capsule does not hold all that is needed: compute the state anew"
+        }
+        Code::BindingUnchecked => {
+            "say what the capsule must be of (--model), or accept by name that nobody looks: --accept-unchecked NAME"
+        }
+        Code::BindingCapture => {
+            "compute the state anew without it, or accept it by name: --accept-unchecked NAME"
         }
         Code::LineageParentAbsent => {
             "give the capsules that it continues with --chain: files, or their folder"
@@ -129,15 +160,19 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::CodecNonFinite => {
             "the state holds values that are not finite: seal it with --encoding exact"
         }
-        Code::ResourceBudget => "the capsule is larger than allowed here",
+        Code::ResourceBudget => {
+            "the capsule is larger than allowed here; where you trust its issuer, raise --budget"
+        }
         Code::StateUnrecognised => {
-            "name the runtime with --runtime; any safetensors file can be carried with --runtime raw"
+            "save the state with its runtime, in a form that spec/runtimes-v1.md lists"
         }
         Code::StateMalformed => "the state file is damaged: save it again",
         Code::StateUnsupported => {
-            "save the state without what is named, or carry it with --runtime raw"
+            "save the state without what is named, or with a version that spec/runtimes-v1.md lists"
         }
-        Code::StateContradiction => "give the model that saved this state with --model",
+        Code::StateContradiction => {
+            "give the model and the token ids that the state is of (--model, --tokens); if the file contradicts itself, save it again"
+        }
         Code::StateLimit => "the state file is damaged, or larger than a capsule can hold",
         Code::StateUnknownPrefix => {
             "seal with the prompt's token ids, --tokens FILE; --danger-no-prefix seals without them"
@@ -156,10 +191,39 @@ pub(crate) fn hint(code: Code) -> &'static str {
         Code::LocalIo => "check the path, its permissions and the space on the disk",
         Code::LocalExists => "choose another name, or overwrite with --force",
         Code::LocalKeyMalformed => {
-            "give the right key: KEY is secret, KEY.pub is for --trust; kvcap keygen makes them"
+            "give the right key: KEY is secret, KEY.pub is for --trust, a key registry for --registry; kvcap keygen makes keys"
         }
-        Code::LocalKeyMode => "make it yours alone: chmod 600 KEY",
+        Code::LocalKeyMode => "make it yours alone: chown and chmod 600 FILE",
         Code::LocalUsage => "see the verb's --help",
+        Code::LocalConfig => {
+            "kvcap profile show names the settings; --profile none goes without a profile"
+        }
+        Code::LocalPassphrase => {
+            "type the passphrase on a terminal, or name a file that holds it: KVCAP_PASSPHRASE_FILE"
+        }
+        Code::LocalBusy => "wait until the other kvcap process has finished, and try again",
+        Code::SessionMalformed => {
+            "compare the event or the record with spec/session-v1.md; kvcap events list shows the log"
+        }
+        Code::SessionLimit => "keep large outputs in files of your own, and name them in the event",
+        Code::SessionGap => "give the events from the log's end on; kvcap events list shows it",
+        Code::SessionFork => {
+            "another device went on with this session: branch it, or take that device's log"
+        }
+        Code::SessionVersion => "another checkpoint was made meanwhile: read the session again",
+        Code::SessionMissing => "kvcap sessions lists what is there",
+        Code::SessionEmpty => "append events or checkpoint a state first",
+        Code::SessionNoState => {
+            "give a state to kvcap checkpoint, or resume from the history alone"
+        }
+        Code::SessionBehind => "go back from an earlier version: kvcap status lists them",
+        Code::SessionContext => "give the runtime a larger context, or resume from fewer positions",
+        Code::SessionDiverged => {
+            "the conversation was edited since: what is common is restored, the rest is read again"
+        }
+        Code::SessionWhole => {
+            "a window or a recurrent layer cannot be cut: resume from an earlier checkpoint"
+        }
         // the library may learn codes before this table does; a test keeps the two in step
         _ => "see spec/errors.md",
     }

@@ -3,17 +3,33 @@
 use std::{
     fmt::Display,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
-use clap::error::{ContextKind, ErrorKind};
-use kvcap::{Code, Error, Outcome, Result};
+use clap::{
+    builder::styling::{AnsiColor, Style},
+    error::{ContextKind, ErrorKind},
+};
+use kvcap::{
+    Code, Error, IoSide, Outcome, Result,
+    text::{is_unseen, printable},
+};
 use serde_json::{Map, Value, json};
 
-use super::hint::hint;
+use super::{
+    hint::hint_for,
+    width::{of_stdout, wrapped},
+};
 
 /// Version of the JSON that `--json` prints.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
+
+/// The least columns that a value is wrapped to.
+const NARROWEST: usize = 24;
+
+/// Exit status of an output whose reader has closed it, `open -o - | head`: 128 and the number of SIGPIPE.
+const CLOSED: u8 = 141;
 
 /// The result of a verb: rows of text, and the same facts by name.
 #[derive(Debug, Default)]
@@ -22,6 +38,17 @@ pub(crate) struct Report {
     facts: Map<String, Value>,
     /// Text that was asked for as such: printed even when quiet.
     data: Option<String>,
+    /// Names of checks that were left out without a word: on stderr, even when quiet.
+    unchecked: Vec<&'static str>,
+    /// What a person should hear of; all of it is in the JSON.
+    notes: Vec<Note>,
+}
+
+#[derive(Debug)]
+struct Note {
+    text: String,
+    /// On stderr, even when quiet.
+    aside: bool,
 }
 
 #[derive(Debug)]
@@ -46,17 +73,39 @@ impl Report {
     /// A label and what goes with it.
     pub(crate) fn row(&mut self, label: &'static str, text: impl Display) {
         self.items
-            .push(Item::Row(label, printable(&text.to_string())));
+            .push(Item::Row(label, printable(&text.to_string()).into_owned()));
     }
 
     /// A line by itself.
     pub(crate) fn line(&mut self, text: impl Display) {
-        self.items.push(Item::Line(printable(&text.to_string())));
+        self.items
+            .push(Item::Line(printable(&text.to_string()).into_owned()));
     }
 
     /// A fact of the JSON.
     pub(crate) fn fact(&mut self, name: &str, value: impl Into<Value>) {
         self.facts.insert(name.to_owned(), value.into());
+    }
+
+    /// Something worth knowing.
+    pub(crate) fn note(&mut self, text: impl Display) {
+        self.row("note", &text);
+        self.remark(text, false);
+    }
+
+    /// Something that will go wrong later if nothing is done: on stderr, even when quiet.
+    pub(crate) fn warn(&mut self, text: impl Display) {
+        self.remark(text, true);
+    }
+
+    fn remark(&mut self, text: impl Display, aside: bool) {
+        let text = printable(&text.to_string()).into_owned();
+        self.notes.push(Note { text, aside });
+    }
+
+    /// Names of checks that were left out, and that nobody has accepted.
+    pub(crate) fn unchecked(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        self.unchecked.extend(names);
     }
 
     /// The JSON object, as `--json` prints it.
@@ -65,11 +114,14 @@ impl Report {
             ("schema".to_owned(), json!(SCHEMA)),
             ("ok".to_owned(), json!(true)),
         ]);
+        let notes = self.notes.iter().map(|note| note.text.as_str());
+        object.insert("notes".to_owned(), notes.collect());
         object.extend(self.facts.clone());
         Value::Object(object)
     }
 
-    fn to_text(&self, quiet: bool) -> String {
+    /// The text, in lines of at most `columns`.
+    fn to_text(&self, quiet: bool, columns: Option<usize>) -> String {
         if let Some(data) = &self.data {
             return data.clone();
         }
@@ -83,9 +135,28 @@ impl Report {
         });
         let width = labels.max().unwrap_or(0);
         for item in &self.items {
-            match item {
-                Item::Row(label, value) => text.push_str(&format!("{label:width$}  {value}")),
-                Item::Line(line) => text.push_str(line),
+            let (first, indent, content) = match item {
+                Item::Row(label, value) => (format!("{label:width$}  "), width + 2, value),
+                Item::Line(line) => {
+                    let own = line.chars().take_while(|c| *c == ' ').count();
+                    (String::new(), own + 4, line)
+                }
+            };
+            let left = columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent));
+            let mut lines = match item {
+                Item::Row(..) => wrapped(content, left.max(NARROWEST)),
+                Item::Line(line)
+                    if columns.is_some_and(|columns| line.chars().count() > columns) =>
+                {
+                    wrapped(content, left.max(NARROWEST))
+                }
+                Item::Line(line) => vec![line.as_str()],
+            }
+            .into_iter();
+            text.push_str(&first);
+            text.push_str(lines.next().unwrap_or_default());
+            for line in lines {
+                text.push_str(&format!("\n{:indent$}{line}", ""));
             }
             text.push('\n');
         }
@@ -93,21 +164,30 @@ impl Report {
     }
 
     /// Prints it.
-    pub(crate) fn print(&self, place: Printer) -> ExitCode {
+    pub(crate) fn print(&self, place: &Printer) -> ExitCode {
+        for note in self.notes.iter().filter(|note| note.aside) {
+            let _closed = writeln!(io::stderr(), "kvcap: note: {}", note.text);
+        }
+        if !self.unchecked.is_empty() {
+            let names = self.unchecked.join(", ");
+            let _closed = writeln!(io::stderr(), "kvcap: not checked: {names}");
+        }
         let text = match place.json {
-            true => format!("{}\n", self.to_json()),
-            false => self.to_text(place.quiet),
+            true => place.json_line(self.to_json()),
+            false => self.to_text(place.quiet, of_stdout()),
         };
         match place.write(&text) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => print_error(&Error::io(&error, "stdout"), place),
+            Err(error) => print_error(&Error::sink(&error, "stdout"), place),
         }
     }
 }
 
 /// How and where a report is printed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Printer {
+    /// The verb that reports, as it is written: `registry add`.
+    verb: String,
     json: bool,
     quiet: bool,
     /// Stdout carries an output, so that the report goes to stderr.
@@ -116,11 +196,24 @@ pub(crate) struct Printer {
 
 impl Printer {
     /// As JSON or text, with everything or only what was asked for; `aside` where stdout carries an output.
-    pub(crate) fn new(json: bool, quiet: bool, aside: bool) -> Self {
-        Self { json, quiet, aside }
+    pub(crate) fn new(verb: String, json: bool, quiet: bool, aside: bool) -> Self {
+        Self {
+            verb,
+            json,
+            quiet,
+            aside,
+        }
     }
 
-    fn write(self, text: &str) -> io::Result<()> {
+    /// One object in one line, with the verb that it is of.
+    fn json_line(&self, mut object: Value) -> String {
+        if let Value::Object(object) = &mut object {
+            object.insert("verb".to_owned(), json!(self.verb));
+        }
+        one_line(&object)
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
         match self.aside {
             true => io::stderr().write_all(text.as_bytes()),
             false => to_stdout(text),
@@ -130,7 +223,10 @@ impl Printer {
 
 /// Writes to stdout. A reader that has seen enough (`| head`) is not an error.
 fn to_stdout(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    shown_on(io::stdout().lock(), text)
+}
+
+fn shown_on(mut out: impl Write, text: &str) -> io::Result<()> {
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -140,10 +236,14 @@ fn to_stdout(text: &str) -> io::Result<()> {
 
 /// `kvcap: error[KVC-402]: …` and `hint: …` on stderr; with `--json` also an object, where the report
 /// would have been.
-pub(crate) fn print_error(error: &Error, place: Printer) -> ExitCode {
-    say(error.code(), &message(error), hint(error.code()));
+pub(crate) fn print_error(error: &Error, place: &Printer) -> ExitCode {
+    if error.io_side() == Some(IoSide::Sink) && error.io_kind() == Some(io::ErrorKind::BrokenPipe) {
+        // whoever reads has seen enough, and knows: as if the signal had ended the process
+        return ExitCode::from(CLOSED);
+    }
+    say(error.code(), &error.to_string(), hint_for(error));
     if place.json {
-        let _closed = place.write(&format!("{}\n", error_json(error)));
+        let _closed = place.write(&place.json_line(error_json(error)));
     }
     exit(error.code())
 }
@@ -153,11 +253,17 @@ pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _closed = to_stdout(&text);
-            return ExitCode::SUCCESS;
+            return match shown_on(anstream::stdout(), &error.render().ansi().to_string()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    let error = Error::sink(&error, "stdout");
+                    say(error.code(), &error.to_string(), hint_for(&error));
+                    exit(error.code())
+                }
+            };
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _closed = io::stderr().write_all(text.as_bytes());
+            let _closed = shown_on(anstream::stderr(), &error.render().ansi().to_string());
             return exit(Code::LocalUsage);
         }
         _ => {}
@@ -180,32 +286,31 @@ pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
     let help = match (tip, verb) {
         ("", Some(verb)) => format!("see: kvcap {} --help", printable(&verb)),
         ("", None) => "see: kvcap --help".to_owned(),
-        (tip, _) => printable(tip),
+        (tip, _) => printable(tip).into_owned(),
     };
     say(Code::LocalUsage, error_kept.what(), &help);
     if std::env::args_os().any(|arg| arg == "--json") {
-        let _closed = to_stdout(&format!("{}\n", error_json(&error_kept)));
+        let _closed = to_stdout(&one_line(&error_json(&error_kept)));
     }
     exit(Code::LocalUsage)
 }
 
-fn say(code: Code, message: &str, hint: &str) {
+/// Says that a file is held by another process, and that it is waited for.
+pub(crate) fn waiting(path: &Path) {
+    let path = path.display().to_string();
+    let path = printable(&path);
     let _closed = writeln!(
         io::stderr(),
-        "kvcap: error[{code}]: {message}\nhint: {hint}"
+        "kvcap: note: waiting for {path}, which another process holds"
     );
 }
 
-/// An error as one line.
-pub(crate) fn message(error: &Error) -> String {
-    let mut text = lower_first(error.what());
-    if let Some(place) = error.place() {
-        text = format!("{place}: {text}");
-    }
-    if let (Some(expected), Some(found)) = (error.expected(), error.found()) {
-        text.push_str(&format!(" (expected {expected}, found {found})"));
-    }
-    printable(&text)
+fn say(code: Code, message: &str, hint: &str) {
+    let (red, bold) = (AnsiColor::Red.on_default().bold(), Style::new().bold());
+    let _closed = writeln!(
+        anstream::stderr(),
+        "kvcap: {red}error[{code}]{red:#}: {message}\n{bold}hint{bold:#}: {hint}"
+    );
 }
 
 /// An error as JSON.
@@ -217,12 +322,16 @@ pub(crate) fn error_json(error: &Error) -> Value {
         "error": {
             "code": code.number(),
             "slug": code.slug(),
-            "message": message(error),
+            "message": error.to_string(),
             "what": error.what(),
             "place": error.place(),
             "expected": error.expected(),
             "found": error.found(),
-            "hint": hint(code),
+            "side": error.io_side().map(|side| match side {
+                IoSide::Source => "input",
+                IoSide::Sink => "output",
+            }),
+            "hint": hint_for(error),
             "exit": exit_number(code),
         },
     })
@@ -250,21 +359,20 @@ fn lower_first(text: &str) -> String {
     }
 }
 
-/// The text with everything that could steer a terminal shown as an escape.
-pub(crate) fn printable(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(steers) {
-        return text.to_owned();
+/// JSON in one line, with what is not seen as an escape of JSON's own.
+fn one_line(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        match is_unseen(c) {
+            true => {
+                let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                line.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+            false => line.push(c),
+        }
     }
-    text.chars()
-        .flat_map(|c| match steers(c) {
-            true => c.escape_unicode().collect::<Vec<char>>(),
-            false => vec![c],
-        })
-        .collect()
+    line.push('\n');
+    line
 }
 
 /// `50,224 bytes`.
@@ -295,12 +403,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_steers_a_terminal() {
-        assert_eq!(
-            printable("a\u{1b}[2Jb\n\u{202e}c"),
-            "a\\u{1b}[2Jb\\u{a}\\u{202e}c"
-        );
-        assert_eq!(printable("2 heads × 64"), "2 heads × 64");
+    fn json_hides_nothing() {
+        let value = json!({"a\u{9b}": "\u{e0041}\u{200b}é\n"});
+        let line = one_line(&value);
+        assert_eq!(line, "{\"a\\u009b\":\"\\udb40\\udc41\\u200bé\\n\"}\n");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+    }
+
+    #[test]
+    fn long_values_continue_below_themselves() {
+        let mut report = Report::new();
+        report.row("issuer", "one that has a name of many words, all told");
+        report.row("key", "a");
+        report.line("  a line that is longer than the terminal");
+        let wide = "issuer  one that has a name of many words, all told\nkey     a\n  \
+                    a line that is longer than the terminal\n";
+        assert_eq!(report.to_text(false, None), wide);
+        let narrow = "issuer  one that has a name of\n        many words, all told\nkey     a\n  \
+                      a line that is longer than\n      the terminal\n";
+        assert_eq!(report.to_text(false, Some(34)), narrow);
     }
 
     #[test]
@@ -313,11 +434,11 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_of_both_sides() {
-        let error = Error::new(Code::LocalIo, "No such file")
+        let error = Error::new(Code::LocalIo, "no such file")
             .at("a\nb")
             .sides(1, 2);
         assert_eq!(
-            message(&error),
+            &error.to_string(),
             "a\\u{a}b: no such file (expected 1, found 2)"
         );
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use kvcap::{Chain, Claims, Manifest, binding::Model};
-use kvcap_store::{Unchecked, Verdict, time::show_instant};
+use kvcap_store::{Judge, Unchecked, Verdict, time::show_instant};
 use serde_json::json;
 
-use super::{Report, grouped, time::show_distance};
+use super::{Report, grouped, quoted, time::show_distance};
 
 /// Rows that say who vouched for what.
 pub(crate) fn describe<S>(verdict: &Verdict<S>, report: &mut Report) {
@@ -30,28 +30,39 @@ pub(crate) fn describe<S>(verdict: &Verdict<S>, report: &mut Report) {
         ),
     );
     report.row("model", model(&context.model, compared));
-    report.fact("capsule", id.to_string());
-    report.fact("key", key.to_string());
+    let captured: Vec<&str> = context.flags.names().collect();
+    if !captured.is_empty() {
+        report.row("captured", format_args!("with {}", captured.join(", ")));
+    }
+    report.fact("captured_with", captured);
+    report.fact("capsule_id", id.to_string());
+    report.fact("key_id", key.to_string());
     report.fact("issuer", terms.issuer.as_str());
     report.fact("expires", terms.expires);
     report.fact("judged_at", now);
-    report.fact("model", context.model.id.to_string());
+    report.fact("model_id", context.model.id.to_string());
     report.fact("model_compared", compared);
 }
 
-/// The fact that names the checks that were left out.
-pub(crate) fn describe_unchecked(unchecked: &BTreeSet<Unchecked>, report: &mut Report) {
+/// The checks that were left out: those that nobody accepted are named on stderr too.
+pub(crate) fn describe_unchecked(
+    judge: &Judge<'_>,
+    unchecked: &BTreeSet<Unchecked>,
+    report: &mut Report,
+) {
     let names: Vec<&str> = unchecked.iter().map(|check| check.name()).collect();
     report.fact("unchecked", names);
+    let left = judge.unaccepted(unchecked);
+    report.unchecked(left.into_iter().map(Unchecked::name));
 }
 
 fn model(model: &Model, compared: bool) -> String {
     let id: String = model.id.to_string().chars().take(16).collect();
     match compared {
-        true => format!("{id} ({}): the expected one", model.name),
+        true => format!("{id} ({}): the expected one", quoted(&model.name)),
         false => format!(
             "not compared (no --model); the capsule says {id} ({})",
-            model.name
+            quoted(&model.name)
         ),
     }
 }
@@ -65,12 +76,19 @@ pub(crate) fn describe_chain<S>(chain: &Chain<S>, report: &mut Report) {
     let start = members
         .last()
         .map_or(0, |m| m.manifest().context.positions.start);
-    report.fact("positions", json!([start, end]));
-    report.fact("chain", members.len());
-    report.fact("chain_whole", chain.wanted().is_none());
-    report.fact("chain_expires", chain.expires());
+    let own = &chain.tip().manifest().context.positions;
     let ids = members.iter().map(|m| m.manifest().claims.id.to_string());
-    report.fact("chain_capsules", ids.collect::<Vec<_>>());
+    report.fact("positions", json!([own.start, own.end]));
+    report.fact(
+        "chain",
+        json!({
+            "depth": members.len(),
+            "complete": chain.wanted().is_none(),
+            "expires": chain.expires(),
+            "positions": [start, end],
+            "capsule_ids": ids.collect::<Vec<_>>(),
+        }),
+    );
     if members.len() == 1 && chain.wanted().is_none() {
         return;
     }

@@ -108,7 +108,7 @@ impl Calibration {
             flags: CaptureFlags::default(),
             context_length: 0,
         };
-        let terms = Terms::new("calibration", "calibration", NOW, NOW + 3600);
+        let terms = Terms::new(&self.signer.issuer(), "calibration", NOW, NOW + 3600);
         let (_, report) = seal_state(
             Buffer::new(&mut self.capsule),
             SealRequest::new(
@@ -129,10 +129,10 @@ impl Calibration {
 
     fn open(&mut self, sealed: usize, workers: Workers) -> Result<()> {
         let source = self.capsule.get(..sealed).unwrap_or_default();
-        let trust = Trust::from(self.signer.public());
+        let trust = Trust::from(&self.signer);
         let policy = Policy::new(&trust, NOW, "calibration", Expected::danger_any_model());
         let verified = Untrusted::read_at(source, &Limits::default())?.verify(&policy)?;
-        let opened = verified.open(source, &self.wrap)?;
+        let opened = verified.open(source, &self.wrap)?.release()?;
         open_state(
             &opened,
             &Buffer::new(&mut self.restored),
@@ -209,8 +209,6 @@ fn profile() -> ModelProfile {
             scaling: Scaling::None,
             offset: 0,
             keys: KeyBasis::PostRope,
-            hadamard_keys: 0,
-            hadamard_values: 0,
         }],
         geometry: Geometry {
             layers: vec![
@@ -223,6 +221,7 @@ fn profile() -> ModelProfile {
                 usize::try_from(LAYERS).unwrap_or(0)
             ],
             context_length: 1 << 20,
+            architecture: None,
         },
     }
 }

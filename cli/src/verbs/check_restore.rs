@@ -1,13 +1,13 @@
 //! `kvcap check-restore`: whether a restore had any effect.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use kvcap::{Limits, Result, Untrusted};
 use kvcap_states::RestoreCheck;
-use kvcap_store::input;
+use kvcap_store::{Unchecked, input};
 
 use crate::{
-    flags::{Common, PolicyArgs},
+    flags::{CheckpointArgs, Common, PolicyArgs},
     ui::{Report, grouped, verdict},
 };
 
@@ -23,32 +23,51 @@ pub(crate) struct Args {
     capsule: PathBuf,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// Tokens of the prompt
     #[arg(long, value_name = "TOKENS")]
     prompt: u64,
+    /// Tokens that the prompt and the capsule's have in common from the first on [default: all that the
+    /// capsule holds]
+    #[arg(long, value_name = "TOKENS")]
+    common: Option<u64>,
     /// Tokens that the runtime evaluated before the first new one
     #[arg(long, value_name = "TOKENS")]
     evaluated: u64,
 }
 
 /// # Errors
-/// What capsule-v1 §11.2 refuses; 926 where nothing was gained.
+/// What capsule-v1 §3.2 refuses; 926 where nothing was gained.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let mut reader = input::stream(&args.capsule)?;
     let untrusted = Untrusted::read(&mut reader, &Limits::default())
         .map_err(|error| input::at(error, &args.capsule))?;
     let verifier = args.policy.verifier()?;
-    let judge = verifier.judge()?;
     let model = args.policy.model(common)?;
-    let judge = judge.expecting(args.policy.expected(model.as_ref()));
+    let judge = args
+        .policy
+        .judge(&verifier, model.as_ref(), args.checkpoint.expected())?;
     let verdict = judge.verify(untrusted)?;
-    let receipt = RestoreCheck::of(verdict.tip().manifest(), args.prompt, args.evaluated);
-    receipt.check()?;
     let mut report = Report::new();
     verdict::describe(&verdict, &mut report);
+    // of an increment, the claim is the tip's: its ancestors are not read, and that is said
+    let ancestors = judge.unaccepted(&BTreeSet::from([Unchecked::Ancestors]));
+    let mut judge = judge.danger_without(&[Unchecked::Ancestors]);
+    let accepted = judge.conclude(verdict)?;
+    verdict::describe_unchecked(&judge, accepted.unchecked(), &mut report);
+    let left = ancestors.intersection(accepted.unchecked());
+    report.unchecked(left.map(|check| check.name()));
+    let receipt = RestoreCheck::of(
+        accepted.chain().tip().manifest(),
+        args.prompt,
+        args.common,
+        args.evaluated,
+    );
+    receipt.check()?;
     report.row(
-        "claimed",
-        format_args!("{} tokens", grouped(receipt.claimed)),
+        "in common",
+        format_args!("{} tokens", grouped(receipt.common)),
     );
     report.row(
         "reused",
@@ -59,7 +78,11 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         ),
     );
     report.row("verdict", "the restore was effective");
-    report.fact("claimed", receipt.claimed);
+    report.fact(
+        "claimed",
+        accepted.chain().tip().manifest().context.positions.end,
+    );
+    report.fact("common", receipt.common);
     report.fact("prompt", receipt.prompt);
     report.fact("evaluated", receipt.evaluated);
     report.fact("reused", receipt.reused());

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let ready = args.reseal.ready()?;
     let workers = args.reseal.threads().workers();
     let file = input::spool()?;
-    let state = reopen(&ready.opened, &file, workers, &mut |_| {})?;
+    let state = reopen(&ready.opened, &file, workers, &mut |_| {}).map_err(input::of_spool)?;
     args.reseal
         .seal(&ready, &state, &input::spooled(file)?, common)
 }

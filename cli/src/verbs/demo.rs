@@ -43,7 +43,7 @@ struct Stage {
 /// # Errors
 /// Whatever a verb answers other than the story has it.
 pub(crate) fn run(_: &Args, verb: RunLine) -> Result<Report> {
-    let folder = tempfile::tempdir().map_err(|error| Error::io(&error, "temporary folder"))?;
+    let folder = tempfile::tempdir().map_err(|error| Error::sink(&error, "temporary folder"))?;
     let mut stage = Stage {
         verb,
         folder: folder.path().to_owned(),
@@ -115,7 +115,7 @@ impl Stage {
             "open @state.kvcap -o @opened.safetensors --trust @issuer.key.pub --model @model.kvid \
              --wrap-key @reader.key --tokens @prompt.json",
         )?;
-        let result = format!("{} bytes", grouped(number(&opened, "bytes")));
+        let result = format!("{} bytes", grouped(number(&opened, "output_bytes")));
         self.tell("open", "back into the runtime's own file", result, took);
 
         match self.get("opened.safetensors")? == STATE {
@@ -150,7 +150,7 @@ impl Stage {
         self.run("keygen wrap -o @other.key")?;
 
         let verify = "verify @state.kvcap --trust @issuer.key.pub";
-        let open = "open @CAPSULE -o @leak --trust @issuer.key.pub";
+        let open = "open @CAPSULE -o @leak --trust @issuer.key.pub --model @model.kvid";
         let open_it = open.replace("CAPSULE", "state.kvcap");
         for (case, code, line) in [
             ("a day later", 402, format!("{verify} --at {expires}")),
@@ -248,7 +248,8 @@ impl Stage {
     fn report(self) -> Report {
         let mut report = Report::new();
         let mut lines = vec![
-            "A language model's attention state (KV cache), saved by mlx-lm: sealed, verified, opened.".to_owned(),
+            "A model's attention state (KV cache) from mlx-lm: sealed, verified, opened."
+                .to_owned(),
             String::new(),
         ];
         lines.extend(table::lines(
@@ -277,11 +278,10 @@ impl Stage {
         lines.extend([
             String::new(),
             "Now yours:".to_owned(),
-            "  kvcap keygen sign -o issuer.key && kvcap keygen wrap -o reader.key".to_owned(),
-            "  kvcap seal STATE -o state.kvcap --model MODEL --tokens PROMPT.json --ttl 24h \\".to_owned(),
-            "        --sign-key issuer.key --wrap-key reader.key".to_owned(),
-            "  kvcap verify state.kvcap --trust issuer.key.pub --model MODEL".to_owned(),
-            "  kvcap open state.kvcap -o STATE --trust issuer.key.pub --wrap-key reader.key --model MODEL".to_owned(),
+            "  kvcap init --model MODEL    a profile, with keys".to_owned(),
+            "  kvcap seal STATE            makes STATE.kvcap".to_owned(),
+            "  kvcap verify STATE.kvcap    checks every byte of it".to_owned(),
+            "  kvcap open STATE.kvcap      writes STATE again".to_owned(),
         ]);
         for line in lines {
             report.line(line);
@@ -297,11 +297,11 @@ impl Stage {
     }
 
     fn put(&self, name: &str, content: &[u8]) -> Result<()> {
-        fs::write(self.path(name), content).map_err(|error| Error::io(&error, name))
+        fs::write(self.path(name), content).map_err(|error| Error::sink(&error, name))
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
-        fs::read(self.path(name)).map_err(|error| Error::io(&error, name))
+        fs::read(self.path(name)).map_err(|error| Error::source(&error, name))
     }
 }
 

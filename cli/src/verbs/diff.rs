@@ -9,7 +9,10 @@ use kvcap::Result;
 use kvcap_store::input::Capsule;
 use serde_json::{Map, Value, json};
 
-use crate::{ui::Report, verbs::inspect};
+use crate::{
+    ui::{Report, quoted},
+    verbs::inspect,
+};
 
 /// Compares what two capsules say of themselves
 ///
@@ -41,10 +44,15 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         }
         let shown = |value: Option<&Value>| match value {
             None | Some(Value::Null) => "none".to_owned(),
-            Some(Value::String(text)) => text.clone(),
+            Some(Value::String(text)) => quoted(text),
             Some(value) => value.to_string(),
         };
-        report.line(format_args!("{name}: {} | {}", shown(left), shown(right)));
+        report.line(format_args!(
+            "{}: {} | {}",
+            quoted(name),
+            shown(left),
+            shown(right)
+        ));
         differing.insert((*name).clone(), json!([left, right]));
     }
     let same = names.len() - differing.len();

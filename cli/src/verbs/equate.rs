@@ -13,7 +13,7 @@ use kvcap_store::{
 
 use crate::{
     flags::Common,
-    ui::{Report, bytes, progress, usage},
+    ui::{Report, bytes, passphrases, progress, usage},
 };
 
 /// Two models that are to be one.
@@ -28,35 +28,36 @@ pub(crate) struct EquateArgs {
     /// The secret signing key's file
     #[arg(long, value_name = "KEY", requires = "equate", requires = "output")]
     sign_key: Option<PathBuf>,
-    /// Who vouches
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "local",
-        requires = "equate"
-    )]
-    issuer: String,
+    /// Who vouches [default: the issuer that the signing key's file names]
+    #[arg(long, value_name = "NAME", requires = "equate")]
+    issuer: Option<String>,
 }
 
 impl EquateArgs {
     /// # Errors
     /// As [`equate`]; those of keys and outputs.
-    pub(crate) fn run(&self, out: Option<&Path>, force: bool, common: &Common) -> Result<Report> {
+    pub(crate) fn run(
+        &self,
+        out: Option<&Path>,
+        force: bool,
+        cache: &HashCache,
+        common: &Common,
+    ) -> Result<Report> {
         let [one, other] = self.equate.as_slice() else {
             return usage("two models are compared", "--equate");
         };
         let signing = match (&self.sign_key, out) {
             (None, Some(_)) => return usage("a statement is signed", "--sign-key"),
-            (Some(key), Some(_)) => Some(key_file::signing(key)?),
+            (Some(key), Some(_)) => Some(key_file::signing(key, &passphrases())?),
             (_, None) => None,
         };
-        let (a, b) = (profile(one, common)?, profile(other, common)?);
+        let profile = |path| profile(path, cache, common);
+        let (a, b) = (profile(one)?, profile(other)?);
         let bar = progress::bar(common.shows_progress(), "compare", 0);
         let equated = equate((one, &a), (other, &b), &|done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
+            bar.set(done, total);
         })?;
-        bar.finish_and_clear();
+        bar.finish();
         let ids = [a.model.id, b.model.id];
         let mut report = Report::new();
         for (path, id) in [(one, ids[0]), (other, ids[1])] {
@@ -72,33 +73,34 @@ impl EquateArgs {
             ),
         );
         if let (Some(key), Some(path)) = (&signing, out) {
-            let statement = Equivalence::sign(ids, &self.issuer, time::now(), key)?;
+            let issuer = self.issuer.clone().unwrap_or_else(|| key.issuer());
+            key_file::check_issuer(key, &issuer)?;
+            let statement = Equivalence::sign(ids, &issuer, time::now(), key)?;
             output::write(path, force, Readers::Umask, &statement)?;
             report.row(
                 "signed by",
-                format_args!("key {}, issuer {:?}", key.public().id(), self.issuer),
+                format_args!("key {}, issuer {issuer:?}", key.public().id()),
             );
             if !output::is_stdout(path) {
                 report.row("written", path.display());
             }
         }
-        report.fact("models", ids.map(|id| id.to_string()).to_vec());
+        report.fact("model_ids", ids.map(|id| id.to_string()).to_vec());
         report.fact("tensors", equated.tensors);
         report.fact("permuted", equated.permuted);
-        report.fact("bytes", equated.bytes);
+        report.fact("compared_bytes", equated.bytes);
         report.fact("output", out.map(|path| path.display().to_string()));
         Ok(report)
     }
 }
 
-fn profile(path: &Path, common: &Common) -> Result<ModelProfile> {
+fn profile(path: &Path, cache: &HashCache, common: &Common) -> Result<ModelProfile> {
     let bar = progress::bar(common.shows_progress(), "model", 0);
     let told = |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
+        bar.set(done, total);
     };
     let options = RuntimeOptions::default();
-    let profile = ModelProfile::read(path, &[], &options, &HashCache::user(), &told);
-    bar.finish_and_clear();
+    let profile = ModelProfile::read(path, &[], &options, cache, &told);
+    bar.finish();
     profile
 }

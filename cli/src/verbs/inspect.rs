@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use kvcap::{Claims, Outline, Policy, Result, Trust, Untrusted};
-use kvcap_store::{TrustSources, input::Capsule, time};
+use kvcap_store::{input::Capsule, time};
 use serde_json::{Value, json};
 
 use crate::{
-    flags::instant,
-    ui::{Report, bytes, time::show_distance},
-    verbs::inspect_banks::Banks,
+    flags::{SourcesArgs, instant},
+    ui::{Report, bytes, quoted, time::show_distance},
+    verbs::{inspect_banks::Banks, inspect_rope},
 };
 
 /// Shows what a capsule says of itself
@@ -21,13 +21,8 @@ use crate::{
 pub(crate) struct Args {
     /// The capsule; - for stdin
     capsule: PathBuf,
-    /// Who may have signed it: a KEY.pub file, the key's text, or a key registry (with
-    /// --registry-root)
-    #[arg(long, value_name = "PUB|REGISTRY")]
-    trust: Vec<String>,
-    /// The root whose signature a registry must have: a ROOT.pub file, or its text
-    #[arg(long, value_name = "PUB", requires = "trust")]
-    registry_root: Vec<String>,
+    #[command(flatten)]
+    trust: SourcesArgs,
     /// Tell the remaining validity as of this time instead of now
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<u64>,
@@ -42,14 +37,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let (untrusted, _) = Capsule::read(&args.capsule)?.split();
     let claims = untrusted.claims().clone();
     let file_len = untrusted.file_len();
-    let signed = !args.trust.is_empty();
+    let sources = args.trust.sources();
+    let signed = !sources.is_empty();
     let outline = match signed {
         true => {
             let now = args.at.unwrap_or_else(time::now);
-            let sources = TrustSources {
-                items: args.trust.clone(),
-                roots: args.registry_root.clone(),
-            };
             let trust = sources.load(None, now)?;
             signed_outline(untrusted, &trust)?
         }
@@ -104,6 +96,15 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
     }
     let once = if terms.single_use { ", single use" } else { "" };
     report.row("scope", format_args!("{:?}{once}", terms.scope));
+    if let Some(session) = &terms.session {
+        report.row(
+            "session",
+            format_args!(
+                "{:?}, version {}, replay from event {}",
+                session.id, session.version, session.replay_cursor
+            ),
+        );
+    }
     if let Some(sequence) = terms.sequence {
         report.row("sequence", sequence);
     }
@@ -116,14 +117,14 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
         "expires",
         format_args!("{until} ({})", show_distance(now, terms.expires)),
     );
-    if let Some(until) = terms.renew_until {
+    if terms.renew_until > terms.expires {
         report.row(
             "renewable",
-            format_args!("until {}", time::show_instant(until)),
+            format_args!("until {}", time::show_instant(terms.renew_until)),
         );
     }
     let [id, _, _, name] = &outline.model;
-    report.row("model", format_args!("{id} ({name})"));
+    report.row("model", format_args!("{id} ({})", quoted(name)));
     for (digest, scale) in &outline.adapters {
         report.row(
             "adapter",
@@ -132,20 +133,25 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
     }
     report.row("tokenizer", &outline.tokenizer[0]);
     let [runtime, version, format] = &outline.runtime;
+    let named: Vec<String> = [runtime, version]
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .map(|name| quoted(name))
+        .collect();
     report.row(
         "runtime",
-        format!("{runtime} {version}").trim_end().to_owned() + ", format " + format,
+        format!("{}, format {}", named.join(" "), quoted(format)),
     );
     if !outline.facts.is_empty() {
         let facts: Vec<String> = outline
             .facts
             .iter()
-            .map(|(k, v)| format!("{k}={v}"))
+            .map(|(k, v)| format!("{}={}", quoted(k), quoted(v)))
             .collect();
         report.row("facts", facts.join(" "));
     }
     for rope in &outline.rope {
-        report.row("rope", numbers(rope));
+        report.row("rope", inspect_rope::line(rope));
     }
     report.row(
         "prompt",
@@ -154,6 +160,12 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
             how => format!("{} tokens, {how} commitment", outline.prefix_tokens),
         },
     );
+    if !outline.capture.is_empty() {
+        report.row(
+            "captured",
+            format_args!("with {}", outline.capture.join(", ")),
+        );
+    }
     let positions = &outline.positions;
     report.row(
         "positions",
@@ -175,7 +187,7 @@ pub(super) fn keys_and_kinds(recipients: &[(String, &str)]) -> String {
 }
 
 pub(super) fn recipients(recipients: &[(String, &str)]) -> Value {
-    let entry = |(key, kind): &(String, &str)| json!({"key": key, "type": kind});
+    let entry = |(key, kind): &(String, &str)| json!({"key_id": key, "kind": kind});
     recipients.iter().map(entry).collect()
 }
 
@@ -195,14 +207,13 @@ pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
         .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
     json!({
-        "capsule": claims.id.to_string(),
-        "key": claims.key.to_string(),
+        "capsule_id": claims.id.to_string(),
+        "key_id": claims.key.to_string(),
         "claims": {
             "issuer": terms.issuer,
             "subject": terms.subject,
             "audience": terms.audience,
             "tenant": terms.tenant,
-            "organisation": terms.tenant,
             "scope": terms.scope,
             "expires": terms.expires,
             "not_before": terms.not_before,
@@ -210,13 +221,19 @@ pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
             "sequence": terms.sequence,
             "single_use": terms.single_use,
             "renew_until": terms.renew_until,
+            "session": terms.session.as_ref().map(|session| json!({
+                "id": session.id,
+                "version": session.version,
+                "replay_cursor": session.replay_cursor,
+            })),
         },
         "model": {"id": model, "weights": weights, "config": config, "name": name, "adapters": adapters},
         "tokenizer": {"vocabulary": vocab, "version": version, "pre_tokenizer": pre_tokenizer},
         "runtime": {"name": runtime, "version": runtime_version, "format": format, "facts": facts},
-        "rope": outline.rope.iter().map(|rope| numbers(rope)).collect::<Vec<_>>(),
+        "rope": outline.rope.iter().map(inspect_rope::object).collect::<Vec<_>>(),
         "prefix": {"scheme": outline.prefix, "tokens": outline.prefix_tokens},
         "positions": [outline.positions.start, outline.positions.end],
+        "captured_with": outline.capture,
         "context_length": outline.context_length,
         "layers": outline.layers.0,
         "stateless_layers": outline.layers.1,
@@ -225,37 +242,4 @@ pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
         "parent": outline.parent,
         "base": outline.base,
     })
-}
-
-/// A rope's description with its floats as numbers: the library, which knows no floats, shows their
-/// bits, as `bits 40c3880000000000` and `F64Bits(0x40c3880000000000)`.
-fn numbers(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    loop {
-        let marks = [("bits ", ""), ("F64Bits(0x", ")")];
-        let found = marks.iter().filter_map(|(mark, end)| {
-            let (before, after) = rest.split_once(mark)?;
-            let (digits, after) = after.split_at_checked(16)?;
-            let bits = u64::from_str_radix(digits, 16).ok()?;
-            Some((before, f64::from_bits(bits), after.strip_prefix(end)?))
-        });
-        let Some((before, number, after)) = found.min_by_key(|(before, ..)| before.len()) else {
-            return out + rest;
-        };
-        out.push_str(&format!("{before}{number}"));
-        rest = after;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bits_are_shown_as_numbers() {
-        let text = "theta bits 40c3880000000000, Linear { factor: F64Bits(0x4000000000000000) }";
-        assert_eq!(numbers(text), "theta 10000, Linear { factor: 2 }");
-        assert_eq!(numbers("bits 12"), "bits 12");
-    }
 }

@@ -1,10 +1,9 @@
 //! A capsule's streams as a table: banks that are alike in one line.
 
 use kvcap::{Outline, OutlineStream};
-use kvcap_codecs::Quality;
 use serde_json::{Map, Value, json};
 
-use crate::ui::{Report, grouped, table};
+use crate::ui::{Report, grouped, quoted, table};
 
 /// Banks by kind, and the sections.
 pub(crate) struct Banks {
@@ -19,8 +18,6 @@ struct Group {
     layers: Vec<u32>,
     plain: u64,
     sealed: u64,
-    /// The worst of their receipts, field by field.
-    worst: Option<Quality>,
     fallbacks: usize,
 }
 
@@ -53,8 +50,7 @@ impl Banks {
 
     /// The tables.
     pub(crate) fn describe(&self, report: &mut Report) {
-        let lossy = self.groups.iter().any(|group| group.worst.is_some());
-        let mut head = vec![
+        let head = [
             ("layers", '<'),
             ("bank", '<'),
             ("element", '<'),
@@ -65,18 +61,10 @@ impl Banks {
             ("ratio", '>'),
             ("a token", '>'),
         ];
-        if lossy {
-            head.extend([
-                ("rel. rmse", '>'),
-                ("max error", '>'),
-                ("cosine", '>'),
-                ("key error", '>'),
-            ]);
-        }
         let mut rows: Vec<Vec<String>> = self
             .groups
             .iter()
-            .map(|group| group.cells(self.tokens, lossy))
+            .map(|group| group.cells(self.tokens))
             .collect();
         let (plain, sealed) = self.totals();
         let mut total = vec![String::new(); 4];
@@ -98,7 +86,7 @@ impl Banks {
         }
         let sections = self.sections.iter();
         let rows: Vec<_> = sections
-            .map(|s| vec![s.name.clone(), grouped(s.plain_len)])
+            .map(|s| vec![quoted(&s.name), grouped(s.plain_len)])
             .collect();
         if !rows.is_empty() {
             report.line("");
@@ -123,7 +111,7 @@ impl Banks {
             .collect();
         let total = json!({
             "plain_bytes": plain,
-            "sealed_bytes": sealed,
+            "encoded_bytes": sealed,
             "ratio": ratio_number(plain, sealed),
             "bytes_per_token": sealed.checked_div(self.tokens),
         });
@@ -165,7 +153,6 @@ impl Group {
             layers: Vec::new(),
             plain: 0,
             sealed: 0,
-            worst: None,
             fallbacks: 0,
         };
         group.add(layer, stream);
@@ -176,20 +163,7 @@ impl Group {
         self.layers.push(layer);
         self.plain = self.plain.saturating_add(stream.plain_len);
         self.sealed = self.sealed.saturating_add(stream.encoded_len);
-        self.fallbacks += usize::from(stream.fallback.is_some());
-        let receipt = stream
-            .receipt
-            .and_then(|bytes| Quality::from_bytes(&bytes).ok());
-        self.worst = match (self.worst, receipt) {
-            (None, receipt) => receipt,
-            (worst, None) => worst,
-            (Some(a), Some(b)) => Some(Quality {
-                relative_rmse: a.relative_rmse.max(b.relative_rmse),
-                max_abs_error: a.max_abs_error.max(b.max_abs_error),
-                cosine: a.cosine.min(b.cosine),
-                centred_key_error: a.centred_key_error.max(b.centred_key_error),
-            }),
-        };
+        self.fallbacks += usize::from(stream.asked.is_some());
     }
 
     fn name(&self) -> String {
@@ -199,9 +173,9 @@ impl Group {
         }
     }
 
-    fn cells(&self, tokens: u64, lossy: bool) -> Vec<String> {
+    fn cells(&self, tokens: u64) -> Vec<String> {
         let first = &self.first;
-        let mut cells = vec![
+        vec![
             ranges(&self.layers),
             self.name(),
             first.dtype.clone(),
@@ -211,19 +185,7 @@ impl Group {
             grouped(self.sealed),
             ratio(self.plain, self.sealed),
             per(self.sealed, tokens),
-        ];
-        if let Some(worst) = self.worst.filter(|_| lossy) {
-            cells.extend([
-                format!("{:.5}", worst.relative_rmse),
-                format!("{:.5}", worst.max_abs_error),
-                format!("{:.6}", worst.cosine),
-            ]);
-            cells.push(match first.kind {
-                "key" | "ropekey" => format!("{:.5}", worst.centred_key_error),
-                _ => String::new(),
-            });
-        }
-        cells
+        ]
     }
 
     fn json(&self, tokens: u64) -> Value {
@@ -238,16 +200,10 @@ impl Group {
             "codec": first.codec,
             "chunk_bytes": first.chunk_len,
             "plain_bytes": self.plain,
-            "sealed_bytes": self.sealed,
+            "encoded_bytes": self.sealed,
             "ratio": ratio_number(self.plain, self.sealed),
             "bytes_per_token": self.sealed.checked_div(tokens),
             "fallbacks": self.fallbacks,
-            "worst_receipt": self.worst.map(|worst| json!({
-                "relative_rmse": worst.relative_rmse,
-                "max_abs_error": worst.max_abs_error,
-                "cosine": worst.cosine,
-                "centred_key_error": worst.centred_key_error,
-            })),
         })
     }
 }

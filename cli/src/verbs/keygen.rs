@@ -1,13 +1,15 @@
 //! `kvcap keygen`: fresh keys.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
-use kvcap::{KeyId, RecipientKind, Result, RootKey, SigningKey, WrappingKey};
-use kvcap_store::output::{self, Readers};
-use zeroize::Zeroizing;
+use kvcap::{RecipientKind, Result};
+use kvcap_store::{
+    FreshKey,
+    output::{self, Readers},
+};
 
-use crate::ui::{Report, usage};
+use crate::ui::{self, Report, usage};
 
 /// Makes a signing key or a wrapping key
 ///
@@ -23,7 +25,15 @@ pub(crate) struct Args {
     /// Where the secret key goes; the public key, of all kinds but `wrap`, goes to KEY.pub
     #[arg(short, long, value_name = "KEY")]
     output: PathBuf,
-    /// Replace a key that is there: whatever needs the old one is lost
+    /// The issuer that a signing key speaks for: both of its files name it, and capsules that it signs count for
+    /// no other. Keys of one issuer follow each other [default: the key's own id, which no other key has]
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// Put the secret key under a passphrase: asked for on a terminal, or the first line of the file that
+    /// KVCAP_PASSPHRASE_FILE names
+    #[arg(long)]
+    passphrase: bool,
+    /// Replace a public key that is there; a secret key is never replaced
     #[arg(short, long)]
     force: bool,
 }
@@ -36,7 +46,7 @@ enum Kind {
     Wrap,
     /// X25519: who has KEY.pub can seal capsules for its holder, a hand-over between operators
     Hpke,
-    /// The same with X-Wing, ML-KEM-768 and X25519 together, against quantum computers that are to come
+    /// Like hpke, with X-Wing: ML-KEM-768 and X25519 together, a post-quantum hybrid
     XWing,
     /// Ed25519: signs key registries
     Root,
@@ -49,121 +59,62 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     if output::is_stdout(path) {
         return usage("a secret key is not printed: name a file", "-o -");
     }
+    if args.issuer.is_some() && !matches!(args.kind, Kind::Sign) {
+        return usage("only a signing key speaks for an issuer", "--issuer");
+    }
+    let (kind, key) = match args.kind {
+        Kind::Sign => ("sign", FreshKey::signing(args.issuer.as_deref())?),
+        Kind::Root => ("root", FreshKey::root()?),
+        Kind::Wrap => wrapping(RecipientKind::Symmetric)?,
+        Kind::Hpke => wrapping(RecipientKind::X25519)?,
+        Kind::XWing => wrapping(RecipientKind::XWing)?,
+    };
     let mut report = Report::new();
-    match args.kind {
-        Kind::Sign => {
-            let key = SigningKey::generate()?;
-            let pair = Pair {
-                kind: "sign",
-                name: "signing",
-                id: key.public().id(),
-                secret: key.to_secret_text(),
-                public: key.public().to_text(),
-                option: "--trust",
-            };
-            pair.write(args, &mut report)?;
-        }
-        Kind::Root => {
-            let key = RootKey::generate()?;
-            let pair = Pair {
-                kind: "root",
-                name: "root",
-                id: key.public().id(),
-                secret: key.to_secret_text(),
-                public: key.public().to_text(),
-                option: "--registry-root",
-            };
-            pair.write(args, &mut report)?;
-        }
-        Kind::Wrap => wrapping(args, &mut report, RecipientKind::Symmetric)?,
-        Kind::Hpke => wrapping(args, &mut report, RecipientKind::X25519)?,
-        Kind::XWing => wrapping(args, &mut report, RecipientKind::XWing)?,
+    write(args, &mut report, kind, &key)?;
+    if let Some(issuer) = &key.issuer {
+        report.row("issuer", format_args!("{issuer:?}"));
+        report.fact("issuer", issuer.as_str());
     }
     Ok(report)
 }
 
-/// A key with a public half.
-struct Pair {
-    kind: &'static str,
-    name: &'static str,
-    id: KeyId,
-    secret: Zeroizing<String>,
-    public: String,
-    /// What takes the public half.
-    option: &'static str,
+fn wrapping(kind: RecipientKind) -> Result<(&'static str, FreshKey)> {
+    Ok((kind.name(), FreshKey::wrapping(kind)?))
 }
 
-impl Pair {
-    fn write(&self, args: &Args, report: &mut Report) -> Result<()> {
-        let Self { name, id, .. } = self;
-        let path = &args.output;
-        let public_path = with_pub(path);
-        output::check_absent(path, args.force)?;
-        output::check_absent(&public_path, args.force)?;
-        write_secret(args, name, &id.to_string(), &self.secret)?;
-        let text = format!("# kvcap public {name} key {id}\n{}\n", self.public);
-        output::write(&public_path, args.force, Readers::Umask, text.as_bytes())?;
-        report.row(
-            match *name {
-                "root" => "root key",
-                "wrapping" => "wrapping key",
-                _ => "signing key",
-            },
-            id,
-        );
-        report.row(
-            "secret",
-            format_args!("{} (keep it; mode 0600)", path.display()),
-        );
+/// Writes the key's files, and says what they are.
+fn write(args: &Args, report: &mut Report, kind: &'static str, key: &FreshKey) -> Result<()> {
+    let path = &args.output;
+    let passphrase = args.passphrase.then(ui::new_passphrase).transpose()?;
+    let passphrase = passphrase.as_ref().map(|text| text.as_str());
+    let public = key.write(path, args.force, Readers::Umask, passphrase)?;
+    let label = match key.name {
+        "root" => "root key",
+        "wrapping" => "wrapping key",
+        _ => "signing key",
+    };
+    report.row(label, key.id);
+    let how = match passphrase {
+        Some(_) => "keep it, out of version control too; mode 0600, under the passphrase",
+        None => "keep it, out of version control too; mode 0600",
+    };
+    report.row("secret", format_args!("{} ({how})", path.display()));
+    report.fact("kind", kind);
+    report.fact("key_id", key.id.to_string());
+    report.fact("output", path.display().to_string());
+    report.fact("passphrase", passphrase.is_some());
+    if let (Some(public), Some(line)) = (public, &key.public) {
+        let option = match key.name {
+            "signing" => "--trust",
+            "root" => "--registry-root",
+            _ => "--recipient",
+        };
         report.row(
             "public",
-            format_args!("{} (for {})", public_path.display(), self.option),
+            format_args!("{} (for {option})", public.display()),
         );
-        report.fact("kind", self.kind);
-        report.fact("id", id.to_string());
-        report.fact("secret", path.display().to_string());
-        report.fact("public", public_path.display().to_string());
-        report.fact("public_key", self.public.as_str());
-        Ok(())
+        report.fact("public_output", public.display().to_string());
+        report.fact("public_key", line.as_str());
     }
-}
-
-fn wrapping(args: &Args, report: &mut Report, kind: RecipientKind) -> Result<()> {
-    let path = &args.output;
-    let key = WrappingKey::generate_of(kind)?;
-    let (id, secret) = (key.id(), key.to_secret_text());
-    if let Some(public) = key.public() {
-        let pair = Pair {
-            kind: kind.name(),
-            name: "wrapping",
-            id,
-            secret,
-            public: public.to_text(),
-            option: "--recipient",
-        };
-        return pair.write(args, report);
-    }
-    write_secret(args, "wrapping", &id.to_string(), &secret)?;
-    report.row("wrapping key", id);
-    report.row(
-        "secret",
-        format_args!("{} (keep it; mode 0600)", path.display()),
-    );
-    report.fact("kind", kind.name());
-    report.fact("id", id.to_string());
-    report.fact("secret", path.display().to_string());
     Ok(())
-}
-
-fn write_secret(args: &Args, kind: &str, id: &str, line: &str) -> Result<()> {
-    let text = Zeroizing::new(format!(
-        "# kvcap secret {kind} key {id}: share it with nobody\n{line}\n"
-    ));
-    output::write(&args.output, args.force, Readers::Owner, text.as_bytes())
-}
-
-fn with_pub(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
-    name.into()
 }

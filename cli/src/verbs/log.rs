@@ -6,7 +6,7 @@ use kvcap::{Claims, Limits, Outline, Result, SourceFile, Untrusted};
 use kvcap_store::{capsules_in, input, time};
 use serde_json::json;
 
-use crate::ui::{Report, bytes};
+use crate::ui::{Report, bytes, quoted};
 
 /// Shows how capsules continue each other
 ///
@@ -109,7 +109,7 @@ impl Node {
         let (terms, positions) = (&self.claims.terms, &self.outline.positions);
         let mut line = format!(
             "{}  {}..{}  {}  until {}",
-            self.path.display(),
+            quoted(&self.path.display().to_string()),
             positions.start,
             positions.end,
             bytes(self.bytes),
@@ -135,7 +135,7 @@ impl Node {
         let (terms, outline) = (&self.claims.terms, &self.outline);
         json!({
             "path": self.path.display().to_string(),
-            "capsule": self.claims.id.to_string(),
+            "capsule_id": self.claims.id.to_string(),
             "lineage": self.lineage,
             "parent": outline.parent,
             "base": outline.base,

@@ -9,7 +9,7 @@ use kvcap_store::output::{self, Readers};
 
 use crate::{
     flags::{Common, ModelArgs},
-    ui::{Report, bytes},
+    ui::{Report, bytes, quoted},
 };
 
 /// Computes a model's id from its weights, configuration and adapters
@@ -41,7 +41,12 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         output::check_absent(path, args.force)?;
     }
     let Some(path) = &args.path else {
-        return args.equate.run(args.output.as_deref(), args.force, common);
+        return args.equate.run(
+            args.output.as_deref(),
+            args.force,
+            &args.model.cache(),
+            common,
+        );
     };
     let profile = args.model.read(path, common)?;
     if let Some(path) = &args.output {
@@ -56,7 +61,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let model = &profile.model;
     let length = profile.weights.iter().map(|file| file.length).sum();
     report.row("model id", model.id);
-    report.row("name", &model.name);
+    report.row("name", quoted(&model.name));
     report.row(
         "weights",
         format_args!(
@@ -88,7 +93,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         .map(|a| serde_json::json!({"digest": a.digest.to_string(), "scale": f64::from_bits(a.scale.0)}))
         .collect();
     report.fact("model_id", model.id.to_string());
-    report.fact("name", model.name.as_str());
+    report.fact("model_name", model.name.as_str());
     report.fact("weights", model.weights.to_string());
     report.fact("weights_bytes", length);
     report.fact("config", model.config.to_string());

@@ -2,8 +2,11 @@
 
 use std::{ops::Range, path::PathBuf, time::Instant};
 
-use kvcap::{Code, Error, Members, Opened, OpenedChain, Result, SourceFile, Stream, WriteAt};
-use kvcap_states::{Selection, check_quality, extract, open_state};
+use kvcap::{
+    Chain, Code, Error, Members, Opened, OpenedChain, Result, SourceFile, Stream, WriteAt,
+};
+use kvcap_codecs::Quality;
+use kvcap_states::{Selection, check_quality, extract, open_state, receipts};
 
 use super::open_target::TargetArgs;
 use kvcap_store::{
@@ -13,8 +16,8 @@ use kvcap_store::{
 };
 
 use crate::{
-    flags::{ChainArgs, Common, PolicyArgs, Threads, range, tokens},
-    ui::{Report, bytes, progress, usage, verdict},
+    flags::{Budget, ChainArgs, CheckpointArgs, Common, PolicyArgs, Threads, TokensArgs, range},
+    ui::{Report, bytes, passphrases, progress, quality, usage, verdict},
 };
 
 /// Bytes of a section written at a time.
@@ -31,18 +34,19 @@ pub(crate) struct Args {
     capsule: PathBuf,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// A secret wrapping key's file, or a key folder. Several may be given
     #[arg(long, value_name = "KEY", required = true)]
     wrap_key: Vec<PathBuf>,
-    /// The state file to write; - for stdout
+    /// The state file to write; - for stdout [default: the capsule's name without .kvcap]
     #[arg(short, long, value_name = "OUT")]
-    pub(crate) output: PathBuf,
+    pub(crate) output: Option<PathBuf>,
     /// Replace OUT if it exists
-    #[arg(short, long)]
+    #[arg(short, long, requires = "output")]
     force: bool,
-    /// Refuse unless the capsule is of this prompt: token ids as a JSON array, or u32 little-endian
-    #[arg(long, value_name = "FILE")]
-    tokens: Option<PathBuf>,
+    #[command(flatten)]
+    tokens: TokensArgs,
     /// Measure the lossy banks again against the state file that was sealed, and refuse unless each
     /// signed quality receipt is what is measured
     #[arg(long, value_name = "ORIGINAL")]
@@ -59,41 +63,51 @@ pub(crate) struct Args {
     #[command(flatten)]
     chain: ChainArgs,
     #[command(flatten)]
+    budget: Budget,
+    #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
     target: TargetArgs,
 }
 
 /// # Errors
-/// What capsule-v1 §11.2 and §11.3 refuse, and the codecs.
+/// What capsule-v1 §3.2 and §3.3 refuse, and the codecs.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
-    output::check_absent(&args.output, args.force)?;
-    let keys = WrapKeys::read(&args.wrap_key)?;
+    let out = args.output()?;
+    output::check_absent(&out, args.force)?;
+    let keys = WrapKeys::read(&args.wrap_key, &passphrases())?;
     if args.target.any()
         && (args.section.is_some() || args.layers.is_some() || args.positions.is_some())
     {
         return usage("a part of a capsule is written as it is", "--to, --kv-type");
     }
-    let tokens = args.tokens.as_deref().map(tokens).transpose()?;
+    let tokens = args.tokens.read()?;
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
-    let verifier = args.policy.verifier()?;
-    let judge = verifier.judge()?;
+    let verifier = args.budget.of(args.policy.verifier()?);
     let model = args.policy.model(common)?;
-    let judge = judge.expecting(args.policy.expected(model.as_ref()));
+    let mut judge = args
+        .policy
+        .judge(&verifier, model.as_ref(), args.checkpoint.expected())?;
     let verdict = judge.verify(untrusted)?;
+    args.policy.check_rotation(verdict.tip().manifest())?;
     let mut report = Report::new();
     verdict::describe(&verdict, &mut report);
     let single_use = verdict.tip().manifest().claims.terms.single_use;
     // before the body is asked for: an output that cannot be made is known early
-    let output = Output::create(&args.output, args.force, Readers::Owner)?;
+    let output = Output::create(&out, args.force, Readers::Owner)?;
     let source = body.fetch(verdict.tip().file_len())?;
     let verdict = verdict.with_source(source);
     let verdict = judge.with_ancestors(verdict, &args.chain.of(&args.capsule), |file| file)?;
     verdict::describe_chain(verdict.chain(), &mut report);
+    let accepted = judge.conclude(verdict)?;
+    if single_use {
+        // a use is not spent on an output that there is no room for
+        output.require(args.least(accepted.chain()))?;
+    }
     let Admitted {
         opened, unchecked, ..
-    } = judge.open(verdict, keys, tokens.as_deref(), args.threads.workers())?;
-    verdict::describe_unchecked(&unchecked, &mut report);
+    } = judge.open(accepted, keys, tokens.as_deref(), args.threads.workers())?;
+    verdict::describe_unchecked(&judge, &unchecked, &mut report);
     report.row(
         "prompt",
         match &tokens {
@@ -111,9 +125,19 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         );
         report.fact("receipts_checked", checked);
     }
+    let mut worst = None;
+    for member in opened.ancestors().iter().chain([opened.tip()]) {
+        for quality in receipts(member)?
+            .into_iter()
+            .filter_map(|receipt| receipt.quality)
+        {
+            worst = Some(worst.map_or(quality, |worst: Quality| worst.worse(&quality)));
+        }
+    }
+    quality::describe(worst.as_ref(), &mut report);
     let started = Instant::now();
     let written = match &args.section {
-        Some(name) => section(opened.tip(), name, &output)?,
+        Some(name) => section(opened.tip(), name, &output),
         None if args.layers.is_some() || args.positions.is_some() => {
             let selection = Selection {
                 layers: args.layers.clone(),
@@ -125,26 +149,25 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
                 &output,
                 args.threads.workers(),
                 &mut |_| {},
-            )?
-            .len
+            )
+            .map(|part| part.len)
         }
-        None => args.state(&opened, &output, &judge, common, &mut report)?,
+        None => args.state(&opened, &output, &judge, common, &mut report),
     };
+    let written = written.map_err(|error| output.at(error))?;
     output.commit()?;
     report.row(
         "written",
-        format_args!("{}, {}", args.output.display(), bytes(written)),
+        format_args!("{}, {}", out.display(), bytes(written)),
     );
     report.row("took", format_args!("{:.1?}", started.elapsed()));
     if single_use {
-        report.row(
-            "note",
-            "single use: recorded, and refused from now on wherever this --ledger is asked",
-        );
+        report
+            .note("single use: recorded, and refused from now on wherever this --ledger is asked");
     }
-    report.fact("output", args.output.display().to_string());
-    report.fact("bytes", written);
-    report.fact("bytes_read", opened.bytes_read());
+    report.fact("output", out.display().to_string());
+    report.fact("output_bytes", written);
+    report.fact("read_bytes", opened.bytes_read());
     report.fact("section", args.section.clone());
     report.fact("single_use", single_use);
     report.fact("seconds", started.elapsed().as_secs_f64());
@@ -152,6 +175,42 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 }
 
 impl Args {
+    /// Where the state goes: beside the capsule, under the name that `kvcap seal` made the capsule's from.
+    fn output(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.output {
+            return Ok(path.clone());
+        }
+        let part = self.section.is_some() || self.layers.is_some() || self.positions.is_some();
+        let stem = self.capsule.file_stem().filter(|_| !part);
+        match (stem, self.capsule.extension()) {
+            (Some(stem), Some(end)) if end == "kvcap" => Ok(self.capsule.with_file_name(stem)),
+            _ => usage("nothing says how the output is called", "-o"),
+        }
+    }
+
+    /// Bytes that the output will have at least, as far as the headers tell: of a part or another element type they
+    /// do not.
+    fn least(&self, chain: &Chain<SourceFile>) -> u64 {
+        if self.layers.is_some() || self.positions.is_some() || self.target.any() {
+            return 0;
+        }
+        let tip = chain.tip().manifest();
+        if let Some(name) = &self.section {
+            let mut sections = tip.context.streams.iter();
+            return sections
+                .find_map(|stream| match stream {
+                    Stream::Section(section) if section.kind.name() == name => Some(section.len),
+                    _ => None,
+                })
+                .unwrap_or(0);
+        }
+        let members = chain.members();
+        let banks = members.flat_map(|(member, _)| member.manifest().context.banks());
+        banks
+            .filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype))
+            .fold(0, u64::saturating_add)
+    }
+
     fn state(
         &self,
         opened: &OpenedChain<SourceFile>,
@@ -160,7 +219,9 @@ impl Args {
         common: &Common,
         report: &mut Report,
     ) -> Result<u64> {
-        let model = self.target.model(opened.tip(), judge, common, report)?;
+        let cache = self.policy.model_args.cache();
+        let tip = opened.tip();
+        let model = self.target.model(tip, judge, &cache, common, report)?;
         let members = opened.ancestors().iter().chain([opened.tip()]);
         let plain = members
             .flat_map(|member| member.manifest().context.banks())
@@ -175,7 +236,7 @@ impl Args {
             }
             false => open_state(opened, output, workers, &mut told),
         };
-        bar.finish_and_clear();
+        bar.finish();
         Ok(written?.state_len)
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct TargetArgs {
     /// What that runtime is told when it runs, as --runtime-opt
     #[arg(long, value_name = "KEY=VALUE", requires = "to")]
     target_opt: Vec<String>,
-    /// The state's format: mlx-lm-0.32, mlx-lm-0.31, ggsq-3, ggsq-2, dynamic-cache
+    /// The state's format: mlx-lm-0.32, mlx-lm-0.31, ggsq-4, ggsq-3, ggsq-2, dynamic-cache
     #[arg(long, value_name = "FORMAT")]
     target_format: Option<String>,
     /// Whether llama.cpp runs with flash attention; without, it keeps values by channel
@@ -44,7 +44,7 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "FILE", requires = "to")]
     equivalence: Option<PathBuf>,
     /// A public key that is trusted to vouch for models: a KEY.pub file, or the key's text. A registry
-    /// given to --trust names such keys as well
+    /// given to --registry names such keys as well
     #[arg(long, value_name = "PUB", requires = "equivalence")]
     vouched_by: Vec<String>,
     /// Write it for another model than the capsule's though nobody vouches that they are one
@@ -71,11 +71,12 @@ impl TargetArgs {
         &self,
         tip: &Opened<SourceFile>,
         judge: &Judge<'_>,
+        cache: &HashCache,
         common: &Common,
         report: &mut Report,
     ) -> Result<Option<(ModelProfile, RuntimeOptions)>> {
         let options = RuntimeOptions::parse(&self.target_opt)?;
-        let profile = self.profile(&options, common)?;
+        let profile = self.profile(&options, cache, common)?;
         if let Some(profile) = &profile {
             self.check_model(tip, profile, judge, report)?;
         }
@@ -112,17 +113,21 @@ impl TargetArgs {
         open_as(opened, &target, out, workers, progress)
     }
 
-    fn profile(&self, options: &RuntimeOptions, common: &Common) -> Result<Option<ModelProfile>> {
+    fn profile(
+        &self,
+        options: &RuntimeOptions,
+        cache: &HashCache,
+        common: &Common,
+    ) -> Result<Option<ModelProfile>> {
         let Some(path) = &self.target_model else {
             return Ok(None);
         };
         let bar = progress::bar(common.shows_progress(), "model", 0);
         let told = |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
+            bar.set(done, total);
         };
-        let profile = ModelProfile::read(path, &[], options, &HashCache::user(), &told);
-        bar.finish_and_clear();
+        let profile = ModelProfile::read(path, &[], options, cache, &told);
+        bar.finish();
         profile.map(Some)
     }
 
@@ -158,7 +163,7 @@ impl TargetArgs {
             }
         };
         report.row("target model", &vouched);
-        report.fact("target_model", target.to_string());
+        report.fact("target_model_id", target.to_string());
         report.fact("target_vouched", vouched);
         Ok(())
     }
@@ -170,7 +175,7 @@ impl TargetArgs {
         for key in &self.vouched_by {
             named.add(TrustedKey {
                 purpose: Purpose::Statements,
-                ..TrustedKey::new(key_file::public(key)?)
+                ..key_file::trusted(key)?
             })?;
         }
         match self.vouched_by.is_empty() {

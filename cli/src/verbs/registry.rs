@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use kvcap::{CapsuleId, Change, Purpose, Registry, Result, Suite, TrustedKey};
-use kvcap_store::{RegistryFile, input::Capsule, key_file, time};
+use kvcap_store::{RegistryFile, key_file, time, vouched_id};
 
 use crate::{
     flags::{duration, instant},
-    ui::Report,
+    ui::{self, Report, confirm, usage},
     verbs::registry_show,
 };
 
@@ -42,9 +42,9 @@ enum Verb {
         edit: Edit,
         /// The public key: a KEY.pub file, or its text
         key: String,
-        /// The only issuer whose capsules it signs
-        #[arg(long, value_name = "NAME", default_value = "local")]
-        issuer: String,
+        /// The only issuer whose capsules it signs [default: the one that the key's file names]
+        #[arg(long, value_name = "NAME")]
+        issuer: Option<String>,
         /// What it signs
         #[arg(long, value_parser = ["capsules", "statements"], default_value = "capsules")]
         purpose: String,
@@ -73,6 +73,9 @@ enum Verb {
         /// The first second at which nothing that it signed is accepted
         #[arg(long, value_name = "TIME", value_parser = instant)]
         verify_until: Option<u64>,
+        /// Do it without a question, also where it voids what the key has signed
+        #[arg(long)]
+        yes: bool,
     },
     /// Voids everything that a key has ever signed, whatever date it bears
     Compromise {
@@ -80,12 +83,15 @@ enum Verb {
         edit: Edit,
         /// The key: its id, a KEY.pub file, or its text
         key: String,
+        /// Do it without a question
+        #[arg(long)]
+        yes: bool,
     },
     /// Revokes capsules
     Revoke {
         #[command(flatten)]
         edit: Edit,
-        /// Each a capsule's file, or its id
+        /// Each a capsule's file, which a key of this registry has signed, or its id, which nobody verifies
         #[arg(required = true)]
         capsule: Vec<String>,
     },
@@ -123,7 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             root_key,
             ttl,
         } => {
-            let root = key_file::root(root_key)?;
+            let root = key_file::root(root_key, &ui::passphrases())?;
             let registry = RegistryFile::at(file).create(&root, now, *ttl)?;
             Ok(written(file, &registry))
         }
@@ -137,13 +143,18 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             sign_until,
             verify_until,
         } => {
+            let key = key_file::trusted(key)?;
             let mut entry = TrustedKey {
-                issuer: Some(issuer.clone()),
                 not_before: not_before.unwrap_or(0),
                 sign_until: sign_until.unwrap_or(TrustedKey::NO_END),
                 verify_until: verify_until.unwrap_or(TrustedKey::NO_END),
-                ..TrustedKey::new(key_file::public(key)?)
+                ..key_file::given_to(key, issuer.as_deref())?
             };
+            let root = key_file::root(&edit.root_key, &ui::passphrases())?;
+            if issuer.is_none() && RegistryFile::at(&edit.file).lists_issuer_of(&entry, &root)? {
+                let why = "another key speaks for the issuer that the key's file names: say --issuer if this one does too";
+                return usage(why, format_args!("{:?}", entry.issuer));
+            }
             if purpose == Purpose::Statements.name() {
                 entry.purpose = Purpose::Statements;
             }
@@ -161,26 +172,55 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             key,
             sign_until,
             verify_until,
+            yes,
         } => {
+            let key = key_file::key_id(key)?;
+            if [*sign_until, *verify_until]
+                .iter()
+                .flatten()
+                .any(|until| *until < now)
+            {
+                confirm(*yes, &format!("void what key {key} has signed until now"))?;
+            }
             let change = Change::Retire {
-                key: key_file::key_id(key)?,
+                key,
                 sign_until: sign_until.unwrap_or(now),
                 verify_until: verify_until.unwrap_or(TrustedKey::NO_END),
             };
             edit.write(&[change], now)
         }
-        Verb::Compromise { edit, key } => {
-            edit.write(&[Change::Compromise(key_file::key_id(key)?)], now)
+        Verb::Compromise { edit, key, yes } => {
+            let key = key_file::key_id(key)?;
+            confirm(*yes, &format!("void everything that key {key} has signed"))?;
+            edit.write(&[Change::Compromise(key)], now)
         }
         Verb::Revoke { edit, capsule } => {
-            let ids: Vec<CapsuleId> = capsule
-                .iter()
-                .map(|c| capsule_id(c))
-                .collect::<Result<_>>()?;
+            let root = key_file::root(&edit.root_key, &ui::passphrases())?;
+            let (mut ids, mut unverified) = (Vec::new(), Vec::new());
+            for capsule in capsule {
+                let by_hand = CapsuleId::from_hex(capsule);
+                unverified.extend(by_hand.map(|id| id.to_string()));
+                ids.push(match by_hand {
+                    Some(_) if Path::new(capsule).exists() => {
+                        let why = "this is an id and the name of a file";
+                        return usage(why, format_args!("./{capsule} is the file"));
+                    }
+                    Some(id) => id,
+                    None => vouched_id(&edit.file, &root, Path::new(capsule))?,
+                });
+            }
             let changes: Vec<Change> = ids.iter().map(|id| Change::Revoke(*id)).collect();
             let mut report = edit.write(&changes, now)?;
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
             report.row("revoked", ids.join(", "));
+            if !unverified.is_empty() {
+                let ids = unverified.join(", ");
+                report.row(
+                    "not verified",
+                    format_args!("{ids}: no capsule was looked at"),
+                );
+            }
+            report.fact("not_looked_at", unverified);
             Ok(report)
         }
         Verb::Renew { edit } => edit.write(&[], now),
@@ -192,7 +232,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
 impl Edit {
     /// Writes the next version.
     fn write(&self, changes: &[Change], now: u64) -> Result<Report> {
-        let root = key_file::root(&self.root_key)?;
+        let root = key_file::root(&self.root_key, &ui::passphrases())?;
         let registry = RegistryFile::at(&self.file).change(changes, &root, now, self.ttl)?;
         Ok(written(&self.file, &registry))
     }
@@ -204,13 +244,4 @@ fn written(file: &Path, registry: &Registry) -> Report {
     report.row("written", file.display());
     report.fact("output", file.display().to_string());
     report
-}
-
-/// A capsule's id, or the one that its file states.
-fn capsule_id(text: &str) -> Result<CapsuleId> {
-    if let Some(id) = CapsuleId::from_hex(text) {
-        return Ok(id);
-    }
-    let (untrusted, _) = Capsule::read(Path::new(text))?.split();
-    Ok(untrusted.claims().id)
 }

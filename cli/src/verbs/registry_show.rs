@@ -7,8 +7,8 @@ use kvcap_store::{LedgerFile, RegistryFile, choose_root, roots, time};
 use serde_json::{Value, json};
 
 use crate::{
-    flags::instant,
-    ui::{Report, table, time::show_distance},
+    flags::{WaitArgs, instant},
+    ui::{Report, quoted, table, time::show_distance},
 };
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,8 @@ pub(crate) struct VerifyArgs {
         conflicts_with = "at"
     )]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// # Errors
@@ -57,7 +59,13 @@ pub(crate) fn show(args: &Args) -> Result<Report> {
     };
     let listing = listing.map_err(|error| error.at(args.file.display()))?;
     describe(&mut report, &listing, signer);
-    report.fact("verified", !roots.is_empty());
+    report.fact(
+        "verified",
+        match roots.is_empty() {
+            true => "nothing",
+            false => "signature",
+        },
+    );
     Ok(report)
 }
 
@@ -66,7 +74,7 @@ pub(crate) fn show(args: &Args) -> Result<Report> {
 pub(crate) fn verify(args: &VerifyArgs) -> Result<Report> {
     let roots = roots(&args.registry_root)?;
     let file = RegistryFile::at(&args.file);
-    let held = args.state.clone().map(LedgerFile::at);
+    let held = args.state.clone().map(|path| args.wait.ledger(path));
     let held = held.as_ref().map(LedgerFile::hold).transpose()?;
     let remembered = held.as_ref().map(|(_, now)| *now);
     let now = args.at.or(remembered).unwrap_or_else(time::now);
@@ -77,7 +85,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Report> {
     let mut report = Report::new();
     describe(&mut report, registry.listing(), registry.mark().root);
     report.row("verdict", "accepted");
-    report.fact("verified", true);
+    report.fact("verified", "signature");
     Ok(report)
 }
 
@@ -122,7 +130,7 @@ pub(crate) fn describe(report: &mut Report, listing: &Listing, root: KeyId) {
         ));
     }
     report.fact("version", listing.version);
-    report.fact("root", root.to_string());
+    report.fact("root_id", root.to_string());
     report.fact("issued_at", listing.issued_at);
     report.fact("expires", listing.expires);
     report.fact(
@@ -131,7 +139,7 @@ pub(crate) fn describe(report: &mut Report, listing: &Listing, root: KeyId) {
     );
     report.fact("keys", listing.keys.iter().map(entry).collect::<Vec<_>>());
     let revoked = listing.revoked.iter();
-    let revoked = revoked.map(|r| json!({"capsule": r.capsule.to_string(), "at": r.at}));
+    let revoked = revoked.map(|r| json!({"capsule_id": r.capsule.to_string(), "at": r.at}));
     report.fact("revoked", revoked.collect::<Vec<_>>());
 }
 
@@ -144,7 +152,7 @@ fn row(key: &TrustedKey) -> Vec<String> {
     vec![
         key.key.id().to_string(),
         key.status.name().to_owned(),
-        key.issuer.clone().unwrap_or_default(),
+        quoted(&key.issuer),
         key.purpose.name().to_owned(),
         time::show_instant(key.not_before),
         until(key.sign_until),
@@ -154,8 +162,8 @@ fn row(key: &TrustedKey) -> Vec<String> {
 
 fn entry(key: &TrustedKey) -> Value {
     json!({
-        "id": key.key.id().to_string(),
-        "key": key.key.to_text(),
+        "key_id": key.key.id().to_string(),
+        "public_key": key.key.to_text(),
         "purpose": key.purpose.name(),
         "issuer": key.issuer,
         "suites": key.suites,

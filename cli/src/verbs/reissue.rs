@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use kvcap::{Claims, Reissued, Reissuer, Result, SigningKey, Trust, Verified};
+use kvcap::{Claims, Reissued, Reissuer, Result, SigningKey, SourceFile, Trust, Verified};
 use kvcap_store::{
-    Verifier,
-    input::{self, Body, Capsule},
+    Passphrases, Verifier,
+    input::{self, Capsule},
     key_file,
     output::{self, Output, Readers},
     time,
@@ -30,7 +30,7 @@ pub(super) struct ReissueArgs {
     force: bool,
     #[command(flatten)]
     trust: TrustArgs,
-    /// The secret signing key's file, of the same issuer: a key that --trust accepts too
+    /// The secret signing key's file, of the same issuer: a key that --trust or --registry accepts too
     #[arg(long, value_name = "KEY")]
     sign_key: PathBuf,
     /// Longest lifetime to accept
@@ -45,7 +45,7 @@ pub(super) struct ReissueArgs {
 pub(super) struct Ready {
     pub(super) verified: Verified,
     pub(super) now: u64,
-    pub(super) body: Body,
+    pub(super) body: SourceFile,
     signer: SigningKey,
     trust: Trust,
     max_lifetime: u64,
@@ -60,19 +60,21 @@ impl Ready {
 }
 
 impl ReissueArgs {
-    /// Reads and verifies the header. For whom the capsule is was the issuer's to say.
-    pub(super) fn ready(&self) -> Result<Ready> {
+    /// Reads the capsule and verifies its header. For whom the capsule is was the issuer's to say.
+    pub(super) fn ready(&self, passphrases: &Passphrases<'_>) -> Result<Ready> {
         output::check_absent(&self.output, self.force)?;
-        let signer = key_file::signing(&self.sign_key)?;
+        let signer = key_file::signing(&self.sign_key, passphrases)?;
         let verifier = Verifier {
             max_lifetime: self.max_lifetime,
             ..self.trust.verifier(self.at)?
         };
         let judge = verifier.judge()?;
         let (untrusted, body) = Capsule::read(&self.capsule)?.split();
-        let judge = judge.danger_as_stated(&untrusted.claims().terms);
+        let mut judge = judge.danger_as_stated(&untrusted.claims().terms);
+        let verdict = judge.verify(untrusted)?;
+        let body = body.fetch(verdict.tip().file_len())?;
         Ok(Ready {
-            verified: judge.verify(untrusted)?.into_tip(),
+            verified: judge.conclude(verdict)?.into_tip(),
             now: judge.now(),
             body,
             signer,
@@ -82,13 +84,12 @@ impl ReissueArgs {
     }
 
     /// Writes the new capsule, and says what it is.
-    pub(super) fn write(&self, body: Body, header: &Reissued) -> Result<Report> {
+    pub(super) fn write(&self, body: &SourceFile, header: &Reissued) -> Result<Report> {
         let started = Instant::now();
         let output = Output::create(&self.output, self.force, Readers::Umask)?;
-        let old = body.fetch(header.old_len())?;
         header
-            .write(&mut old.file(), &mut output.file())
-            .map_err(|error| input::at(error, &self.capsule))?;
+            .write(&mut body.file(), &mut output.file())
+            .map_err(|error| output.at(input::at(error, &self.capsule)))?;
         output.commit()?;
         let verified = header.verified();
         let Claims { id, key, terms, .. } = &verified.manifest().claims;
@@ -104,7 +105,7 @@ impl ReissueArgs {
         );
         report.row(
             "renewable",
-            format_args!("until {}", time::show_instant(terms.renewal_cap())),
+            format_args!("until {}", time::show_instant(terms.renew_until)),
         );
         report.row("scope", format_args!("{:?}", terms.scope));
         report.row("audience", format_args!("{:?}", terms.audience));
@@ -118,17 +119,17 @@ impl ReissueArgs {
             format_args!("{}, {}", self.output.display(), bytes(verified.file_len())),
         );
         report.row("took", format_args!("{:.1?}", started.elapsed()));
-        report.fact("capsule", id.to_string());
-        report.fact("key", key.to_string());
+        report.fact("capsule_id", id.to_string());
+        report.fact("key_id", key.to_string());
         report.fact("issuer", terms.issuer.as_str());
         report.fact("expires", terms.expires);
-        report.fact("renew_until", terms.renewal_cap());
+        report.fact("renew_until", terms.renew_until);
         report.fact("scope", terms.scope.as_str());
         report.fact("audience", terms.audience.as_str());
         report.fact("recipients", inspect::recipients(&recipients));
         report.fact("lineage", verified.lineage().to_string());
         report.fact("output", self.output.display().to_string());
-        report.fact("bytes", verified.file_len());
+        report.fact("file_bytes", verified.file_len());
         report.fact("seconds", started.elapsed().as_secs_f64());
         Ok(report)
     }

@@ -6,7 +6,7 @@ use kvcap::{Renewal, Result};
 
 use crate::{
     flags::{duration, instant},
-    ui::{Report, usage},
+    ui::{Report, passphrases, usage},
     verbs::reissue::{Ready, ReissueArgs},
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     reissue: ReissueArgs,
     /// How long it is valid, from now
-    #[arg(long, value_name = "TIME", value_parser = duration, required_unless_present = "expires")]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     ttl: Option<u64>,
     /// When it expires
     #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "ttl")]
@@ -41,17 +41,17 @@ impl Args {
 }
 
 /// # Errors
-/// What capsule-v1 §11.2 refuses up to step 9; 404 past the issuer's cap; 408 for a wider scope.
+/// What capsule-v1 §3.2 refuses up to step 9; 404 past the issuer's cap; 408 for a wider scope.
 pub(crate) fn run(args: &Args) -> Result<Report> {
-    let ready = args.reissue.ready()?;
+    let ready = args.reissue.ready(&passphrases())?;
     let from_now = args.ttl.and_then(|ttl| ready.now.checked_add(ttl));
     let Some(expires) = args.expires.or(from_now) else {
-        return usage("the capsule would never expire", "--ttl");
+        return usage("say until when the capsule is valid", "--ttl, --expires");
     };
     let mut renewal = Renewal::until(expires);
     renewal.scope = (!args.scope.is_empty()).then(|| args.scope.join(" "));
     renewal.widen_scope = args.widen_scope;
     let header = ready.verified.renew(&renewal, &ready.by())?;
     let Ready { body, .. } = ready;
-    args.reissue.write(body, &header)
+    args.reissue.write(&body, &header)
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Instant};
 
-use kvcap::{Members, Opened, OpenedChain, Result, SigningKey, SourceFile, Terms, WrappingKey};
+use kvcap::{Members, OpenedChain, Result, SigningKey, SourceFile, Terms, WrappingKey};
 use kvcap_codecs::Preset;
 use kvcap_states::{Encoding, SealRequest, State, as_sealed, seal_state};
 use kvcap_store::{
@@ -14,8 +14,8 @@ use kvcap_store::{
 };
 
 use crate::{
-    flags::{ChainArgs, Common, Compress, Threads, TrustArgs, duration, preset},
-    ui::{Report, progress},
+    flags::{Budget, ChainArgs, Common, Compress, Threads, TrustArgs, duration, preset},
+    ui::{Report, passphrases, progress},
     verbs::seal_report,
 };
 
@@ -50,6 +50,8 @@ pub(super) struct ResealArgs {
     #[command(flatten)]
     compress: Compress,
     #[command(flatten)]
+    budget: Budget,
+    #[command(flatten)]
     threads: Threads,
 }
 
@@ -66,23 +68,26 @@ impl ResealArgs {
     /// Verifies and opens. For whom the capsule is was the issuer's to say.
     pub(super) fn ready(&self) -> Result<Ready> {
         output::check_absent(&self.output, self.force)?;
-        let signer = key_file::signing(&self.sign_key)?;
-        let keys = WrapKeys::read(&self.wrap_key)?;
-        let verifier = self.trust.verifier(None)?;
+        let passphrases = passphrases();
+        let signer = key_file::signing(&self.sign_key, &passphrases)?;
+        let keys = WrapKeys::read(&self.wrap_key, &passphrases)?;
+        let verifier = self.budget.of(self.trust.verifier(None)?);
         let judge = verifier.judge()?;
-        let now = judge.now();
         let (untrusted, body) = Capsule::read(&self.capsule)?.split();
-        let judge = judge.danger_as_stated(&untrusted.claims().terms);
+        let mut judge = judge.danger_as_stated(&untrusted.claims().terms);
         let of = |error| input::at(error, &self.capsule);
         let verdict = judge.verify(untrusted).map_err(of)?;
         let source = body.fetch(verdict.tip().file_len())?;
         let verdict = verdict.with_source(source);
         let verdict = judge.with_ancestors(verdict, &self.chain.of(&self.capsule), |file| file)?;
-        let terms = resealed_terms(verdict.chain(), now, self.ttl)?;
-        let opening = WrapKeys::read(&self.wrap_key)?;
+        let accepted = judge.conclude(verdict).map_err(of)?;
+        let now = judge.now();
+        let terms = resealed_terms(accepted.chain(), now, self.ttl)?;
+        key_file::check_issuer(&signer, &terms.issuer)?;
+        let opening = WrapKeys::read(&self.wrap_key, &passphrases)?;
         Ok(Ready {
             opened: judge
-                .open(verdict, opening, None, self.threads.workers())?
+                .open(accepted, opening, None, self.threads.workers())?
                 .opened,
             keys: keys.sealing(terms.tenant.as_deref(), now)?,
             terms,
@@ -103,8 +108,7 @@ impl ResealArgs {
         common: &Common,
     ) -> Result<Report> {
         let started = Instant::now();
-        let tip: &Opened<SourceFile> = ready.opened.tip();
-        let (profile, capture) = as_sealed(tip, state)?;
+        let (profile, capture) = as_sealed(&ready.opened, state)?;
         let output = Output::create(&self.output, self.force, Readers::Umask)?;
         let plain = state.banks.iter().filter_map(|placed| {
             let bank = &placed.bank;
@@ -126,13 +130,22 @@ impl ResealArgs {
             .workers(self.threads.workers()),
             &mut |done| bar.inc(done),
         );
-        bar.finish_and_clear();
-        let (_, sealed) = sealed?;
+        bar.finish();
+        let (_, sealed) = sealed.map_err(|error| output.at(error))?;
         output.commit()?;
-        let mut report = seal_report::of(state, &sealed, &profile, &ready.terms, started.elapsed());
+        let mut report = seal_report::of(
+            state,
+            &sealed,
+            &profile,
+            &ready.terms,
+            None,
+            started.elapsed(),
+        );
         report.row("written", self.output.display());
         report.fact("output", self.output.display().to_string());
-        report.fact("chain", ready.opened.ancestors().len() + 1);
+        let old = ready.opened.ancestors().iter().chain([ready.opened.tip()]);
+        let old = old.map(|member| member.manifest().claims.id.to_string());
+        report.fact("made_of", old.collect::<Vec<_>>());
         Ok(report)
     }
 

@@ -6,7 +6,7 @@ use kvcap::{Code, Error, Result, Rewrap};
 use kvcap_store::{WrapKeys, key_file};
 
 use crate::{
-    ui::Report,
+    ui::{self, Report},
     verbs::reissue::{Ready, ReissueArgs},
 };
 
@@ -19,9 +19,9 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     reissue: ReissueArgs,
-    /// The file of a secret wrapping key that opens the capsule now, or a key folder
-    #[arg(long, value_name = "OLD")]
-    wrap_key: PathBuf,
+    /// The file of a secret wrapping key that opens the capsule now, or a key folder. Several may be given
+    #[arg(long, value_name = "OLD", required = true)]
+    wrap_key: Vec<PathBuf>,
     /// A secret wrapping key's file: who holds it will be able to open the capsule. Of a key folder it is
     /// the tenant's key of the day. Several may be given
     #[arg(long, value_name = "NEW", required_unless_present = "recipient")]
@@ -45,12 +45,13 @@ impl Args {
 }
 
 /// # Errors
-/// What capsule-v1 §11.2 refuses up to step 9; 809, 803, 804 for the old key; 808, 503 for the new.
+/// What capsule-v1 §3.2 refuses up to step 9; 809, 803, 804 for the old key; 808, 503 for the new.
 pub(crate) fn run(args: &Args) -> Result<Report> {
-    let keys = WrapKeys::read(std::slice::from_ref(&args.wrap_key))?;
-    let to = WrapKeys::read(&args.to)?;
+    let passphrases = ui::passphrases();
+    let keys = WrapKeys::read(&args.wrap_key, &passphrases)?;
+    let to = WrapKeys::read(&args.to, &passphrases)?;
     let public = key_file::recipients(&args.recipient)?;
-    let ready = args.reissue.ready()?;
+    let ready = args.reissue.ready(&passphrases)?;
     let terms = &ready.verified.manifest().claims.terms;
     let to = to.sealing(terms.tenant.as_deref(), ready.now)?;
     let keys = keys.opening([&ready.verified])?;
@@ -66,5 +67,5 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     rewrap.audience.clone_from(&args.audience);
     let header = ready.verified.rewrap(key, &rewrap, &ready.by())?;
     let Ready { body, .. } = ready;
-    args.reissue.write(body, &header)
+    args.reissue.write(&body, &header)
 }

@@ -153,21 +153,21 @@ fn report(args: &Args, points: &[Point], rates: &[(&str, Encoding, Rate)]) -> Re
             "tokens": point.size.tokens,
             "encoding": point.encoding,
             "plain_bytes": point.size.plain_len,
-            "capsule_bytes": point.size.file_len,
+            "file_bytes": point.size.file_len,
             "header_bytes": point.size.header_len,
             "seal_seconds": point.seal,
             "open_seconds": point.open,
         })
     });
-    report.fact("runtime", args.runtime.name());
+    report.fact("runtime", args.runtime.runtime());
     report.fact("suite", args.suite.name());
     report.fact("uncounted_layers", uncounted);
     report.fact("calibrated_on_bytes", args.calibrate);
     let rate = |(name, _, rate): &(&str, Encoding, Rate)| {
         json!({
             "encoding": name,
-            "seal_bytes_a_second": 1.0 / rate.seal,
-            "open_bytes_a_second": 1.0 / rate.open,
+            "seal_bytes_per_second": 1.0 / rate.seal,
+            "open_bytes_per_second": 1.0 / rate.open,
         })
     };
     report.fact("rates", rates.iter().map(rate).collect::<Vec<_>>());

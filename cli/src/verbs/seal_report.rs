@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use kvcap::{Fallback, Terms};
+use kvcap::Terms;
 use kvcap_models::ModelProfile;
-use kvcap_states::{SealReport, State};
-use kvcap_store::time;
+use kvcap_states::{Fallback, SealReport, State};
+use kvcap_store::{Continuation, time};
 use serde_json::json;
 
-use crate::ui::{Report, bytes, grouped};
+use crate::ui::{Report, bytes, grouped, quality, quoted};
 
 /// The report of a capsule.
 pub(crate) fn of(
@@ -16,6 +16,7 @@ pub(crate) fn of(
     sealed: &SealReport,
     profile: &ModelProfile,
     terms: &Terms,
+    chain: Option<&Continuation>,
     took: Duration,
 ) -> Report {
     let mut report = Report::new();
@@ -45,7 +46,7 @@ pub(crate) fn of(
     );
     report.row(
         "model",
-        format_args!("{} ({})", profile.model.id, profile.model.name),
+        format_args!("{} ({})", profile.model.id, quoted(&profile.model.name)),
     );
     report.row(
         "terms",
@@ -57,18 +58,36 @@ pub(crate) fn of(
             time::show_instant(terms.expires),
         ),
     );
+    quality::describe(sealed.worst.as_ref(), &mut report);
     report.row("took", format_args!("{took:.1?}"));
-    let notes = notes(state, sealed);
-    for note in &notes {
-        report.row("note", note);
+    for note in notes(state, sealed) {
+        report.note(note);
     }
-    report.fact("capsule", capsule.id.to_string());
+    if let Some(chain) = chain {
+        describe_chain(chain, terms, &mut report);
+    }
+    report.fact("capsule_id", capsule.id.to_string());
     report.fact("runtime", state.runtime);
     report.fact("format", state.format);
     report.fact("tokens", tokens);
+    let (start, end) = (state.positions.start, state.positions.end);
+    let own = chain.map_or(start, |chain| chain.parent_end);
+    report.fact("positions", json!([own, end]));
+    report.fact("parent", chain.map(|chain| chain.parent.to_string()));
+    let (mut ids, mut depth, mut expires) = (vec![capsule.id.to_string()], 1, terms.expires);
+    if let Some(chain) = chain {
+        ids.extend(chain.capsules.iter().map(ToString::to_string));
+        (depth, expires) = (chain.depth(), chain.expires);
+    }
     report.fact(
-        "positions",
-        json!([state.positions.start, state.positions.end]),
+        "chain",
+        json!({
+            "depth": depth,
+            "complete": true,
+            "expires": expires,
+            "positions": [chain.map_or(start, |chain| chain.start), end],
+            "capsule_ids": ids,
+        }),
     );
     report.fact("layers", state.layers);
     report.fact("banks", state.banks.len());
@@ -76,7 +95,7 @@ pub(crate) fn of(
     report.fact("file_bytes", capsule.file_len);
     report.fact("header_bytes", capsule.header_len);
     report.fact("chunks", capsule.chunks);
-    report.fact("model", profile.model.id.to_string());
+    report.fact("model_id", profile.model.id.to_string());
     report.fact("expires", terms.expires);
     report.fact("seconds", took.as_secs_f64());
     report.fact("fallbacks", sealed.fallbacks.len());
@@ -91,8 +110,29 @@ pub(crate) fn of(
         "padding_nonzero",
         json!({"tokens": padded(true), "scales": padded(false)}),
     );
-    report.fact("notes", notes);
     report
+}
+
+/// Says where the capsule stands in its chain, and warns where the chain will not last.
+fn describe_chain(chain: &Continuation, terms: &Terms, report: &mut Report) {
+    let (depth, most) = (chain.depth(), chain.most());
+    let until = time::show_instant(chain.expires);
+    report.row("parent", chain.parent);
+    report.row(
+        "chain",
+        format_args!("{depth} capsules of at most {most}, valid until {until}"),
+    );
+    if chain.expires < terms.expires {
+        report.warn(format_args!(
+            "the chain ends at {until}, when an older capsule of it expires, before this one: \
+             kvcap renew extends that one"
+        ));
+    }
+    if chain.is_deep() {
+        report.warn(format_args!(
+            "the chain has {depth} capsules of at most {most}: kvcap compact makes them one"
+        ));
+    }
 }
 
 fn notes(state: &State, sealed: &SealReport) -> Vec<String> {
@@ -125,7 +165,7 @@ fn notes(state: &State, sealed: &SealReport) -> Vec<String> {
 fn fallbacks(sealed: &SealReport) -> Vec<String> {
     let mut given_up: Vec<(&Fallback, usize, f64)> = Vec::new();
     for (_, fallback) in &sealed.fallbacks {
-        let seen = f64::from_bits(fallback.seen.0);
+        let seen = fallback.seen;
         match given_up
             .iter_mut()
             .find(|known| known.0.from == fallback.from)
@@ -141,7 +181,7 @@ fn fallbacks(sealed: &SealReport) -> Vec<String> {
         format!(
             "{banks} banks took a finer codec than {}, whose error ({worst:.3}) is over the bound {:.3}",
             fallback.from.name(),
-            f64::from_bits(fallback.limit.0),
+            fallback.limit,
         )
     });
     said.collect()

@@ -42,13 +42,13 @@ fn report(found: &mlx::Report) -> Result<Report> {
     let cases = found.cases.iter().map(|case| {
         json!({
             "codec": case.codec.name(),
-            "type": case.dtype.name(),
-            "passed": case.passed,
+            "dtype": case.dtype.name(),
+            "compared": case.passed,
             "differs": case.differs,
         })
     });
     report.fact("device", found.device);
-    report.fact("passed", found.passed());
+    report.fact("available", found.passed());
     report.fact("cases", cases.collect::<Vec<_>>());
     Ok(report)
 }
@@ -91,14 +91,14 @@ mod tests {
             cases,
         };
         let equal = report(&found(vec![case(None), case(None)])).unwrap();
-        assert_eq!(equal.to_json()["passed"], true);
+        assert_eq!(equal.to_json()["available"], true);
         let error = report(&found(vec![case(None), case(Some("ties: byte 7"))])).unwrap_err();
         assert_eq!(error.code(), Code::CodecBackend);
         assert_eq!(error.code().outcome(), Outcome::Refused);
         assert_eq!(error.found(), Some("q4c f16: ties: byte 7"));
         // nothing to compare is no difference
         assert_eq!(
-            report(&mlx::Report::ABSENT).unwrap().to_json()["passed"],
+            report(&mlx::Report::ABSENT).unwrap().to_json()["available"],
             false
         );
     }

@@ -42,9 +42,10 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         return usage("the capsule is of a runtime that is not known", name);
     };
     let (whole, cut) = (input::spool()?, input::spool()?);
-    let state = reopen(&ready.opened, &whole, workers, &mut |_| {})?;
+    let state = reopen(&ready.opened, &whole, workers, &mut |_| {}).map_err(input::of_spool)?;
     let whole = input::spooled(whole)?;
-    let state = truncate_state(kind, &state, &whole, args.tokens, &cut, workers)?;
+    let state = truncate_state(kind, &state, &whole, args.tokens, &cut, workers)
+        .map_err(input::of_spool)?;
     args.reseal
         .seal(&ready, &state, &input::spooled(cut)?, common)
 }

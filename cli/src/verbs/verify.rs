@@ -4,12 +4,12 @@ mod timings;
 
 use std::{io::Read, path::PathBuf};
 
-use kvcap::{Code, Error, Limits, Result, SourceFile, Untrusted};
+use kvcap::{Limits, Result, SourceFile, Untrusted};
 
 use kvcap_store::input;
 
 use crate::{
-    flags::{ChainArgs, Common, PolicyArgs, Threads},
+    flags::{ChainArgs, CheckpointArgs, Common, PolicyArgs, Threads},
     ui::{Report, bytes, grouped, progress, usage, verdict},
 };
 
@@ -17,14 +17,16 @@ use crate::{
 ///
 /// Checks the signature, times, audience and scope, the model if --model is given, and then every
 /// byte of the body. Needs no secret and little memory; reads a pipe as well as a file. Nothing is
-/// decrypted. Of an increment, the capsules that it continues are verified as well, as far as they are
-/// at hand.
+/// decrypted. Of an increment, the capsules that it continues are verified as well. What was not checked is
+/// named on stderr, even with --quiet.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The capsule; - for stdin
     pub(super) capsule: PathBuf,
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
+    #[command(flatten)]
+    pub(super) checkpoint: CheckpointArgs,
     /// Verify the header only: is it worth sending the body?
     #[arg(long)]
     pub(super) header_only: bool,
@@ -49,7 +51,7 @@ enum Source {
 }
 
 /// # Errors
-/// What capsule-v1 §11.2 refuses.
+/// What capsule-v1 §3.2 refuses.
 pub(crate) fn run(args: &Args, common: &Common, timed: bool) -> Result<Report> {
     if timed {
         return match args.chain.given() {
@@ -74,21 +76,17 @@ pub(crate) fn run(args: &Args, common: &Common, timed: bool) -> Result<Report> {
     };
     let untrusted = untrusted.map_err(|error| input::at(error, &args.capsule))?;
     let verifier = args.policy.verifier()?;
-    let judge = verifier.judge()?;
     let model = args.policy.model(common)?;
-    let judge = judge.expecting(args.policy.expected(model.as_ref()));
+    let mut judge = args
+        .policy
+        .judge(&verifier, model.as_ref(), args.checkpoint.expected())?;
     let verdict = judge.verify(untrusted)?;
+    args.policy.check_rotation(verdict.tip().manifest())?;
     let mut report = Report::new();
     verdict::describe(&verdict, &mut report);
     let verdict = verdict.with_source(None);
     let mut verdict = judge.with_ancestors(verdict, &args.chain.of(&args.capsule), Some)?;
     let chain = verdict.chain();
-    if args.chain.given()
-        && let Some(parent) = chain.wanted()
-    {
-        let what = "the chain lacks the parent of its oldest capsule";
-        return Err(Error::new(Code::LineageParentAbsent, what).at(parent.digest));
-    }
     let total: u64 = chain.members().map(|(member, _)| member.file_len()).sum();
     let mut checked = None;
     let body = match args.header_only {
@@ -107,15 +105,16 @@ pub(crate) fn run(args: &Args, common: &Common, timed: bool) -> Result<Report> {
                 bytes += body.bytes;
                 checked = Some(body);
             }
-            bar.finish_and_clear();
+            bar.finish();
             Some((chunks, bytes))
         }
     };
-    verdict::describe_chain(chain, &mut report);
     if let Some(checked) = &checked {
         verdict.body_checked(checked);
     }
-    verdict::describe_unchecked(verdict.unchecked(), &mut report);
+    let accepted = judge.conclude(verdict)?;
+    verdict::describe_chain(accepted.chain(), &mut report);
+    verdict::describe_unchecked(&judge, accepted.unchecked(), &mut report);
     match body {
         Some((chunks, total)) => report.row(
             "body",

@@ -2,7 +2,7 @@
 //!
 //! The arithmetic is the format's own (`spec/codecs-v1.md` §6 and §7), written as MLX's eager binary32
 //! primitives, so that a capsule sealed on a GPU has the same bytes as one sealed on any server. MLX's
-//! `quantize` and `dequantize` are not used: their bits differ between its backends. `docs/mlx.md` says
+//! `quantize` and `dequantize` are not used: their bits differ between its backends. `docs/explanation/mlx.md` says
 //! what was executed where.
 //!
 //! [`choose`] runs a self-test against the CPU and gives an [`Accelerator`] that serves what passed. A

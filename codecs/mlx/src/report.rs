@@ -33,7 +33,7 @@ impl Report {
         cases: Vec::new(),
     };
 
-    /// Whether MLX does the codec on this element type: it is here, and the vectors agreed.
+    /// Returns whether MLX does the codec on this element type: it is here, and the vectors agreed.
     #[must_use]
     pub fn serves(&self, codec: Codec, dtype: Dtype) -> bool {
         self.cases
@@ -41,7 +41,7 @@ impl Report {
             .any(|case| case.codec == codec && case.dtype == dtype && case.differs.is_none())
     }
 
-    /// Whether MLX is here and every case passed.
+    /// Returns whether MLX is here and every case passed.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.device.is_some() && self.cases.iter().all(|case| case.differs.is_none())

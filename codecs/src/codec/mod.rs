@@ -98,7 +98,7 @@ impl Codec {
         }
     }
 
-    /// Whether rows of a frame are decoded by themselves here ([`Self::decode_rows`]): by those codecs
+    /// Returns whether rows of a frame are decoded by themselves here ([`Self::decode_rows`]): by those codecs
     /// whose rows stand alone, where no accelerator takes the whole frame.
     #[must_use]
     pub const fn decodes_rows(self, scratch: &Scratch) -> bool {

@@ -50,7 +50,7 @@ pub(crate) fn key_head<'s>(
 }
 
 impl FrameContext<'_> {
-    /// How far each row of the frame is turned; `None` where the keys' rotation is not stated.
+    /// Returns how far each row of the frame is turned; `None` where the keys' rotation is not stated.
     ///
     /// # Errors
     /// 903 to 905 where rotation or positions break a rule (codecs-v1 §7.1).

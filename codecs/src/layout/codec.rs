@@ -12,7 +12,7 @@ pub enum Codec {
     Raw,
     /// Every bit, smaller: the exponents of 16-bit floats entropy-coded. Length depends on content.
     Planes16,
-    /// The same for binary32.
+    /// Lossless byte planes of binary32.
     Planes32,
     /// `q · scale + bias` for each group along head_dim, in MLX's section layout.
     Affine {
@@ -102,20 +102,20 @@ impl Codec {
             .find(|codec| codec.name() == name)
     }
 
-    /// Whether every bit comes back.
+    /// Returns whether every bit comes back.
     #[must_use]
     pub const fn is_exact(self) -> bool {
         matches!(self, Self::Raw | Self::Planes16 | Self::Planes32)
     }
 
-    /// Whether encoded lengths follow from the shape alone. Streams of other codecs are packed
+    /// Returns whether encoded lengths follow from the shape alone. Streams of other codecs are packed
     /// (codecs-v1 §8) and reveal how compressible the content is.
     #[must_use]
     pub const fn is_fixed_rate(self) -> bool {
         !matches!(self, Self::Planes16 | Self::Planes32)
     }
 
-    /// Whether the codec may be used for such a bank (codecs-v1 §3.2).
+    /// Returns whether the codec may be used for such a bank (codecs-v1 §3.2).
     ///
     /// # Errors
     /// 903 where it does not serve the element type, the shape or the content, or a length overflows.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What kind of refusal it is; the numbers are the format's registered codes.
+/// Kind of a refusal; the numbers are the format's registered codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// 901: the codec or its parameters are not known.

@@ -1,5 +1,5 @@
 //! Lengths of encoded frames and packed streams: the arithmetic of the shape, without data
-//! (codecs-v1 §3.3, §6, §7 and §8.4).
+//! (codecs-v1 §4, §6, §7 and §8.4).
 
 use super::{AffineParams, BLOCK_TOKENS, BankShape, Codec, Dtype, Padding, ParamDtype};
 

@@ -1,6 +1,6 @@
 //! The pairs of a rotary position embedding (codecs-v1 §7.1).
 
-/// Which two elements of a head are rotated together.
+/// Choice of the two elements of a head that are rotated together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pairing {
     /// `(i, i + n)`, where n is the number of pairs: Hugging Face, MLX, ggml "neox".

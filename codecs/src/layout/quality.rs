@@ -1,4 +1,4 @@
-//! The quality receipt that the manifest holds (codecs-v1 §10.3).
+//! The quality receipt of a lossy bank (codecs-v1 §10.3).
 
 use super::{CodecError, ErrorKind};
 
@@ -17,7 +17,7 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// What the manifest holds: the four numbers as binary64, little-endian, in order of fields.
+    /// Returns what is sealed: the four numbers as binary64, little-endian, in order of fields.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
@@ -56,6 +56,17 @@ impl Quality {
             cosine,
             centred_key_error,
         })
+    }
+
+    /// The worse of two qualities, number by number.
+    #[must_use]
+    pub fn worse(&self, other: &Self) -> Self {
+        Self {
+            relative_rmse: self.relative_rmse.max(other.relative_rmse),
+            max_abs_error: self.max_abs_error.max(other.max_abs_error),
+            cosine: self.cosine.min(other.cosine),
+            centred_key_error: self.centred_key_error.max(other.centred_key_error),
+        }
     }
 
     /// The error that a preset's guard looks at: the centred one for keys, else the relative one.

@@ -38,7 +38,7 @@ const KEYS: [&str; 13] = [
     "rope.freq_base",
 ];
 
-/// What was compared.
+/// Result of a comparison of two models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Equated {
@@ -115,7 +115,7 @@ fn pairings(a: &ModelProfile, b: &ModelProfile) -> Result<Vec<Option<(u64, bool)
             let old = of(&a.rope, layer).and_then(|at| a.rope.get(at));
             let new = of(&b.rope, layer).and_then(|at| b.rope.get(at));
             let contexts = [a.geometry.context_length, b.geometry.context_length];
-            Change::between(Role::Key, dim, old, new, contexts).map_err(place)?;
+            Change::between(Role::Key, dim, old, new, contexts, [0; 2]).map_err(place)?;
             let (Some(old), Some(new)) = (old, new) else {
                 return Ok(None);
             };
@@ -243,7 +243,7 @@ impl Side {
         match path.is_dir() {
             true => Self::of_folder(&folder::object(path, "config.json")?),
             false if crate::source::file::first_bytes(path)? == b"GGUF" => {
-                Self::of_gguf(&split::metadata(&split::headers(path)?.0))
+                Self::of_gguf(&split::metadata(&mut split::headers(path)?.0))
             }
             false => Err(
                 unsupported("only a model folder or gguf file holds the weights")

@@ -1,6 +1,8 @@
 //! What a model's family tells that its files do not: the tables of model-id-v1 §9. A family that is
 //! not listed is refused, never guessed.
 
+pub(crate) mod defaults;
+
 /// `model_type`s whose keys rotate `(i, i + n/2)` in transformers.
 pub(crate) const HALF: &[&str] = &[
     "apertus",
@@ -9,6 +11,7 @@ pub(crate) const HALF: &[&str] = &[
     "bitnet",
     "dbrx",
     "deepseek_v3",
+    "deepseek_v32",
     "dots1",
     "dream",
     "exaone4",
@@ -21,6 +24,7 @@ pub(crate) const HALF: &[&str] = &[
     "gemma3n_text",
     "gemma4_text",
     "glm4_moe",
+    "glm4_moe_lite",
     "gpt_neox",
     "gpt_oss",
     "granite",
@@ -35,13 +39,16 @@ pub(crate) const HALF: &[&str] = &[
     "lfm2",
     "lfm2_moe",
     "llama",
+    "longcat_flash",
     "minicpm",
+    "minicpm3",
     "minimax",
     "minimax_m2",
     "ministral",
     "ministral3",
     "mistral",
     "mistral3",
+    "mistral4",
     "mixtral",
     "nemotron",
     "olmo",
@@ -100,6 +107,7 @@ pub(crate) const WITHOUT: &[&str] = &[
     "gpt_bigcode",
     "gpt_neo",
     "jamba",
+    "kimi_linear",
     "mamba",
     "mamba2",
     "mpt",
@@ -109,55 +117,23 @@ pub(crate) const WITHOUT: &[&str] = &[
 ];
 
 /// `model_type`s whose cache is the latent of multi-head latent attention.
-pub(crate) const LATENT: &[&str] = &["deepseek_v2", "deepseek_v3", "kimi_k2"];
+pub(crate) const LATENT: &[&str] = &[
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "glm4_moe_lite",
+    "kimi_k2",
+    "kimi_linear",
+    "longcat_flash",
+    "mistral4",
+];
 
-/// What transformers takes where a published config is silent.
-pub(crate) const DEFAULTS: &[(&str, &str, f64)] = &[
-    ("cohere2", "sliding_window", 4096.0),
-    ("cohere2", "sliding_window_pattern", 4.0),
-    ("gemma", "head_dim", 256.0),
-    ("gemma2", "head_dim", 256.0),
-    ("gemma2", "sliding_window", 4096.0),
-    ("gemma2", "sliding_window_pattern", 2.0),
-    ("gemma3_text", "head_dim", 256.0),
-    ("gemma3_text", "max_position_embeddings", 131_072.0),
-    ("gemma3_text", "num_attention_heads", 8.0),
-    ("gemma3_text", "num_key_value_heads", 4.0),
-    ("gemma3_text", "rope_local_base_freq", 10_000.0),
-    ("gemma3_text", "rope_theta", 1_000_000.0),
-    ("gemma3_text", "sliding_window", 4096.0),
-    ("gemma3_text", "sliding_window_pattern", 6.0),
-    ("gemma3n_text", "head_dim", 256.0),
-    ("gemma3n_text", "num_attention_heads", 8.0),
-    ("gemma3n_text", "num_key_value_heads", 2.0),
-    ("gemma3n_text", "num_kv_shared_layers", 15.0),
-    ("gemma3n_text", "rope_local_base_freq", 10_000.0),
-    ("gemma3n_text", "rope_theta", 1_000_000.0),
-    ("gemma3n_text", "sliding_window", 512.0),
-    ("gemma3n_text", "sliding_window_pattern", 5.0),
-    ("glm", "head_dim", 128.0),
-    ("glm", "partial_rotary_factor", 0.5),
-    ("glm4", "head_dim", 128.0),
-    ("glm4", "partial_rotary_factor", 0.5),
-    ("glm4_moe", "partial_rotary_factor", 0.5),
-    ("gpt_neox", "partial_rotary_factor", 0.25),
-    ("gpt_oss", "head_dim", 64.0),
-    ("gpt_oss", "rope_theta", 150_000.0),
-    ("gpt_oss", "sliding_window", 128.0),
-    ("gpt_oss", "sliding_window_pattern", 2.0),
-    ("mixtral", "rope_theta", 1_000_000.0),
-    ("nemotron", "partial_rotary_factor", 0.5),
-    ("persimmon", "partial_rotary_factor", 0.5),
-    ("phi", "partial_rotary_factor", 0.5),
-    ("qwen3", "head_dim", 128.0),
-    ("qwen3_5", "full_attention_interval", 4.0),
-    ("qwen3_5", "partial_rotary_factor", 0.25),
-    ("qwen3_next", "full_attention_interval", 4.0),
-    ("qwen3_next", "head_dim", 256.0),
-    ("qwen3_next", "partial_rotary_factor", 0.25),
-    ("smollm3", "no_rope_layer_interval", 4.0),
-    ("llama4_text", "no_rope_layer_interval", 4.0),
-    ("stablelm", "partial_rotary_factor", 0.25),
+/// `model_type`s whose multi-axis positions take their frequencies in turns.
+pub(crate) const INTERLEAVED_SECTIONS: &[&str] = &[
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_vl_moe_text",
+    "qwen3_vl_text",
 ];
 
 /// GGUF architectures that rotate `(2i, 2i + 1)` (`LLAMA_ROPE_TYPE_NORM`).
@@ -270,6 +246,7 @@ pub(crate) const GGUF_WITHOUT: &[&str] = &[
     "gptj",
     "jais",
     "jamba",
+    "kimi-linear",
     "mamba",
     "mamba2",
     "mpt",
@@ -286,7 +263,14 @@ pub(crate) const GGUF_RECURRENT: &[&str] =
     &["arwkv7", "mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7"];
 
 /// GGUF architectures in which a layer without key heads keeps a recurrent state.
-pub(crate) const GGUF_HYBRID: &[&str] = &["granitehybrid", "jamba", "lfm2", "lfm2moe", "plamo2"];
+pub(crate) const GGUF_HYBRID: &[&str] = &[
+    "granitehybrid",
+    "jamba",
+    "kimi-linear",
+    "lfm2",
+    "lfm2moe",
+    "plamo2",
+];
 
 /// How llama.cpp runs the sliding-window layers of an architecture.
 pub(crate) struct Sliding {
@@ -357,6 +341,10 @@ mod tests {
             ("`model_type`, interleaved pairs", INTERLEAVED.to_vec()),
             ("`model_type`, no rotary embedding", WITHOUT.to_vec()),
             ("`model_type`, latent attention", LATENT.to_vec()),
+            (
+                "`model_type`, sections interleaved",
+                INTERLEAVED_SECTIONS.to_vec(),
+            ),
             ("GGUF architecture, half pairs", GGUF_HALF.to_vec()),
             (
                 "GGUF architecture, interleaved pairs",
@@ -387,9 +375,17 @@ mod tests {
             );
         }
         let spec = include_str!("../../../spec/model-id-v1.md");
-        for (family, key, value) in DEFAULTS {
-            let line = format!("| {family} | {key} | {value} |");
-            assert!(spec.lines().any(|l| l == line), "{line}");
+        for (family, values) in defaults::table() {
+            let first = format!("| {family} | `hidden_size`");
+            let told = spec.lines().find(|line| line.starts_with(&first));
+            for (key, value) in values {
+                let quote = if value.starts_with('{') { "`" } else { "" };
+                let cell = format!("`{key}` {quote}{value}{quote}");
+                assert!(
+                    told.is_some_and(|told| told.contains(&cell)),
+                    "{family}: {cell}"
+                );
+            }
         }
         let yes = |truth| if truth { "yes" } else { "no" };
         for s in GGUF_SLIDING {

@@ -7,9 +7,11 @@ pub struct Geometry {
     pub layers: Vec<LayerGeometry>,
     /// Longest context the model is made for, 0 if unknown.
     pub context_length: u64,
+    /// Architecture as a GGUF file names it, where the model is one.
+    pub architecture: Option<String>,
 }
 
-/// What one layer keeps.
+/// State that one layer keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayerGeometry {
     /// Keys and values by head.

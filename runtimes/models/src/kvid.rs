@@ -79,7 +79,7 @@ fn write(profile: &ModelProfile) -> String {
 /// or model id are not those of the parts.
 pub(crate) fn read(path: &Path) -> Result<ModelProfile> {
     let content = read_small(path, LIMIT)?;
-    json::parse(&content)
+    json::parse(content)
         .and_then(|root| profile(&root))
         .map_err(|error| error.at(path.display()))
 }
@@ -138,7 +138,9 @@ fn check_layers(ropes: &[Rope], layers: usize) -> Result<()> {
                 .ok()
                 .and_then(|layer| seen.get_mut(layer))
                 .filter(|taken| *layer >= next && !**taken)
-                .ok_or_else(|| malformed("the layers of the ropes are not ascending and apart"))?;
+                .ok_or_else(|| {
+                    malformed("the layers of the ropes are not ascending, or overlap")
+                })?;
             *slot = true;
             next = layer + 1;
         }
@@ -290,8 +292,6 @@ fn read_rope(value: &Value) -> Result<Rope> {
         scaling: rope.of("scaling", scaling::read)?,
         offset: 0,
         keys: KeyBasis::PostRope,
-        hadamard_keys: 0,
-        hadamard_values: 0,
     })
 }
 
@@ -330,6 +330,7 @@ fn read_geometry(value: &Value) -> Result<Geometry> {
     Ok(Geometry {
         layers,
         context_length: geometry.int("context_length")?,
+        architecture: None,
     })
 }
 

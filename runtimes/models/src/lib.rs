@@ -1,4 +1,4 @@
-//! What a model is, as far as its KV cache depends on it: identity, tokenizer, rotary embedding, geometry.
+//! Models, as far as their KV cache depends on them: identity, tokenizer, rotary embedding, geometry.
 //!
 //! [`ModelProfile::read`] takes a model folder, a GGUF file or a `.kvid` file, and gives what a capsule is bound
 //! to. Weights are hashed once and remembered ([`HashCache`]). The rules are `spec/model-id-v1.md`.

@@ -18,7 +18,7 @@ pub(crate) use self::adapters::adapter_digest;
 pub use self::cache::HashCache;
 use self::cache::Stamp;
 use crate::{
-    json::value::{array, bytes, text, uint},
+    json::canonical::{array, bytes, text, uint},
     source::file::{Source, unreadable},
 };
 
@@ -121,7 +121,7 @@ fn hash_file(path: &Path, stamp: &Stamp, progress: &(dyn Fn(u64) + Sync)) -> Res
     let mut done = 0;
     while len > 0 {
         let part = ready.get(..len).unwrap_or(&ready);
-        let (read, ()) = rayon::join(
+        let (read, ()) = rayon_core::join(
             || fill(&mut file, &mut next),
             || {
                 hasher.update_rayon(part);

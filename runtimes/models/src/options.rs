@@ -9,7 +9,7 @@ use kvcap_codecs::Dtype;
 use crate::{
     geometry::{Geometry, LayerGeometry},
     json::value::printable,
-    rope::{LayerRope, f64_bits, group},
+    rope::{LayerRope, LayersBy, f64_bits},
 };
 
 /// Run-time overrides that change the state.
@@ -107,48 +107,52 @@ impl RuntimeOptions {
         if *self == Self::default() {
             return Ok(ropes);
         }
-        let mut layers: Vec<Option<LayerRope>> = geometry.layers.iter().map(|_| None).collect();
-        for rope in ropes {
-            for layer in &rope.layers {
-                if let Some(slot) = usize::try_from(*layer).ok().and_then(|i| layers.get_mut(i)) {
-                    *slot = Some(LayerRope {
-                        pairing: rope.pairing,
-                        rotary_dims: rope.rotary_dims,
-                        theta: f64::from_bits(rope.theta.0),
-                        scaling: rope.scaling.clone(),
-                    });
-                }
-            }
-        }
         let overridden = self.rope_freq_base.is_some()
             || self.rope_freq_scale.is_some()
             || self.rope_scaling.is_some();
-        let mut taken = !overridden;
-        for (layer, kept) in layers.iter_mut().zip(&geometry.layers) {
-            let Some(rope) = layer else { continue };
-            if let Scaling::LongRope {
-                original,
-                long_used,
-                ..
-            } = &mut rope.scaling
-            {
-                let by_context = self.ctx_size.map(|tokens| tokens > *original);
-                *long_used = self.long_used.or(by_context).unwrap_or(*long_used);
-            }
-            if overridden && !matches!(kept, LayerGeometry::Attention { window, .. } if *window > 0)
-            {
-                taken = true;
-                rope.theta = self.rope_freq_base.unwrap_or(rope.theta);
-                rope.scaling = self.scaling(&rope.scaling, geometry.context_length)?;
+        let mut parts = LayersBy::new();
+        for rope in &ropes {
+            for layer in &rope.layers {
+                let place = usize::try_from(*layer).ok();
+                if let Some(layers) = place.and_then(|i| geometry.layers.get(i)) {
+                    let slides =
+                        matches!(layers, LayerGeometry::Attention { window, .. } if *window > 0);
+                    parts.push((rope, overridden && !slides), *layer);
+                }
             }
         }
+        let taken = !overridden || parts.keys().any(|(_, taken)| *taken);
         if !taken {
             return Err(usage(
                 "no layer of the model takes the rope options",
                 "rope",
             ));
         }
-        Ok(group(layers))
+        parts.ropes(|(stated, taken)| self.rope(stated, taken, geometry.context_length))
+    }
+
+    /// A rope as the runtime used it, where the layers take its options or do not.
+    fn rope(&self, stated: &Rope, taken: bool, context: u64) -> Result<LayerRope> {
+        let mut rope = LayerRope {
+            pairing: stated.pairing,
+            rotary_dims: stated.rotary_dims,
+            theta: f64::from_bits(stated.theta.0),
+            scaling: stated.scaling.clone(),
+        };
+        if let Scaling::LongRope {
+            original,
+            long_used,
+            ..
+        } = &mut rope.scaling
+        {
+            let by_context = self.ctx_size.map(|tokens| tokens > *original);
+            *long_used = self.long_used.or(by_context).unwrap_or(*long_used);
+        }
+        if taken {
+            rope.theta = self.rope_freq_base.unwrap_or(rope.theta);
+            rope.scaling = self.scaling(&rope.scaling, context)?;
+        }
+        Ok(rope)
     }
 
     fn scaling(&self, stated: &Scaling, context: u64) -> Result<Scaling> {

@@ -10,18 +10,18 @@ use crate::{
     model_id::{WeightsFile, model_id},
 };
 
-/// What a capsule is bound to on the model's side.
+/// Model that a capsule is bound to, as its files describe it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelProfile {
     /// Weights, config and adapters, and the id over them.
     pub model: Model,
     /// The weights files, sorted by name; with `model` they give the id again.
     pub weights: Vec<WeightsFile>,
-    /// How text becomes token ids.
+    /// Tokenizer that turns text into token ids.
     pub tokenizer: Tokenizer,
     /// Rotary embeddings by groups of layers; none for models without.
     pub rope: Vec<Rope>,
-    /// What each layer keeps.
+    /// State that each layer keeps.
     pub geometry: Geometry,
 }
 

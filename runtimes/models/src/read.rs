@@ -38,18 +38,17 @@ impl ModelProfile {
     ) -> Result<Self> {
         let mut profile = if path.is_dir() {
             Self::from_facts(folder::read(path)?, cache, progress)?
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "kvid")
+        {
+            // a profile is taken at its word, so that its name says it: no file becomes one by its bytes
+            kvid::read(path)?
+        } else if first_bytes(path)?.as_slice() == b"GGUF" {
+            Self::from_facts(split::read(path)?, cache, progress)?
         } else {
-            match first_bytes(path)?.as_slice() {
-                b"GGUF" => Self::from_facts(split::read(path)?, cache, progress)?,
-                [b'{' | b' ' | b'\n' | b'\r' | b'\t', ..] => kvid::read(path)?,
-                _ => {
-                    return Err(Error::new(
-                        Code::ModelMalformed,
-                        "this is neither a model folder nor a gguf or kvid file",
-                    )
-                    .at(path.display()));
-                }
-            }
+            let what = "this is neither a model folder nor a gguf file, nor named *.kvid";
+            return Err(Error::new(Code::ModelMalformed, what).at(path.display()));
         };
         if adapters.len() + profile.model.adapters.len() > ADAPTERS
             || !adapters.iter().all(|(_, scale)| scale.is_finite())

@@ -2,15 +2,15 @@
 //! frequencies that they stand for (model-id-v1 §7).
 
 mod change;
+mod parameters;
 
 pub use self::change::Change;
+pub(crate) use self::parameters::{Around, config_scaling};
 
 use kvcap::{
     Code, Error, Result,
     binding::{F64Bits, KeyBasis, Pairing, Rope, Scaling},
 };
-
-use crate::json::value::Fields;
 
 /// The rope of one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,16 +29,49 @@ pub(crate) fn unsupported(what: impl Into<std::borrow::Cow<'static, str>>) -> Er
     Error::new(Code::ModelUnsupported, what)
 }
 
-/// Layers with one rope become one group; groups stand in the order of their first layers.
-pub(crate) fn group(layers: Vec<Option<LayerRope>>) -> Vec<Rope> {
-    let mut groups: Vec<(LayerRope, Vec<u32>)> = Vec::new();
-    for (layer, rope) in (0..).zip(layers) {
-        let Some(rope) = rope else { continue };
-        match groups.iter_mut().find(|(known, _)| *known == rope) {
-            Some((_, members)) => members.push(layer),
-            None => groups.push((rope, vec![layer])),
+/// Layers by what decides their rope, in the order of the layers: a rope may be as large as its model's whole file,
+/// and is made once for all of them (model-id-v1 MOD-V-4).
+pub(crate) struct LayersBy<K>(Vec<(K, Vec<u32>)>);
+
+impl<K: PartialEq> LayersBy<K> {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn push(&mut self, key: K, layer: u32) {
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, layers)) => layers.push(layer),
+            None => self.0.push((key, vec![layer])),
         }
     }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.0.iter().map(|(key, _)| key)
+    }
+
+    /// The ropes, each made of its key.
+    pub(crate) fn ropes(self, rope: impl Fn(K) -> Result<LayerRope>) -> Result<Vec<Rope>> {
+        let parts = self.0.into_iter();
+        let parts: Result<_> = parts
+            .map(|(key, layers)| Ok((rope(key)?, layers)))
+            .collect();
+        Ok(group(parts?))
+    }
+}
+
+/// Layers with one rope become one group; groups stand in the order of their first layers.
+fn group(parts: Vec<(LayerRope, Vec<u32>)>) -> Vec<Rope> {
+    let mut groups: Vec<(LayerRope, Vec<u32>)> = Vec::new();
+    for (rope, layers) in parts {
+        match groups.iter_mut().find(|(known, _)| *known == rope) {
+            Some((_, members)) => members.extend(layers),
+            None => groups.push((rope, layers)),
+        }
+    }
+    for (_, layers) in &mut groups {
+        layers.sort_unstable();
+    }
+    groups.sort_unstable_by_key(|(_, layers)| layers.first().copied());
     groups
         .into_iter()
         .map(|(rope, layers)| Rope {
@@ -49,8 +82,6 @@ pub(crate) fn group(layers: Vec<Option<LayerRope>>) -> Vec<Rope> {
             scaling: rope.scaling,
             offset: 0,
             keys: KeyBasis::PostRope,
-            hadamard_keys: 0,
-            hadamard_values: 0,
         })
         .collect()
 }
@@ -70,6 +101,17 @@ pub(crate) fn rotary_dims(head_dim: u64, fraction: f64) -> Result<u32> {
     check_dims(dims, head_dim)
 }
 
+/// Refuses sections of multi-axis positions that do not add up to the pairs of `dims` (MOD-R-3).
+pub(crate) fn check_sections(sections: &[u32], dims: u32) -> Result<()> {
+    let sum: u64 = sections.iter().map(|section| u64::from(*section)).sum();
+    let pairs = u64::from(dims / 2);
+    if sum != pairs {
+        let what = "the sections of the rope do not add up to its pairs";
+        return Err(unsupported(what).sides(pairs, sum));
+    }
+    Ok(())
+}
+
 /// An even number of elements inside a head.
 pub(crate) fn check_dims(dims: u32, head_dim: u64) -> Result<u32> {
     if dims == 0 || !dims.is_multiple_of(2) || u64::from(dims) > head_dim {
@@ -79,155 +121,6 @@ pub(crate) fn check_dims(dims: u32, head_dim: u64) -> Result<u32> {
         );
     }
     Ok(dims)
-}
-
-/// Members of `rope_parameters` and `rope_scaling` that have a meaning here.
-const KNOWN: [&str; 19] = [
-    "rope_type",
-    "type",
-    "rope_theta",
-    "partial_rotary_factor",
-    "factor",
-    "original_max_position_embeddings",
-    "max_position_embeddings",
-    "attention_factor",
-    "beta_fast",
-    "beta_slow",
-    "mscale",
-    "mscale_all_dim",
-    "truncate",
-    "short_factor",
-    "long_factor",
-    "low_freq_factor",
-    "high_freq_factor",
-    "mrope_section",
-    "mrope_interleaved",
-];
-
-/// What a config says around its scaling.
-pub(crate) struct Around {
-    /// Longest context of the model.
-    pub(crate) context: u64,
-    /// `original_max_position_embeddings` beside the scaling (Phi-3).
-    pub(crate) original: Option<u64>,
-    /// Sections of multi-axis positions where the model has them by default.
-    pub(crate) sections: Option<Vec<u32>>,
-    /// Whether its sections are interleaved.
-    pub(crate) interleaved: bool,
-}
-
-/// The scaling of a `config.json`'s `rope_parameters` (transformers 5) or `rope_scaling`.
-///
-/// # Errors
-///
-/// 931 for a kind or a parameter that this version does not know, and for dynamic NTK; 930 where a
-/// parameter is missing or of the wrong type.
-pub(crate) fn config_scaling(params: Fields<'_>, around: &Around) -> Result<Scaling> {
-    if let Some(name) = params
-        .members
-        .keys()
-        .find(|name| !KNOWN.contains(&name.as_str()))
-    {
-        return Err(unsupported(format!(
-            "the rope parameter {} is not known",
-            crate::json::value::printable(name)
-        ))
-        .at(params.place));
-    }
-    let kind = match params.text("rope_type")? {
-        Some(kind) => kind,
-        None => params.text("type")?.unwrap_or("default"),
-    };
-    let required = |name: &str| {
-        let value = params.f64(name)?.ok_or_else(|| params.missing(name))?;
-        if value.is_finite() && value > 0.0 {
-            Ok(f64_bits(value))
-        } else {
-            Err(params.error(name, "is not a positive number"))
-        }
-    };
-    let or =
-        |name: &str, default: f64| Ok::<_, Error>(f64_bits(params.f64(name)?.unwrap_or(default)));
-    let original = params
-        .u64("original_max_position_embeddings")?
-        .or(around.original)
-        .unwrap_or(around.context);
-    let sections = match params.array("mrope_section")? {
-        Some(items) => {
-            let sections: Option<Vec<u32>> = items
-                .iter()
-                .map(|item| u32::try_from(item.as_u64()?).ok())
-                .collect();
-            Some(sections.ok_or_else(|| params.error("mrope_section", "is not a list of counts"))?)
-        }
-        None => around.sections.clone(),
-    };
-    if let Some(sections) = sections {
-        return match kind {
-            "default" | "mrope" => Ok(Scaling::Multi {
-                sections,
-                interleaved: params
-                    .bool("mrope_interleaved")?
-                    .unwrap_or(around.interleaved),
-            }),
-            _ => Err(unsupported(format!(
-                "multi-axis positions with the rope scaling {} are not known",
-                crate::json::value::printable(kind)
-            ))
-            .at(params.place)),
-        };
-    }
-    Ok(match kind {
-        "default" => Scaling::None,
-        "linear" => Scaling::Linear {
-            factor: required("factor")?,
-        },
-        "yarn" => Scaling::Yarn {
-            factor: required("factor")?,
-            original,
-            beta_fast: or("beta_fast", 32.0)?,
-            beta_slow: or("beta_slow", 1.0)?,
-            mscale: or("mscale", 0.0)?,
-            mscale_all_dim: or("mscale_all_dim", 0.0)?,
-            attention_factor: or("attention_factor", 0.0)?,
-            truncate: params.bool("truncate")?.unwrap_or(true),
-        },
-        "llama3" => Scaling::Llama3 {
-            factor: required("factor")?,
-            low_freq_factor: required("low_freq_factor")?,
-            high_freq_factor: required("high_freq_factor")?,
-            original,
-        },
-        "longrope" | "su" => {
-            let factors = |name: &str| {
-                let values = params.numbers(name)?.ok_or_else(|| params.missing(name))?;
-                Ok::<_, Error>(values.into_iter().map(f64_bits).collect())
-            };
-            Scaling::LongRope {
-                short: factors("short_factor")?,
-                long: factors("long_factor")?,
-                original,
-                attention_factor: or("attention_factor", 0.0)?,
-                long_used: around.context > original,
-            }
-        }
-        "proportional" => Scaling::Proportional {
-            factor: or("factor", 1.0)?,
-        },
-        "dynamic" => {
-            return Err(unsupported(
-                "dynamic ntk rope scaling cannot be bound: keys depend on the length at which each was computed",
-            )
-            .at(params.place));
-        }
-        kind => {
-            return Err(unsupported(format!(
-                "the rope scaling {} is not known",
-                crate::json::value::printable(kind)
-            ))
-            .at(params.place));
-        }
-    })
 }
 
 /// The angular frequency of each rotated pair, scaled as the rope says.

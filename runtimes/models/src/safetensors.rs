@@ -3,15 +3,12 @@
 //! The public format leaves overlaps, holes and repeated names to the reader, and runtimes' loaders
 //! accept them; here the tensors must cover the data exactly and every name stands once.
 
-use std::{collections::BTreeMap, io};
+use std::{borrow::Cow, collections::BTreeMap, io, ops::Range};
 
 use kvcap::{Code, Error, ReadAt, Result};
 use kvcap_codecs::{BankShape, Dtype};
 
-use crate::json::{
-    self,
-    value::{Map, Value},
-};
+use crate::json::document::{Document, Json};
 
 /// Longest header, as the format's own reader has it.
 const MAX_HEADER: u64 = 100_000_000;
@@ -28,7 +25,7 @@ const MAX_DIMS: usize = 8;
 /// Most JSON values of a header: as many as the most tensors have, of the most dimensions.
 const MAX_VALUES: u32 = 1 << 20;
 
-/// What a header says, checked against the file's length; no data is read.
+/// Contents of a header, checked against the file's length; no data is read.
 #[derive(Debug)]
 pub struct Header {
     /// The free metadata.
@@ -67,21 +64,16 @@ impl Header {
             return Err(Error::new(Code::StateLimit, "the header is too long")
                 .sides(format_args!("at most {MAX_HEADER}"), len));
         }
-        let overflow = |_| Error::new(Code::StateLimit, "a length of the state file overflows");
-        let mut text = vec![0; usize::try_from(len).map_err(overflow)?];
-        read_at(file, 8, &mut text)?;
+        let mut text = read_all(file, 8..8 + len)?;
         let blanks = text.iter().rev().take_while(|byte| **byte == b' ').count();
         text.truncate(text.len() - blanks);
         if text.first() != Some(&b'{') || text.last() != Some(&b'}') {
             return Err(malformed("the header is not one JSON object"));
         }
-        let (metadata, entries) = parse(&text)?;
-        drop(text);
+        let document = Document::parse(text, MAX_VALUES).map_err(|error| wrong(error.what()))?;
         let base = 8 + len;
-        let mut tensors = entries
-            .into_iter()
-            .map(|(name, entry)| tensor(name, &entry, base, data_len))
-            .collect::<Result<Vec<_>>>()?;
+        let (metadata, mut tensors) = entries(document.root(), base, data_len)?;
+        drop(document);
         tensors
             .sort_unstable_by(|a, b| (a.offset, a.len, &a.name).cmp(&(b.offset, b.len, &b.name)));
         let mut at = base;
@@ -120,54 +112,80 @@ pub fn shown(name: &str) -> String {
 }
 
 /// Returns the error for a file that breaks a known layout (KVC-921).
-pub fn malformed(what: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub fn malformed(what: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Code::StateMalformed, what)
 }
 
 /// Returns the error for what a file may hold and nobody carries (KVC-922).
-pub fn unsupported(what: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub fn unsupported(what: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Code::StateUnsupported, what)
 }
 
 type Metadata = BTreeMap<String, String>;
 
-/// Parses the metadata and the tensors' entries out of a header's text.
-fn parse(text: &[u8]) -> Result<(Metadata, Map)> {
-    let wrong = |what: &str| malformed(format!("the header is malformed: {}", shown(what)));
-    let root = json::parse_within(text, MAX_VALUES).map_err(|error| wrong(error.what()))?;
-    let Value::Map(mut entries) = root else {
-        return Err(malformed("the header is not one JSON object"));
+fn wrong(what: &str) -> Error {
+    malformed(format!("the header is malformed: {}", shown(what)))
+}
+
+/// The metadata, and the tensors, whose data begins at `base` of the file.
+fn entries(root: Json<'_>, base: u64, data_len: u64) -> Result<(Metadata, Vec<Tensor>)> {
+    let members = || {
+        let members = root.as_map();
+        members.ok_or_else(|| malformed("the header is not one JSON object"))
     };
-    let mut metadata = Metadata::new();
-    if let Some(value) = entries.remove("__metadata__") {
-        let Value::Map(texts) = value else {
-            return Err(wrong("the metadata is not an object"));
-        };
-        for (key, value) in texts {
-            match value {
-                Value::Text(text) => metadata.insert(key, text),
-                _ => return Err(wrong("metadata is text")),
-            };
-        }
-    }
-    let most = entries.len().max(metadata.len());
-    if most > MAX_ENTRIES {
+    let texts = root.get("__metadata__").map(|value| {
+        let texts = value.as_map();
+        texts.ok_or_else(|| wrong("the metadata is not an object"))
+    });
+    let count = match root.get("__metadata__").and_then(Json::as_map) {
+        Some(texts) => members()?.count().saturating_sub(1).max(texts.count()),
+        None => members()?.count(),
+    };
+    if count > MAX_ENTRIES {
         let what = "too many tensors or metadata entries";
         return Err(
-            Error::new(Code::StateLimit, what).sides(format_args!("at most {MAX_ENTRIES}"), most)
+            Error::new(Code::StateLimit, what).sides(format_args!("at most {MAX_ENTRIES}"), count)
         );
     }
-    Ok((metadata, entries))
+    let mut metadata = Metadata::new();
+    for (key, value) in texts.transpose()?.into_iter().flatten() {
+        let (key, text) = (key.as_text(), value.as_text());
+        let (key, text) = key.zip(text).ok_or_else(|| wrong("metadata is text"))?;
+        metadata.insert(key.into_owned(), text.into_owned());
+    }
+    let mut tensors = Vec::new();
+    for (name, entry) in members()? {
+        let name = name.as_text().unwrap_or_default();
+        if name != "__metadata__" {
+            tensors.push(tensor(name.into_owned(), entry, base, data_len)?);
+        }
+    }
+    Ok((metadata, tensors))
+}
+
+/// Reads a range of the file, piece by piece: a claimed length alone allocates nothing.
+fn read_all(file: &dyn ReadAt, range: Range<u64>) -> Result<Vec<u8>> {
+    const STEP: u64 = 1 << 16;
+    let mut bytes = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let piece = (range.end - at).min(STEP);
+        let start = bytes.len();
+        bytes.resize(start + usize::try_from(piece).unwrap_or(0), 0);
+        read_at(file, at, bytes.get_mut(start..).unwrap_or_default())?;
+        at += piece;
+    }
+    Ok(bytes)
 }
 
 /// Checks one tensor's entry, whose data begins at `base` of the file.
-fn tensor(name: String, entry: &Value, base: u64, data_len: u64) -> Result<Tensor> {
+fn tensor(name: String, entry: Json<'_>, base: u64, data_len: u64) -> Result<Tensor> {
     let place = |error: Error| error.at(shown(&name));
     let (dtype, shape, [start, end]) = fields(entry).ok_or_else(|| {
         let what = "a tensor has a dtype, a shape of at most 8 dimensions and two data_offsets";
         place(malformed(what))
     })?;
-    let dtype = element(dtype).map_err(place)?;
+    let dtype = element(&dtype).map_err(place)?;
     let dims = shape.clone();
     let want = BankShape::Whole { dims }
         .plain_len(dtype)
@@ -195,19 +213,16 @@ fn tensor(name: String, entry: &Value, base: u64, data_len: u64) -> Result<Tenso
 }
 
 /// Returns the three members of a tensor's entry, which has no others.
-fn fields(entry: &Value) -> Option<(&str, Vec<u64>, [u64; 2])> {
-    let members = entry.as_map().filter(|members| members.len() == 3)?;
+fn fields(entry: Json<'_>) -> Option<(Cow<'_, str>, Vec<u64>, [u64; 2])> {
+    let others = entry.as_map()?.nth(3);
     let numbers = |name: &str| -> Option<Vec<u64>> {
-        members
-            .get(name)?
-            .as_array()?
-            .iter()
-            .map(Value::as_u64)
-            .collect()
+        let numbers = entry.get(name)?.as_array()?.take(MAX_DIMS + 1);
+        numbers.map(Json::as_u64).collect()
     };
     let shape = numbers("shape").filter(|dims| dims.len() <= MAX_DIMS)?;
     let offsets = numbers("data_offsets")?.try_into().ok()?;
-    Some((members.get("dtype")?.as_text()?, shape, offsets))
+    let dtype = entry.get("dtype")?.as_text()?;
+    others.is_none().then_some((dtype, shape, offsets))
 }
 
 fn read_at(file: &dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! How long a runtime waits for its first layer, and for all of them.
 //!
 //! ```text
-//! cargo run --release -p kvcap-states --example first_layer -- CAPSULE WRAP-KEY ISSUER.pub
+//! cargo run --profile dist -p kvcap-states --example first_layer -- CAPSULE WRAP-KEY ISSUER.pub
 //! ```
 //!
 //! Trusts the key it is given and any model, and takes the capsule's own audience: an example.
@@ -11,7 +11,7 @@
 use std::{fs, time::Instant};
 
 use kvcap::{
-    Expected, Limits, Policy, PublicKey, SourceFile, Trust, Untrusted, Workers, WrappingKey,
+    Expected, Limits, Policy, SourceFile, Trust, TrustedKey, Untrusted, Workers, WrappingKey,
 };
 use kvcap_states::layers;
 
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: first_layer CAPSULE WRAP-KEY ISSUER.pub".into());
     };
     let key = WrappingKey::from_text(&fs::read_to_string(key)?)?;
-    let trust = Trust::from(PublicKey::from_text(&fs::read_to_string(issuer)?)?);
+    let trust = Trust::from(TrustedKey::from_text(&fs::read_to_string(issuer)?)?);
     for workers in [Workers::ONE, Workers::all()] {
         let start = Instant::now();
         let file = SourceFile::open(capsule)?;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let terms = untrusted.claims().terms.clone();
         let expected = Expected::danger_any_model();
         let policy = Policy::new(&trust, terms.issued_at, &terms.audience, expected);
-        let opened = untrusted.verify(&policy)?.open(file, &key)?;
+        let opened = untrusted.verify(&policy)?.open(file, &key)?.release()?;
         let ready = start.elapsed();
         let (mut first, mut bytes, mut count) = (None, 0, 0);
         for layer in layers(&opened, workers) {

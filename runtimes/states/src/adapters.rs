@@ -1,5 +1,6 @@
 //! Which runtime's adapter reads a file.
 
+mod foreign;
 mod hf;
 mod llama_cpp;
 mod mlx_lm;
@@ -62,7 +63,8 @@ impl FromStr for RuntimeKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        let mut all = Self::ALL.into_iter();
+        let found = all.find(|kind| [kind.name(), kind.runtime()].contains(&name));
         found.ok_or_else(|| {
             Error::new(Code::LocalUsage, "no such runtime")
                 .sides("mlx-lm, llama-cpp, hf or raw", name.escape_debug())
@@ -73,8 +75,8 @@ impl FromStr for RuntimeKind {
 /// The runtime that wrote `file`, by its content.
 ///
 /// # Errors
-/// [`Code::StateUnrecognised`]; such a file may still be sealed with [`RuntimeKind::Raw`] if it is
-/// safetensors.
+/// [`Code::StateUnrecognised`] naming what the file is, where that is known; safetensors may still be
+/// sealed with [`RuntimeKind::Raw`].
 pub fn detect(file: &dyn ReadAt) -> Result<RuntimeKind> {
     if llama_cpp::recognise(file) {
         Ok(RuntimeKind::LlamaCpp)
@@ -83,8 +85,7 @@ pub fn detect(file: &dyn ReadAt) -> Result<RuntimeKind> {
     } else if hf::recognise(file) {
         Ok(RuntimeKind::HuggingFace)
     } else {
-        let what = "no adapter recognises the state file";
-        Err(Error::new(Code::StateUnrecognised, what))
+        Err(foreign::unrecognised(file))
     }
 }
 
@@ -94,7 +95,7 @@ pub fn detect(file: &dyn ReadAt) -> Result<RuntimeKind> {
 /// No byte of a bank is read.
 ///
 /// # Errors
-/// [`Code::StateMalformed`] where the file is truncated or not well formed,
+/// [`Code::StateUnrecognised`] where it is something else and no state, [`Code::StateMalformed`] where it is truncated or not well formed,
 /// [`Code::StateUnsupported`] naming what no adapter carries, [`Code::StateContradiction`] naming both
 /// sides, [`Code::StateLimit`], and [`Code::LocalIo`].
 pub fn parse(kind: RuntimeKind, file: &dyn ReadAt, hints: Hints<'_>) -> Result<State> {
@@ -103,7 +104,8 @@ pub fn parse(kind: RuntimeKind, file: &dyn ReadAt, hints: Hints<'_>) -> Result<S
         RuntimeKind::HuggingFace => hf::parse(file, hints),
         RuntimeKind::Raw => raw::parse(file, hints),
         RuntimeKind::LlamaCpp => llama_cpp::parse(file, hints),
-    }?;
+    }
+    .map_err(|error| foreign::instead(error, file))?;
     state.check()?;
     if let (Hints::Model(geometry), false) = (hints, kind == RuntimeKind::Raw) {
         geometry::check(&state, geometry)?;

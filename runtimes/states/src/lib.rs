@@ -9,23 +9,30 @@
 #![forbid(unsafe_code)]
 
 mod adapters;
+mod installed;
 mod pipeline;
 mod predict;
 mod restore_check;
 mod state;
+mod token_ids;
 mod transform;
 
 // state files
 pub use adapters::{RuntimeKind, detect, parse};
+pub use installed::installed_version;
 pub use pipeline::{Skeleton, residue};
 pub use state::{Hints, Leftover, Order, Placed, ReadAt, Region, State, WriteAt};
+// prompts
+pub use token_ids::TokensFormat;
 // sealing
 pub use pipeline::{
-    Capture, Choice, Continued, Encoding, Lineage, Plan, Prompt, SealReport, SealRequest, Source,
-    seal_state,
+    Capture, Choice, Continued, Encoding, Fallback, Lineage, Plan, Prompt, SealReport, SealRequest,
+    Source, seal_state,
 };
 // opening
-pub use pipeline::{Arena, Buffer, OpenReport, check_quality, open_state};
+pub use pipeline::{
+    Arena, Buffer, OpenReport, Receipt, check_quality, check_rotation, open_state, receipts,
+};
 pub use restore_check::RestoreCheck;
 // into other states
 pub use transform::{

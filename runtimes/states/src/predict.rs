@@ -101,7 +101,7 @@ pub fn predict(
     let plain_len = lens.fold(0, u64::saturating_add);
     let more = sample.map_or(0, |sample| sample.more);
     let beside = residue_len(&state, runtime)?.saturating_add(more);
-    let ropes = plan::rope(&state, profile, None)?;
+    let ropes = plan::rope(&state, profile);
     let context = profile.geometry.context_length;
     let nothing: &[u8] = &[];
     // no bank is read where nothing is measured
@@ -139,7 +139,7 @@ fn state(
 ) -> Result<(State, usize)> {
     let (name, format, fact) = match runtime {
         RuntimeKind::MlxLm => ("mlx-lm", "mlx-lm-0.32", "KVCache*32"),
-        RuntimeKind::LlamaCpp => ("llama.cpp", "ggsq-3", "attention"),
+        RuntimeKind::LlamaCpp => ("llama.cpp", "ggsq-4", "attention"),
         RuntimeKind::HuggingFace => ("transformers", "dynamic-cache", "full*32"),
         RuntimeKind::Raw => {
             let what = "a raw state has no model's shape";
@@ -183,6 +183,7 @@ fn state(
             banks.push(Placed {
                 bank,
                 parts: Vec::new(),
+                hadamard: None,
             });
             Ok(())
         };
@@ -248,6 +249,7 @@ fn sampled(sample: Option<&State>, layer: u32, tokens: u64) -> Vec<Placed> {
         Placed {
             bank,
             parts: Vec::new(),
+            hadamard: None,
         }
     });
     grown.collect()

@@ -2,14 +2,15 @@
 
 use kvcap::{Code, Error, Manifest, Result};
 
-/// What a capsule claims, beside what the runtime was seen to do after the restore.
+/// Claims of a capsule beside what the runtime was seen to do after the restore.
 ///
 /// Runtimes have answered "ok, n tokens restored" and then evaluated the whole prompt again. Only the
 /// tokens that they evaluate tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoreCheck {
-    /// Tokens whose state the capsule holds: the end of its positions.
-    pub claimed: u64,
+    /// Tokens that the capsule's prompt and the prompt that was run have in common from the first on, no more
+    /// than the capsule holds.
+    pub common: u64,
     /// Tokens of the prompt that was run after the restore, those that were restored among them.
     pub prompt: u64,
     /// Tokens that the runtime evaluated before it gave the first new one.
@@ -17,11 +18,13 @@ pub struct RestoreCheck {
 }
 
 impl RestoreCheck {
-    /// The receipt for a capsule whose prompt, of `prompt` tokens, cost `evaluated`.
+    /// Returns what is known of the restore of a capsule: a prompt of `prompt` tokens was run, of which `common` are the
+    /// capsule's (all that it holds where `None`), and `evaluated` were evaluated.
     #[must_use]
-    pub fn of(manifest: &Manifest, prompt: u64, evaluated: u64) -> Self {
+    pub fn of(manifest: &Manifest, prompt: u64, common: Option<u64>, evaluated: u64) -> Self {
+        let most = manifest.context.positions.end.min(prompt);
         Self {
-            claimed: manifest.context.positions.end,
+            common: common.map_or(most, |common| common.min(most)),
             prompt,
             evaluated,
         }
@@ -33,11 +36,11 @@ impl RestoreCheck {
         self.prompt.saturating_sub(self.evaluated)
     }
 
-    /// Tokens that need not be evaluated: those claimed, save the prompt's last one, which every
-    /// runtime evaluates for the sake of what follows it.
+    /// Tokens that need not be evaluated: those in common, save one, the prompt's or the state's last, which
+    /// runtimes evaluate for the sake of what follows it (RUN-X-2).
     #[must_use]
-    pub fn expected_reuse(&self) -> u64 {
-        self.claimed.min(self.prompt.saturating_sub(1))
+    pub const fn expected_reuse(&self) -> u64 {
+        self.common.saturating_sub(1)
     }
 
     /// Refuses a restore that reported success and evaluated again what it had restored.
@@ -66,9 +69,9 @@ impl RestoreCheck {
 mod tests {
     use super::*;
 
-    fn receipt(claimed: u64, prompt: u64, evaluated: u64) -> RestoreCheck {
+    fn receipt(common: u64, prompt: u64, evaluated: u64) -> RestoreCheck {
         RestoreCheck {
-            claimed,
+            common,
             prompt,
             evaluated,
         }
@@ -76,31 +79,36 @@ mod tests {
 
     #[test]
     fn what_was_restored_must_not_be_evaluated_again() {
-        for (claimed, prompt, evaluated, reused) in [
+        for (common, prompt, evaluated, reused) in [
             (1000, 1001, 1, 1000),
             (1000, 1500, 500, 1000),
-            // the prompt ends with or before the state: its last token is evaluated all the same
+            // the last token of the state is evaluated again
+            (1000, 1500, 501, 999),
+            (16, 30, 15, 15),
+            // the prompt ends with or before the state, or goes another way
             (1000, 1000, 1, 999),
-            (1000, 600, 1, 599),
-            (1000, 1, 1, 0),
+            (600, 600, 1, 599),
+            (600, 1500, 900, 600),
+            (1, 1, 1, 0),
             (0, 10, 10, 0),
         ] {
-            let receipt = receipt(claimed, prompt, evaluated);
+            let receipt = receipt(common, prompt, evaluated);
             assert_eq!(receipt.reused(), reused);
             receipt.check().unwrap();
         }
-        for (claimed, prompt, evaluated) in [
+        for (common, prompt, evaluated) in [
             (1000, 1001, 1001),
-            (1000, 1001, 2),
+            (1000, 1001, 3),
             (1000, 1000, 2),
+            (600, 1500, 1500),
             // a draft model's tokens, or a prompt evaluated twice
             (1000, 1001, 2002),
         ] {
-            let error = receipt(claimed, prompt, evaluated).check().unwrap_err();
+            let error = receipt(common, prompt, evaluated).check().unwrap_err();
             assert_eq!(error.code(), Code::StateRestoreIneffective);
         }
         let error = receipt(1000, 1001, 600).check().unwrap_err();
-        assert_eq!(error.expected(), Some("1000 tokens reused"));
+        assert_eq!(error.expected(), Some("999 tokens reused"));
         assert_eq!(error.found(), Some("401"));
         let error = receipt(1000, 0, 0).check().unwrap_err();
         assert_eq!(error.code(), Code::LocalUsage);

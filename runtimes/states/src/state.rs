@@ -43,7 +43,7 @@ pub struct State {
     pub positions: Range<u64>,
     /// Token ids, where the file carries them.
     pub tokens: Option<Vec<u32>>,
-    /// What a user should know, a sentence each.
+    /// Things that a user should know, a sentence each.
     pub notes: Vec<String>,
     /// Length of the file.
     pub file_len: u64,
@@ -56,9 +56,11 @@ pub struct Placed {
     pub bank: Bank,
     /// Its parts: one, or three for MLX's affine triplets (codes, scales, biases).
     pub parts: Vec<Region>,
+    /// Block of the Hadamard rotation on the stored rows, 0 for none, where the file says it.
+    pub hadamard: Option<u32>,
 }
 
-/// What is known of the state before its file is parsed, where the file alone does not tell.
+/// Facts about a state that its file alone does not tell, known before it is parsed.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Hints<'a> {
     /// Nothing: heads and layer numbers are as the file gives them.

@@ -2,11 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, Write},
     path::Path,
 };
 
-use kvcap::{Code, Error, Limits, Result, SourceFile, Untrusted};
+use kvcap::{Code, Error, IoSide, Limits, Result, SourceFile, Untrusted};
+
+use crate::spool::no_room;
+pub use crate::spool::{of_spool, spool, spooled};
 
 /// Returns whether `path` is stdin's name, `-`.
 #[must_use]
@@ -43,7 +46,7 @@ pub fn regular(path: &Path) -> Result<Option<SourceFile>> {
 /// # Errors
 /// KVC-940.
 pub fn file(path: &Path) -> Result<SourceFile> {
-    let failed = |error: io::Error| Error::io(&error, path.display());
+    let failed = |error: io::Error| Error::source(&error, path.display());
     if !is_stdin(path) {
         let file = open(path)?;
         if file.metadata().map_err(failed)?.is_file() {
@@ -51,38 +54,37 @@ pub fn file(path: &Path) -> Result<SourceFile> {
         }
     }
     let mut spool = spool()?;
-    io::copy(&mut stream(path)?, &mut spool)
-        .and_then(|_| spool.seek(SeekFrom::Start(0)))
-        .map_err(failed)?;
+    copy(&mut stream(path)?, &mut spool).map_err(|error| at(error, path))?;
     source(spool, path)
 }
 
-/// Makes an unnamed temporary file.
-///
-/// # Errors
-/// KVC-940.
-pub fn spool() -> Result<File> {
-    tempfile::tempfile().map_err(|error| Error::io(&error, "temporary file"))
-}
-
-/// Takes what was written to a temporary file as a source.
-///
-/// # Errors
-/// KVC-940.
-pub fn spooled(spool: File) -> Result<SourceFile> {
-    SourceFile::new(spool).map_err(|error| Error::io(&error, "temporary file"))
+/// Copies what is left of a stream to the start of a file, and says which of the two has failed.
+fn copy(from: &mut dyn Read, to: &mut File) -> Result<()> {
+    let mut tee = Tee {
+        from,
+        to,
+        failed: None,
+    };
+    let read = io::copy(&mut tee, &mut io::sink());
+    match tee.failed {
+        Some(error) => Err(error),
+        None => read.map(drop).map_err(|error| Error::source(&error, "")),
+    }
 }
 
 /// Reads a stream and keeps what was read.
-struct Tee<R> {
+struct Tee<R, W> {
     from: R,
-    to: File,
+    to: W,
+    /// Why nothing more could be kept.
+    failed: Option<Error>,
 }
 
-impl<R: Read> Read for Tee<R> {
+impl<R: Read, W: Write> Read for Tee<R, W> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.from.read(buf)?;
-        self.to.write_all(buf.get(..len).unwrap_or_default())?;
+        let kept = self.to.write_all(buf.get(..len).unwrap_or_default());
+        kept.inspect_err(|error| self.failed = Some(no_room(error)))?;
         Ok(len)
     }
 }
@@ -109,7 +111,8 @@ fn open(path: &Path) -> Result<File> {
     let file = File::open(path).map_err(|error| Error::source(&error, path.display()))?;
     match file.metadata() {
         Ok(meta) if meta.is_dir() => {
-            Err(Error::new(Code::LocalIo, "is a folder").at(path.display()))
+            let error = io::Error::from(io::ErrorKind::IsADirectory);
+            Err(Error::source(&error, path.display()))
         }
         _ => Ok(file),
     }
@@ -122,12 +125,15 @@ fn source(file: File, path: &Path) -> Result<SourceFile> {
     SourceFile::new(file).map_err(|error| Error::source(&error, path.display()))
 }
 
-/// Says of an error which input it is about.
+/// Says of an error which input it is about: not of a failure to write, which is no input's.
 #[must_use]
 pub fn at(error: Error, path: &Path) -> Error {
-    match is_stdin(path) {
-        true => error.at("stdin"),
-        false => error.at(path.display()),
+    match (error.io_side(), is_stdin(path)) {
+        (Some(IoSide::Sink), _) => error,
+        (Some(IoSide::Source), true) => error.moved_to("stdin"),
+        (Some(IoSide::Source), false) => error.moved_to(path.display()),
+        (None, true) => error.at("stdin"),
+        (None, false) => error.at(path.display()),
     }
 }
 
@@ -140,7 +146,7 @@ pub struct Capsule {
 enum Rest {
     File(SourceFile),
     /// The header is in the spool; the body has not been asked for.
-    Stream(Tee<Box<dyn Read + Send>>),
+    Stream(Tee<Box<dyn Read + Send>, File>),
 }
 
 impl Capsule {
@@ -162,8 +168,11 @@ impl Capsule {
         let mut tee = Tee {
             from: stream(path)?,
             to: spool()?,
+            failed: None,
         };
-        let untrusted = Untrusted::read(&mut tee, &limits).map_err(|e| at(e, path))?;
+        let read = Untrusted::read(&mut tee, &limits);
+        let untrusted =
+            read.map_err(|error| tee.failed.take().unwrap_or_else(|| at(error, path)))?;
         let rest = Rest::Stream(tee);
         Ok(Self { untrusted, rest })
     }
@@ -175,7 +184,7 @@ impl Capsule {
     }
 }
 
-/// What follows a header.
+/// Part of a capsule that follows its header.
 pub struct Body(Rest);
 
 impl Body {
@@ -187,12 +196,11 @@ impl Body {
     pub fn fetch(self, file_len: u64) -> Result<SourceFile> {
         match self.0 {
             Rest::File(file) => Ok(file),
-            Rest::Stream(Tee { from, mut to }) => {
-                let failed = |error: io::Error| Error::io(&error, "stdin");
-                let header = to.stream_position().map_err(failed)?;
+            Rest::Stream(Tee { from, mut to, .. }) => {
+                let header = to.stream_position().map_err(|error| no_room(&error))?;
                 let rest = file_len.saturating_sub(header).saturating_add(1);
-                io::copy(&mut from.take(rest), &mut to).map_err(failed)?;
-                SourceFile::new(to).map_err(failed)
+                copy(&mut from.take(rest), &mut to).map_err(|error| at(error, Path::new("-")))?;
+                spooled(to)
             }
         }
     }

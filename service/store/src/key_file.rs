@@ -1,4 +1,5 @@
-//! Key files: read with their mode checked, never printed, never on the command line.
+//! Key files: read with their mode checked, never printed, never on the command line; a secret key may be under a
+//! passphrase.
 
 use std::{
     fs::File,
@@ -8,39 +9,64 @@ use std::{
 
 use kvcap::{
     Code, Error, KeyId, PublicKey, Recipient, RecipientPublicKey, Result, RootKey, RootPublic,
-    SigningKey, WrappingKey,
+    SigningKey, TrustedKey, WrappingKey,
 };
 use zeroize::Zeroizing;
 
+use crate::{
+    passphrase::{LOCKED, Passphrases},
+    private,
+};
+
 /// Longest key file, in bytes.
-const LONGEST: u64 = 4096;
+pub(crate) const LONGEST: u64 = 4096;
+
+/// What the text of every secret key begins with.
+pub(crate) const SECRET: &str = "KVCAP-SECRET-";
 
 /// Reads a secret signing key.
 ///
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
-pub fn signing(path: &Path) -> Result<SigningKey> {
-    let text = secret(path)?;
+pub fn signing(path: &Path, passphrases: &Passphrases<'_>) -> Result<SigningKey> {
+    let text = secret(path, passphrases)?;
     SigningKey::from_text(&text).map_err(|error| error.at(path.display()))
+}
+
+/// Refuses to sign in the name of another issuer than the key's file names. A key whose file names none signs
+/// for whom a registry has given it to.
+///
+/// # Errors
+/// KVC-312.
+pub fn check_issuer(signer: &SigningKey, issuer: &str) -> Result<()> {
+    match signer.named_issuer() {
+        Some(own) if own != issuer => Err(Error::new(
+            Code::KeyIssuer,
+            "the signing key belongs to another issuer",
+        )
+        .sides(format_args!("{own:?}"), format_args!("{issuer:?}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Reads secret wrapping keys.
 ///
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
-pub fn wrapping(paths: &[impl AsRef<Path>]) -> Result<Vec<WrappingKey>> {
-    paths
-        .iter()
-        .map(|path| wrapping_key(path.as_ref()))
-        .collect()
+pub fn wrapping(
+    paths: &[impl AsRef<Path>],
+    passphrases: &Passphrases<'_>,
+) -> Result<Vec<WrappingKey>> {
+    let read = |path: &_| wrapping_key(AsRef::as_ref(path), passphrases);
+    paths.iter().map(read).collect()
 }
 
 /// Reads a secret wrapping key.
 ///
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
-pub fn wrapping_key(path: &Path) -> Result<WrappingKey> {
-    WrappingKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
+pub fn wrapping_key(path: &Path, passphrases: &Passphrases<'_>) -> Result<WrappingKey> {
+    WrappingKey::from_text(&secret(path, passphrases)?).map_err(|error| error.at(path.display()))
 }
 
 /// Reads public keys of recipients: each a file, or the key's text itself.
@@ -59,11 +85,12 @@ pub fn all<'k>(secret: &'k [WrappingKey], public: &'k [RecipientPublicKey]) -> V
     secret.chain(public.iter().map(Recipient::from)).collect()
 }
 
-/// Returns whether this is a key's text, and no file's name.
-#[must_use]
-pub fn is_text(key: &str) -> bool {
+/// Returns whether this is a public key's text or that of its whole file, and no file's name: by the argument
+/// alone. Which kind of key it is, its caller has said, and every other kind is refused.
+pub(crate) fn is_text(key: &str) -> bool {
     let tags = ["kvcap-pub-", "kvcap-root-", "kvcap-hpke-", "kvcap-xwing-"];
-    tags.iter().any(|tag| key.starts_with(tag))
+    let tagged = |line: &str| tags.iter().any(|tag| line.starts_with(tag));
+    key.lines().any(tagged)
 }
 
 /// Reads a public key: a file, or the key's text itself.
@@ -72,6 +99,33 @@ pub fn is_text(key: &str) -> bool {
 /// KVC-940, 942; 943 where others may read a secret key's file.
 pub fn public(key: &str) -> Result<PublicKey> {
     text_of(key, PublicKey::from_text)
+}
+
+/// Reads a public key and the issuer that it speaks for, which its file names: a file, or the key's text, which
+/// speaks for itself alone.
+///
+/// # Errors
+/// KVC-940, 942; 943 where others may read a secret key's file.
+pub fn trusted(key: &str) -> Result<TrustedKey> {
+    text_of(key, TrustedKey::from_text)
+}
+
+/// Gives a key that names no issuer to `issuer`.
+///
+/// # Errors
+/// KVC-312 where it names another.
+pub fn given_to(key: TrustedKey, issuer: Option<&str>) -> Result<TrustedKey> {
+    match issuer {
+        Some(issuer) if key.issuer != issuer && key.issuer != key.key.own_issuer() => {
+            let error = Error::new(Code::KeyIssuer, "the key belongs to another issuer");
+            Err(error.names(&[&key.issuer], Some(issuer)))
+        }
+        Some(issuer) => Ok(TrustedKey {
+            issuer: issuer.to_owned(),
+            ..key
+        }),
+        None => Ok(key),
+    }
 }
 
 /// Returns the key id that `text` names: the id itself in hexadecimal, a public key's file, or its text.
@@ -97,8 +151,8 @@ pub fn root_public(key: &str) -> Result<RootPublic> {
 ///
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
-pub fn root(path: &Path) -> Result<RootKey> {
-    RootKey::from_text(&secret(path)?).map_err(|error| error.at(path.display()))
+pub fn root(path: &Path, passphrases: &Passphrases<'_>) -> Result<RootKey> {
+    RootKey::from_text(&secret(path, passphrases)?).map_err(|error| error.at(path.display()))
 }
 
 fn text_of<T>(key: &str, parse: fn(&str) -> Result<T>) -> Result<T> {
@@ -109,32 +163,31 @@ fn text_of<T>(key: &str, parse: fn(&str) -> Result<T>) -> Result<T> {
     parse(&text).map_err(|error| error.at(key))
 }
 
-/// The text of a file that only its owner may read.
-fn secret(path: &Path) -> Result<Zeroizing<String>> {
+/// The text of a file that only its owner may read, who is the user or root; of a locked key, with its own line in
+/// the locked one's place.
+fn secret(path: &Path, passphrases: &Passphrases<'_>) -> Result<Zeroizing<String>> {
     let file = open(path)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let meta = file
-            .metadata()
-            .map_err(|error| Error::io(&error, path.display()))?;
-        let mode = meta.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            let what = "the secret key file can be read by others";
-            return Err(Error::new(Code::LocalKeyMode, what)
-                .at(path.display())
-                .sides("mode 0600", format_args!("{mode:04o}")));
-        }
+    let text = read(path, &file)?;
+    // another kind of file, a public key for one, is its reader's to name: its mode is no secret's
+    if text.contains(SECRET) {
+        private::check(&file, path)?;
     }
-    read(path, &file)
+    let locked = |line: &&str| line.starts_with(LOCKED);
+    let Some(line) = text.lines().find(locked) else {
+        return Ok(text);
+    };
+    let key = passphrases.unlock(line.trim_end(), path);
+    let key = key.map_err(|error| error.at(path.display()))?;
+    Ok(Zeroizing::new(text.replacen(line, &key, 1)))
 }
 
 fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|error| Error::io(&error, path.display()))
+    File::open(path).map_err(|error| Error::source(&error, path.display()))
 }
 
-fn read(path: &Path, file: &File) -> Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::with_capacity(512));
+pub(crate) fn read(path: &Path, file: &File) -> Result<Zeroizing<String>> {
+    // no second buffer is left behind when it grows
+    let mut text = Zeroizing::new(String::with_capacity(8192));
     let read = file.take(LONGEST + 1).read_to_string(&mut text);
     let malformed = |what| Error::new(Code::LocalKeyMalformed, what).at(path.display());
     match read {
@@ -145,6 +198,6 @@ fn read(path: &Path, file: &File) -> Result<Zeroizing<String>> {
         Err(error) if error.kind() == ErrorKind::InvalidData => {
             Err(malformed("the file is not a key's text"))
         }
-        Err(error) => Err(Error::io(&error, path.display())),
+        Err(error) => Err(Error::source(&error, path.display())),
     }
 }

@@ -1,42 +1,69 @@
-//! Where capsules and keys are kept, and the one [`Verifier`] that decides what is accepted.
+//! Files of capsules and keys, and the one [`Verifier`] that decides what is accepted.
 //!
 //! The program, the server and the bindings call it and add no rule of their own:
 //!
 //! ```text
 //! TrustSources ─┐
-//! Ledger ───────┼─ Verifier ─judge(Expected)→ Judge ─verify(Untrusted)→ Verdict ─with_ancestors→ Verdict
-//! audience, … ──┘                                                       names what was not checked
+//! Ledger ───────┼─ Verifier ─judge→ Judge ─verify(Untrusted)→ Verdict ─with_ancestors→ Verdict
+//! audience, … ──┘                                  the body is at hand ─conclude→ Accepted ─open→ Admitted
 //! ```
 //!
-//! - [`Verifier`], [`Judge`], [`Verdict`]: verification as its operator has set it up (capsule-v1 §11.2).
+//! - [`Verifier`], [`Judge`], [`Verdict`], [`Accepted`]: verification as its operator has set it up, and what
+//!   was left [`Unchecked`] (capsule-v1 §3.2).
 //! - [`TrustSources`], [`RegistryFile`], [`LedgerFile`]: whom it trusts, and what it remembers (registry-v1 §§4, 5).
-//! - [`Ancestors`]: where the capsules are that an increment continues (capsule-v1 §9).
-//! - [`key_file`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end (registry-v1 §6).
-//! - [`input`], [`output`]: inputs that may be pipes, outputs that appear whole or not at all.
+//! - [`Ancestors`]: where the capsules are that an increment continues (lineage-v1 §2).
+//! - [`key_file`], [`Passphrases`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end
+//!   (registry-v1 §6).
+//! - [`profile`]: what a person would else say with flags every day.
+//! - [`input`], [`output`]: inputs that may be pipes, outputs that appear whole or not at all; [`operation`]: what
+//!   these do to the disk, for tests that crash in between; [`private`]: files and folders of one user.
 
 #![forbid(unsafe_code)]
 
 mod ancestors;
+mod budget;
+mod continuation;
+mod fresh_key;
 pub mod input;
 pub mod key_file;
 pub mod key_folder;
 mod ledger_file;
+mod lock;
+mod memory_file;
+mod memory_image;
+pub mod operation;
 pub mod output;
-mod redb_memory;
+mod passphrase;
+pub mod private;
+pub mod profile;
+pub mod prune;
 mod registry_file;
 mod resealed;
+mod revocation;
+mod signals;
+mod spool;
 pub mod time;
 mod trust;
+mod unchecked;
+mod verdict;
 mod verifier;
 mod wrap_keys;
 
 // verifying
 pub use ancestors::{Ancestors, capsules_in};
+pub use budget::default_budget;
+pub use continuation::Continuation;
 pub use registry_file::{RegistryFile, choose_root, roots};
 pub use resealed::resealed_terms;
+pub use revocation::vouched_id;
 pub use trust::TrustSources;
-pub use verifier::{Admitted, Judge, Unchecked, Verdict, Verifier};
+pub use unchecked::Unchecked;
+pub use verdict::{Accepted, Admitted, Verdict};
+pub use verifier::{Judge, Verifier};
 // remembering
-pub use ledger_file::LedgerFile;
+pub use ledger_file::{LedgerFile, Remembered};
+pub use lock::{Lock, Wait};
 // keys
+pub use fresh_key::FreshKey;
+pub use passphrase::{Ask, Passphrases, passphrase_in};
 pub use wrap_keys::WrapKeys;

@@ -2,25 +2,40 @@
 //!
 //! A file is written under a temporary name in its own folder, synced, renamed into place, and the
 //! folder synced. Whatever goes wrong before the rename (an error, a panic, SIGINT, SIGTERM) removes
-//! it; `kill -9` leaves at most `.NAME.XXXXXXXX.kvcap.tmp`. Without `--force` the rename is one that
+//! it; what `kill -9` leaves, `.NAME.XXXXXXXX.kvcap.tmp`, the next output in the folder sweeps. Without `--force` the rename is one that
 //! does not replace (renameat2 where the system has it, else a hard link), so that two writers
 //! cannot both win. Stdout gets its bytes from an unnamed temporary file, after success.
 
 use std::{
-    fs::{self, File},
-    io::{self, Seek, SeekFrom, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use kvcap::{Code, Error, Result, WriteAt};
-use tempfile::{Builder, NamedTempFile};
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
 use self::writeback::Writeback;
+use crate::{
+    key_file,
+    operation::{self, Operation},
+    private,
+    signals::doomed,
+    spool,
+};
+pub use crate::{
+    operation::sync_folder,
+    signals::{before_signal_ends, watch_signals},
+    spool::at,
+};
 
+mod unfinished;
 mod writeback;
 
-/// Who may read an output.
+pub(crate) use unfinished::abandoned_in;
+
+/// Users who may read an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
     /// Its owner: keys and opened states.
@@ -44,40 +59,24 @@ enum Destination {
     },
 }
 
-/// Temporary files to remove when a signal ends the process.
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
-
 impl Output {
     /// Begins the output `path`; `-` is stdout.
     ///
     /// # Errors
-    /// KVC-941 where `path` exists and `force` is false, or is not a regular file; 940.
+    /// As [`check_absent`]; 940.
     pub fn create(path: &Path, force: bool, readers: Readers) -> Result<Self> {
+        watch_signals();
         if is_stdout(path) {
-            let spool =
-                tempfile::tempfile().map_err(|error| Error::sink(&error, "temporary file"))?;
-            return Ok(Self(Destination::Stdout(spool)));
+            return Ok(Self(Destination::Stdout(spool::spool()?)));
         }
         let failed = |error: io::Error| Error::sink(&error, path.display());
         check_absent(path, force)?;
         let (folder, name) = split(path)?;
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(name);
-        prefix.push(".");
-        let mut builder = Builder::new();
-        builder.prefix(&prefix).suffix(".kvcap.tmp").rand_bytes(8);
-        #[cfg(unix)]
-        if readers == Readers::Umask {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        #[cfg(not(unix))]
-        let _all_alike = readers;
-        watch_signals();
         // held, so that no signal falls between the file's creation and its entry
-        let mut unfinished = unfinished();
-        let temporary = builder.tempfile_in(folder).map_err(failed)?;
-        unfinished.push(temporary.path().to_owned());
+        let mut doomed = doomed();
+        operation::before(Operation::Create(folder)).map_err(failed)?;
+        let temporary = unfinished::begin(folder, name, readers).map_err(failed)?;
+        doomed.push(temporary.path().to_owned());
         Ok(Self(Destination::File {
             writeback: Writeback::new(temporary.as_file()),
             temporary,
@@ -93,6 +92,67 @@ impl Output {
             Destination::Stdout(spool) => spool,
             Destination::File { temporary, .. } => temporary.as_file(),
         }
+    }
+
+    /// Sets aside room for `len` bytes, which the output will have at least, so that what is to be done once only is not begun in vain. A system that
+    /// cannot set anything aside, and one that is not Linux, says nothing before the bytes come.
+    ///
+    /// # Errors
+    /// KVC-940 where there is not so much room.
+    pub fn require(&self, len: u64) -> Result<()> {
+        match self.set_aside(len, true) {
+            Err(error)
+                if [
+                    io::ErrorKind::StorageFull,
+                    io::ErrorKind::QuotaExceeded,
+                    io::ErrorKind::FileTooLarge,
+                ]
+                .contains(&error.kind()) =>
+            {
+                Err(self.at(Error::sink(&error, "output")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(clippy::unused_self, clippy::unnecessary_wraps)
+    )]
+    fn set_aside(&self, len: u64, sized: bool) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if len > 0 {
+            use rustix::fs::{FallocateFlags, fallocate};
+            // the limit of a file's length is asked for its size alone
+            let how = match sized {
+                true => FallocateFlags::empty(),
+                false => FallocateFlags::KEEP_SIZE,
+            };
+            fallocate(self.file(), how, 0, len)?;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _not_here = (len, sized);
+        Ok(())
+    }
+
+    /// Says of a failure to write that it is this output's. Of other errors nothing is known here.
+    #[must_use]
+    pub fn at(&self, error: Error) -> Error {
+        match &self.0 {
+            Destination::Stdout(_) => at(error, &std::env::temp_dir()),
+            Destination::File { path, .. } => at(error, path),
+        }
+    }
+
+    /// Makes the output appear in its folder under another name than it was begun for: one that its content decides.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn commit_as(mut self, name: &str) -> Result<()> {
+        if let Destination::File { path, .. } = &mut self.0 {
+            path.set_file_name(name);
+        }
+        self.commit()
     }
 
     /// Makes the output appear.
@@ -117,15 +177,21 @@ impl Output {
             } => {
                 let failed = |error: io::Error| Error::sink(&error, path.display());
                 writeback.finish().map_err(failed)?;
-                temporary.as_file().sync_all().map_err(failed)?;
                 let name = temporary.path().to_owned();
-                let mut unfinished = unfinished();
+                operation::before(Operation::Cut(&name)).map_err(failed)?;
+                // gives back what was set aside and not needed
+                let len = temporary.as_file().metadata().map_err(failed)?.len();
+                temporary.as_file().set_len(len).map_err(failed)?;
+                operation::before(Operation::Sync(&name)).map_err(failed)?;
+                temporary.as_file().sync_all().map_err(failed)?;
+                let mut doomed = doomed();
+                operation::before(Operation::Rename(&name, &path)).map_err(failed)?;
                 let moved = match force {
                     true => temporary.persist(&path),
                     false => temporary.persist_noclobber(&path),
                 };
-                unfinished.retain(|path| *path != name);
-                drop(unfinished);
+                doomed.retain(|path| *path != name);
+                drop(doomed);
                 moved.map_err(|refused| match refused.error.kind() {
                     io::ErrorKind::AlreadyExists => exists(&path),
                     _ => failed(refused.error),
@@ -140,6 +206,9 @@ impl Output {
 /// Long outputs go to the disk while they are still being written.
 impl WriteAt for Output {
     fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        if let Destination::File { temporary, .. } = &self.0 {
+            operation::before(Operation::Write(temporary.path()))?;
+        }
         self.file().write_all_at(offset, buf)?;
         if let Destination::File { writeback, .. } = &self.0 {
             writeback.wrote(buf.len());
@@ -148,14 +217,8 @@ impl WriteAt for Output {
     }
 
     fn reserve(&self, len: u64) {
-        #[cfg(target_os = "linux")]
-        if len > 0 {
-            use rustix::fs::{FallocateFlags, fallocate};
-            // a file system that cannot, or has not so much, says so when the bytes come
-            let _reserved = fallocate(self.file(), FallocateFlags::KEEP_SIZE, 0, len);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _not_here = len;
+        // a file system that cannot, or has not so much, says so when the bytes come
+        let _in_vain = self.set_aside(len, false);
     }
 
     fn trim(&self, len: u64) -> io::Result<()> {
@@ -170,27 +233,47 @@ impl WriteAt for Output {
 pub fn write(path: &Path, force: bool, readers: Readers, content: &[u8]) -> Result<()> {
     let output = Output::create(path, force, readers)?;
     output
-        .file()
-        .write_all(content)
+        .write_all_at(0, content)
         .map_err(|error| Error::sink(&error, path.display()))?;
     output.commit()
 }
 
-/// Refuses an output that is there already; also before long work.
+/// Refuses an output that is there already, and with `force` a folder, a device and the file of a secret key;
+/// also before long work. A link is replaced itself, never what it leads to.
 ///
 /// # Errors
-/// KVC-941.
+/// KVC-941; 944 for what is no file.
 pub fn check_absent(path: &Path, force: bool) -> Result<()> {
     match fs::symlink_metadata(path) {
         _ if is_stdout(path) => Ok(()),
+        Ok(meta) if meta.is_dir() => {
+            let what = "the output is a folder: name a file in it";
+            Err(Error::new(Code::LocalUsage, what).at(path.display()))
+        }
+        // a device is never replaced by a file
+        Ok(meta) if !meta.is_file() && !meta.is_symlink() => {
+            let what = "the output is a device, a pipe or a socket: name a file, or - for stdout";
+            Err(Error::new(Code::LocalUsage, what).at(path.display()))
+        }
         Ok(_) if !force => Err(exists(path)),
-        // a device or folder is never replaced by a file
-        Ok(meta) if !meta.is_file() && !meta.is_symlink() => Err(Error::new(
-            Code::LocalExists,
-            "the output exists and is not a regular file",
-        )
-        .at(path.display())),
+        Ok(meta) if meta.is_file() && meta.len() <= key_file::LONGEST => check_no_secret(path),
         _ => Ok(()),
+    }
+}
+
+/// Refuses to replace a secret key: what needs it would be lost.
+fn check_no_secret(path: &Path) -> Result<()> {
+    let mut content = Zeroizing::new(Vec::with_capacity(8192));
+    private::open(path, OpenOptions::new().read(true))
+        .and_then(|file| file.take(key_file::LONGEST).read_to_end(&mut content))
+        .map_err(|error| Error::sink(&error, path.display()))?;
+    let mark = key_file::SECRET.as_bytes();
+    match content.windows(mark.len()).any(|window| window == mark) {
+        false => Ok(()),
+        true => {
+            let what = "the output is a secret key's file, which is not replaced: remove it first";
+            Err(Error::new(Code::LocalExists, what).at(path.display()))
+        }
     }
 }
 
@@ -214,50 +297,5 @@ fn split(path: &Path) -> Result<(&Path, &std::ffi::OsStr)> {
             let what = "the output's path names no file";
             Err(Error::new(Code::LocalUsage, what).at(path.display()))
         }
-    }
-}
-
-/// Makes names in a folder durable.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    return File::open(folder)?.sync_all();
-    #[cfg(not(unix))]
-    {
-        let _no_such_thing = folder;
-        Ok(())
-    }
-}
-
-fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes unfinished files when the process is asked to end, and then lets it.
-fn watch_signals() {
-    #[cfg(unix)]
-    {
-        use std::sync::Once;
-
-        use signal_hook::{
-            consts::{SIGHUP, SIGINT, SIGTERM},
-            iterator::Signals,
-            low_level::emulate_default_handler,
-        };
-        static WATCHING: Once = Once::new();
-        WATCHING.call_once(|| {
-            // without the handler a signal leaves what kill -9 leaves
-            if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
-                std::thread::spawn(move || {
-                    for signal in signals.forever() {
-                        // held to the end: nothing new begins
-                        let unfinished = unfinished();
-                        for path in &*unfinished {
-                            let _gone = fs::remove_file(path);
-                        }
-                        let _ended = emulate_default_handler(signal);
-                    }
-                });
-            }
-        });
     }
 }

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use kvcap::{
-    Change, Code, Error, KeyId, Ledger, Lock, MAX_REGISTRY, Registry, Result, RootKey, RootPublic,
-    UntrustedRegistry,
+    Change, Code, Error, KeyId, Ledger, MAX_REGISTRY, Registry, Result, RootKey, RootPublic,
+    TrustedKey, UntrustedRegistry,
 };
 
 use crate::{
     input, key_file,
+    lock::{Lock, Wait},
     output::{self, Readers},
     time,
 };
@@ -29,7 +30,7 @@ impl<'a> RegistryFile<'a> {
     ///
     /// # Errors
     /// KVC-940, 944.
-    pub(crate) fn bytes(self) -> Result<Vec<u8>> {
+    fn bytes(self) -> Result<Vec<u8>> {
         bytes(self.0)
     }
 
@@ -46,17 +47,7 @@ impl<'a> RegistryFile<'a> {
     /// # Errors
     /// As [`Self::read`], [`choose_root`] and [`UntrustedRegistry::verify`].
     pub fn verify(self, roots: &[RootPublic], now: u64) -> Result<Registry> {
-        self.verify_bytes(&self.bytes()?, roots, now)
-    }
-
-    /// Verifies the file's bytes, which may have come out of a pipe.
-    pub(crate) fn verify_bytes(
-        self,
-        bytes: &[u8],
-        roots: &[RootPublic],
-        now: u64,
-    ) -> Result<Registry> {
-        let verified = UntrustedRegistry::read(bytes).and_then(|untrusted| {
+        let verified = UntrustedRegistry::read(&self.bytes()?).and_then(|untrusted| {
             let root = choose_root(roots, untrusted.signer())?;
             untrusted.verify(root, now)
         });
@@ -64,7 +55,7 @@ impl<'a> RegistryFile<'a> {
     }
 
     /// Remembers a registry that was verified from this file. Versions between it and the one seen last are
-    /// taken from `PATH.N`, where its writer keeps them (registry-v1 G-7).
+    /// taken from `PATH.N`, where its writer keeps them (registry-v1 REG-G-7).
     ///
     /// # Errors
     /// KVC-309; those of a version between.
@@ -101,7 +92,8 @@ impl<'a> RegistryFile<'a> {
     /// before as `PATH.N`. It is valid for `ttl` seconds from `now`, or as long as the one before.
     ///
     /// # Errors
-    /// KVC-3xx for what cannot be changed; 940.
+    /// KVC-3xx for what cannot be changed; 309 where a version was written after this one; 941 where `PATH.N` is
+    /// something else; 940, also where the path is a link: the next version would replace that alone.
     pub fn change(
         self,
         changes: &[Change],
@@ -109,9 +101,13 @@ impl<'a> RegistryFile<'a> {
         now: u64,
         ttl: Option<u64>,
     ) -> Result<Registry> {
+        if self.0.is_symlink() {
+            let what = "this is a link: change the registry that it points to";
+            return Err(self.of(Error::new(Code::LocalIo, what)));
+        }
         // a lock beside what is no registry would be left for nothing
         self.current(root)?;
-        let _lock = Lock::of(self.0)?;
+        let _lock = Lock::of(self.0, Wait::default())?;
         let (old, registry) = self.current(root)?;
         let listing = registry.listing();
         let ttl = ttl.unwrap_or(listing.expires - listing.issued_at);
@@ -121,9 +117,36 @@ impl<'a> RegistryFile<'a> {
             .next(changes, root, now, now.saturating_add(ttl))
             .map_err(|error| self.of(error))?;
         let kept = self.version(listing.version);
-        output::write(&kept, true, Readers::Umask, &old)?;
+        let follows = self.version(listing.version.saturating_add(1));
+        for (path, expected) in [(&kept, Some(&old)), (&follows, None)] {
+            if !path.exists() {
+                continue;
+            }
+            let found = bytes(path)?;
+            if UntrustedRegistry::read(&found).is_err() {
+                output::check_absent(path, false)?;
+            }
+            if expected != Some(&found) {
+                let what = "another version was written after this one: the file is older than its writer's last";
+                return Err(Error::new(Code::RegistryVersion, what).at(path.display()));
+            }
+        }
+        // of a killed run
+        if !kept.exists() {
+            output::write(&kept, false, Readers::Umask, &old)?;
+        }
         output::write(self.0, true, Readers::Umask, &next)?;
         UntrustedRegistry::read(&next)?.verify_at_any_time(&root.public())
+    }
+
+    /// Returns whether another key of the registry speaks for the issuer of `key`.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; KVC-310 where the root is another.
+    pub fn lists_issuer_of(self, key: &TrustedKey, root: &RootKey) -> Result<bool> {
+        let (_, registry) = self.current(root)?;
+        let mut keys = registry.listing().keys.iter();
+        Ok(keys.any(|listed| listed.issuer == key.issuer && listed.key != key.key))
     }
 
     fn current(self, root: &RootKey) -> Result<(Vec<u8>, Registry)> {

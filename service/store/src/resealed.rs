@@ -15,13 +15,13 @@ pub fn resealed_terms<S>(chain: &Chain<S>, now: u64, ttl: Option<u64>) -> Result
     }
     let caps = chain
         .members()
-        .map(|(member, _)| member.manifest().claims.terms.renewal_cap());
+        .map(|(member, _)| member.manifest().claims.terms.renew_until);
     let cap = caps.min().unwrap_or(0);
     let left = chain.expires();
     let expires = ttl.map_or(left, |ttl| left.min(now.saturating_add(ttl)));
     terms.expires = expires;
     terms.not_before = terms.not_before.min(now);
     terms.issued_at = now;
-    terms.renew_until = Some(cap.max(expires));
+    terms.renew_until = cap.max(expires);
     Ok(terms)
 }

@@ -1,8 +1,43 @@
 //! Points in time as text (RFC 3339). Whole seconds since 1970, without leap seconds (capsule-v1 §1).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+pub use kvcap::text::show_instant;
 
 const DAY: u64 = 86_400;
+
+/// The last day of the year 9999.
+const LAST_DAY: u64 = 2_932_896;
+
+/// A day in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(u64);
+
+impl Day {
+    /// Returns the day of a time.
+    #[must_use]
+    pub fn of(seconds: u64) -> Self {
+        Self((seconds / DAY).min(LAST_DAY))
+    }
+
+    /// Parses `2026-11-21`, and no other form of a date.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let midnight = parse_instant(&format!("{text}T00:00:00Z"))?;
+        let day = Self::of(midnight);
+        (day.to_string() == text).then_some(day)
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let midnight = show_instant(self.0 * DAY);
+        f.write_str(midnight.get(..10).unwrap_or(&midnight))
+    }
+}
 
 /// Returns the time now, in seconds since 1970; 0 where the clock stands before 1970 (no capsule is valid then).
 #[must_use]
@@ -12,36 +47,15 @@ pub fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// Renders a time as `2026-11-21T00:32:13Z`; as seconds where the year has more than four digits.
-#[must_use]
-pub fn show_instant(seconds: u64) -> String {
-    let (days, rest) = (seconds / DAY, seconds % DAY);
-    if days > 2_932_896 {
-        return format!("{seconds} s after 1970");
-    }
-    // days from 0000-03-01, in eras of 400 years (H. Hinnant, chrono-compatible date algorithms)
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
+/// Earliest time that digits alone may mean, in September 2001: `2027` and `28112026` are dates that somebody meant.
+const EARLIEST: u64 = 1_000_000_000;
 
-/// Parses seconds from `2026-11-21T00:32:13Z` (RFC 3339, with `Z` or an offset) or of a whole number.
+/// Parses seconds from `2026-11-21T00:32:13Z` (RFC 3339, with `Z` or an offset) or of a whole number of ten digits
+/// or more.
 #[must_use]
 pub fn parse_instant(text: &str) -> Option<u64> {
     if let Some(seconds) = number(text) {
-        return Some(seconds);
+        return (seconds >= EARLIEST).then_some(seconds);
     }
     let (date, clock) = text.split_once(['T', 't', ' '])?;
     let [year, month, day] = fields(date, '-')?;
@@ -81,6 +95,14 @@ pub fn parse_instant(text: &str) -> Option<u64> {
     whole.then_some(seconds)?.checked_add_signed(-offset)
 }
 
+/// Parses the seconds of a length of time: `90s`, `15m`, `24h`, `7d`.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<u64> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', DAY)];
+    let (letter, seconds) = units.iter().find(|unit| text.ends_with(unit.0))?;
+    number(text.strip_suffix(*letter)?)?.checked_mul(*seconds)
+}
+
 /// Two-digit numbers (four for a year) between separators, all of them.
 fn fields<const N: usize>(text: &str, separator: char) -> Option<[u64; N]> {
     let mut values = [0; N];
@@ -106,6 +128,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("24h"), Some(86_400));
+        assert_eq!(parse_duration("15m"), Some(900));
+        assert_eq!(parse_duration("90s"), Some(90));
+        for text in [
+            "",
+            "h",
+            "24",
+            "0",
+            "1.5h",
+            "-1s",
+            "1w",
+            "99999999999999999d",
+        ] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn instants_round_trip() {
         for (text, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
@@ -128,6 +169,31 @@ mod tests {
     }
 
     #[test]
+    fn a_day_has_one_form() {
+        let day = Day::parse("2026-11-21").unwrap();
+        assert_eq!(day, Day::of(1_795_257_133));
+        assert_eq!(day.to_string(), "2026-11-21");
+        assert!(day < Day::parse("2026-12-01").unwrap());
+        assert_eq!(Day::of(u64::MAX).to_string(), "9999-12-31");
+        for text in [
+            "",
+            "28.11.2026",
+            "tomorrow",
+            "2027",
+            "2026-11-3",
+            "2026-12-1",
+            "2026-02-30",
+            "7d",
+            "+2026-11-21",
+            "2026-11-21 ",
+            "2026-11-21T00:00:00Z",
+            "1795257133",
+        ] {
+            assert_eq!(Day::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_instant_is_refused() {
         for text in [
             "",
@@ -140,6 +206,9 @@ mod tests {
             "2027-01-15T08:00:00",
             "2027-1-15T08:00:00Z",
             "tomorrow",
+            "2027",
+            "28112026",
+            "0",
             "99999999999999999999",
         ] {
             assert_eq!(parse_instant(text), None, "{text}");

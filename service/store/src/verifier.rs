@@ -3,19 +3,22 @@
 use std::collections::BTreeSet;
 
 use kvcap::{
-    BodyChecked, Chain, Expected, Ledger, MAX_LIFETIME, Manifest, Members, OpenedChain, Policy,
-    PublicKey, RESTORE, ReadAt, Result, Step, Terms, Trust, TrustedKey, Untrusted, Usage, Verified,
-    Workers,
+    Chain, Code, Error, Expected, Ledger, MAX_LIFETIME, Manifest, Members, Policy, RESTORE, ReadAt,
+    Result, Step, Terms, Trust, TrustedKey, Untrusted, Verified, Workers,
 };
 
-use crate::{Ancestors, LedgerFile, TrustSources, WrapKeys, time};
+use crate::{
+    Accepted, Admitted, Ancestors, LedgerFile, TrustSources, Unchecked, Verdict, WrapKeys,
+    budget::{self, default_budget},
+    time,
+};
 
-/// How capsules are verified here: whom to trust, what is remembered, for whom and what.
+/// Settings by which capsules are verified: whom to trust, what is remembered, for whom and what.
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    /// Who may have signed.
+    /// Keys that may have signed.
     pub trust: TrustSources,
-    /// What is remembered from one capsule to the next.
+    /// Memory from one capsule to the next.
     pub ledger: Option<LedgerFile>,
     /// Names under which this verifier is known; the capsule's audience must be one of them.
     pub audiences: Vec<String>,
@@ -27,6 +30,9 @@ pub struct Verifier {
     pub scope: String,
     /// Longest accepted lifetime, in seconds.
     pub max_lifetime: u64,
+    /// Bytes of memory that opening a capsule may take. Banks pass through and do not count, and verifying
+    /// holds nothing of a capsule's sections.
+    pub budget: u64,
     /// The time to judge as of, in seconds since 1970, instead of now: for audits and tests.
     pub at: Option<u64>,
 }
@@ -37,72 +43,16 @@ pub struct Judge<'a> {
     verifier: &'a Verifier,
     trust: Trust,
     now: u64,
+    /// The caller's own key, which is trusted beside the verifier's sources.
+    own: Option<TrustedKey>,
     expected: Expected<'a>,
     as_stated: Option<Terms>,
-}
-
-/// An accepted capsule with the ancestors that were found, and what was not checked of it.
-#[derive(Debug)]
-pub struct Verdict<S = ()> {
-    chain: Chain<S>,
-    judged_at: u64,
-    unchecked: BTreeSet<Unchecked>,
-}
-
-/// A capsule that is opened with its ancestors and recorded as used, and what was not checked of it.
-#[non_exhaustive]
-pub struct Admitted<S> {
-    /// The opened capsules.
-    pub opened: OpenedChain<S>,
-    /// The checks that were left out.
-    pub unchecked: BTreeSet<Unchecked>,
-}
-
-/// A check that was left out, because its caller did not say what to expect, or has not come to it yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Unchecked {
-    /// No model was given to compare with.
-    Model,
-    /// No prompt was given to compare with.
-    Prompt,
-    /// No tenant was named.
-    Tenant,
-    /// No subject was named.
-    Subject,
-    /// The capsule continues others that were not found.
-    Ancestors,
-    /// Nothing is remembered: clock, registry versions, uses and sequences may be old ones.
-    Freshness,
-    /// No version of the runtime was given, or the capsule states none.
-    RuntimeVersion,
-    /// The state was captured in an unusual way (capsule-v1 §5), which nobody has accepted.
-    CaptureFlags,
-    /// The body was not read.
-    Body,
-}
-
-impl Unchecked {
-    /// Returns its name: `model`, `runtime-version`, …
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Prompt => "prompt",
-            Self::Tenant => "tenant",
-            Self::Subject => "subject",
-            Self::Ancestors => "ancestors",
-            Self::Freshness => "freshness",
-            Self::RuntimeVersion => "runtime-version",
-            Self::CaptureFlags => "capture-flags",
-            Self::Body => "body",
-        }
-    }
+    accepted: BTreeSet<Unchecked>,
 }
 
 impl Verifier {
     /// Returns a verifier of the defaults for the audience `local`: scope `kv:restore`, 30 days, no
-    /// ledger, no subject, no tenant, the system's clock.
+    /// ledger, no subject, no tenant, [`default_budget`], the system's clock.
     #[must_use]
     pub fn new(trust: TrustSources) -> Self {
         Self {
@@ -113,6 +63,7 @@ impl Verifier {
             tenant: None,
             scope: RESTORE.to_owned(),
             max_lifetime: MAX_LIFETIME,
+            budget: default_budget(),
             at: None,
         }
     }
@@ -122,17 +73,25 @@ impl Verifier {
     /// # Errors
     /// KVC-3xx for keys and registries, 412 for the clock, 94x for files.
     pub fn judge(&self) -> Result<Judge<'_>> {
+        let (trust, now) = self.load()?;
+        Ok(Judge {
+            verifier: self,
+            trust,
+            now,
+            own: None,
+            expected: Expected::danger_any_model(),
+            as_stated: None,
+            accepted: BTreeSet::new(),
+        })
+    }
+
+    /// Takes the time, and loads whom to trust at that time.
+    fn load(&self) -> Result<(Trust, u64)> {
         let held = self.hold()?;
         let remembered = held.as_ref().map(|(_, now)| *now);
         let now = self.at.or(remembered).unwrap_or_else(time::now);
         let ledger = held.as_ref().map(|(ledger, _)| ledger);
-        Ok(Judge {
-            verifier: self,
-            trust: self.trust.load(ledger, now)?,
-            now,
-            expected: Expected::danger_any_model(),
-            as_stated: None,
-        })
+        Ok((self.trust.load(ledger, now)?, now))
     }
 
     /// Holds the ledger, and takes the time since then.
@@ -148,19 +107,37 @@ impl<'a> Judge<'a> {
         Self { expected, ..self }
     }
 
-    /// Trusts one key more: the caller's own.
+    /// Trusts one key more: the caller's own, whose secret he holds. What a registry says of it counts all
+    /// the same.
     ///
     /// # Errors
     /// KVC-3xx where it contradicts the keys that are there.
-    pub fn trusting(mut self, own: PublicKey) -> Result<Self> {
-        if self.trust.ids().all(|id| id != own.id()) {
-            self.trust.add(TrustedKey::new(own))?;
-        }
+    pub fn trusting(mut self, own: TrustedKey) -> Result<Self> {
+        self.own = Some(own);
+        self.trust_own()?;
         Ok(self)
     }
 
-    /// Takes from `terms` for whom and what a capsule is, and asks no ledger for its use: for its issuer,
-    /// who renews it or seals it again. Whoever restores states his own names.
+    fn trust_own(&mut self) -> Result<()> {
+        match &self.own {
+            Some(own) if self.trust.ids().all(|id| id != own.key.id()) => {
+                self.trust.add(own.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Accepts capsules of which these were not checked: `model` for opening, `ancestors`, and the flags of
+    /// an unusual capture. All others are named and no reason to refuse.
+    #[must_use]
+    pub fn danger_without(mut self, accepted: &[Unchecked]) -> Self {
+        self.accepted.extend(accepted);
+        self
+    }
+
+    /// Takes from `terms` for whom and what a capsule is, compares and misses nothing else, and asks no
+    /// ledger for its use: for its issuer, who renews it or seals it again as what it is. Whoever restores
+    /// states his own names.
     #[must_use]
     pub fn danger_as_stated(self, terms: &Terms) -> Self {
         Self {
@@ -199,11 +176,7 @@ impl<'a> Judge<'a> {
         passed: &mut dyn FnMut(Step),
     ) -> Result<Verdict> {
         let verified = untrusted.verify_in_steps(&self.policy(), passed)?;
-        if self.as_stated.is_none()
-            && let Some((ledger, now)) = self.verifier.hold()?
-        {
-            ledger.check(&Usage::of(&verified.manifest().claims, now))?;
-        }
+        self.check_usage(&verified)?;
         Ok(Verdict {
             unchecked: self.unchecked(verified.manifest()),
             chain: Chain::new(verified, ()),
@@ -215,7 +188,8 @@ impl<'a> Judge<'a> {
     /// file's bytes are.
     ///
     /// # Errors
-    /// As [`Chain::extend`]; 702 for a capsule that is given and no ancestor; 940, 944.
+    /// As [`Chain::extend`]; 701 where one is missing that nobody does without; 702 for a capsule that is
+    /// given and no ancestor; 613 for an unusual capture; 940, 944.
     pub fn with_ancestors<S>(
         &self,
         verdict: Verdict<S>,
@@ -227,6 +201,10 @@ impl<'a> Judge<'a> {
         if chain.wanted().is_none() {
             unchecked.remove(&Unchecked::Ancestors);
         }
+        for (member, _) in chain.members() {
+            unchecked.extend(capture(member.manifest()));
+        }
+        self.check_complete(&chain, &unchecked)?;
         Ok(Verdict {
             chain,
             unchecked,
@@ -234,25 +212,52 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// Accepts a capsule whose body is at hand. Time has passed since its header was verified: whom to trust
+    /// is loaded again, the time taken again, and key, revocation, times and use judged again, of the
+    /// ancestors too (capsule-v1 §3.2).
+    ///
+    /// # Errors
+    /// As [`Self::verify`] for keys, revocation, times and use; 708 for those of an ancestor; 701 where one
+    /// is missing, 613 for an unusual capture, unless somebody does without.
+    pub fn conclude<S>(&mut self, verdict: Verdict<S>) -> Result<Accepted<S>> {
+        (self.trust, self.now) = self.verifier.load()?;
+        self.trust_own()?;
+        verdict.chain.verify_again(&self.policy())?;
+        self.check_usage(verdict.tip())?;
+        self.check_complete(&verdict.chain, &verdict.unchecked)?;
+        Ok(Accepted(Verdict {
+            judged_at: self.now,
+            ..verdict
+        }))
+    }
+
     /// Opens an accepted capsule with its ancestors: for `prompt`, if one is given, and recorded in the
     /// ledger before anything that it holds is given out. The body of a capsule for one use is checked
     /// before, so that a damaged copy does not use it up.
     ///
     /// # Errors
-    /// KVC-605 for another prompt; 701 where an ancestor is missing; 8xx for keys and body; 402, 410, 411
-    /// for what is remembered.
+    /// KVC-612 where no model was compared, unless somebody does without; 605 for another prompt; 701 where
+    /// an ancestor is missing; 8xx for keys and body; 402, 410, 411 for what is remembered; 910 for one that may
+    /// take more memory than [`Verifier::budget`].
     pub fn open<S: ReadAt>(
         &self,
-        verdict: Verdict<S>,
+        accepted: Accepted<S>,
         keys: WrapKeys<'_>,
         prompt: Option<&[u32]>,
         workers: Workers,
     ) -> Result<Admitted<S>> {
-        let Verdict {
+        let Accepted(Verdict {
             chain,
             mut unchecked,
             ..
-        } = verdict;
+        }) = accepted;
+        if unchecked.contains(&Unchecked::Model) && !self.does_without(Unchecked::Model) {
+            let what = "the capsule was not compared with a model, and nobody accepted that";
+            return Err(Error::new(Code::BindingUnchecked, what).at(Unchecked::Model));
+        }
+        for (member, _) in chain.members() {
+            budget::check(member.manifest(), self.verifier.budget)?;
+        }
         if let Some((tip, source)) = chain.members().next()
             && tip.manifest().claims.terms.single_use
             && self.as_stated.is_none()
@@ -260,17 +265,22 @@ impl<'a> Judge<'a> {
             tip.check_body_at(source, workers, &mut |_| {})?;
         }
         let keys = keys.opening(chain.members().map(|(member, _)| member))?;
-        let opened = chain.open(&keys)?;
+        if let Some(prompt) = prompt {
+            // by the header alone, where a key can tell: another prompt does not use the capsule up
+            chain.tip().check_prompt(prompt, &keys)?;
+        }
+        let unlocked = chain.open(&keys)?;
+        let opened = match self.verifier.hold()? {
+            _ if self.as_stated.is_some() => unlocked.danger_unrecorded(),
+            Some((ledger, now)) => unlocked.record(&ledger, now)?,
+            None => unlocked.release()?,
+        };
         if let Some(prompt) = prompt {
             opened.tip().check_prompt(prompt)?;
             unchecked.remove(&Unchecked::Prompt);
         }
         // each chunk is checked when it is read
         unchecked.remove(&Unchecked::Body);
-        let opened = match self.verifier.hold()? {
-            Some((ledger, now)) if self.as_stated.is_none() => opened.record(&ledger, now)?,
-            _ => opened,
-        };
         Ok(Admitted { opened, unchecked })
     }
 
@@ -292,94 +302,98 @@ impl<'a> Judge<'a> {
         policy
     }
 
+    /// Returns of the checks that were left out those that nobody has accepted: they are to be named.
+    #[must_use]
+    pub fn unaccepted(&self, unchecked: &BTreeSet<Unchecked>) -> BTreeSet<Unchecked> {
+        let mut left = unchecked.clone();
+        left.retain(|check| !self.does_without(*check));
+        left
+    }
+
+    fn does_without(&self, check: Unchecked) -> bool {
+        self.as_stated.is_some() || self.accepted.contains(&check)
+    }
+
+    /// Refuses what may not be left out without a word.
+    fn check_complete<S>(&self, chain: &Chain<S>, unchecked: &BTreeSet<Unchecked>) -> Result<()> {
+        let unaccepted = self.unaccepted(unchecked);
+        let mut flags = chain
+            .members()
+            .flat_map(|member| capture(member.0.manifest()));
+        if let Some(flag) = flags.find(|flag| !self.does_without(*flag)) {
+            let what = "the state was captured in an unusual way, and nobody accepted that";
+            return Err(Error::new(Code::BindingCapture, what).at(flag));
+        }
+        match chain.wanted() {
+            Some(parent) if unaccepted.contains(&Unchecked::Ancestors) => {
+                let what = "the chain lacks the parent of its oldest capsule";
+                Err(Error::new(Code::LineageParentAbsent, what).at(parent.digest))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what the ledger says is used up.
+    fn check_usage(&self, verified: &Verified) -> Result<()> {
+        match self.verifier.hold()? {
+            Some((ledger, now)) if self.as_stated.is_none() => {
+                ledger.confirm(self.now)?;
+                ledger.check(&verified.usage(now))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn unchecked(&self, manifest: &Manifest) -> BTreeSet<Unchecked> {
-        let context = &manifest.context;
+        let (context, terms) = (&manifest.context, &manifest.claims.terms);
         let (expected, verifier) = (&self.expected, self.verifier);
         let version = expected.runtime.as_ref().and_then(|named| named.1.as_ref());
-        let flags = context.flags;
-        [
+        let left_out = [
             (Unchecked::Model, !expected.names_model()),
             (Unchecked::Prompt, expected.prefix.is_none()),
-            (Unchecked::Tenant, verifier.tenant.is_none()),
-            (Unchecked::Subject, verifier.subject.is_none()),
+            (
+                Unchecked::Tenant,
+                verifier.tenant.is_none() || terms.tenant.is_none(),
+            ),
+            (
+                Unchecked::Subject,
+                verifier.subject.is_none() || terms.subject.is_none(),
+            ),
+            (
+                Unchecked::Session,
+                terms.session.is_some()
+                    && expected.session.as_ref().is_none_or(|session| {
+                        session.version.is_none() || session.replay_cursor.is_none()
+                    }),
+            ),
             (Unchecked::Ancestors, context.parent.is_some()),
             (Unchecked::Freshness, verifier.ledger.is_none()),
             (
                 Unchecked::RuntimeVersion,
                 version.is_none() || context.runtime.version.is_empty(),
             ),
-            (
-                Unchecked::CaptureFlags,
-                flags.speculative_prefill
-                    || flags.multi_token_prediction
-                    || flags.quantized_attention,
-            ),
+            (Unchecked::ContextSize, context.context_length == 0),
             (Unchecked::Body, true),
-        ]
-        .into_iter()
-        .filter_map(|(check, left_out)| left_out.then_some(check))
-        .collect()
+        ];
+        left_out
+            .into_iter()
+            .filter_map(|(check, left_out)| left_out.then_some(check))
+            .chain(capture(manifest))
+            .collect()
     }
 }
 
-impl Verdict {
-    /// Says where the capsule's bytes are.
-    #[must_use]
-    pub fn with_source<S>(self, source: S) -> Verdict<S> {
-        Verdict {
-            chain: Chain::new(self.chain.into_tip(), source),
-            judged_at: self.judged_at,
-            unchecked: self.unchecked,
-        }
-    }
-
-    /// Gives the verified capsule.
-    #[must_use]
-    pub fn into_tip(self) -> Verified {
-        self.chain.into_tip()
-    }
-}
-
-impl<S> Verdict<S> {
-    /// Returns the capsule itself.
-    #[must_use]
-    pub fn tip(&self) -> &Verified {
-        self.chain.tip()
-    }
-
-    /// Returns the capsule and the ancestors that were found.
-    #[must_use]
-    pub fn chain(&self) -> &Chain<S> {
-        &self.chain
-    }
-
-    /// Gives the capsule and the ancestors that were found.
-    #[must_use]
-    pub fn into_chain(self) -> Chain<S> {
-        self.chain
-    }
-
-    /// Takes note that the capsule's body and those of its ancestors were checked, of which `_checked` is the
-    /// evidence.
-    pub fn body_checked(&mut self, _checked: &BodyChecked) {
-        self.unchecked.remove(&Unchecked::Body);
-    }
-
-    /// Returns the time that it was judged by, in seconds since 1970.
-    #[must_use]
-    pub fn judged_at(&self) -> u64 {
-        self.judged_at
-    }
-
-    /// Returns the checks that were left out.
-    #[must_use]
-    pub fn unchecked(&self) -> &BTreeSet<Unchecked> {
-        &self.unchecked
-    }
-
-    /// Returns whether a check was made.
-    #[must_use]
-    pub fn has_checked(&self, check: Unchecked) -> bool {
-        !self.unchecked.contains(&check)
-    }
+/// The flags of an unusual capture that are set (capsule-v1 §6).
+fn capture(manifest: &Manifest) -> impl Iterator<Item = Unchecked> {
+    let flags = manifest.context.flags;
+    [
+        (Unchecked::SpeculativePrefill, flags.speculative_prefill),
+        (
+            Unchecked::MultiTokenPrediction,
+            flags.multi_token_prediction,
+        ),
+        (Unchecked::QuantizedAttention, flags.quantized_attention),
+    ]
+    .into_iter()
+    .filter_map(|(check, set)| set.then_some(check))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kvcap::{Code, Error, Result, Verified, WrappingKey};
 
-use crate::{key_file, key_folder};
+use crate::{Passphrases, key_file, key_folder};
 
 /// Wrapping keys that an operator names: key files, and key folders (registry-v1 §6).
 #[derive(Debug)]
@@ -14,16 +14,18 @@ pub struct WrapKeys<'a> {
 }
 
 impl<'a> WrapKeys<'a> {
-    /// Reads the key files; folders are looked into once it is known what for.
+    /// Reads the key files; folders are looked into once it is known what for. A path that is not there is
+    /// neither, and nothing is made of it. Whether it is a file or a folder raises no trust: a key opens
+    /// what names it as its recipient, and who can put a folder in a file's place can put another key there.
     ///
     /// # Errors
-    /// KVC-940, 942, 943.
-    pub fn read(paths: &'a [PathBuf]) -> Result<Self> {
+    /// KVC-940, 942, 943; 946 for a passphrase.
+    pub fn read(paths: &'a [PathBuf], passphrases: &Passphrases<'_>) -> Result<Self> {
         let (folders, files): (Vec<&Path>, Vec<&Path>) = paths
             .iter()
             .map(PathBuf::as_path)
             .partition(|path| path.is_dir());
-        let keys = key_file::wrapping(&files)?;
+        let keys = key_file::wrapping(&files, passphrases)?;
         Ok(Self { keys, folders })
     }
 

@@ -19,12 +19,13 @@ use std::{
     process::{Command, ExitCode},
 };
 
-const LIBRARIES: [&str; 5] = [
+const LIBRARIES: [&str; 6] = [
     "kvcap-codecs",
     "kvcap",
     "kvcap-models",
     "kvcap-states",
     "kvcap-store",
+    "kvcap-session",
 ];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

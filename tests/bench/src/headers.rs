@@ -74,7 +74,7 @@ fn header(bench: &mut Bench, encode: Encode) -> Result<Header> {
         // the body, which is not measured here: any bytes
         let len = usize::try_from(stream.encoded_len).unwrap_or(usize::MAX);
         sealer.write(bench.plain.get(..len).unwrap_or_default())?;
-        sealer.end_stream(stream.receipt)?;
+        sealer.end_stream()?;
     }
     let (_, ended) = timed(|| sealer.finish())?;
     let banks: Vec<Bank> = bench.state.banks.iter().map(|p| p.bank.clone()).collect();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kvcap::{
-    Expected, Limits, Policy, Result, SigningKey, Suite, Trust, Untrusted, Verified, Workers,
-    WrappingKey,
+    Expected, Limits, Policy, Result, SigningKey, Suite, Trust, TrustedKey, Untrusted, Verified,
+    Workers, WrappingKey,
 };
 use kvcap_models::ModelProfile;
 use kvcap_states::{
@@ -61,7 +61,7 @@ impl Bench {
             capsule: touched(len + len / 16 + (1 << 20)),
             restored: touched(len),
             profile,
-            trust: Trust::from(signer.public()),
+            trust: Trust::from(TrustedKey::new(signer.public(), "tests")),
             signer,
             wrap: WrappingKey::generate()?,
         })
@@ -127,7 +127,7 @@ impl Bench {
         let mut restored = std::mem::take(&mut self.restored);
         let source = self.sealed(sealed);
         let (_, body) = timed(|| {
-            let opened = verified.open(source, &self.wrap)?;
+            let opened = verified.open(source, &self.wrap)?.release()?;
             let out = Buffer::new(&mut restored);
             open_state(&opened, &out, workers, &mut |_| {})
         })?;

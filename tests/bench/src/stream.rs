@@ -8,7 +8,7 @@ use std::{
 
 use kvcap::{
     Error, Expected, Limits, Policy, ReadAt, Result, SigningKey, SourceFile, Suite, Trust,
-    Untrusted, Workers, WrappingKey, WriteAt,
+    TrustedKey, Untrusted, Workers, WrappingKey, WriteAt,
 };
 use kvcap_states::{Hints, RuntimeKind, SealRequest, open_state, parse, seal_state};
 
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     pass("seal", time.as_secs_f64());
     if let Some(file) = file {
         let file = SourceFile::new(file).map_err(|error| Error::io(&error, "capsule"))?;
-        let trust = Trust::from(signer.public());
+        let trust = Trust::from(TrustedKey::new(signer.public(), "tests"));
         let expected = Expected::danger_any_model();
         let policy = Policy::new(&trust, passes::NOW, "tests", expected);
         let (verified, time) = timed(|| {
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             Ok(verified)
         })?;
         pass("verify", time.as_secs_f64());
-        let opened = verified.open(file, &wrap)?;
+        let opened = verified.open(file, &wrap)?.release()?;
         let out = Compared {
             made: args.encoding.is_exact().then_some(&made),
             written: Counted::default(),

@@ -73,7 +73,7 @@ fn what_has_no_such_form_is_refused_by_name() {
     let refused = |line: &str, code, what: &str| {
         let exit = if code == 944 { 2 } else { 1 };
         let ran = folder.refused(
-            &format!("open a.kvcap -o x {TRUST} --wrap-key reader.key --kv-type {line}"),
+            &format!("open a.kvcap --accept-unchecked model -o x {TRUST} --wrap-key reader.key --kv-type {line}"),
             code,
             exit,
         );

@@ -24,8 +24,9 @@ fn a_vouched_model_is_opened_into_and_no_other() {
     folder.ok(&format!(
         "seal mlx.st -o a.kvcap --model hf --ttl 1h --tokens prompt.json {KEYS}"
     ));
-    let to =
-        format!("open a.kvcap {TRUST} --wrap-key reader.key --to llama-cpp --target-model m.gguf");
+    let to = format!(
+        "open a.kvcap --accept-unchecked model {TRUST} --wrap-key reader.key --to llama-cpp --target-model m.gguf"
+    );
     folder.refused(&format!("{to} -o x"), 601, 1);
     let vouched = "--equivalence same --vouched-by issuer.key.pub";
     let opened = folder.json(&format!("{to} -o x {vouched}"));
@@ -38,7 +39,7 @@ fn a_vouched_model_is_opened_into_and_no_other() {
     // and the other way, by the same statement
     folder.ok(&format!("seal x -o b.kvcap --model m.gguf --ttl 1h {KEYS}"));
     folder.ok(&format!(
-        "open b.kvcap {TRUST} --wrap-key reader.key -o y --to mlx-lm --target-model hf {vouched}"
+        "open b.kvcap --accept-unchecked model {TRUST} --wrap-key reader.key -o y --to mlx-lm --target-model hf {vouched}"
     ));
     // a key that is trusted with capsules does not vouch for models
     folder.refused(&format!("{to} -o z --equivalence same"), 302, 1);
@@ -126,5 +127,5 @@ fn a_folder_and_its_copy_in_other_files_are_one() {
         (&equated["permuted"], &equated["tensors"]),
         (&0.into(), &57.into())
     );
-    assert_ne!(equated["models"][0], equated["models"][1]);
+    assert_ne!(equated["model_ids"][0], equated["model_ids"][1]);
 }

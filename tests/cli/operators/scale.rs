@@ -14,7 +14,7 @@ fn predicted(folder: &Folder, line: &str) -> Vec<(String, u64)> {
                 assert!(row[time].as_f64().unwrap() > 0.0, "{row}");
             }
             let name = row["encoding"].as_str().unwrap().to_owned();
-            (name, row["capsule_bytes"].as_u64().unwrap())
+            (name, row["file_bytes"].as_u64().unwrap())
         })
         .collect()
 }
@@ -26,7 +26,7 @@ fn check(folder: &Folder, state: &str, model: &str, scale: &str) {
     for (encoding, bytes) in predicted {
         folder.ok(&format!(
             "seal {state} -f -o a.kvcap --model {model} --ttl 1h --encoding {encoding} --guard off {KEYS} {}",
-            if scale.contains("llama") { "" } else { "--tokens tokens" }
+            if scale.contains("llama") { "" } else { "--tokens tokens.u32" }
         ));
         let real = u64::try_from(folder.read("a.kvcap").len()).unwrap();
         let off = (bytes.abs_diff(real) * 1000).div_ceil(real);
@@ -40,7 +40,7 @@ fn check(folder: &Folder, state: &str, model: &str, scale: &str) {
 #[test]
 fn predictions_are_within_two_percent_of_sealed_states() {
     let folder = Folder::new();
-    folder.write("tokens", &0_u32.to_le_bytes().repeat(16));
+    folder.write("tokens.u32", &0_u32.to_le_bytes().repeat(16));
     for (fixture, scale) in [
         ("mlx032_f16.safetensors", "--runtime mlx-lm --kv-type f16"),
         ("mlx032_q4.safetensors", "--runtime mlx-lm --kv-type q4_g64"),
@@ -57,7 +57,7 @@ fn predictions_are_within_two_percent_of_sealed_states() {
     // a made state of other geometry, with thousands of tokens
     let tokens = folder.made(16_777_216);
     folder.write(
-        "tokens",
+        "tokens.u32",
         &0_u32.to_le_bytes().repeat(usize::try_from(tokens).unwrap()),
     );
     let scale = format!("--runtime mlx-lm --kv-type bf16 --windows {tokens}");
@@ -73,7 +73,7 @@ fn recurrent_layers_are_counted_as_a_saved_state_holds_them() {
     kvid["geometry"]["layers"] = vec![unknown; 64].into();
     folder.write("any.kvid", kvid.to_string().as_bytes());
     folder.take("mlx032_hybrid.safetensors", "state");
-    folder.write("tokens", &0_u32.to_le_bytes().repeat(9));
+    folder.write("tokens.u32", &0_u32.to_le_bytes().repeat(9));
     let scale = "--runtime mlx-lm --kv-type f16";
     let without = format!("scale --model any.kvid {scale} --windows 9 {QUICK}");
     folder.refused(&without, 931, 1);
@@ -101,8 +101,7 @@ fn a_table_and_what_is_refused() {
     let rows = object["predicted"].as_array().unwrap();
     let sizes = |tokens: u64| -> Vec<u64> {
         let of = rows.iter().filter(|row| row["tokens"] == tokens);
-        of.map(|row| row["capsule_bytes"].as_u64().unwrap())
-            .collect()
+        of.map(|row| row["file_bytes"].as_u64().unwrap()).collect()
     };
     let (short, long) = (sizes(1024), sizes(2048));
     assert_eq!((short.len(), long.len()), (5, 5));

@@ -7,12 +7,12 @@ use super::support::{Folder, KEYS, SEAL, TRUST};
 #[test]
 fn nothing_is_overwritten_unless_asked() {
     let folder = Folder::sealed();
-    let open = format!("open a.kvcap -o state.bin {TRUST} --wrap-key reader.key");
+    let open =
+        format!("open a.kvcap --accept-unchecked model -o state.bin {TRUST} --wrap-key reader.key");
     for line in [
         format!("seal state.bin {SEAL}"),
         open.clone(),
         "keygen sign -o issuer.key".to_owned(),
-        "keygen sign -o model".to_owned(),
         "keygen wrap -o reader.key".to_owned(),
         "model-id model -o a.kvcap".to_owned(),
     ] {
@@ -36,7 +36,7 @@ fn a_refusal_keeps_what_was_there() {
     folder.write("b.kvcap", &bytes);
     folder.write("back", b"the old content");
     folder.refused(
-        &format!("open b.kvcap -f -o back {TRUST} --wrap-key reader.key"),
+        &format!("open b.kvcap --accept-unchecked model -f -o back {TRUST} --wrap-key reader.key"),
         805,
         1,
     );
@@ -53,7 +53,7 @@ fn modes_of_outputs() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::sealed();
     folder.ok(&format!(
-        "open a.kvcap -o back {TRUST} --wrap-key reader.key"
+        "open a.kvcap --accept-unchecked model -o back {TRUST} --wrap-key reader.key"
     ));
     let mode = |name: &str| {
         fs::metadata(folder.path(name))
@@ -83,7 +83,7 @@ fn keys_that_others_can_read_are_refused() {
         ),
         (
             "reader.key",
-            format!("open a.kvcap -o back {TRUST} --wrap-key reader.key"),
+            format!("open a.kvcap --accept-unchecked model -o back {TRUST} --wrap-key reader.key"),
         ),
     ] {
         for mode in [0o640, 0o604, 0o620] {
@@ -104,7 +104,7 @@ fn keys_of_another_kind_are_refused() {
         "verify a.kvcap --trust issuer.key",
         "verify a.kvcap --trust state.bin",
         "verify a.kvcap --trust kvcap-pub-100",
-        "open a.kvcap -o x --trust issuer.key.pub --wrap-key issuer.key",
+        "open a.kvcap --accept-unchecked model -o x --trust issuer.key.pub --wrap-key issuer.key",
         "seal state.bin -o x --model model --ttl 1h --sign-key reader.key --wrap-key reader.key",
     ] {
         folder.refused(line, 942, 2);
@@ -128,17 +128,18 @@ fn no_output_shows_a_secret() {
         folder.write(name, &ready.read(name));
     }
     ready.ok("model-id model -o model.kvid");
-    folder.write("model", &ready.read("model.kvid"));
-    let seal = format!("seal state.bin {SEAL}");
+    folder.write("model.kvid", &ready.read("model.kvid"));
+    let seal = SEAL.replace("--model model", "--model model.kvid");
+    let seal = format!("seal state.bin {seal}");
     lines.extend([
         seal.as_str(),
         "verify a.kvcap --trust issuer.key.pub",
         "verify a.kvcap --trust issuer.key",
         "inspect a.kvcap",
         "inspect a.kvcap --all --trust issuer.key.pub",
-        "open a.kvcap -o back --trust issuer.key.pub --wrap-key reader.key",
-        "open a.kvcap -o back2 --trust issuer.key.pub --wrap-key issuer.key",
-        "open a.kvcap -o back3 --trust issuer.key.pub --wrap-key issuer.key.pub",
+        "open a.kvcap --accept-unchecked model -o back --trust issuer.key.pub --wrap-key reader.key",
+        "open a.kvcap --accept-unchecked model -o back2 --trust issuer.key.pub --wrap-key issuer.key",
+        "open a.kvcap --accept-unchecked model -o back3 --trust issuer.key.pub --wrap-key issuer.key.pub",
     ]);
     for line in &lines {
         let (text, json) = (folder.run(line), folder.run(&format!("{line} -f --json")));
@@ -173,7 +174,9 @@ fn signals_leave_no_output_that_looks_finished() {
     let before = folder.names();
     for (signal, left) in [("TERM", 0), ("INT", 0), ("KILL", 1)] {
         let mut child = folder
-            .command(&format!("open - -o back {TRUST} --wrap-key reader.key"))
+            .command(&format!(
+                "open - --accept-unchecked model -o back {TRUST} --wrap-key reader.key"
+            ))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -212,7 +215,7 @@ fn signals_leave_no_output_that_looks_finished() {
     }
     // and it is in nobody's way
     folder.ok(&format!(
-        "open a.kvcap -o back {TRUST} --wrap-key reader.key"
+        "open a.kvcap --accept-unchecked model -o back {TRUST} --wrap-key reader.key"
     ));
 }
 
@@ -220,8 +223,56 @@ fn signals_leave_no_output_that_looks_finished() {
 #[test]
 fn devices_and_folders_are_never_replaced() {
     let folder = Folder::sealed();
-    let open = format!("open a.kvcap {TRUST} --wrap-key reader.key");
-    folder.refused(&format!("{open} -f -o model"), 941, 4);
-    folder.refused(&format!("{open} -f -o /dev/null"), 941, 4);
+    let open = format!("open a.kvcap --accept-unchecked model {TRUST} --wrap-key reader.key");
+    folder.refused(&format!("{open} -f -o model"), 944, 2);
+    folder.refused(&format!("{open} -f -o /dev/null"), 944, 2);
+    folder.refused(&format!("{open} -o /dev/full"), 944, 2);
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// Digests of weights are kept for who wants that, and for nobody else.
+#[test]
+fn the_weights_cache_has_a_switch() {
+    let folder = Folder::new();
+    // what has changed a moment ago is not kept in any case
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let kept = |line: &str, switch: &str| {
+        let _absent = fs::remove_dir_all(folder.path("cache"));
+        let mut command = folder.command(line);
+        command.env("XDG_CACHE_HOME", folder.path("cache"));
+        let done = command.env("KVCAP_NO_CACHE", switch).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        folder.has("cache")
+    };
+    assert!(kept("model-id model", ""));
+    assert!(!kept("model-id model", "1"));
+    assert!(!kept("model-id model --no-cache", ""));
+}
+
+/// A key that somebody else put there is not one's own. Only root can hand a file over.
+#[cfg(unix)]
+#[test]
+fn keys_of_another_user_are_refused() {
+    let folder = Folder::new();
+    let key = folder.path("reader.key");
+    if std::os::unix::fs::chown(&key, Some(1234), None).is_err() {
+        return;
+    }
+    folder.refused(&format!("seal state.bin {SEAL}"), 943, 2);
+    std::os::unix::fs::chown(&key, Some(0), None).unwrap();
+    folder.ok(&format!("seal state.bin {SEAL}"));
+}
+
+/// Even `--force` loses no secret key.
+#[test]
+fn force_replaces_no_secret_key() {
+    let folder = Folder::sealed();
+    let before = folder.read("reader.key");
+    for line in [
+        "keygen wrap -o reader.key -f".to_owned(),
+        format!("open a.kvcap -f -o reader.key {TRUST} --wrap-key reader.key"),
+    ] {
+        folder.refused(&line, 941, 4);
+        assert_eq!(folder.read("reader.key"), before);
+    }
 }

@@ -24,7 +24,8 @@ fn limited(folder: &Folder, line: &str) -> String {
         "set -eu -o pipefail; kvcap() (ulimit -v {MEMORY}; exec {} \"$@\"); {line}",
         env!("CARGO_BIN_EXE_kvcap")
     );
-    let ran = Command::new("bash")
+    let mut bash = Command::new("bash");
+    let ran = kvcap_testkit::isolated(&mut bash, folder.home())
         .args(["-c", &script])
         .current_dir(folder.0.path())
         .output()
@@ -65,7 +66,9 @@ fn memory_does_not_grow_with_the_state() {
     }
     limited(
         &folder,
-        &format!("kvcap open a.kvcap {TRUST} --wrap-key reader.key -o back --threads 2"),
+        &format!(
+            "kvcap open a.kvcap --accept-unchecked model {TRUST} --wrap-key reader.key -o back --threads 2"
+        ),
     );
     fs::remove_file(folder.path("a.kvcap")).unwrap();
     assert!(

@@ -37,13 +37,15 @@ fn capsules_that_are_not_for_this_reader() {
         folder.refused(&format!("verify a.kvcap {line}"), code, 1);
         folder.refused(&format!("verify a.kvcap --header-only {line}"), code, 1);
         folder.refused(
-            &format!("open a.kvcap -o back --wrap-key reader.key {line}"),
+            &format!("open a.kvcap --accept-unchecked model -o back --wrap-key reader.key {line}"),
             code,
             1,
         );
     }
     folder.refused(
-        &format!("open a.kvcap -o back {TRUST} {full} --wrap-key other.key"),
+        &format!(
+            "open a.kvcap --accept-unchecked model -o back {TRUST} {full} --wrap-key other.key"
+        ),
         809,
         1,
     );
@@ -56,6 +58,15 @@ fn capsules_that_are_not_for_this_reader() {
         "verify a.kvcap {TRUST} {full} --at {}",
         expires - 3600 - 60
     ));
+}
+
+#[test]
+fn a_capsule_that_takes_more_memory_than_allowed() {
+    let folder = Folder::sealed();
+    let open = format!("open a.kvcap -o back {TRUST} --wrap-key reader.key --model model --budget");
+    folder.refused(&format!("{open} 4K"), 910, 3);
+    folder.refused(&format!("{open} 4KB"), 944, 2);
+    folder.ok(&format!("{open} 1G"));
 }
 
 #[test]
@@ -85,7 +96,9 @@ fn states_of_another_model() {
             refused.err
         );
         folder.refused(
-            &format!("open a.kvcap -o back --wrap-key reader.key {TRUST} {line}"),
+            &format!(
+                "open a.kvcap --accept-unchecked model -o back --wrap-key reader.key {TRUST} {line}"
+            ),
             601,
             1,
         );
@@ -122,7 +135,7 @@ fn a_model_that_is_not_compared_is_said() {
     );
     let text = folder
         .ok(&format!(
-            "open a.kvcap -o back {TRUST} --wrap-key reader.key"
+            "open a.kvcap --accept-unchecked model -o back {TRUST} --wrap-key reader.key"
         ))
         .out;
     assert!(
@@ -137,7 +150,8 @@ fn damaged_capsules() {
     let good = folder.read("a.kvcap");
     let last = good.len() - 1;
     let verify = format!("verify b.kvcap {TRUST}");
-    let open = format!("open b.kvcap -o back {TRUST} --wrap-key reader.key");
+    let open =
+        format!("open b.kvcap --accept-unchecked model -o back {TRUST} --wrap-key reader.key");
     let both = |content: &[u8], code, exit| {
         folder.write("b.kvcap", content);
         folder.refused(&verify, code, exit);
@@ -192,7 +206,7 @@ fn states_that_cannot_be_sealed() {
     folder.refused(&format!("seal state.bin {SEAL} --tokens few.json"), 923, 1);
     folder.ok(&seal("--danger-no-prefix"));
     folder.refused(
-        &format!("open a.kvcap -o back {TRUST} --wrap-key reader.key --tokens prompt.json"),
+        &format!("open a.kvcap --accept-unchecked model -o back {TRUST} --wrap-key reader.key --tokens prompt.json"),
         605,
         1,
     );
@@ -226,7 +240,7 @@ fn requests_that_are_not_usable() {
         "verify a.kvcap --trust absent.pub",
         "verify model --trust issuer.key.pub",
         "seal absent -o b.kvcap --model model --ttl 1h --sign-key issuer.key --wrap-key reader.key",
-        "open a.kvcap -o absent/x --trust issuer.key.pub --wrap-key reader.key",
+        "open a.kvcap --accept-unchecked model -o absent/x --trust issuer.key.pub --wrap-key reader.key",
     ] {
         folder.refused(line, 940, 4);
     }
@@ -276,10 +290,31 @@ fn another_runtime_or_version() {
     for other in ["mlx-lm", "hf=0.3.36", "llama-cpp=0.3.35", "llama-cpp="] {
         folder.refused(&format!("{verify} {other}"), 608, 1);
     }
-    let open = format!("open a.kvcap -o b --wrap-key reader.key {TRUST} --runtime");
+    let open = format!(
+        "open a.kvcap --accept-unchecked model -o b --wrap-key reader.key {TRUST} --runtime"
+    );
     folder.refused(&format!("{open} llama-cpp=0.3.35"), 608, 1);
     folder.refused(&format!("{verify} vllm"), 944, 2);
     folder.ok(&format!("{open} llama-cpp=0.3.36"));
+}
+
+#[test]
+fn a_runtime_that_does_not_rotate_its_cache() {
+    let folder = Folder::new();
+    let rotated = fs::read(fixture("llama_ggsq3_q4_0.bin")).unwrap();
+    folder.write("q4.bin", &rotated);
+    folder.ok(&format!("seal q4.bin {SEAL}"));
+    let expected = format!("--model model {TRUST}");
+    let (verify, open) = (
+        format!("verify a.kvcap {expected}"),
+        format!("open a.kvcap -o b --wrap-key reader.key {expected}"),
+    );
+    for verb in [&verify, &open] {
+        folder.refused(&format!("{verb} --runtime-opt hadamard=off"), 604, 1);
+    }
+    folder.ok(&format!("{verify} --runtime-opt hadamard=on"));
+    folder.ok(&open);
+    assert_eq!(folder.read("b"), rotated);
 }
 
 #[test]
@@ -291,10 +326,26 @@ fn a_restore_that_saved_nothing() {
     assert_eq!(effective["reused"], 16);
     folder.ok(&format!("{receipt} 16 --evaluated 1"));
     let ran = folder.refused(&format!("{receipt} 17 --evaluated 17"), 926, 1);
-    assert!(ran.err.contains("16 tokens reused, found 0"), "{}", ran.err);
-    folder.refused(&format!("{receipt} 17 --evaluated 2"), 926, 1);
+    assert!(ran.err.contains("15 tokens reused, found 0"), "{}", ran.err);
+    folder.refused(&format!("{receipt} 17 --evaluated 3"), 926, 1);
+    // the last token of the state is evaluated again in a longer prompt; another prompt from the 11th on
+    folder.ok(&format!("{receipt} 30 --evaluated 15"));
+    folder.ok(&format!("{receipt} 30 --evaluated 20 --common 10"));
+    folder.refused(&format!("{receipt} 30 --evaluated 22 --common 10"), 926, 1);
     folder.refused(&format!("{receipt} 0 --evaluated 0"), 944, 2);
     folder.ok("keygen sign -o stranger.key");
+    // of an increment nothing but the tip is read, and that is said
+    folder.ok(&format!(
+        "truncate a.kvcap -o base.kvcap --tokens 7 {TRUST} {KEYS}"
+    ));
+    let seal = SEAL.replace("a.kvcap", "tip.kvcap");
+    folder.ok(&format!(
+        "seal state.bin {seal} --parent base.kvcap {TRUST}"
+    ));
+    let tip = format!("check-restore tip.kvcap -q {TRUST} --model model --prompt 17 --evaluated 1");
+    assert!(folder.ok(&tip).err.contains("ancestors"));
+    let accepted = folder.ok(&format!("{tip} --accept-unchecked ancestors"));
+    assert!(!accepted.err.contains("ancestors"), "{}", accepted.err);
     let stranger = "check-restore a.kvcap --trust stranger.key.pub --prompt 17 --evaluated 1";
     folder.refused(stranger, 301, 1);
 }

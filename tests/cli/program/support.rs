@@ -3,8 +3,9 @@
 use std::{
     fs,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::LazyLock,
 };
 
 pub(crate) use kvcap_testkit::fixture;
@@ -18,7 +19,18 @@ pub(crate) const SEAL: &str =
     "-o a.kvcap --model model --ttl 1h --sign-key issuer.key --wrap-key reader.key";
 pub(crate) const TRUST: &str = "--trust issuer.key.pub";
 
-pub(crate) struct Folder(pub(crate) TempDir);
+/// What every verb prints with `--json`; each object that a test sees is compared with it.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../docs/reference/kvcap.schema.json")).unwrap()
+});
+
+#[allow(dead_code, reason = "one test asks for its verbs")]
+pub(crate) fn schema() -> &'static Value {
+    &SCHEMA
+}
+
+/// A folder to work in, and one for the user's configuration.
+pub(crate) struct Folder(pub(crate) TempDir, TempDir);
 
 /// What the program did.
 pub(crate) struct Ran {
@@ -32,7 +44,7 @@ impl Folder {
     /// A folder with a signing key, a wrapping key, a model, a prompt and the state `state.bin`.
     pub(crate) fn new() -> Self {
         let folder = Self::empty();
-        folder.ok("keygen sign -o issuer.key");
+        folder.ok("keygen sign -o issuer.key --issuer lab");
         folder.ok("keygen wrap -o reader.key");
         let model = folder.path("model");
         fs::create_dir(&model).unwrap();
@@ -46,7 +58,7 @@ impl Folder {
     }
 
     pub(crate) fn empty() -> Self {
-        Self(TempDir::new().unwrap())
+        Self(TempDir::new().unwrap(), TempDir::new().unwrap())
     }
 
     /// The same with `state.bin` sealed as `a.kvcap`.
@@ -95,7 +107,7 @@ impl Folder {
 
     pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvcap"));
-        command
+        kvcap_testkit::isolated(&mut command, self.home())
             .args(line.split_whitespace())
             .current_dir(self.0.path())
             .env(
@@ -103,6 +115,11 @@ impl Folder {
                 concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"),
             );
         command
+    }
+
+    /// The user's home: configuration in `config/kvcap`, what is remembered in `state/kvcap`.
+    pub(crate) fn home(&self) -> &Path {
+        self.1.path()
     }
 
     pub(crate) fn run(&self, line: &str) -> Ran {
@@ -130,7 +147,14 @@ impl Folder {
     pub(crate) fn ok(&self, line: &str) -> Ran {
         let ran = self.run(line);
         assert_eq!(ran.exit, 0, "kvcap {line}\n{}", ran.err);
-        assert_eq!(ran.err, "", "kvcap {line}");
+        // what was not checked is named, and what will go wrong, and nothing else is said
+        let mut said = ran.err.lines();
+        let known = ["kvcap: not checked: ", "kvcap: note: "];
+        assert!(
+            said.all(|said| known.iter().any(|start| said.starts_with(start))),
+            "kvcap {line}\n{}",
+            ran.err
+        );
         ran
     }
 
@@ -148,7 +172,7 @@ impl Folder {
         let ran = self.run(line);
         ran.check_refused(line, code, exit);
         let error = self.run(&format!("{line} --json")).json();
-        assert_eq!(error["schema"], 1);
+        assert_eq!(error["schema"], 2);
         assert_eq!(error["ok"], false);
         assert_eq!(error["error"]["code"], code, "kvcap {line}");
         assert_eq!(error["error"]["exit"], exit);
@@ -159,7 +183,7 @@ impl Folder {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         Self {
             exit: output.status.code().unwrap_or(-1),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -171,7 +195,8 @@ impl Ran {
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.out.lines().count(), 1, "{}\n{}", self.out, self.err);
         let object: Value = serde_json::from_str(&self.out).unwrap();
-        assert_eq!(object["schema"], 1);
+        let fits = kvcap_testkit::schema::check(&SCHEMA, &object);
+        assert_eq!(fits, Ok(()), "docs/reference/kvcap.schema.json: {object}");
         object
     }
 

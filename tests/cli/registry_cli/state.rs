@@ -10,12 +10,20 @@ use kvcap_store::LedgerFile;
 
 use crate::support::{Folder, KEYS, TRUST};
 
-const OPEN: &str = "--trust issuer.key.pub --wrap-key reader.key --ledger memory";
+const OPEN: &str = "--trust issuer.key.pub --model model --wrap-key reader.key --ledger memory";
 
 fn seal(folder: &Folder, name: &str, how: &str) {
     folder.ok(&format!(
         "seal state.bin -o {name} --model model --ttl 1h {KEYS} {how}"
     ));
+}
+
+fn only_mine(folder: &Folder, name: &str) {
+    #[cfg(unix)]
+    {
+        use std::{fs, os::unix::fs::PermissionsExt};
+        fs::set_permissions(folder.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
 }
 
 fn quiet(mut command: Command) -> Child {
@@ -34,7 +42,7 @@ fn a_capsule_for_one_use_opens_once() {
     // who keeps no record does not open it, but may verify it
     folder.ok(&format!("verify once {TRUST}"));
     folder.refused(
-        &format!("open once {TRUST} --wrap-key reader.key -o back"),
+        &format!("open once {TRUST} --model model --wrap-key reader.key -o back"),
         410,
         1,
     );
@@ -99,18 +107,22 @@ fn the_clock_and_the_registry_do_not_go_back() {
     folder.ok(&format!("registry init keys.reg {root}"));
     folder.ok(&format!("registry add keys.reg issuer.key.pub {root}"));
     let by = "--registry-root root.key.pub --ledger memory";
-    folder.ok(&format!("verify a.kvcap --trust keys.reg {by}"));
+    folder.ok(&format!("verify a.kvcap --registry keys.reg {by}"));
     // the version before is refused, though its signature is good and it has not expired
-    folder.refused(&format!("verify a.kvcap --trust keys.reg.1 {by}"), 309, 1);
+    folder.refused(
+        &format!("verify a.kvcap --registry keys.reg.1 {by}"),
+        309,
+        1,
+    );
     folder.refused(&format!("registry verify keys.reg.1 {by}"), 309, 1);
     // versions between are stepped over where they are kept, and missed where they are not
     for _ in 0..3 {
         folder.ok(&format!("registry renew keys.reg {root}"));
     }
     folder.write("alone.reg", &folder.read("keys.reg"));
-    folder.refused(&format!("verify a.kvcap --trust alone.reg {by}"), 309, 1);
-    folder.ok(&format!("verify a.kvcap --trust keys.reg {by}"));
-    folder.ok(&format!("verify a.kvcap --trust alone.reg {by}"));
+    folder.refused(&format!("verify a.kvcap --registry alone.reg {by}"), 309, 1);
+    folder.ok(&format!("verify a.kvcap --registry keys.reg {by}"));
+    folder.ok(&format!("verify a.kvcap --registry alone.reg {by}"));
     // another version 5 of the same root
     folder.write("fork.reg", &folder.read("keys.reg.4"));
     folder.ok(&format!(
@@ -122,7 +134,7 @@ fn the_clock_and_the_registry_do_not_go_back() {
 
     // a time that nobody has reached yet
     let store = LedgerFile::at(folder.path("memory")).open().unwrap();
-    store.observe(4_000_000_000).unwrap();
+    store.confirm(4_000_000_000).unwrap();
     drop(store);
     folder.refused(&format!("verify a.kvcap {TRUST} --ledger memory"), 412, 1);
     folder.refused(&format!("registry verify keys.reg {by}"), 412, 1);
@@ -135,6 +147,9 @@ fn the_clock_and_the_registry_do_not_go_back() {
     );
     folder.write("rubbish", b"not a memory");
     folder.write("rubbish.lock", b"");
+    for name in ["rubbish", "rubbish.lock"] {
+        only_mine(&folder, name);
+    }
     folder.refused(&format!("verify a.kvcap {TRUST} --ledger rubbish"), 940, 4);
     assert_eq!(folder.read("rubbish"), b"not a memory");
 }
@@ -201,4 +216,94 @@ fn kill_9_at_any_time_gives_no_second_use() {
         folder
             .ok(&format!("verify a {TRUST} --ledger m{round}").replace("verify a", "verify first"));
     }
+}
+
+/// A clock that was wrong by a year locks nobody out, and one that a capsule was verified by is repaired.
+#[test]
+fn the_clock_is_repaired_and_uses_are_kept() {
+    let folder = Folder::new();
+    seal(&folder, "once", "--single-use");
+    folder.ok(&format!("open once {OPEN} -o back"));
+    let ledger = LedgerFile::at(folder.path("memory"));
+    let now = folder.json("ledger show memory")["latest"]
+        .as_u64()
+        .unwrap();
+    let year = now + 365 * 86_400;
+    assert_eq!(ledger.open().unwrap().observe(year).unwrap(), year);
+    seal(&folder, "second", "--single-use");
+    folder.ok(&format!("verify second {TRUST} --ledger memory"));
+    ledger.open().unwrap().confirm(year).unwrap();
+    folder.refused(&format!("verify second {TRUST} --ledger memory"), 412, 1);
+    folder.refused("ledger set-clock memory --to now", 944, 2);
+    folder.refused("ledger set-clock memory --to 4000000000 --yes", 944, 2);
+    folder.refused("ledger set-clock nothing --to now --yes", 940, 4);
+    let repaired = folder.json("ledger set-clock memory --to now --yes");
+    assert!(repaired["latest"].as_u64().unwrap() < year);
+    assert_eq!(repaired["uses"], 1);
+    folder.ok(&format!("verify second {TRUST} --ledger memory"));
+    folder.refused(&format!("open once {OPEN} -o again"), 410, 1);
+}
+
+/// Nobody but the ledger's owner can roll it back, and no link leads to another file.
+#[cfg(unix)]
+#[test]
+fn a_ledger_is_its_owners_alone() {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+    let folder = Folder::sealed();
+    let verify = format!("verify a.kvcap {TRUST} --ledger memory");
+    folder.ok(&verify);
+    let set = |name: &str, mode| {
+        fs::set_permissions(folder.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for name in ["memory", "memory.lock"] {
+        let mode = fs::metadata(folder.path(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+        for open in [0o644, 0o602, 0o660] {
+            set(name, open);
+            folder.refused(&verify, 943, 2);
+        }
+        set(name, 0o600);
+        // through a link, also one that leads nowhere
+        let aside = format!("{name}.aside");
+        fs::rename(folder.path(name), folder.path(&aside)).unwrap();
+        symlink(folder.path(&aside), folder.path(name)).unwrap();
+        folder.refused(&verify, 940, 4);
+        fs::remove_file(folder.path(name)).unwrap();
+        symlink(folder.path("nowhere"), folder.path(name)).unwrap();
+        folder.refused(&verify, 940, 4);
+        assert!(!folder.has("nowhere"));
+        fs::remove_file(folder.path(name)).unwrap();
+        fs::rename(folder.path(&aside), folder.path(name)).unwrap();
+    }
+    folder.ok(&verify);
+    // two names would be two memories from the next change on
+    fs::hard_link(folder.path("memory"), folder.path("other")).unwrap();
+    folder.refused(&verify, 940, 4);
+    fs::remove_file(folder.path("other")).unwrap();
+    folder.ok(&verify);
+}
+
+/// Whatever happens to the file, the program says so and gives no second use.
+#[test]
+fn a_damaged_ledger_is_refused_by_the_program() {
+    let folder = Folder::new();
+    seal(&folder, "once", "--single-use");
+    folder.ok(&format!("open once {OPEN} -o back"));
+    let whole = folder.read("memory");
+    for at in (0..whole.len()).step_by(whole.len() / 12) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x40;
+        folder.write("memory", &damaged);
+        folder.refused(&format!("open once {OPEN} -o again"), 940, 4);
+        folder.write("memory", &whole[..at]);
+        folder.refused(&format!("open once {OPEN} -o again"), 940, 4);
+    }
+    folder.write("memory", &whole);
+    folder.refused(&format!("open once {OPEN} -o again"), 410, 1);
 }

@@ -132,7 +132,9 @@ def crossed(source, target, statement, capsule=None, name=None):
 
 def to(bench, model=None):
     model = model or bench.environments["base"]
-    return ("--to", KVCAP_NAMES[bench.runtime], "--target-model", model["model"])
+    # the version of llama.cpp that llama-cpp-python builds reads no newer file
+    written = ("--target-format", "ggsq-3") if bench.runtime == "llama.cpp" else ()
+    return ("--to", KVCAP_NAMES[bench.runtime], "--target-model", model["model"], *written)
 
 
 @dataclass

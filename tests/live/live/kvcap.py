@@ -1,6 +1,7 @@
 """The program, as a user runs it."""
 
 import json
+import resource
 import subprocess
 import time
 
@@ -16,16 +17,22 @@ class Kvcap:
         self.program = str(program)
 
     def __call__(self, *arguments):
-        """The report of one run, with `wall`, seconds of the whole process. Raises `Refused`."""
+        """The report of one run, with seconds of the whole process: `wall`, and `computed` by its CPUs. Raises `Refused`."""
         command = [self.program, *map(str, arguments), "--json"]
-        started = time.perf_counter()
+        started, before = time.perf_counter(), computed()
         done = subprocess.run(command, capture_output=True, text=True)
         wall = time.perf_counter() - started
         report = json.loads(done.stdout or "{}")
         if not report.get("ok"):
             error = report.get("error") or {"code": 0, "message": done.stderr}
             raise Refused(error["code"], error["message"])
-        return report | {"wall": wall}
+        return report | {"wall": wall, "computed": computed() - before}
+
+
+def computed():
+    """Seconds of CPU of all processes that were waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def model_options(environment):

@@ -204,16 +204,34 @@ def write(results, crossings, refusals):
         across=crossed,
         scored=results[0].quality["exact"]["tokens"],
     )
-    (RESULTS / "live.md").write_text(text)
+    page = RESULTS / "live.md"
+    page.write_text("\n".join([text, *section(page)]))
 
 
-def machine():
+#: the heading of the page's last section, which a run of its own writes
+IN_LLAMA_SERVER = "## A real model in llama-server"
+
+
+def section(page):
+    """That section as it stands, if there is one."""
+    _, heading, rest = page.read_text().partition(IN_LLAMA_SERVER)
+    return [heading + rest] if heading else []
+
+
+def write_section(text):
+    """Replaces it, and leaves the others as they are."""
+    page = RESULTS / "live.md"
+    others = page.read_text().partition(IN_LLAMA_SERVER)[0].rstrip("\n")
+    page.write_text(f"{others}\n\n{text}")
+
+
+def machine(packages=PACKAGES):
     cpu = next(
         (line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    packages = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
         f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}, load average "
         f"{os.getloadavg()[2]:.1f}. Python {platform.python_version()}, {packages}. {time.strftime('%Y-%m-%d', time.gmtime())}."

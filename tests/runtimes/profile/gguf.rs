@@ -189,6 +189,15 @@ fn every_scaling_is_read() {
             Code::ModelUnsupported,
         ),
         (Gguf::new("qwen3vl"), Code::ModelMalformed),
+        // of eight pairs
+        (
+            Gguf::new("qwen3vl").i32s("qwen3vl.rope.dimension_sections", &[3, 3, 3, 0]),
+            Code::ModelUnsupported,
+        ),
+        (
+            Gguf::new("qwen2vl").i32s("qwen2vl.rope.dimension_sections", &[3, 3]),
+            Code::ModelUnsupported,
+        ),
         (
             llama().i32s("llama.rope.dimension_sections", &[3, 3, 2, 0]),
             Code::ModelUnsupported,
@@ -283,6 +292,31 @@ fn geometries() {
     };
     let lfm = bare("lfm2").i32s("lfm2.attention.head_count_kv", &[0, 0, 2, 0]);
     assert_eq!(layers(lfm.clone())[3..], [Recurrent]);
+    // and only the layer that attends rotates
+    for arch in ["lfm2", "lfm2moe", "granitehybrid", "plamo2"] {
+        let heads = format!("{arch}.attention.head_count_kv");
+        let file = bare(arch).i32s(&heads, &[0, 0, 2, 0]).read().unwrap();
+        assert_eq!(file.rope[0].layers, [2], "{arch}");
+        assert_eq!(file.geometry.layers[0], Recurrent);
+    }
+    // nothing rotates in Kimi Linear, and in Baichuan's larger models
+    let kimi = bare("kimi-linear").i32s("kimi-linear.attention.head_count_kv", &[0, 0, 2, 0]);
+    let kimi = kimi.read().unwrap();
+    assert!(kimi.rope.is_empty());
+    assert_eq!(kimi.geometry.layers[0], Recurrent);
+    let baichuan = |layers| {
+        let file = Gguf::bare()
+            .text("general.architecture", "baichuan")
+            .u32("baichuan.block_count", layers)
+            .u32("baichuan.embedding_length", 64)
+            .u32("baichuan.attention.head_count", 4)
+            .texts("tokenizer.ggml.tokens", &["a"]);
+        file.read().unwrap().rope.len()
+    };
+    assert_eq!((baichuan(32), baichuan(40)), (1, 0));
+    // in any family a layer without key heads has no key to rotate
+    let deci = bare("deci").i32s("deci.attention.head_count_kv", &[2, 0, 2, 2]);
+    assert_eq!(deci.read().unwrap().rope[0].layers, [0, 2, 3]);
     let nemotron = bare("nemotron_h").i32s("nemotron_h.attention.head_count_kv", &[0, 2, 2, 0]);
     assert_eq!(layers(nemotron)[..1], [Unknown]);
     let short = bare("lfm2").i32s("lfm2.attention.head_count_kv", &[0, 2]);

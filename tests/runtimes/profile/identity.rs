@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kvcap::Code;
@@ -209,7 +209,8 @@ fn kvid_files_come_back() {
         read(&folder(&config("qwen3_5_text", "")).0).unwrap(),
         read(&folder(&config("llama", r#""rope_scaling": {"type": "linear", "factor": 2}"#)).0).unwrap(),
         read(&folder(&config("gemma4_text", r#""head_dim": 16,
-            "rope_parameters": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1e6}"#)).0).unwrap(),
+            "layer_types": ["full_attention", "full_attention", "full_attention", "full_attention"], "rope_parameters":
+            {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.5, "rope_theta": 1e6}}"#)).0).unwrap(),
         read(&folder(&config("deepseek_v3", r#""kv_lora_rank": 8, "qk_rope_head_dim": 4, "num_kv_shared_layers": 1"#)).0).unwrap(),
         Gguf::new("phi3")
             .tensor("rope_factors_long.weight", &[2.0; 8])
@@ -221,8 +222,9 @@ fn kvid_files_come_back() {
     let adapter = fixture().join("config.json");
     profiles.push(read_with(&fixture(), &[(adapter, 0.25)], &[]).unwrap());
     let folder = Folder::new();
-    for profile in profiles {
+    for mut profile in profiles {
         let path = folder.write("model.kvid", profile.to_kvid());
+        profile.geometry.architecture = None; // a GGUF file's own, which a profile does not hold
         assert_eq!(read(&path).unwrap(), profile);
     }
 }
@@ -269,6 +271,38 @@ fn kvid_files_are_read_strictly() {
     );
 }
 
+/// A statement about a model does not stand in the model's place (model-id-v1 MOD-K-4).
+#[test]
+fn a_profile_is_told_by_its_name_alone() {
+    let folder = Folder::new();
+    let text = read(&fixture()).unwrap().to_kvid();
+    read(&folder.write("model.kvid", &text)).unwrap();
+    for name in ["model.gguf", "model.json", "model", "kvid"] {
+        let path = folder.write(name, &text);
+        assert_eq!(code(read(&path)), Code::ModelMalformed, "{name}");
+    }
+    let gguf = folder.write("gguf.kvid", Gguf::new("llama").bytes());
+    assert_eq!(code(read(&gguf)), Code::ModelMalformed);
+}
+
+#[test]
+fn adapters_and_options_beside_a_kvid_come_after_its_own() {
+    let [first, second] = ["config.json", "tokenizer.json"].map(|name| fixture().join(name));
+    let both = [(first.clone(), 0.25), (second.clone(), 0.5)];
+    let whole = read_with(&fixture(), &both, &[]).unwrap();
+    let folder = Folder::new();
+    let held = read_with(&fixture(), &both[..1], &[]).unwrap().to_kvid();
+    let kvid = folder.write("model.kvid", held);
+    assert_eq!(read_with(&kvid, &both[1..], &[]).unwrap(), whole);
+    let back = read_with(&fixture(), &[(second, 0.5), (first, 0.25)], &[]).unwrap();
+    assert_ne!(back.model.id, whole.model.id);
+    let turned = ["rope-freq-base=500000"];
+    let expected = read_with(&fixture(), &both[..1], &turned).unwrap();
+    let found = read_with(&kvid, &[], &turned).unwrap();
+    assert_eq!(found.rope, expected.rope);
+    assert_ne!(found.rope, whole.rope);
+}
+
 /// The model id, and one with another last digit.
 struct Digest;
 
@@ -293,6 +327,17 @@ fn the_cache_spares_hashing_and_survives_damage() {
     };
     let weights = model.0.join("model.safetensors");
     let past = SystemTime::now() - Duration::from_secs(3600);
+    // what is kept of a change, if the machine did not meanwhile stand still for as long as one is young
+    let kept = |change: &dyn Fn()| loop {
+        let _absent = fs::remove_dir_all(place.0.join("ids"));
+        let started = Instant::now();
+        change();
+        let found = id(&cache);
+        let entries = fs::read_dir(place.0.join("ids")).map_or(0, Iterator::count);
+        if started.elapsed() < Duration::from_millis(1_900) {
+            break (found, entries);
+        }
+    };
     let set = |content: &[u8]| {
         fs::write(&weights, content).unwrap();
         File::options()
@@ -302,13 +347,13 @@ fn the_cache_spares_hashing_and_survives_damage() {
             .set_modified(past)
             .unwrap();
     };
-    // A file that changed a moment ago is not kept.
-    let entries = || fs::read_dir(place.0.join("ids")).map_or(0, Iterator::count);
-    let before = id(&cache);
-    assert_eq!(entries(), 0);
-    set(b"weights");
+    // A file that changed a moment ago is not kept, and the system knows when it changed.
+    let (before, young) = kept(&|| fs::write(&weights, b"weights").unwrap());
+    assert_eq!(young, 0);
+    assert_eq!(kept(&|| set(b"weights")), (before, 0));
+    std::thread::sleep(Duration::from_millis(2_100));
     assert_eq!(id(&cache), before);
-    assert_eq!(entries(), 1);
+    assert_eq!(fs::read_dir(place.0.join("ids")).unwrap().count(), 1);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -318,17 +363,25 @@ fn the_cache_spares_hashing_and_survives_damage() {
             .mode();
         assert_eq!(mode & 0o777, 0o700);
     }
-    // Same length, time and inode: the cache is believed, which shows that it is used.
-    set(b"weightz");
-    assert_eq!(id(&cache), before);
-    assert_ne!(id(&HashCache::off()), before);
-    // Damaged entries are not.
-    for entry in fs::read_dir(place.0.join("ids")).unwrap() {
-        let path = entry.unwrap().path();
-        let content = fs::read_to_string(&path).unwrap();
-        fs::write(path, &content[..content.len() - 1]).unwrap();
-    }
+    let entry = fs::read_dir(place.0.join("ids")).unwrap().next().unwrap();
+    let entry = entry.unwrap().path();
+    let kept = fs::read_to_string(&entry).unwrap();
+    // Another digest in the entry is believed, which shows that it is used.
+    let (digest, facts) = kept.split_once('\n').unwrap();
+    fs::write(&entry, format!("{}\n{facts}", "0".repeat(digest.len()))).unwrap();
     assert_ne!(id(&cache), before);
+    assert_eq!(id(&HashCache::off()), before);
+    // A damaged entry is not.
+    let cut = &facts[..facts.len() - 1];
+    fs::write(&entry, format!("{}\n{cut}", "0".repeat(digest.len()))).unwrap();
+    assert_eq!(id(&cache), before);
+    fs::write(&entry, &kept).unwrap();
+    // Other bytes in place, and the time set back: the system knows when the file was changed.
+    #[cfg(unix)]
+    {
+        set(b"weightz");
+        assert_ne!(id(&cache), before);
+    }
     // Another time is another file.
     fs::write(&weights, b"weights").unwrap();
     assert_eq!(id(&cache), before);

@@ -6,8 +6,11 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use kvcap::{Code, Result};
-use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap::{
+    Code, Result,
+    binding::{F64Bits, Scaling},
+};
+use kvcap_models::{HashCache, LayerGeometry, ModelProfile, RuntimeOptions};
 
 /// A temporary folder.
 pub(super) struct Folder(pub(super) PathBuf);
@@ -214,4 +217,25 @@ fn string(value: &str) -> Vec<u8> {
     let mut out = (value.len() as u64).to_le_bytes().to_vec();
     out.extend(value.as_bytes());
     out
+}
+
+pub(super) fn bits(value: f64) -> F64Bits {
+    F64Bits(value.to_bits())
+}
+
+pub(super) fn all(values: &[f64]) -> Vec<F64Bits> {
+    values.iter().copied().map(bits).collect()
+}
+
+pub(super) fn scaling(kind: &str, members: &str) -> Scaling {
+    profile(kind, members).unwrap().rope.remove(0).scaling
+}
+
+pub(super) fn attention(kv_heads: u64, dim: u64, window: u64) -> LayerGeometry {
+    LayerGeometry::Attention {
+        kv_heads,
+        key_dim: dim,
+        value_dim: dim,
+        window,
+    }
 }

@@ -137,6 +137,7 @@ fn a_latent_layer_is_named_by_the_model_and_found_again_from_its_banks() {
             LayerGeometry::Latent { rank, rope_dim: 8 },
         ],
         context_length: 0,
+        architecture: None,
     };
     let right = geometry(16);
     let state = parse(RuntimeKind::MlxLm, &file, Hints::Model(&right)).unwrap();
@@ -200,6 +201,7 @@ fn hugging_face_sliding_and_recurrent_layers() {
     let layers = |third| Geometry {
         layers: vec![attention(4), attention(0), third, LayerGeometry::Recurrent],
         context_length: 0,
+        architecture: None,
     };
     let shared = layers(LayerGeometry::Shared);
     assert!(parse(kind, &known, Hints::Model(&shared)).is_ok());

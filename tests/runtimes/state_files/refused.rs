@@ -2,9 +2,10 @@
 
 use std::io;
 
-use kvcap::Code;
+use kvcap::{Code, Rows};
+use kvcap_codecs::BankShape;
 use kvcap_models::{Geometry, LayerGeometry};
-use kvcap_states::{Hints, ReadAt, RuntimeKind, Skeleton, detect, parse, residue};
+use kvcap_states::{Hints, ReadAt, RuntimeKind, Skeleton, State, detect, parse, residue};
 use proptest::prelude::*;
 
 use super::support::{FIXTURES, banks, file, fixture, rebuild, refused, with_scalar, with_text};
@@ -20,6 +21,7 @@ fn another_models_geometry_is_a_contradiction_that_names_both_sides() {
     let model = |layer: &LayerGeometry, count| Geometry {
         layers: vec![layer.clone(); count],
         context_length: 0,
+        architecture: None,
     };
     for (name, kind) in [
         ("mlx032_q4", RuntimeKind::MlxLm),
@@ -269,7 +271,7 @@ fn what_no_adapter_carries_is_refused_by_name() {
             &tiny,
             "\"KVCache\"",
             "\"RotatingKVCache\"",
-            Code::StateMalformed,
+            Code::StateUnsupported,
         ),
         (
             &tiny,
@@ -304,14 +306,14 @@ fn what_no_adapter_carries_is_refused_by_name() {
         (
             &older,
             "\"KVCache\"",
-            "\"MambaCache\"",
+            "\"PagedCache\"",
             Code::StateUnsupported,
         ),
         (
             &older,
             "\"0.0\":\"\"",
             "\"0.0\":\"7\"",
-            Code::StateMalformed,
+            Code::StateUnsupported,
         ),
         (
             &q8,
@@ -425,6 +427,96 @@ fn a_residue_that_is_not_the_files_own_is_refused() {
     let mut huge = number(10, &[], 0);
     huge[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(Skeleton::parse(&huge).unwrap_err().code(), Code::StateLimit);
+}
+
+#[test]
+fn a_cache_without_tensors_was_never_filled() {
+    let tensor = |name: &str, dtype: &str, shape: &str, start: usize, end: usize| {
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{start},{end}]}}"#)
+    };
+    let tensors = [
+        tensor("0.0", "F16", "[1,1,2,2]", 0, 8),
+        tensor("0.1", "F16", "[1,1,2,2]", 8, 16),
+        tensor("0.2", "I32", "[]", 16, 20),
+        tensor("1.2", "I32", "[]", 20, 24),
+        tensor("1.0", "I32", "[0]", 24, 24),
+        tensor("1.1", "I32", "[0]", 24, 24),
+    ];
+    let metadata = r#""__metadata__":{"1.0":"KVCache","1.1":"KVCache","2.0":"","2.1.0":"0.2","2.1.1":"scalar",
+        "2.2.0":"1.0","2.2.1":"none","2.3.0":"1.1","2.3.1":"none","2.4.0":"1.2","2.4.1":"scalar"}"#;
+    let mut state = file(&format!("{{{},{metadata}}}", tensors.join(",")), 24);
+    let end = state.len();
+    state[end - 8] = 2;
+    let found = parse(RuntimeKind::MlxLm, &state, Hints::None).unwrap();
+    assert_eq!((found.layers, found.banks.len()), (2, 2));
+    assert_eq!(found.stateless, [1]);
+    // without tensors, and yet with a token
+    state[end - 4] = 1;
+    assert_eq!(refused(RuntimeKind::MlxLm, &state), Code::StateMalformed);
+}
+
+#[test]
+fn a_chunked_cache_past_its_first_chunk_says_too_little() {
+    let chunked = |start: &str| {
+        let file = with_text(&fixture("mlx031_tiny"), "\"KVCache\"", "\"ChunkedKVCache\"");
+        let info = format!("\"0.0.0\":\"8\",\"0.0.1\":\"{start}\"");
+        with_text(&file, "\"0.0\":\"\"", &info)
+    };
+    let first = chunked("0");
+    let state = parse(RuntimeKind::MlxLm, &first, Hints::None).unwrap();
+    assert_eq!((state.positions, state.banks[0].bank.window), (0..3, 8));
+    assert_eq!(
+        refused(RuntimeKind::MlxLm, &chunked("1")),
+        Code::StateUnsupported
+    );
+}
+
+#[test]
+fn a_state_that_contradicts_itself_is_refused() {
+    type Change = fn(&mut State);
+    let file = fixture("mlx032_tiny");
+    let check = |change: Change| {
+        let mut state = parse(RuntimeKind::MlxLm, &file, Hints::None).unwrap();
+        change(&mut state);
+        state.check().map_err(|error| error.code())
+    };
+    assert_eq!(check(|_| {}), Ok(()));
+    let cases: [(Change, Code); 8] = [
+        // one region for two banks, and one that ends after the file
+        (
+            |state| state.banks[0].parts = state.banks[1].parts.clone(),
+            Code::StateMalformed,
+        ),
+        (|state| state.file_len -= 1, Code::StateMalformed),
+        // nothing; a name twice; a layer that is not there
+        (|state| state.banks.clear(), Code::StateUnsupported),
+        (
+            |state| state.banks[0].bank.role = state.banks[1].bank.role,
+            Code::StateContradiction,
+        ),
+        (|state| state.layers = 0, Code::StateContradiction),
+        // no row; not one position a row; no position
+        (
+            |state| state.banks[0].bank.shape = tokens(0),
+            Code::StateContradiction,
+        ),
+        (
+            |state| state.banks[0].bank.rows = Rows::Listed(vec![0].into()),
+            Code::StateContradiction,
+        ),
+        (
+            |state| state.banks[0].bank.rows = Rows::None,
+            Code::StateContradiction,
+        ),
+    ];
+    for (at, (change, code)) in cases.into_iter().enumerate() {
+        assert_eq!(check(change), Err(code), "{at}");
+    }
+}
+
+fn tokens(tokens: u64) -> BankShape {
+    let (heads, dim) = (1, 2);
+    BankShape::Tokens { heads, tokens, dim }
 }
 
 proptest! {

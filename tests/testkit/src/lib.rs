@@ -1,10 +1,12 @@
-//! What tests and benches set up: made states, keys and terms.
+//! Set-ups of tests and benches: made states, keys and terms.
 
 #![forbid(unsafe_code)]
 
 mod fixtures;
 mod made;
 mod normal;
+mod program;
+pub mod schema;
 mod sealing;
 mod terms;
 
@@ -13,6 +15,8 @@ pub use made::{LEAST, keys, profile, start, state};
 pub use normal::{Normal, push};
 // states of real runtimes, stored
 pub use fixtures::fixture;
+// the program, without what its user has configured
+pub use program::isolated;
 // keys, model and capture that states are sealed with
 pub use sealing::{capture, model, signer, wrapping};
 // what a capsule says of itself

@@ -161,12 +161,11 @@ pub fn profile() -> ModelProfile {
             scaling: Scaling::None,
             offset: 0,
             keys: KeyBasis::PostRope,
-            hadamard_keys: 0,
-            hadamard_values: 0,
         }],
         geometry: Geometry {
             layers: layers().map(attention).collect(),
             context_length: 1 << 20,
+            architecture: None,
         },
     }
 }

@@ -1,4 +1,4 @@
-"""python -m kvcap_ref verify | open | seal | renew | rewrap | keygen | vectors | codecs"""
+"""python -m kvcap_ref verify | open | seal | renew | rewrap | keygen | vectors | codecs | session"""
 
 import argparse
 import json
@@ -9,8 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import codec_set, ed25519, hpke, keys, kvid, manifest, prefix, raw, recipients, renew, seal, vectors, verify
-from . import open as opening
+from . import chain, codec_set, ed25519, hpke, keys, kvid, manifest, prefix, raw, recipients, renew, seal, session, states, vectors, verify
 from .envelope import Claims
 from .errors import Refusal, require
 
@@ -38,7 +37,7 @@ def write(path, data, mode=0o666):
 
 
 def trust_of(args):
-    return [keys.Trusted(keys.read_key(path, keys.PUBLIC)) for path in args.trust]
+    return [keys.read_trusted(path) for path in args.trust]
 
 
 def expected_of(args):
@@ -78,16 +77,16 @@ def secret_key(path):
 
 
 def cmd_open(args):
-    wrapping_key = secret_key(args.wrap_key)
-    opened = opening.open_capsule(read(args.capsule), trust_of(args), wrapping_key, args.now, expected_of(args))
+    wrapping_key, parents = secret_key(args.wrap_key), [read(path) for path in args.parent]
+    members = chain.verify(read(args.capsule), parents, trust_of(args), args.now, expected_of(args))
+    members = chain.open_members(members, wrapping_key)
+    opened = members[-1]
     if args.streams:
         os.makedirs(args.streams)
         for i in range(len(opened.manifest.streams)):
             write(os.path.join(args.streams, f"{i:04}.bin"), opened.plain(i))
     if args.output:
-        runtime = opened.manifest.context[4][1]
-        require(runtime == "raw", 922, f"a state of {runtime} is written with --streams")
-        write(args.output, raw.write(opened))
+        write(args.output, states.restore(members))
 
 
 def read_tokens(path):
@@ -100,7 +99,7 @@ def read_tokens(path):
 
 
 def cmd_seal(args):
-    sign_seed = keys.read_key(args.sign_key, keys.SECRET_SIGN)
+    sign_seed, issuer = keys.read_signer(args.sign_key)
     wrapping_keys = [keys.read_recipient(path) for path in args.wrap_key]
     banks, residue = raw.read(read(args.state))
     model, tokenizer, ropes, layers, context_length = kvid.read(args.model)
@@ -128,7 +127,7 @@ def cmd_seal(args):
         11: [],
     }
     now = args.now
-    claims = Claims(args.issuer, args.audience, now + args.ttl, now, now, b"", args.scope, args.subject, args.org)
+    claims = Claims(args.issuer or issuer, args.audience, now + args.ttl, now, now, b"", args.scope, args.subject, args.org)
     write(args.output, seal.seal(claims, context, banks + sections, sign_seed, wrapping_keys))
 
 
@@ -202,7 +201,8 @@ def parser():
     p = verb("open", cmd_open)
     reading(p)
     p.add_argument("--wrap-key", required=True)
-    p.add_argument("-o", "--output", help="the state file of the runtime `raw`")
+    p.add_argument("-o", "--output", help="the runtime's state file")
+    p.add_argument("--parent", action="append", default=[], help="a capsule that it continues: its parent first")
     p.add_argument("--streams", metavar="DIR", help="every stream in a file of its own")
     p = verb("seal", cmd_seal)
     p.add_argument("state", help="a safetensors file")
@@ -213,7 +213,7 @@ def parser():
     p.add_argument("--tokens", required=True, help="token ids: JSON or u32 little-endian")
     p.add_argument("--ttl", type=int, default=86_400, metavar="SECONDS")
     p.add_argument("--suite", type=int, default=1)
-    p.add_argument("--issuer", default="local")
+    p.add_argument("--issuer", help="the issuer that the signing key's file names where not given")
     p.add_argument("--audience", default="local")
     p.add_argument("--subject")
     p.add_argument("--org")
@@ -231,6 +231,8 @@ def parser():
     p = verb("vectors", cmd_vectors)
     p.add_argument("folder")
     p.add_argument("--all", action="store_true", help="a line for every vector, not only for those that differ")
+    p = verb("session", lambda args: session.run(args.file))
+    p.add_argument("file", type=Path, help="testvectors/session/vectors.json.gz")
     p = verb("codecs", cmd_codecs)
     p.add_argument("file", type=Path, help="testvectors/codec/vectors.json.gz")
     return top

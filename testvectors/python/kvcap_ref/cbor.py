@@ -1,4 +1,4 @@
-"""The CBOR profile of capsule-v1 §4.1: a strict decoder, and an encoder of the one form it accepts."""
+"""The CBOR profile of capsule-v1 §5.1: a strict decoder, and an encoder of the one form it accepts."""
 
 from .errors import Refusal, require
 
@@ -22,7 +22,7 @@ class Decoder:
         return self.data[self.pos - n : self.pos]
 
     def head(self):
-        """(major type, argument) of the next head. The order of the checks is that of §4.1."""
+        """(major type, argument) of the next head. The order of the checks is that of §5.1."""
         first = self.take(1)[0]
         major, info = first >> 5, first & 31
         if info >= 28:

@@ -1,4 +1,4 @@
-"""Lineage (capsule-v1 §9): a capsule verified and opened together with those that it continues."""
+"""Lineage (lineage-v1 §2): a capsule verified and opened together with those that it continues."""
 
 import struct
 from dataclasses import replace
@@ -10,7 +10,7 @@ from .verify import verify_header
 
 MAX_MEMBERS = 64
 # What an expectation of the tip alone is not compared with.
-OF_TIP = {"positions": None, "prefix": None, "banks": (), "cti": None}
+OF_TIP = {"positions": None, "prefix": None, "banks": (), "cti": None, "session": None}
 
 
 def by_position(bank):
@@ -26,7 +26,7 @@ def plain_len(m):
 
 
 def check_same(parent, child):
-    """L-6."""
+    """LIN-L-6."""
     for key, fields in ((2, (1,)), (3, (1, 2, 4, 5, 6)), (4, (1, 3, 4))):
         for k in fields:
             require(parent[key].get(k) == child[key].get(k), 704, f"field {k} of key {key}")
@@ -38,7 +38,7 @@ def check_same(parent, child):
 
 
 def check_banks(parent, child):
-    """L-5 and L-4."""
+    """LIN-L-5 and LIN-L-4."""
     before, after = banks_of(parent), banks_of(child)
     require(before.keys() == after.keys(), 704, "other banks")
     for identity, bank in after.items():
@@ -48,10 +48,11 @@ def check_banks(parent, child):
             require(was.shape[1::2] == bank.shape[1::2], 704, f"heads or dim of bank {identity}")
         if by_position(bank):
             require(by_position(was), 704, f"bank {identity} was not by position")
+        require(was.hadamard == bank.hadamard, 704, f"rotation of bank {identity}")
 
 
 def check_claims(parent, child, base):
-    """L-7 but for the issuer."""
+    """LIN-L-7 but for the issuer."""
     require(child.sub == parent.sub or base, 705, "subject")
     require(child.org == parent.org or (base and parent.org is None), 705, "organisation")
     require(set(child.scope.split(" ")) <= set(parent.scope.split(" ")), 705, "scope")
@@ -74,6 +75,7 @@ def extend(members, data, trust, now, expected, limit=MAX_MEMBERS):
     check_same(parent.manifest.context, child.manifest.context)
     check_banks(parent.manifest, child.manifest)
     check_claims(parent.claims, child.claims, 14 in parent.manifest.context)
+    require(not parent.claims.single_use, 410, "the parent is for one use")
     members = [*members, (parent, data)]
     total = sum(plain_len(header.manifest) for header, _ in members)
     require(expected.budget is None or total <= expected.budget, 910, f"{total} bytes")
@@ -89,7 +91,7 @@ def verify(data, parents, trust, now, expected, limit=MAX_MEMBERS):
 
 
 def check_prompt(parent, child):
-    """L-9."""
+    """LIN-L-9."""
     stated = parent.manifest.prefix
     if stated[1] == 0:
         return

@@ -1,4 +1,4 @@
-"""The strict Ed25519 rule E-11: what OpenSSL leaves open is checked here on the curve itself."""
+"""The strict Ed25519 rule CAP-E-11: what OpenSSL leaves open is checked here on the curve itself."""
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -46,7 +46,7 @@ def check_public_key(encoded):
 
 
 def verify(public_key, message, signature):
-    """E-11, after `check_public_key`. OpenSSL computes [S]B - [k]A and compares its encoding with
+    """CAP-E-11, after `check_public_key`. OpenSSL computes [S]B - [k]A and compares its encoding with
     R, which is the cofactorless equation; it does not refuse an R of small order."""
     require(len(signature) == 64, 306)
     require(int.from_bytes(signature[32:], "little") < L, 306, "S is not reduced")

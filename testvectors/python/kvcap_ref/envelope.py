@@ -1,4 +1,4 @@
-"""The COSE_Sign1 of capsule-v1 §4: its four elements, the protected header and the claims."""
+"""The COSE_Sign1 of capsule-v1 §5: its four elements, the protected header and the claims."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,9 @@ KNOWN_LABELS = {ALG, CONTENT, KID, CLAIMS, TYP}
 
 ISS, SUB, AUD, EXP, NBF, IAT, CTI, SCOPE = 1, 2, 3, 4, 5, 6, 7, 9
 ORG, SEQ, SINGLE_USE, CAP = -70001, -70002, -70003, -70004
+SESSION, VERSION, CURSOR = -70005, -70006, -70007
+OPEN = {AUD, EXP, IAT, SCOPE}  # what a later header may change (lineage-v1 §1)
+MAX_LIFETIME = 30 * 86_400
 
 
 def is_text(value, least, most):
@@ -36,17 +39,28 @@ class Claims:
     seq: int | None = None
     single_use: bool = False
     cap: int | None = None
+    session: tuple | None = None  # (id, version, replay cursor)
+
+    def __post_init__(self):
+        # what sealers say who say nothing
+        if self.cap is None:
+            object.__setattr__(self, "cap", max(self.exp, self.iat + MAX_LIFETIME))
+
+    def fixed(self):
+        """What no later header changes, and enters the keys of the body (§9.1)."""
+        return {key: claim for key, claim in self.encode().items() if key not in OPEN}
 
     def encode(self):
         claims = {ISS: self.iss, AUD: self.aud, EXP: self.exp, NBF: self.nbf, IAT: self.iat}
-        claims |= {CTI: self.cti, SCOPE: self.scope}
+        claims |= {CTI: self.cti, SCOPE: self.scope, CAP: self.cap}
         once = 1 if self.single_use else None
-        optional = {SUB: self.sub, ORG: self.org, SEQ: self.seq, SINGLE_USE: once, CAP: self.cap}
+        optional = {SUB: self.sub, ORG: self.org, SEQ: self.seq, SINGLE_USE: once}
+        optional |= dict(zip((SESSION, VERSION, CURSOR), self.session or ()))
         return claims | {k: v for k, v in optional.items() if v is not None}
 
 
 def parse_claims(value):
-    """E-9."""
+    """CAP-E-9."""
     require(type(value) is dict, 401, "claims are not a map")
 
     def text(x):
@@ -55,17 +69,21 @@ def parse_claims(value):
     def uint(x):
         return type(x) is int and x >= 0
 
-    required = {ISS: text, AUD: text, EXP: uint, NBF: uint, IAT: uint, SCOPE: text}
+    required = {ISS: text, AUD: text, EXP: uint, NBF: uint, IAT: uint, SCOPE: text, CAP: uint}
     required[CTI] = lambda x: type(x) is bytes and len(x) == 16
-    optional = {SUB: text, ORG: text, SEQ: uint, SINGLE_USE: lambda x: type(x) is int and x == 1, CAP: uint}
+    optional = {SUB: text, ORG: text, SEQ: uint, SINGLE_USE: lambda x: type(x) is int and x == 1}
+    optional |= {SESSION: text, VERSION: uint, CURSOR: uint}
     for key, claim in value.items():
         valid = (required | optional).get(key)
         require(valid is not None and valid(claim), 401, f"claim {key}")
     for key in required:
         require(key in value, 401, f"claim {key} is missing")
+    of_session = [key in value for key in (SESSION, VERSION, CURSOR)]
+    require(all(of_session) or not any(of_session), 401, "half a session")
+    session = tuple(value[key] for key in (SESSION, VERSION, CURSOR)) if all(of_session) else None
     get = value.get
     needed = (value[k] for k in (ISS, AUD, EXP, NBF, IAT, CTI, SCOPE))
-    return Claims(*needed, get(SUB), get(ORG), get(SEQ), SINGLE_USE in value, get(CAP))
+    return Claims(*needed, get(SUB), get(ORG), get(SEQ), SINGLE_USE in value, get(CAP), session)
 
 
 @dataclass(frozen=True)
@@ -81,12 +99,12 @@ class Envelope:
 
 
 def signed_bytes(protected, payload):
-    """Sig_structure of E-10."""
+    """Sig_structure of CAP-E-10."""
     return cbor.encode(["Signature1", protected, b"", payload])
 
 
 def _byte_string(reader, detached=210):
-    """One byte string by E-2, E-4, E-5; `detached` is the code for null."""
+    """One byte string by CAP-E-2, CAP-E-4, CAP-E-5; `detached` is the code for null."""
     require(reader.pos < len(reader.data), 201, "envelope runs out of bytes")
     first = reader.data[reader.pos]
     if first >> 5 != cbor.BYTES:
@@ -95,7 +113,7 @@ def _byte_string(reader, detached=210):
 
 
 def parse(data):
-    """E-1 to E-9, without looking into the payload."""
+    """CAP-E-1 to CAP-E-9, without looking into the payload."""
     return parse_with(data, CONTENT_TYPE, TYPE, claims=True)
 
 
@@ -120,7 +138,7 @@ def parse_with(data, content, typ, claims):
 
 
 def parse_header(protected, content, typ, claims):
-    """E-7 to E-9."""
+    """CAP-E-7 to CAP-E-9."""
     known = KNOWN_LABELS if claims else KNOWN_LABELS - {CLAIMS}
 
     def judge(label):

@@ -49,6 +49,7 @@ CODES = {
     410: ("claims.replayed", 1),
     411: ("claims.sequence", 1),
     412: ("claims.clock", 1),
+    413: ("claims.session", 1),
     501: ("manifest.field", 3),
     502: ("manifest.suite", 3),
     503: ("manifest.limit", 3),
@@ -66,6 +67,8 @@ CODES = {
     608: ("binding.runtime", 1),
     609: ("binding.equivalence", 1),
     610: ("binding.statement", 3),
+    612: ("binding.unchecked", 1),
+    613: ("binding.capture", 1),
     701: ("lineage.parent_absent", 1),
     702: ("lineage.parent_digest", 1),
     703: ("lineage.positions", 1),
@@ -109,6 +112,21 @@ CODES = {
     942: ("local.key_malformed", 2),
     943: ("local.key_mode", 2),
     944: ("local.usage", 2),
+    945: ("local.config", 2),
+    946: ("local.passphrase", 2),
+    947: ("local.busy", 4),
+    950: ("session.malformed", 3),
+    951: ("session.limit", 3),
+    952: ("session.gap", 1),
+    953: ("session.fork", 1),
+    954: ("session.version", 1),
+    955: ("session.missing", 1),
+    956: ("session.empty", 1),
+    957: ("session.no_state", 1),
+    958: ("session.behind", 1),
+    959: ("session.context", 1),
+    960: ("session.diverged", 1),
+    961: ("session.whole", 1),
 }
 
 
@@ -124,3 +142,8 @@ class Refusal(Exception):
 def require(condition, code, text=""):
     if not condition:
         raise Refusal(code, text)
+
+
+def public(code):
+    """What a remote caller is told (capsule-v1 CAP-A-3)."""
+    return 806 if code in (803, 804, 806, 901, 902, 903, 904, 905) else code

@@ -1,9 +1,10 @@
-"""Keys, key files and trust (capsule-v1 §7)."""
+"""Keys, key files and trust (capsule-v1 §8)."""
 
 import os
 from dataclasses import dataclass
 
 from . import ed25519, recipients
+from .envelope import is_text
 from .errors import Refusal, require
 from .schedule import b3
 
@@ -25,10 +26,36 @@ def format_key(kind, key):
     return kind + (digits if kind.islower() else digits.upper())
 
 
+ISSUER = "issuer: "
+
+
+# the property White_Space; str.rstrip() alone takes U+001C to U+001F too
+WHITE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+
+
+def lines_of(text):
+    lines = (line.rstrip(WHITE) for line in text.split("\n"))
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def key_line(text):
-    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    lines = [line for line in lines_of(text) if not line.startswith(ISSUER)]
     require(len(lines) == 1, 942, f"{len(lines)} lines instead of one")
     return lines[0]
+
+
+def own_issuer(public):
+    """The issuer that a key speaks for where its file names none."""
+    return f"key:{sign_key_id(public).hex()}"
+
+
+def issuer_in(text):
+    """The issuer that a signing key's file names, or None."""
+    named = [line.removeprefix(ISSUER) for line in lines_of(text) if line.startswith(ISSUER)]
+    require(len(named) <= 1, 942, "two issuers")
+    for name in named:
+        require(is_text(name, 1, 1024) and name[0] not in WHITE, 942, "an issuer that no capsule can state")
+    return named[0] if named else None
 
 
 def parse_key(text, kind):
@@ -65,6 +92,18 @@ def read_key(path, kind):
     return key
 
 
+def read_trusted(path):
+    """A public key and the issuer that it speaks for."""
+    public, named = read_key(path, PUBLIC), issuer_in(_read(path)[0])
+    return Trusted(public, named if named is not None else own_issuer(public))
+
+
+def read_signer(path):
+    """(seed, issuer) of a secret signing key's file."""
+    seed, named = read_key(path, SECRET_SIGN), issuer_in(_read(path)[0])
+    return seed, named if named is not None else own_issuer(ed25519.public_key(seed))
+
+
 def read_recipient(path):
     """A wrapping key of any type, or a public key of type 2 or 3."""
     text, private = _read(path)
@@ -84,7 +123,7 @@ class Trusted:
     """A public key that a verifier trusts, and how far."""
 
     public: bytes
-    issuer: str | None = None
+    issuer: str
     suites: frozenset | None = None
     not_before: int = 0
     sign_until: int | None = None
@@ -100,16 +139,16 @@ class Trusted:
         return sign_key_id(self.public)
 
     def check_use(self, iat, now, suite, issuer):
-        """K-3 and K-4."""
+        """CAP-K-3 and CAP-K-4."""
         require(iat >= self.not_before, 303, "issued before the key's window")
         require(self.sign_until is None or iat < self.sign_until, 303, "issued after the key's window")
         require(self.verify_until is None or now < self.verify_until, 303, "the key no longer verifies")
         require(self.for_capsules and (self.suites is None or suite in self.suites), 302)
-        require(self.issuer is None or issuer == self.issuer, 312, f"{issuer!r}, not {self.issuer!r}")
+        require(issuer == self.issuer, 312, f"{issuer!r}, not {self.issuer!r}")
 
 
 def find(trust, kid):
-    """K-1 and K-2."""
+    """CAP-K-1 and CAP-K-2."""
     require(len({key.kid for key in trust}) == len(trust), 311)
     for key in trust:
         if key.kid == kid:

@@ -40,7 +40,7 @@ def scaling(x):
 
 
 def model_digests(model):
-    """(weights digest, model id) recomputed by W-5 and A-3."""
+    """(weights digest, model id) recomputed by MOD-W-5 and MOD-A-3."""
     files = [[f["name"], f["length"], bytes.fromhex(f["digest"])] for f in model["files"]]
     # Factors stand big-endian in the model id and little-endian in a manifest.
     adapters = [[bytes.fromhex(a["digest"]), bytes.fromhex(a["scale"])] for a in model["adapters"]]
@@ -77,8 +77,6 @@ def read(path):
                 5: scaling(r["scaling"]),
                 6: 0,
                 7: 0,
-                8: 0,
-                9: 0,
             }
             for r in kvid["rope"]
         ]

@@ -1,4 +1,4 @@
-"""The manifest (capsule-v1 §§5-6): its fields in the order of their keys, then the cross checks."""
+"""The manifest (capsule-v1 §§6-7): its fields in the order of their keys, then the cross checks."""
 
 import math
 import struct
@@ -29,6 +29,7 @@ from .fields import (
     u32,
     uint,
 )
+from .prologue import ROW
 from .table import chunk_count
 
 MAX_STREAMS, MAX_RECIPIENTS, MAX_LAYERS, MAX_ADAPTERS = 4096, 16, 65_536, 64
@@ -36,7 +37,7 @@ MIN_CHUNK, MAX_CHUNK, MAX_CHUNKS = 4096, 16 << 20, (1 << 32) - 1
 SUITES = (1, 2)
 
 KEY, VALUE, LATENT, ROPE_KEY, RECURRENT, CONVOLUTION, INDEX_KEY, OPAQUE = range(8)
-TOKENS, HISTORY, AGENT_STATE, RESIDUE, POSITIONS, PREFIX, OTHER = range(1, 8)
+TOKENS, HISTORY, AGENT_STATE, RESIDUE, POSITIONS, PREFIX, OTHER, RECEIPTS = range(1, 9)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Bank:
     chunk_len: int
     rotation: int | None
     asked: list | None = None  # the codec that was asked for, where a finer one was chosen
+    hadamard: int = 0
+
+    def receipt_len(self):
+        """Bytes of the receipts section that are about this bank (CAP-S-8)."""
+        return 32 * codecs.is_lossy(self.codec) + 16 * (self.asked is not None)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,6 @@ class Section:
 class Measured:
     encoded_len: int
     table: bytes
-    receipt: bytes | None
 
 
 @dataclass(frozen=True)
@@ -185,9 +190,15 @@ def role(x, where):
 
 codec = list_of(uint)
 
+
+def block(x, where):
+    u32(x, where)
+    field(x != 0, f"{where} is 0, which is left out")
+
+
 BANK = map_of(
     {1: uint, 2: role, 3: u32, 4: u32, 5: dtype, 6: shape, 7: rows, 8: uint, 9: codec, 10: uint, 11: chunk_len},
-    {12: tuple_of(codec, any64, any64), 13: u32},
+    {12: codec, 13: u32, 14: block},
 )
 SECTION = map_of({1: uint, 2: uint, 3: string, 10: uint, 11: chunk_len})
 
@@ -196,7 +207,7 @@ def stream(x, where):
     field(type(x) is dict and is_uint(x.get(1)) and x[1] in (0, 1), where)
     (BANK if x[1] == 0 else SECTION)(x, where)
     if x[1] == 1:
-        field(TOKENS <= x[2] <= OTHER, f"{where} kind {x[2]}")
+        field(TOKENS <= x[2] <= RECEIPTS, f"{where} kind {x[2]}")
         field((x[2] == OTHER) == bool(x[3]), f"{where}: name of a section")
 
 
@@ -207,9 +218,7 @@ def recipient_list(x, where):
 
 
 def measured(x, where):
-    array(x, where)
-    field(len(x) in (2, 3), where)
-    tuple_of(any64, digest, *[digest] * (len(x) - 2))(x, where)
+    tuple_of(any64, digest)(x, where)
 
 
 def extensions(x, where):
@@ -221,7 +230,7 @@ def extensions(x, where):
     require(not x[1], 506, f"{where}: {x[1]}")
 
 
-ROPE = map_of({1: ascending_numbers(u32, 1), 2: flag, 3: u32, 4: f64, 5: scaling, 6: i64, 7: flag, 8: u32, 9: u32})
+ROPE = map_of({1: ascending_numbers(u32, 1), 2: flag, 3: u32, 4: f64, 5: scaling, 6: i64, 7: flag})
 MODEL = map_of({1: digest, 2: digest, 3: digest, 4: limited(list_of(tuple_of(digest, f64)), MAX_ADAPTERS), 5: string})
 TOKENIZER = map_of({1: digest, 2: u32, 3: string, 4: string, 5: named(u32)}, {6: digest})
 RUNTIME = map_of({1: string, 2: string, 3: string, 4: named(string)})
@@ -237,10 +246,10 @@ CONTEXT = map_of(
         8: capture_flags,
         9: uint,
         10: layers,
-        11: list_of(tuple_of(flag, f64, frequencies)),
+        11: limited(list_of(tuple_of(flag, f64, frequencies)), MAX_LAYERS),
         12: limited(list_of(stream, 1), MAX_STREAMS),
     },
-    {13: map_of({1: digest, 2: tuple_of(uint, uint)}), 14: one},
+    {13: map_of({1: digest, 2: tuple_of(uint, uint)}), 14: one, 15: digest},
 )
 KEYS = map_of({1: sized(32), 2: digest, 3: recipient_list})
 MANIFEST = map_of(
@@ -251,11 +260,11 @@ MANIFEST = map_of(
 def make_stream(x):
     if x[1] == 1:
         return Section(x[2], x[3], x[10], x[11])
-    return Bank(*(x[k] for k in range(2, 12)), x.get(13), x[12][0] if 12 in x else None)
+    return Bank(*(x[k] for k in range(2, 12)), x.get(13), x.get(12), x.get(14, 0))
 
 
 def parse(payload, prologue, claims):
-    """Step 6 of §11.2."""
+    """Step 6 of §3.2."""
     value, raw = cbor.decode_map(payload, 501)
     MANIFEST(value, "manifest")
     context, keys = value[2], value[4]
@@ -264,7 +273,7 @@ def parse(payload, prologue, claims):
         raw[2],
         raw[3],
         [make_stream(s) for s in context[12]],
-        [Measured(int.from_bytes(m[0], "little"), m[1], m[2] if len(m) == 3 else None) for m in value[3]],
+        [Measured(int.from_bytes(m[0], "little"), m[1]) for m in value[3]],
         keys[1],
         keys[2],
         keys[3],
@@ -272,18 +281,20 @@ def parse(payload, prologue, claims):
     )
     require(value[1] == 1, 507, f"version {value[1]}")
     cross_check(manifest, prologue)
-    require(14 not in context or claims.sub is None, 507, "a base image with a subject")
+    require(14 not in context or claims.sub is claims.session is None, 507, "a base image of somebody")
     return manifest
 
 
 def cross_check(manifest, prologue):
-    """M-2, M-5, M-6, the limit on chunks, §5.4, P-2 and S-1 to S-11."""
+    """What needs several fields: CAP-M-2, CAP-M-5, CAP-M-6, CAP-M-11, CAP-P-2, CAP-P-5, CAP-S, CAP-T-1, CAP-T-4."""
     for i, (s, m) in enumerate(zip(manifest.streams, manifest.measured)):
         require(chunk_count(m.encoded_len, s.chunk_len) <= MAX_CHUNKS, 503, f"chunks of stream {i}")
     total = sum(m.encoded_len for m in manifest.measured)
     require(manifest.tables_len == prologue.tables_len, 507, "tables_len")
     require(total < 1 << 64, 504, "stream lengths overflow")
     require(total == prologue.body_len, 507, f"body_len {prologue.body_len}, streams {total}")
+    rows = sum(chunk_count(m.encoded_len, s.chunk_len) for s, m in zip(manifest.streams, manifest.measured))
+    require(rows * ROW <= prologue.tables_len, 802, f"{rows} rows in {prologue.tables_len} bytes")
     start, end = manifest.positions
     axis = any(isinstance(s, Bank) and s.shape[0] == 0 for s in manifest.streams)
     require(start < end or (start, end) == (0, 0) and not axis, 507, f"positions {start} to {end}")
@@ -293,13 +304,15 @@ def cross_check(manifest, prologue):
 
     banks = [s for s in manifest.streams if isinstance(s, Bank)]
     check_layers(manifest.context, banks)
-    check_sections(manifest.prefix, [s for s in manifest.streams if isinstance(s, Section)])
+    sections = [s for s in manifest.streams if isinstance(s, Section)]
+    check_sections(manifest.prefix, sections)
     for i, (s, m) in enumerate(zip(manifest.streams, manifest.measured)):
         if isinstance(s, Bank):
             check_bank(manifest, s, m, f"stream {i}")
         else:
             require(m.encoded_len == s.plain_len, 507, f"stream {i}: encoded length of a section")
-            require(m.receipt is None, 507, f"stream {i}: receipt of a section")
+    check_receipts(banks, sections)
+    require(15 not in manifest.context, 507, "a profile, and no codec that has one")
 
 
 def check_layers(context, banks):
@@ -324,7 +337,7 @@ def check_layers(context, banks):
 def check_sections(stated, sections):
     names = Counter((s.kind, s.name) for s in sections if s.kind != POSITIONS)
     require(all(n == 1 for n in names.values()), 505, "two sections of one kind")
-    require(stated[1] == 0 or (PREFIX, "") in names, 507, "no prefix section")
+    require((stated[1] != 0) == ((PREFIX, "") in names), 507, "prefix and its section")
     for s in sections:
         if s.kind == PREFIX:
             require(s.plain_len == 32, 507, "length of the prefix section")
@@ -333,6 +346,13 @@ def check_sections(stated, sections):
         if s.kind == TOKENS:
             counted = stated[1] != 0 and s.plain_len == 4 * stated[4]
             require(counted, 507, "token ids that the prefix does not count")
+
+
+def check_receipts(banks, sections):
+    """CAP-S-8."""
+    sealed = [s.plain_len for s in sections if s.kind == RECEIPTS]
+    wanted = sum(bank.receipt_len() for bank in banks)
+    require(sealed == ([wanted] if wanted else []), 507, f"receipts of {sealed} bytes, {wanted} wanted")
 
 
 def check_bank(manifest, bank, measure, where):
@@ -353,15 +373,11 @@ def check_bank(manifest, bank, measure, where):
         good = isinstance(listed, Section) and listed.kind == POSITIONS and listed.plain_len == 8 * tokens
         require(good, 507, f"{where}: rows listed in stream {index}")
     codecs.check(bank, measure.encoded_len, where)
-    lossy = codecs.is_lossy(bank.codec)
-    require(lossy == (measure.receipt is not None), 507, f"{where}: receipt")
-    if lossy:
-        codecs.receipt.check(measure.receipt)
-    check_rotation(manifest, bank, lossy, where)
+    check_rotation(manifest, bank, codecs.is_lossy(bank.codec), where)
 
 
 def check_rotation(manifest, bank, lossy, where):
-    """S-9."""
+    """CAP-S-9."""
     if bank.rotation is None:
         require(bank.codec[0] != codecs.Q4C, 507, f"{where}: q4c without a rotation table")
         return

@@ -1,17 +1,17 @@
 """What a verifier remembers (registry-v1 §5), for as long as the process lives."""
 
-from .envelope import Claims
 from .errors import require
 from .schedule import b3, u32
 
 SKEW = 60
+STEP = 86_400
 
 
 def optional(text):
-    """opt(x) of capsule-v1 §8.1."""
+    """opt(x) of capsule-v1 §9.1."""
     if text is None:
         return b"\0"
-    data = text if isinstance(text, bytes) else text.encode()
+    data = text.encode()
     return b"\1" + u32(len(data)) + data
 
 
@@ -22,15 +22,21 @@ class Memory:
         self.highest = {}
 
     def observe(self, now):
-        """U-1: the time to judge by."""
+        """REG-U-1: the time to judge by; a step of more than a day is not remembered."""
         require(now + SKEW >= self.latest, 412, f"{now}, {self.latest} seen")
-        self.latest = max(now, self.latest)
-        return self.latest
+        if 0 < now - self.latest <= STEP:
+            self.latest = now
+        return max(now, self.latest)
 
-    def record(self, claims: Claims):
-        """U-4 and U-5, before the first byte of plaintext."""
-        use = b3("kvcap v1 use", optional(claims.iss) + optional(claims.cti))
-        parts = (claims.iss, claims.org, claims.sub)
+    def confirm(self, time):
+        """REG-U-1: a capsule's header has passed at this time."""
+        self.latest = max(time, self.latest)
+
+    def record(self, header):
+        """REG-U-4 and REG-U-5, before the first byte of plaintext."""
+        claims = header.claims
+        use = b3("kvcap v1 use", header.ctx)
+        parts = (claims.iss, claims.org, claims.sub, claims.session and claims.session[0])
         session = b3("kvcap v1 session", b"".join(optional(part) for part in parts))
         require(not (claims.single_use and use in self.used), 410)
         if claims.seq is not None:
@@ -40,9 +46,9 @@ class Memory:
             self.used.add(use)
 
 
-def record(memory, claims):
-    """U-3: without a memory a capsule for one use is not opened."""
+def record(memory, header):
+    """REG-U-3: without a memory a capsule for one use is not opened."""
     if memory is None:
-        require(not claims.single_use, 410, "there is no memory")
+        require(not header.claims.single_use, 410, "there is no memory")
     else:
-        memory.record(claims)
+        memory.record(header)

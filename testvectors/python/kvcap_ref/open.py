@@ -1,10 +1,10 @@
-"""Opening with a wrapping key (capsule-v1 §11.3): the content key, then chunk after chunk."""
+"""Opening with a wrapping key (capsule-v1 §3.3): the content key, then chunk after chunk."""
 
 import struct
 
 from . import codecs, manifest, prefix, recipients, schedule, table
 from .errors import Refusal, require
-from .verify import Expected, equal, read_tables, verify_header
+from .verify import Expected, check_unused, equal, unread_tables, verify_header
 
 
 class Opened:
@@ -23,6 +23,7 @@ class Opened:
             at += m.encoded_len
 
     def chunk(self, stream, chunk):
+        self.tables[stream].check()
         at = self.offsets[stream] + chunk.start
         ciphertext = self.data[at : at + chunk.length]
         self.tables[stream].check_leaf(chunk.index, ciphertext)
@@ -33,7 +34,7 @@ class Opened:
         return table.chunks(self.manifest.measured[stream].encoded_len, self.manifest.streams[stream].chunk_len)
 
     def chunks(self, stream):
-        """Plaintext of each chunk of a stream, in order (A-2)."""
+        """Plaintext of each chunk of a stream, in order (CAP-A-2)."""
         return (self.chunk(stream, chunk) for chunk in self.placed(stream))
 
     def range(self, stream, start, end):
@@ -76,8 +77,23 @@ class Opened:
         return None if index is None else self.plain(index)
 
 
+def receipts(opened):
+    """What was measured of each bank: (receipt or None, (limit, seen) or None), codecs-v1 §10.4."""
+    rest, found = opened.section(manifest.RECEIPTS) or b"", []
+    for bank in (s for s in opened.manifest.streams if isinstance(s, manifest.Bank)):
+        record = asked = None
+        if codecs.is_lossy(bank.codec):
+            record, rest = rest[:32], rest[32:]
+            codecs.receipt.check(record)
+        if bank.asked is not None:
+            asked, rest = struct.unpack("<2d", rest[:16]), rest[16:]
+            require(all(number >= 0 for number in asked), 905, "what was measured of another codec")
+        found.append((record, asked))
+    return found
+
+
 def check_prefix(opened, prefix_key):
-    """P-2."""
+    """CAP-P-2."""
     stated = opened.manifest.prefix
     if stated[1] == 0:
         return
@@ -99,9 +115,10 @@ def open_capsule(data, trust, wrapping_key, now, expected=Expected(), prefix_key
 def open_member(data, header, wrapping_key, prefix_key=None):
     """Opens a verified capsule, whose parents are opened too where it has any."""
     m = header.manifest
-    tables = read_tables(data, header)
+    tables = unread_tables(data, header)
     require(len(data) >= header.prologue.end, 807, f"{len(data)} bytes of {header.prologue.end}")
     require(len(data) == header.prologue.end, 108)
+    check_unused(data, header, tables)
     wrapping_key = recipients.of(wrapping_key)
     secret = recipients.content_key(m, header.claims.cti, wrapping_key)
     require(equal(schedule.commitment(secret, m.salt, header.ctx), m.commitment), 804)

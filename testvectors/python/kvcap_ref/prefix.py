@@ -1,4 +1,4 @@
-"""The prefix chain and its commitment (capsule-v1 §5.5)."""
+"""The prefix chain and its commitment (capsule-v1 §6.5)."""
 
 import hmac
 import struct

@@ -46,7 +46,7 @@ class Prologue:
 
 
 def parse(data):
-    """F-1 to F-3."""
+    """CAP-F-1 to CAP-F-3."""
     require(len(data) >= SIZE, 101)
     magic, major, reserved, envelope_len, tables_len, body_len = struct.unpack_from("<8sHHIQQ", data)
     require(magic == MAGIC, 102)

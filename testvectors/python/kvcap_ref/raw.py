@@ -1,4 +1,4 @@
-"""The `raw` adapter of runtimes-v1 §5: any safetensors file as opaque banks, and back."""
+"""Seals any safetensors file as opaque banks (runtimes-v1 §5); `states` writes it back."""
 
 import json
 import struct
@@ -10,7 +10,7 @@ MAX_HEADER = 100_000_000
 
 
 def tensors(data):
-    """(name, dtype, shape, start, end) of each tensor with data, in the order of the data (R-6, R-7)."""
+    """(name, dtype, shape, start, end) of each tensor with data, in the order of the data (RUN-R-6, RUN-R-7)."""
     require(len(data) >= 8, 921, "no header")
     (n,) = struct.unpack_from("<Q", data)
     require(n <= MAX_HEADER, 924, "header")
@@ -63,20 +63,3 @@ def read(data):
         banks.append(seal.Stream(entry, encoded))
     require(banks, 922, "no bank")
     return banks, residue(data, first)
-
-
-def write(opened):
-    """The state file of an opened capsule (R-4, R-5)."""
-    kept = opened.section(manifest.RESIDUE)
-    require(kept is not None and len(kept) >= 12, 921, "residue")
-    length, n = struct.unpack_from("<QI", kept)
-    require(n == 1 and len(kept) >= 28, 921, "a raw residue has one segment")
-    start, size = struct.unpack_from("<QQ", kept, 12)
-    require(start == 0 and len(kept) == 28 + size and size <= length, 921, "residue")
-    banks = [i for i, s in enumerate(opened.manifest.streams) if isinstance(s, manifest.Bank)]
-    state = kept[28:] + b"".join(opened.plain(i) for i in banks)
-    require(len(state) == length, 923, f"{len(state)} bytes, {length} stated")
-    found = [(codecs.SAFETENSORS[dtype], [1, *shape]) for _, dtype, shape, _, _ in tensors(state)]
-    stated = [(opened.manifest.streams[i].dtype, opened.manifest.streams[i].shape) for i in banks]
-    require(found == stated, 923, "banks of the residue and of the manifest")
-    return state

@@ -1,4 +1,4 @@
-"""Recipients (capsule-v1 §§7, 8.3): wrapping keys of three types, and the entries that they open."""
+"""Recipients (capsule-v1 §§8, 9.3): wrapping keys of three types, and the entries that they open."""
 
 from dataclasses import dataclass
 
@@ -77,7 +77,7 @@ def of(key):
 
 
 def content_key(m, cti, key):
-    """R-2."""
+    """CAP-R-2."""
     for entry in m.recipients:
         if (entry[0], entry[1]) == (key.type, key.id):
             return key.unwrap(m.suite, cti, entry)
@@ -85,14 +85,14 @@ def content_key(m, cti, key):
 
 
 def check_entry(x, where):
-    """R-1."""
+    """CAP-R-1."""
     good = type(x) is list and len(x) == 4 and type(x[0]) is int and x[0] in ENC_LEN
     good = good and all(type(b) is bytes and len(b) == n for b, n in zip(x[1:], (16, ENC_LEN[x[0]], WRAPPED_LEN)))
     require(good, 808, where)
 
 
 def check(entries, where):
-    """R-1, R-3, R-4."""
+    """CAP-R-1, CAP-R-3, CAP-R-4."""
     for i, entry in enumerate(entries):
         check_entry(entry, f"{where}[{i}]")
     require(len({entry[1] for entry in entries}) == len(entries), 808, f"{where}: a key id stands twice")

@@ -71,9 +71,9 @@ def revocation(x):
 
 
 def listing(payload, root, file_digest):
-    """G-3 to G-5."""
-    listed(payload[:1] and payload[0] >> 5 == cbor.MAP or not payload, "a listing is a map")
+    """REG-G-3 to REG-G-5."""
     x = cbor.decode(payload)
+    listed(type(x) is dict, "a listing is a map")
     fields(x, {1, 2, 3, 4, 5, 6}, {7}, "fields of the listing")
     listed(uint(x[1], "format") == 1, "format")
     version, issued, expires = (uint(x[k], "number") for k in (2, 3, 4))
@@ -82,8 +82,9 @@ def listing(payload, root, file_digest):
     listed(type(x[5]) is list and len(x[5]) <= MAX_KEYS, "keys")
     trusted = [entry(k) for k in x[5]]
     kids = [key.kid for key in trusted]
-    require(len(set(kids)) == len(kids), 311)
-    listed(kids == sorted(kids), "order of keys")
+    for one, two in zip(kids, kids[1:]):
+        require(one != two, 311)
+        listed(one < two, "order of keys")
     require(all(key.public != root for key in trusted), 302, "the root lists itself")
     listed(type(x[6]) is list and len(x[6]) <= MAX_REVOKED, "revocations")
     revoked = [revocation(r) for r in x[6]]
@@ -94,7 +95,7 @@ def listing(payload, root, file_digest):
 
 
 def read(data, root):
-    """G-1 to G-5: a registry that the root has signed, whether or not it has expired."""
+    """REG-G-1 to REG-G-5: a registry that the root has signed, whether or not it has expired."""
     require(len(data) <= MAX_BYTES, 313)
     require(data[:1] == b"\xd2", 308)
     cose = envelope.parse_with(data, content=CONTENT, typ=TYPE, claims=False)
@@ -107,13 +108,13 @@ def read(data, root):
 
 
 def check_time(registry, now):
-    """G-6."""
+    """REG-G-6."""
     require(now < registry.expires, 310)
     require(registry.issued <= now + SKEW, 412)
 
 
 def follows(registry, seen):
-    """G-7: `seen` is (version, digest)."""
+    """REG-G-7: `seen` is (version, digest)."""
     if (registry.version, registry.digest) == seen:
         return
     require(registry.version == seen[0] + 1 and registry.previous == seen[1], 309)

@@ -1,4 +1,4 @@
-"""A new header over the same body (capsule-v1 §8.5)."""
+"""A new header over the same body (lineage-v1 §1)."""
 
 from dataclasses import replace
 
@@ -7,15 +7,8 @@ from .errors import require
 from .prologue import Prologue
 
 
-def cap_of(claims):
-    """N-3."""
-    if claims.single_use:
-        return claims.exp
-    return claims.cap if claims.cap is not None else max(claims.exp, claims.iat + verify.MAX_LIFETIME)
-
-
 def _verified(data, trust, now):
-    """N-1, and the exact length of N-8."""
+    """LIN-N-1, and the exact length of LIN-N-8."""
     claims = verify.framed(data)[1].claims
     own = verify.Expected(subject=claims.sub, org=claims.org, scope=None)
     header = verify.verify_header(data, trust, now, own)
@@ -26,7 +19,7 @@ def _verified(data, trust, now):
 
 
 def _written(data, header, own, claims, payload, trust, sign_seed):
-    """N-6: the file with a new header, which is verified like any other."""
+    """LIN-N-6: the file with a new header, which is verified like any other."""
     protected = envelope.encode_header(keys.sign_key_id(ed25519.public_key(sign_seed)), claims)
     signature = ed25519.sign(sign_seed, envelope.signed_bytes(protected, payload))
     cose = envelope.encode(protected, payload, signature)
@@ -38,18 +31,18 @@ def _written(data, header, own, claims, payload, trust, sign_seed):
 
 
 def renew(data, trust, sign_seed, now, exp, scope=None):
-    """The capsule until `exp`, with no word in its scope that it did not have (N-5)."""
+    """The capsule until `exp`, with no word in its scope that it did not have (LIN-N-5)."""
     header, own = _verified(data, trust, now)
     claims = header.claims
     scope = claims.scope if scope is None else scope
-    require(exp <= cap_of(claims), 404, f"{exp}, cap {cap_of(claims)}")
+    require(exp <= claims.cap, 404, f"{exp}, cap {claims.cap}")
     require(set(scope.split(" ")) <= set(claims.scope.split(" ")), 408, scope)
-    renewed = replace(claims, exp=exp, iat=now, scope=scope, cap=cap_of(claims))
+    renewed = replace(claims, exp=exp, iat=now, scope=scope)
     return _written(data, header, own, renewed, verify.framed(data)[1].payload, trust, sign_seed)
 
 
 def rewrap(data, trust, sign_seed, wrapping_key, others, now, random, audience=None):
-    """The capsule for `others` alone (N-7)."""
+    """The capsule for `others` alone (LIN-N-7)."""
     header, own = _verified(data, trust, now)
     m, claims, key = header.manifest, header.claims, recipients.of(wrapping_key)
     secret = recipients.content_key(m, claims.cti, key)
@@ -57,5 +50,5 @@ def rewrap(data, trust, sign_seed, wrapping_key, others, now, random, audience=N
     payload = verify.framed(data)[1].payload
     value = cbor.decode(payload)
     value[4][3] = [recipients.of(other).entry(m.suite, claims.cti, secret, random) for other in others]
-    renewed = replace(claims, iat=now, aud=audience or claims.aud, cap=cap_of(claims))
+    renewed = replace(claims, iat=now, aud=audience or claims.aud)
     return _written(data, header, own, renewed, cbor.encode(value), trust, sign_seed)

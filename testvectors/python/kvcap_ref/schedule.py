@@ -1,4 +1,4 @@
-"""Key schedule and encryption (capsule-v1 §§3, 8): from a content key to the bytes of a chunk."""
+"""Key schedule and encryption (capsule-v1 §§4, 9): from a content key to the bytes of a chunk."""
 
 import struct
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from . import cbor
 from .errors import Refusal
 
 AEADS = {1: ChaCha20Poly1305, 2: AESGCM}
@@ -36,18 +37,12 @@ def u64(x):
 
 
 def context_digest(claims, context_bytes):
-    """ctx of §8.1; `context_bytes` are the raw bytes of the value of manifest key 2."""
+    """ctx of §9.1; `context_bytes` are the raw bytes of the value of manifest key 2."""
 
     def counted(x):
         return u32(len(x)) + x
 
-    def opt(text):
-        return b"\0" if text is None else b"\1" + counted(text.encode())
-
-    return b3(
-        "kvcap v1 context",
-        counted(claims.iss.encode()) + opt(claims.sub) + opt(claims.org) + claims.cti + counted(context_bytes),
-    )
+    return b3("kvcap v1 context", counted(cbor.encode(claims.fixed())) + counted(context_bytes))
 
 
 def commitment(content_key, salt, ctx):
@@ -56,7 +51,7 @@ def commitment(content_key, salt, ctx):
 
 @dataclass(frozen=True)
 class StreamKeys:
-    """§8.2 and §8.4 for one capsule."""
+    """§9.2 and §9.4 for one capsule."""
 
     suite: int
     root: bytes
@@ -113,7 +108,7 @@ def _xchacha(wrapping_key, nonce):
 
 
 def wrap(wrapping_key, key_id, cti, nonce, content_key):
-    """XChaCha20-Poly1305 of §8.3."""
+    """XChaCha20-Poly1305 of §9.3."""
     aead, inner = _xchacha(wrapping_key, nonce)
     return aead.encrypt(inner, content_key, b"kvcap v1 wrap" + key_id + cti)
 

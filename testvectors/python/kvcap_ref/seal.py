@@ -1,9 +1,9 @@
-"""Sealing (capsule-v1 §11.1)."""
+"""Sealing (capsule-v1 §3.1)."""
 
 import os
 from dataclasses import dataclass
 
-from . import cbor, ed25519, envelope, keys, recipients, schedule, table, verify
+from . import cbor, ed25519, envelope, keys, manifest, recipients, schedule, table, verify
 from .prologue import PAGE, ROW, Prologue
 
 
@@ -25,6 +25,12 @@ def chunk_len(length):
     return min(max(length, PAGE), 1 << 20)
 
 
+def with_receipts(streams):
+    """The same, and after them the receipts of the lossy banks."""
+    receipts = b"".join(s.receipt for s in streams if s.receipt is not None)
+    return [*streams, section(manifest.RECEIPTS, receipts)] if receipts else streams
+
+
 def body(streams, stream_keys):
     """(ciphertext, rows) of each stream."""
     for i, stream in enumerate(streams):
@@ -41,6 +47,7 @@ def seal(claims, context, streams, sign_seed, wrapping_keys, random=os.urandom, 
     """The bytes of a capsule. `context` is the value of manifest key 2 without its streams;
     `claims.cti` and all secrets come from `random`. What the rules refuse is not sealed."""
     claims = envelope.Claims(**(vars(claims) | {"cti": random(16)}))
+    streams = with_receipts(streams)
     context = context | {12: [s.entry for s in streams]}
     context_bytes = cbor.encode(context)
     secret, salt = random(32), random(32)
@@ -50,9 +57,8 @@ def seal(claims, context, streams, sign_seed, wrapping_keys, random=os.urandom, 
     parts = list(body(streams, stream_keys))
     rows = b"".join(r for _, r in parts) + bytes(ROW * spare_rows)
     measured = []
-    for i, (stream, (ciphertext, stream_rows)) in enumerate(zip(streams, parts)):
-        receipt = [] if stream.receipt is None else [stream.receipt]
-        measured.append([schedule.u64(len(ciphertext)), table.digest(i, stream_rows), *receipt])
+    for i, (ciphertext, stream_rows) in enumerate(parts):
+        measured.append([schedule.u64(len(ciphertext)), table.digest(i, stream_rows)])
     entries = [recipients.of(key).entry(context[1], claims.cti, secret, random) for key in wrapping_keys]
     value = {
         1: 1,
@@ -82,5 +88,5 @@ def seal(claims, context, streams, sign_seed, wrapping_keys, random=os.urandom, 
     )
     # A request that a reader would refuse is refused here, by the reader's own rules.
     expected = verify.Expected(scope=None, subject=claims.sub, org=claims.org)
-    verify.verify_header(capsule, [keys.Trusted(public)], claims.iat, expected)
+    verify.verify_header(capsule, [keys.Trusted(public, claims.iss)], claims.iat, expected)
     return capsule

@@ -1,4 +1,4 @@
-"""Chunk tables (capsule-v1 §6.4): how a stream is cut, and the rows that pin its ciphertext."""
+"""Chunk tables (capsule-v1 §7.4): how a stream is cut, and the rows that pin its ciphertext."""
 
 import hmac
 from dataclasses import dataclass
@@ -41,10 +41,15 @@ def row(tag, ciphertext):
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one stream, checked against the signed digest."""
+    """The rows of one stream, and their signed digest."""
 
     stream: int
     rows: bytes
+    signed: bytes
+
+    def check(self):
+        """CAP-T-2."""
+        require(digest(self.stream, self.rows) == self.signed, 801, f"stream {self.stream}")
 
     def tag(self, index):
         return self.rows[ROW * index : ROW * index + TAG]
@@ -55,14 +60,10 @@ class Table:
 
 
 def parse(region, manifest):
-    """T-1, T-2 and F-5 over the table region: one `Table` a stream."""
-    sizes = [ROW * chunk_count(m.encoded_len, s.chunk_len) for s, m in zip(manifest.streams, manifest.measured)]
-    require(sum(sizes) <= len(region), 802, f"{sum(sizes)} bytes of rows in {len(region)}")
+    """One `Table` a stream, as the manifest cuts the table region."""
     tables, at = [], 0
-    for i, size in enumerate(sizes):
-        rows = bytes(region[at : at + size])
-        require(digest(i, rows) == manifest.measured[i].table, 801, f"stream {i}")
-        tables.append(Table(i, rows))
+    for i, (s, m) in enumerate(zip(manifest.streams, manifest.measured)):
+        size = ROW * chunk_count(m.encoded_len, s.chunk_len)
+        tables.append(Table(i, bytes(region[at : at + size]), m.table))
         at += size
-    require(not any(region[at:]), 107, "unused table row")
     return tables

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import chain, keys, manifest, memory, prefix, recipients, registry, verify
 from . import open as opening
-from .errors import Refusal, require
+from .errors import Refusal, public, require
 
 # Names of element types that vectors state.
 DTYPES = {"f16": 1, "bf16": 2, "f32": 3, "f8_e4m3": 5}
@@ -75,6 +75,7 @@ def expected_of(context):
         "dtypes": stated["dtypes"] and tuple(DTYPES[name] for name in stated["dtypes"]),
         "positions": stated["positions"] and tuple(stated["positions"]),
         "runtime": stated["runtime"] and tuple(stated["runtime"]),
+        "session": stated["session"] and tuple(stated["session"]),
         "cti": stated["capsule"] and bytes.fromhex(stated["capsule"]),
     }
     if stated["layout"]:
@@ -102,7 +103,7 @@ def key_of(context):
 
 
 def registry_of(context, folder):
-    """The registry that stands in the trusted keys' place, or None."""
+    """The registry that is trusted beside the keys, or None."""
     stated = context["registry"]
     if stated is None:
         return None
@@ -125,6 +126,7 @@ def read(opened, reads, released, streams):
             released.add(chunk)
             chunks.append(chunk)
         encoded.append(b"".join(chunks))
+    opening.receipts(opened)
     for i, described in enumerate(opened.manifest.streams):
         plain = None
         if isinstance(described, manifest.Bank):
@@ -162,15 +164,19 @@ def outcome(data, context, released, streams, folder):
             # Admitted by the header at `now`; the body has arrived at `later`.
             verify.verify_header(data, trust, now, expected)
             now = context["later"]
+            if listed is not None:
+                registry.check_time(listed, now)
         if context["wrapping_key"] is None:
             verify.verify(data, trust, now, expected)
         else:
             wrapping_key = key_of(context)
             for name in context["memory"]["opened"] if kept else []:
                 before = opening.open_capsule(load(folder / name), trust, wrapping_key, now, expected)
-                kept.record(before.claims)
+                kept.record(before.header)
             opened = opening.open_capsule(data, trust, wrapping_key, now, expected)
-            memory.record(kept, opened.claims)
+            if kept:
+                kept.confirm(now)
+            memory.record(kept, opened.header)
             read(opened, context["reads"], released, streams)
         return 0
     except Refusal as refusal:
@@ -190,6 +196,8 @@ def problems_of(vector, default, data, folder):
     code = outcome(data, context, released, streams, folder)
     if code != vector["code"]:
         problems.append(f"code {code}, {vector['code']} expected")
+    if public(code) != vector["public"]:
+        problems.append(f"{public(code)} to a remote caller, {vector['public']} expected")
     if not released.matches(vector["released"]):
         problems.append(f"{released.length} bytes released, {vector['released']['len']} expected")
     if "streams" in vector and streams != vector["streams"]:

@@ -1,4 +1,4 @@
-"""Verification without a secret (capsule-v1 §11.2). The first failure ends it."""
+"""Verification without a secret (capsule-v1 §3.2). The first failure ends it."""
 
 import hmac
 from dataclasses import dataclass, field
@@ -31,7 +31,8 @@ class Expected:
     prefix: tuple | None = None  # (prefix key, P)
     banks: tuple = ()  # (role, layer, index) of each that is needed
     budget: int | None = None
-    revoked: frozenset = frozenset()  # ids of capsules (registry-v1 G-10)
+    session: tuple | None = None  # (id, version or None, replay cursor or None)
+    revoked: frozenset = frozenset()  # ids of capsules (registry-v1 REG-G-10)
     max_lifetime: int = MAX_LIFETIME
     skew: int = MAX_SKEW
 
@@ -45,7 +46,7 @@ class Verified:
     tables: list = field(default_factory=list)
 
     def lineage(self):
-        """The digest of §9 by which a child names this capsule."""
+        """The digest of lineage-v1 §2 by which a child names this capsule."""
         m = self.manifest
         return schedule.b3("kvcap v1 lineage", self.ctx + m.salt + m.commitment + m.measured_bytes)
 
@@ -65,12 +66,12 @@ def verify_header(data, trust, now, expected=Expected()):
     ed25519.verify(key.public, cose.signed(), cose.signature)
     claims = cose.claims
     parsed = manifest.parse(cose.payload, frame, claims)
-    require(expected.suites is None or parsed.suite in expected.suites, 502, f"suite {parsed.suite}")
-    require(expected.cti is None or claims.cti == expected.cti, 507, "cti")
     key.check_use(claims.iat, now, parsed.suite, claims.iss)
+    require(expected.suites is None or parsed.suite in expected.suites, 502, f"suite {parsed.suite}")
     require(claims.cti not in expected.revoked, 409, claims.cti.hex())
     check_time(claims, now, expected)
     check_claims(claims, expected)
+    require(expected.cti is None or claims.cti == expected.cti, 507, "cti")
     check_binding(parsed, expected)
     return Verified(frame, claims, parsed, schedule.context_digest(claims, parsed.context_bytes))
 
@@ -83,7 +84,7 @@ def check_time(claims, now, expected):
     require(claims.nbf <= now + skew and claims.iat <= now + skew, 403, f"now {now}")
     lifetime = claims.exp - claims.iat
     require(lifetime <= min(expected.max_lifetime, MAX_LIFETIME), 404, f"{lifetime} s")
-    require(claims.cap is None or claims.exp <= claims.cap, 404, f"exp {claims.exp}, cap {claims.cap}")
+    require(claims.exp <= claims.cap, 404, f"exp {claims.exp}, cap {claims.cap}")
 
 
 def check_claims(claims, expected):
@@ -91,6 +92,8 @@ def check_claims(claims, expected):
     require(expected.audiences is None or claims.aud in expected.audiences, 405, claims.aud)
     require(claims.sub in (None, expected.subject), 406, str(claims.sub))
     require(claims.org in (None, expected.org), 407, str(claims.org))
+    for stated, found in zip(expected.session or (), claims.session or (None,) * 3):
+        require(stated is None or stated == found, 413, f"{found!r}, not {stated!r}")
     require(expected.scope is None or expected.scope in claims.scope.split(" "), 408, claims.scope)
 
 
@@ -108,13 +111,17 @@ def check_binding(m, expected):
             require(expected.tokenizer.get(k) == context[3].get(k), 602, f"tokenizer field {k}")
     if expected.rope is not None:
         check_rope(context, banks, expected.rope)
+    same(expected.format, context[4][3], 604, "format")
+    facts = dict(context[4][4])
+    for name, value in expected.facts or ():
+        same(value, facts.get(name, ""), 604, f"fact {name}")
     for (role, layer, _), bank in banks.items():
         if expected.dtypes is not None and role in (manifest.KEY, manifest.VALUE):
             same(expected.dtypes[role], bank.dtype, 604, f"element type of role {role}, layer {layer}")
-    same(expected.format, context[4][3], 604, "format")
-    same(expected.facts, context[4][4], 604, "facts")
-    for stated, found in zip(expected.runtime or (), (context[4][1], context[4][2])):
-        same(stated, found, 608, "runtime")
+    if expected.runtime is not None:
+        name, version = expected.runtime
+        same(name, context[4][1], 608, "runtime")
+        same(version, context[4][2] or version, 608, "version of the runtime")
     same(expected.positions, m.positions, 606, "positions")
     if expected.prefix is not None:
         prefix.check(context[6], *expected.prefix)
@@ -136,11 +143,24 @@ def check_rope(context, banks, expected):
 
 def read_tables(data, header):
     """Step 11."""
+    tables = unread_tables(data, header)
+    for each in tables:
+        each.check()
+    check_unused(data, header, tables)
+    return tables
+
+
+def unread_tables(data, header):
+    """The tables, of which none is compared with its signed digest yet."""
     frame = header.prologue
     require(len(data) >= frame.body, 106, "the tables")
-    tables = table.parse(data[frame.tables : frame.tables + frame.tables_len], header.manifest)
-    require(not any(data[frame.tables + frame.tables_len : frame.body]), 107, "padding of the tables")
-    return tables
+    return table.parse(data[frame.tables : frame.tables + frame.tables_len], header.manifest)
+
+
+def check_unused(data, header, tables):
+    """CAP-F-5 behind the rows that are used."""
+    used = sum(len(each.rows) for each in tables)
+    require(not any(data[header.prologue.tables + used : header.prologue.body]), 107, "behind the tables")
 
 
 def placed_chunks(header):

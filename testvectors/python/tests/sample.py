@@ -9,7 +9,7 @@ from kvcap_ref.envelope import Claims
 NOW = 1_800_000_000
 SEED, WRAP = bytes(range(32)), bytes(range(32, 64))
 PUBLIC = ed25519.public_key(SEED)
-TRUST = [keys.Trusted(PUBLIC)]
+TRUST = [keys.Trusted(PUBLIC, "maker")]
 TOKENS = list(range(7, 7 + 130))
 CLAIMS = Claims("maker", "restorer", NOW + 3600, NOW, NOW, b"", "kv:restore kv:inspect", sub="ann", org="lab")
 EXPECTED = verify.Expected(subject="ann", org="lab")
@@ -53,7 +53,7 @@ def bank(role, layer, dim, heads=2, tokens=130, chunk=4096):
 def context(suite=1):
     value = prefix.prefix_value(TOKENS)
     key = prefix.prefix_key(WRAP)
-    rope = {1: [0], 2: 0, 3: 4, 4: F64_ONE, 5: [1, F64_ONE], 6: 0, 7: 0, 8: 0, 9: 0}
+    rope = {1: [0], 2: 0, 3: 4, 4: F64_ONE, 5: [1, F64_ONE], 6: 0, 7: 0}
     return {
         1: suite,
         2: {1: digest("model"), 2: digest("weights"), 3: digest("config"), 4: [], 5: "tiny"},

@@ -85,6 +85,8 @@ class Capsule(unittest.TestCase):
             budget=sum(len(s.encoded) for s in sample.streams()),
         )
         verified(data, expected=good)
+        # what the caller does not state, and a version that the capsule does not, is not compared
+        verified(data, expected=replace(good, facts=[], runtime=("raw", "2")))
         other = [
             (405, {"audiences": frozenset({"restorer.evil"})}),
             (406, {"subject": "bob"}),
@@ -98,9 +100,10 @@ class Capsule(unittest.TestCase):
             (603, {"rope": [ctx[5][0] | {3: 2}]}),
             (603, {"rope": []}),
             (604, {"format": "x"}),
-            (604, {"facts": []}),
+            (604, {"facts": [["order", "token"]]}),
+            (604, {"facts": [["block", "32"]]}),
             (604, {"dtypes": (1, 2)}),
-            (608, {"runtime": ("raw", "2")}),
+            (608, {"runtime": ("mlx-lm", None)}),
             (606, {"positions": (0, 131)}),
             (605, {"prefix": (prefix.prefix_key(sample.WRAP), bytes(32))}),
             (605, {"prefix": (bytes(32), prefix.prefix_value(sample.TOKENS))}),
@@ -128,7 +131,7 @@ class Capsule(unittest.TestCase):
             (None, [{"sign_until": now + 1, "status": "retired", "issuer": "maker", "suites": frozenset({1})}]),
         ]
         for code, fields in bounds:
-            trust = [keys.Trusted(sample.PUBLIC, **f) for f in fields]
+            trust = [keys.Trusted(sample.PUBLIC, **({"issuer": "maker"} | f)) for f in fields]
             try:
                 verify.verify(data, trust, now, sample.EXPECTED)
                 self.assertIsNone(code)

@@ -103,11 +103,29 @@ class KeyFiles(unittest.TestCase):
     def test_forms(self):
         for kind in (keys.SECRET_SIGN, keys.SECRET_WRAP, keys.PUBLIC):
             line = keys.format_key(kind, sample.PUBLIC)
-            self.assertEqual(keys.parse_key(f"# comment\n\n{line}\n", kind), sample.PUBLIC)
+            for text in (f"# comment\n\n{line}\n", line + " ", f"# comment\r\n\r\n{line}\t\r\n"):
+                self.assertEqual(keys.parse_key(text, kind), sample.PUBLIC, text)
             bad = ["", line + "\n" + line, line[:-1], line + "0", line[:-1] + ("0" if line[-1] != "0" else "1")]
-            bad += [line.swapcase(), " " + line, line + " ", line + "\r\n"]
+            bad += [line.swapcase(), " " + line, line[:20] + " " + line[20:]]
             for text in bad:
                 self.assertEqual(code_of(keys.parse_key, text, kind), 942, text)
+
+    def test_issuers(self):
+        line = keys.format_key(keys.PUBLIC, sample.PUBLIC)
+        for text, issuer in (
+            (line, None),
+            (f"issuer: prefill-1\u3000 \r\n{line}", "prefill-1"),
+            (f"{line}\nissuer: a  b", "a  b"),
+            (f"issuer: {'é' * 512}\n{line}", "é" * 512),
+        ):
+            keys.parse_key(text, keys.PUBLIC)
+            self.assertEqual(keys.issuer_in(text), issuer)
+        wrong = ["\u2003x", " x", "a\x1fb", "a\x1f", "a\x7fb", "a\x9fb", "é" * 512 + "x", "a\nissuer: a"]
+        for name in wrong:
+            self.assertEqual(code_of(keys.issuer_in, f"issuer: {name}\n{line}"), 942, name)
+        # a line that does not begin with the one space, and one of nothing but it, are other lines
+        for other in ("issuer:x", "issuer: ", " issuer: x"):
+            self.assertEqual(code_of(keys.parse_key, f"{other}\n{line}", keys.PUBLIC), 942, other)
 
     def test_mode(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -182,7 +182,7 @@ class NewHeaders(unittest.TestCase):
         self.assertEqual(code_of(self.renewed, data, sample.NOW, cap + 1), 404)
         past = replace(sample.CLAIMS, cap=sample.CLAIMS.exp - 1)
         self.assertEqual(code_of(lambda: sealed(claims=past)), 404)
-        once = sealed(claims=replace(sample.CLAIMS, single_use=True, cap=cap))
+        once = sealed(claims=replace(sample.CLAIMS, single_use=True, cap=sample.CLAIMS.exp))
         self.assertEqual(code_of(self.renewed, once, sample.NOW, sample.CLAIMS.exp + 1), 404)
         self.renewed(once, sample.NOW, sample.CLAIMS.exp)
 

@@ -1,4 +1,4 @@
-"""The Ed25519 sets of Wycheproof and CCTV under rule E-11."""
+"""The Ed25519 sets of Wycheproof and CCTV under rule CAP-E-11."""
 
 import csv
 import gzip

@@ -68,7 +68,7 @@ class Example(unittest.TestCase):
             at = int(offset, 16)
             self.assertLessEqual(len(data), at, "rows overlap")
             data += bytes(at - len(data)) + bytes.fromhex(row)
-        trust = [keys.Trusted(bytes.fromhex(stated["public key"]))]
+        trust = [keys.Trusted(bytes.fromhex(stated["public key"]), "prefill-1")]
         claims = verify.framed(bytes(data))[1].claims
         expected = verify.Expected(subject=claims.sub, org=claims.org)
         wrapping_key = bytes.fromhex(stated["wrapping key"])

@@ -1,7 +1,8 @@
 //! What must be accepted: every kind of bank, row, section, element type and codec.
 
 use kvcap::{
-    BankEntry, CaptureFlags, Role, RotationTable, RowsEntry, SectionKind, Stream,
+    BankEntry, CaptureFlags, PrefixValue, Role, RotationTable, RowsEntry, SectionKind, Stream,
+    WrappingKey,
     binding::{F64Bits, Pairing, Scaling},
 };
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, Padding, ParamDtype};
@@ -22,6 +23,30 @@ fn of(seed: &str, change: impl FnOnce(&mut kvcap::Context)) -> Made {
 
 fn prefix_section() -> Stream {
     fixture::section(SectionKind::Prefix, 32)
+}
+
+/// The base capsule with a prompt of so many tokens; its banks and positions stay.
+fn prompted(count: u64) -> Made {
+    let mut tokens = fixture::prompt();
+    tokens.resize(count as usize, 9);
+    let value = PrefixValue::of(&tokens);
+    let mut context = fixture::context();
+    context.prefix = value.keyed(&WrappingKey::from_bytes(WRAP_KEY).prefix_key());
+    let mut plain = fixture::contents(&context);
+    plain[2] = fixture::token_bytes(&tokens);
+    plain[3] = value.value.0.to_vec();
+    context.streams[2] = fixture::section(SectionKind::Tokens, plain[2].len());
+    let seed = format!("prompt of {count}");
+    let (terms, keys) = (fixture::terms(), [WRAP_KEY]);
+    Made::of(fixture::seal(
+        &seed,
+        terms,
+        context,
+        plain,
+        &[],
+        &keys,
+        Vec::new(),
+    ))
 }
 
 /// One opaque bank of each element type.
@@ -146,8 +171,6 @@ fn scalings() -> Made {
             .collect();
         context.rope[1].pairing = Pairing::Interleaved;
         context.rope[1].offset = -3;
-        context.rope[2].hadamard_keys = 64;
-        context.rope[2].hadamard_values = 64;
         context.flags = CaptureFlags {
             speculative_prefill: true,
             multi_token_prediction: true,
@@ -200,7 +223,17 @@ fn finite(dtype: Dtype, elements: usize) -> Vec<u8> {
 
 /// Keys of 300 tokens, two frames, under `codec`; values raw.
 fn coded(codec: Codec, dtype: Dtype, frequencies: &[f64]) -> Made {
-    let mut context = fixture::context();
+    coded_in(fixture::context(), "", codec, dtype, frequencies)
+}
+
+/// The same in another context, which `what` names.
+fn coded_in(
+    mut context: kvcap::Context,
+    what: &str,
+    codec: Codec,
+    dtype: Dtype,
+    frequencies: &[f64],
+) -> Made {
     context.positions = 0..300;
     let keys = BankEntry {
         codec,
@@ -232,7 +265,7 @@ fn coded(codec: Codec, dtype: Dtype, frequencies: &[f64]) -> Made {
         Codec::KeyChannel => "q4k".to_owned(),
         codec => codec.name(),
     };
-    let seed = format!("{name} of {}", dtype.name());
+    let seed = format!("{name} of {}{what}", dtype.name());
     let terms = fixture::terms();
     Made::of(fixture::seal(
         &seed,
@@ -256,30 +289,30 @@ fn frequencies() -> Vec<f64> {
 
 cases! {
     /// every element type, raw
-    element_types: A 0 Accept ["§6.1"] = dtypes();
+    element_types: A 0 Accept ["§7.1"] = dtypes();
     /// every role, and a layer without state
-    bank_roles: A 0 Accept ["§6.1" "S-3" "S-4"] = roles();
+    bank_roles: A 0 Accept ["§7.1" "CAP-S-3" "CAP-S-4"] = roles();
     /// every kind of section
-    section_kinds: A 0 Accept ["§6.3"] = sections();
+    section_kinds: A 0 Accept ["§7.3"] = sections();
     /// sections whose names look like paths: names are never made into any
-    section_names_like_paths: A 0 Accept ["§6.3"] = of("names", |context| {
+    section_names_like_paths: A 0 Accept ["§7.3"] = of("names", |context| {
         let names = ["../state", "/etc/passwd", "..", "C:\\state", "~/.ssh/id_ed25519"];
         context.streams.extend(names.map(|name| {
             fixture::section(SectionKind::Other(name.to_owned()), 16)
         }));
     });
     /// every kind of rope scaling, every capture flag
-    rope_scalings: A 0 Accept ["§5.4"] = scalings();
+    rope_scalings: A 0 Accept ["§6.4"] = scalings();
     /// rows of a sliding window, the last positions
-    window_last: A 0 Accept ["S-5"] = windowed(RowsEntry::From(TOKENS - 16), |_| {});
+    window_last: A 0 Accept ["CAP-S-5"] = windowed(RowsEntry::From(TOKENS - 16), |_| {});
     /// rows of a sliding window that ends earlier
-    window_earlier: A 0 Accept ["S-5"] = windowed(RowsEntry::From(3), |_| {});
+    window_earlier: A 0 Accept ["CAP-S-5"] = windowed(RowsEntry::From(3), |_| {});
     /// rows in the runtime's own order
-    rows_listed: A 0 Accept ["S-6"] = windowed(RowsEntry::Listed(4), |context| {
+    rows_listed: A 0 Accept ["CAP-S-6"] = windowed(RowsEntry::Listed(4), |context| {
         context.streams.push(fixture::section(SectionKind::Positions, 128));
     });
     /// positions that do not begin at 0
-    positions_later: A 0 Accept ["S-5"] = of("later", |context| {
+    positions_later: A 0 Accept ["CAP-S-5"] = of("later", |context| {
         context.positions = 100..100 + TOKENS;
         for stream in &mut context.streams {
             if let Stream::Bank(bank) = stream {
@@ -287,8 +320,12 @@ cases! {
             }
         }
     });
+    /// a prompt of one token more than positions: the last is not computed yet
+    prompt_longer: A 0 Accept ["CAP-P-4"] = prompted(TOKENS + 1);
+    /// a prompt of fewer tokens than positions: an image takes several
+    prompt_shorter: A 0 Accept ["CAP-P-4"] = prompted(TOKENS - 9);
     /// positions that the runtime does not tell
-    positions_unknown: A 0 Accept ["M-5"] = of("untold", |context| {
+    positions_unknown: A 0 Accept ["CAP-M-5"] = of("untold", |context| {
         context.positions = 0..0;
         let bank = fixture::whole(Role::Recurrent, 0, 0, Dtype::F16, &[4, 4]);
         context.streams.splice(..2, [Stream::Bank(bank)]);
@@ -304,7 +341,7 @@ cases! {
         context.model.adapters = vec![adapter; 64];
     });
     /// several banks of one role in a layer
-    bank_indices: A 0 Accept ["S-1"] = of("indices", |context| {
+    bank_indices: A 0 Accept ["CAP-S-1"] = of("indices", |context| {
         let again: Vec<Stream> = context.streams[..2].to_vec();
         for mut stream in again {
             if let Stream::Bank(bank) = &mut stream {
@@ -314,25 +351,32 @@ cases! {
         }
     });
     /// planes16 with a hand-written run
-    planes16_run: A 0 Accept ["codecs §5"] = Made::of(keys_of(Codec::Planes16, good_stream(Padding::Padme), None));
+    planes16_run: A 0 Accept ["codecs-v1 §5"] = Made::of(keys_of(Codec::Planes16, good_stream(Padding::Padme), None));
     /// the same stream with the finer padding: 4128 bytes instead of 4352
-    padding_fine: A 0 Accept ["codecs §8.2"] = Made::of(keys_of(Codec::Planes16, good_stream(Padding::Fine), None));
+    padding_fine: A 0 Accept ["codecs-v1 §8.2"] = Made::of(keys_of(Codec::Planes16, good_stream(Padding::Fine), None));
     /// planes16 of bf16, two frames
-    planes16_bf16: A 0 Accept ["codecs §5"] = coded(Codec::Planes16, Dtype::Bf16, &[]);
+    planes16_bf16: A 0 Accept ["codecs-v1 §5"] = coded(Codec::Planes16, Dtype::Bf16, &[]);
     /// planes16 of f16
-    planes16_f16: A 0 Accept ["codecs §5"] = coded(Codec::Planes16, Dtype::F16, &[]);
+    planes16_f16: A 0 Accept ["codecs-v1 §5"] = coded(Codec::Planes16, Dtype::F16, &[]);
     /// planes32
-    planes32: A 0 Accept ["codecs §5"] = coded(Codec::Planes32, Dtype::F32, &[]);
+    planes32: A 0 Accept ["codecs-v1 §5"] = coded(Codec::Planes32, Dtype::F32, &[]);
     /// q8 of f16
-    q8_f16: A 0 Accept ["codecs §6"] = affine(8, 64, Dtype::F16);
+    q8_f16: A 0 Accept ["codecs-v1 §6"] = affine(8, 64, Dtype::F16);
     /// q4 of bf16
-    q4_bf16: A 0 Accept ["codecs §6"] = affine(4, 64, Dtype::Bf16);
+    q4_bf16: A 0 Accept ["codecs-v1 §6"] = affine(4, 64, Dtype::Bf16);
     /// q6 of f32
-    q6_f32: A 0 Accept ["codecs §6"] = affine(6, 32, Dtype::F32);
+    q6_f32: A 0 Accept ["codecs-v1 §6"] = affine(6, 32, Dtype::F32);
     /// q5 of f16
-    q5_f16: A 0 Accept ["codecs §6"] = affine(5, 32, Dtype::F16);
+    q5_f16: A 0 Accept ["codecs-v1 §6"] = affine(5, 32, Dtype::F16);
     /// q3, groups of 128 in rows of 64
-    q3_f16: A 0 Accept ["codecs §6"] = affine(3, 128, Dtype::F16);
+    q3_f16: A 0 Accept ["codecs-v1 §6"] = affine(3, 128, Dtype::F16);
     /// q4k
-    q4k_f16: A 0 Accept ["codecs §7"] = coded(Codec::KeyChannel, Dtype::F16, &frequencies());
+    q4k_f16: A 0 Accept ["codecs-v1 §7"] = coded(Codec::KeyChannel, Dtype::F16, &frequencies());
+    /// q4c under a rope with an offset and of the other pairing, which do not enter: the same bits as `q4k_f16`
+    q4c_rope_offset: A 0 Accept ["COD-K-3"] = {
+        let mut context = fixture::context();
+        context.rope[0].offset = 1000;
+        context.rope[0].pairing = Pairing::Interleaved;
+        coded_in(context, " with an offset", Codec::KeyChannel, Dtype::F16, &frequencies())
+    };
 }

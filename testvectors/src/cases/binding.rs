@@ -1,4 +1,4 @@
-//! Valid capsules of another model, prompt or place (capsule-v1 §11.2 step 10, §9).
+//! Valid capsules of another model, prompt or place (capsule-v1 §3.2 step 10, lineage-v1 §2).
 
 use serde_json::{Value, json};
 
@@ -84,83 +84,83 @@ fn child(start: u64, end: u64) -> Made {
 
 cases! {
     /// the caller's model is another
-    model_mismatch: C 601 Verify ["§5.1"] = of(|wanted| {
+    model_mismatch: C 601 Verify ["CAP-V-9"] = of(|wanted| {
         wanted["id"] = other_digest();
         wanted["weights"] = other_digest();
     });
     /// another vocabulary
-    tokenizer_mismatch: C 602 Verify ["§5.2"] = of(|wanted| wanted["vocab"] = other_digest());
+    tokenizer_mismatch: C 602 Verify ["CAP-V-9"] = of(|wanted| wanted["vocab"] = other_digest());
     /// another chat template
-    template_mismatch: C 602 Verify ["§5.2"] = of(|wanted| wanted["chat_template"] = Value::Null);
+    template_mismatch: C 602 Verify ["CAP-V-9"] = of(|wanted| wanted["chat_template"] = Value::Null);
     /// another id for a special token
-    specials_mismatch: C 602 Verify ["§5.2"] = of(|wanted| wanted["specials"] = json!([["bos", 1], ["eos", 3]]));
+    specials_mismatch: C 602 Verify ["CAP-V-9"] = of(|wanted| wanted["specials"] = json!([["bos", 1], ["eos", 3]]));
     /// theta 10,000 where 500,000 is bound
-    rope_theta: C 603 Verify ["§5.4"] = of(|wanted| {
+    rope_theta: C 603 Verify ["CAP-V-9"] = of(|wanted| {
         wanted["rope"][0]["theta"] = json!(hex(&10_000.0_f64.to_le_bytes()));
     });
     /// linear scaling where none is bound
-    rope_scaling: C 603 Verify ["§5.4"] = rope(Scaling::Linear { factor: F64Bits(2.0_f64.to_bits()) });
+    rope_scaling: C 603 Verify ["CAP-V-9"] = rope(Scaling::Linear { factor: F64Bits(2.0_f64.to_bits()) });
     /// interleaved pairs where half pairs are bound
-    rope_pairing: C 603 Verify ["§5.4"] = of(|wanted| wanted["rope"][0]["pairing"] = json!(1));
+    rope_pairing: C 603 Verify ["CAP-V-9"] = of(|wanted| wanted["rope"][0]["pairing"] = json!(1));
     /// fewer rotary dimensions
-    rope_dims: C 603 Verify ["§5.4"] = of(|wanted| wanted["rope"][0]["rotary_dims"] = json!(32));
+    rope_dims: C 603 Verify ["CAP-V-9"] = of(|wanted| wanted["rope"][0]["rotary_dims"] = json!(32));
     /// no rope for the layer
-    rope_missing: C 603 Verify ["§5.4"] = of(|wanted| wanted["rope"] = json!([]));
+    rope_missing: C 603 Verify ["CAP-V-9"] = of(|wanted| wanted["rope"] = json!([]));
     /// fp8 where f16 is sealed
-    kv_dtype: C 604 Verify ["§11.2"] = given(|context| {
+    kv_dtype: C 604 Verify ["CAP-V-9"] = given(|context| {
         context.expected.dtypes = Some(("f8_e4m3".to_owned(), "f8_e4m3".to_owned()));
     });
     /// another layout
-    kv_layout: C 604 Verify ["§5.3"] = given(|context| {
+    kv_layout: C 604 Verify ["CAP-V-9"] = given(|context| {
         let facts = vec![("layout".to_owned(), "paged-16".to_owned())];
         context.expected.layout = Some(("mlx-lm-0.32".to_owned(), facts));
     });
     /// another state format
-    kv_format: C 604 Verify ["§5.3"] = given(|context| {
+    kv_format: C 604 Verify ["CAP-V-9"] = given(|context| {
         context.expected.layout = Some(("mlx-lm-0.31".to_owned(), Vec::new()));
     });
     /// another runtime
-    runtime_mismatch: C 608 Verify ["§5.3"] = given(|context| {
+    runtime_mismatch: C 608 Verify ["CAP-V-9"] = given(|context| {
         context.expected.runtime = Some(("llama.cpp".to_owned(), None));
     });
     /// another version of the runtime
-    runtime_version: C 608 Verify ["§5.3"] = given(|context| {
+    runtime_version: C 608 Verify ["CAP-V-9"] = given(|context| {
         context.expected.runtime = Some(("mlx-lm".to_owned(), Some("0.31.3".to_owned())));
     });
     /// another prompt
-    prefix_mismatch: C 605 Verify ["P-1"] = prompt(vec![1, 2, 3], fixture::WRAP_KEY);
+    prefix_mismatch: C 605 Verify ["CAP-P-1"] = prompt(vec![1, 2, 3], fixture::WRAP_KEY);
     /// the prompt without its last token
-    prefix_shorter: C 605 Verify ["P-1"] = {
+    prefix_shorter: C 605 Verify ["CAP-P-1"] = {
         let mut tokens = fixture::prompt();
         tokens.pop();
         prompt(tokens, fixture::WRAP_KEY)
     };
     /// the prompt under another tenant's key
-    prefix_other_key: C 605 Verify ["P-1"] = prompt(fixture::prompt(), fixture::OTHER_WRAP);
+    prefix_other_key: C 605 Verify ["CAP-P-1"] = prompt(fixture::prompt(), fixture::OTHER_WRAP);
     /// positions of another turn
-    position_mismatch: C 606 Verify ["§11.2"] = given(|context| {
+    position_mismatch: C 606 Verify ["CAP-V-9"] = given(|context| {
         context.expected.positions = Some((TOKENS, 2 * TOKENS));
     });
     /// a bank of a layer that is not there
-    bank_missing: C 607 Verify ["§11.2"] = given(|context| context.expected.banks = vec![(0, 0), (4, 0)]);
+    bank_missing: C 607 Verify ["CAP-V-9"] = given(|context| context.expected.banks = vec![(0, 0), (4, 0)]);
     /// one byte less than the capsule's plain bytes
-    budget_exceeded: C 910 Verify ["§10"] = given(|context| {
+    budget_exceeded: C 910 Verify ["CAP-V-10"] = given(|context| {
         context.limits.insert("budget".to_owned(), 65 * 96 * 2 + 260 + 32 - 1);
     });
     /// an increment, opened without its parent
-    parent_absent: C 701 Open ["L-2"] = child(10, 10);
+    parent_absent: C 701 Open ["LIN-L-2"] = child(10, 10);
     /// positions.start past the parent's end
-    parent_gap: R 703 Verify ["L-1"] = child(10, 9);
+    parent_gap: R 703 Verify ["LIN-L-1"] = child(10, 9);
     /// positions.start before the parent's end
-    parent_overlap: R 703 Verify ["L-1"] = child(10, 11);
+    parent_overlap: R 703 Verify ["LIN-L-1"] = child(10, 11);
     /// a bank by position begins after positions.start: seen with the manifest, without the parent
-    increment_rows_later: R 703 Verify ["L-4"] = child(9, 9);
+    increment_rows_later: R 703 Verify ["LIN-L-4"] = child(9, 9);
     /// wrapped for another key
-    kek_unknown: C 809 Open ["R-2"] = given(|context| {
+    kek_unknown: C 809 Open ["CAP-R-2"] = given(|context| {
         context.wrapping_key = Some(hex(&fixture::OTHER_WRAP));
     });
     /// the key was destroyed; the reader holds the next one
-    kek_destroyed: C 809 Open ["R-2"] = given(|context| {
+    kek_destroyed: C 809 Open ["CAP-R-2"] = given(|context| {
         context.wrapping_key = Some(hex(&[0x63; 32]));
     });
 }

@@ -116,62 +116,62 @@ fn affine(change: impl FnOnce(&mut [u8])) -> Made {
 
 cases! {
     /// runs that give 33 times the declared size
-    zstd_ratio_bomb: R 904 Decode ["codecs §5.3"] = planes(&sized(ELEMENTS, &[run(false, ELEMENTS), run(true, 128 << 10)].concat()));
+    zstd_ratio_bomb: R 904 Decode ["codecs-v1 §5.3" "COD-P-8" "CAP-A-3"] = planes(&sized(ELEMENTS, &[run(false, ELEMENTS), run(true, 128 << 10)].concat()));
     /// a window of 2³¹ bytes
-    zstd_window_31: R 904 Decode ["codecs §5.3"] = planes(&zstd(&[0x40, 21 << 3, 0x00, 0x0F], &run(true, ELEMENTS)));
+    zstd_window_31: R 904 Decode ["codecs-v1 §5.3" "COD-P-4"] = planes(&zstd(&[0x40, 21 << 3, 0x00, 0x0F], &run(true, ELEMENTS)));
     /// two frames
-    zstd_two_frames: R 902 Decode ["codecs §5.3"] = planes(&[good(), good()].concat());
+    zstd_two_frames: R 902 Decode ["codecs-v1 §5.3" "COD-P-7"] = planes(&[good(), good()].concat());
     /// a skippable frame first
-    zstd_skippable_frame: R 902 Decode ["codecs §5.3"] = planes(&[&[0x50, 0x2A, 0x4D, 0x18, 0, 0, 0, 0][..], &good()].concat());
+    zstd_skippable_frame: R 902 Decode ["codecs-v1 §5.3" "COD-P-2"] = planes(&[&[0x50, 0x2A, 0x4D, 0x18, 0, 0, 0, 0][..], &good()].concat());
     /// a byte after the frame
-    zstd_trailing: R 902 Decode ["codecs §5.3"] = planes(&[good(), vec![0]].concat());
+    zstd_trailing: R 902 Decode ["codecs-v1 §5.3" "COD-P-7"] = planes(&[good(), vec![0]].concat());
     /// no content size
-    zstd_no_content_size: R 902 Decode ["codecs §5.3"] = planes(&zstd(&[0x00, 2 << 3], &run(true, ELEMENTS)));
+    zstd_no_content_size: R 902 Decode ["codecs-v1 §5.3" "COD-P-5"] = planes(&zstd(&[0x00, 2 << 3], &run(true, ELEMENTS)));
     /// a declared size one too high
-    zstd_size_lies_high: R 903 Decode ["codecs §5.3"] = planes(&sized(ELEMENTS + 1, &run(true, ELEMENTS)));
+    zstd_size_lies_high: R 903 Decode ["codecs-v1 §5.3" "COD-P-5"] = planes(&sized(ELEMENTS + 1, &run(true, ELEMENTS)));
     /// a declared size one too low
-    zstd_size_lies_low: R 903 Decode ["codecs §5.3"] = planes(&sized(ELEMENTS - 1, &run(true, ELEMENTS)));
+    zstd_size_lies_low: R 903 Decode ["codecs-v1 §5.3" "COD-P-5"] = planes(&sized(ELEMENTS - 1, &run(true, ELEMENTS)));
     /// a run one byte short of the declared size
-    zstd_short: R 902 Decode ["codecs §5.3"] = planes(&sized(ELEMENTS, &run(true, ELEMENTS - 1)));
+    zstd_short: R 902 Decode ["codecs-v1 §5.3" "COD-P-8"] = planes(&sized(ELEMENTS, &run(true, ELEMENTS - 1)));
     /// a dictionary id
-    zstd_dict_id: R 902 Decode ["codecs §5.3"] = planes(&zstd(&[0x61, 0x07, 0x00, 0x0F], &run(true, ELEMENTS)));
+    zstd_dict_id: R 902 Decode ["codecs-v1 §5.3" "COD-P-3"] = planes(&zstd(&[0x61, 0x07, 0x00, 0x0F], &run(true, ELEMENTS)));
     /// a checksum
-    zstd_checksum: R 902 Decode ["codecs §5.3"] = planes(&[zstd(&[0x64, 0x00, 0x0F], &run(true, ELEMENTS)), vec![0; 4]].concat());
+    zstd_checksum: R 902 Decode ["codecs-v1 §5.3" "COD-P-3"] = planes(&[zstd(&[0x64, 0x00, 0x0F], &run(true, ELEMENTS)), vec![0; 4]].concat());
     /// the magic of zstd 0.7
-    zstd_legacy_v07: R 902 Decode ["codecs §5.3"] = planes(&[&[0x27][..], &good()[1..]].concat());
+    zstd_legacy_v07: R 902 Decode ["codecs-v1 §5.3" "COD-P-2"] = planes(&[&[0x27][..], &good()[1..]].concat());
     /// a block of the reserved type
-    zstd_reserved_block: R 902 Decode ["codecs §5.3"] = planes(&sized(ELEMENTS, &[block(true, 3, 1), vec![0]].concat()));
+    zstd_reserved_block: R 902 Decode ["codecs-v1 §5.3" "COD-P-6"] = planes(&sized(ELEMENTS, &[block(true, 3, 1), vec![0]].concat()));
     /// the frame ends inside a block
-    zstd_cut: R 902 Decode ["codecs §5.3"] = planes(&sized(ELEMENTS, &[block(true, 0, ELEMENTS), vec![0; 16]].concat()));
+    zstd_cut: R 902 Decode ["codecs-v1 §5.3" "COD-P-6"] = planes(&sized(ELEMENTS, &[block(true, 0, ELEMENTS), vec![0; 16]].concat()));
     /// mode 2
-    planes_mode: R 902 Decode ["codecs §5"] = stream(|bytes| bytes[0] = 2);
+    planes_mode: R 902 Decode ["codecs-v1 §5" "COD-P-1"] = stream(|bytes| bytes[0] = 2);
     /// a byte of the stream's padding is not zero
-    pad_nonzero: R 902 Decode ["codecs §8"] = stream(|bytes| {
+    pad_nonzero: R 902 Decode ["codecs-v1 §8" "COD-I-3"] = stream(|bytes| {
         let at = bytes.len() - 5;
         bytes[at] = 1;
     });
     /// the frame's length in the index is 0
-    index_zero: R 904 Decode ["codecs §8"] = stream(|bytes| {
+    index_zero: R 904 Decode ["codecs-v1 §8" "COD-I-1"] = stream(|bytes| {
         let at = bytes.len() - 4;
         bytes[at..].fill(0);
     });
     /// the frame's length in the index is over its codec's worst case
-    index_over: R 904 Decode ["codecs §8"] = stream(|bytes| {
+    index_over: R 904 Decode ["codecs-v1 §8" "COD-I-1"] = stream(|bytes| {
         let at = bytes.len() - 4;
         bytes[at..].copy_from_slice(&8194_u32.to_le_bytes());
     });
     /// the frames of the index do not give the stream's length
-    index_sum: R 903 Decode ["codecs §8"] = stream(|bytes| {
+    index_sum: R 903 Decode ["codecs-v1 §8" "COD-I-2"] = stream(|bytes| {
         let at = bytes.len() - 4;
         bytes[at..].copy_from_slice(&2048_u32.to_le_bytes());
     });
     /// the stream is padded to a length between the two: 4224 bytes, with one bit more kept than by Padmé's 4352
-    padding_between: R 903 Decode ["codecs §8.2"] = stream(|bytes| {
+    padding_between: R 903 Decode ["codecs-v1 §8.2" "COD-I-2"] = stream(|bytes| {
         let at = bytes.len() - 4;
         bytes.drain(at - 128..at);
     });
     /// a scale that is NaN
-    quant_scale_nan: R 905 Decode ["codecs §6"] = affine(|bytes| bytes[ELEMENTS..ELEMENTS + 2].copy_from_slice(&[0x00, 0x7E]));
+    quant_scale_nan: R 905 Decode ["codecs-v1 §6" "COD-A-3" "CAP-A-3"] = affine(|bytes| bytes[ELEMENTS..ELEMENTS + 2].copy_from_slice(&[0x00, 0x7E]));
     /// a bias that is infinite
-    quant_bias_infinite: R 905 Decode ["codecs §6"] = affine(|bytes| bytes[ELEMENTS + 128..ELEMENTS + 130].copy_from_slice(&[0x00, 0x7C]));
+    quant_bias_infinite: R 905 Decode ["codecs-v1 §6" "COD-A-3"] = affine(|bytes| bytes[ELEMENTS + 128..ELEMENTS + 130].copy_from_slice(&[0x00, 0x7C]));
 }

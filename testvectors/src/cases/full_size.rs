@@ -62,7 +62,7 @@ pub(super) fn history(len: u64, chunk_len: u64) -> Made {
     Made::of(hollow(&format!("history of {len}"), context))
 }
 
-/// Items of a header or manifest, as C-4 counts them.
+/// Items of a header or manifest, as CAP-C-4 counts them.
 fn items(bytes: &[u8]) -> usize {
     let (mut at, mut count) = (0, 0);
     while at < bytes.len() {
@@ -159,11 +159,11 @@ cases! {
     /// an envelope of 1 MiB and 262,144 items: 65,536 layers, 4,096 streams, 64 adapters, 16 recipients
     largest_manifest: A 0 Accept ["§10"] = largest(0);
     /// the same and one byte, signed
-    envelope_one_over: R 105 Header ["F-3" "§10"] = largest(1);
+    envelope_one_over: R 105 Header ["CAP-F-3" "§10"] = largest(1);
     /// tables of 64 MiB, less what is no whole row; all but five rows unused
-    tables_at_limit: A 0 Accept ["F-3" "T-1"] = tables(TABLES);
+    tables_at_limit: A 0 Accept ["CAP-F-3" "CAP-T-1"] = tables(TABLES);
     /// a row more, signed
-    tables_one_over: R 105 Header ["F-3" "§10"] = tables(TABLES + 48);
+    tables_one_over: R 105 Header ["CAP-F-3" "§10"] = tables(TABLES + 48);
     /// a chunk of 16 MiB and one of a byte
-    chunk_len_at_limit: A 0 Accept ["§6.4"] = history((16 << 20) + 1, 16 << 20);
+    chunk_len_at_limit: A 0 Accept ["§7.4"] = history((16 << 20) + 1, 16 << 20);
 }

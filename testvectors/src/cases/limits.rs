@@ -37,17 +37,17 @@ cases! {
         context.limits.extend(least().map(|(name, least)| (name.to_owned(), least)));
     });
     /// an envelope one byte over the caller's limit
-    limit_envelope: C 105 Header ["F-3" "§10"] = below("envelope");
+    limit_envelope: C 105 Header ["CAP-F-3" "§10"] = below("envelope");
     /// tables one byte over the caller's limit
-    limit_tables: C 105 Header ["F-3" "§10"] = below("tables");
+    limit_tables: C 105 Header ["CAP-F-3" "§10"] = below("tables");
     /// a stream too many for the caller
-    limit_streams: C 503 Verify ["M-3" "§10"] = below("streams");
+    limit_streams: C 503 Verify ["CAP-M-3" "§10"] = below("streams");
     /// a recipient too many for the caller
-    limit_recipients: C 503 Verify ["M-3" "§10"] = below("recipients");
+    limit_recipients: C 503 Verify ["CAP-M-3" "§10"] = below("recipients");
     /// a layer too many for the caller
-    limit_layers: C 503 Verify ["M-3" "§10"] = below("layers");
+    limit_layers: C 503 Verify ["CAP-M-3" "§10"] = below("layers");
     /// an adapter too many for the caller
-    limit_adapters: C 503 Verify ["M-3" "§10"] = below("adapters");
+    limit_adapters: C 503 Verify ["CAP-M-3" "§10"] = below("adapters");
     /// a dimension too many for the caller
-    limit_dimensions: C 503 Verify ["M-3" "§10"] = below("dimensions");
+    limit_dimensions: C 503 Verify ["CAP-M-3" "§10"] = below("dimensions");
 }

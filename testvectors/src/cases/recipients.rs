@@ -1,4 +1,4 @@
-//! Recipients with public keys (capsule-v1 §8.3).
+//! Recipients with public keys (capsule-v1 §9.3).
 
 use ciborium::Value;
 use kvcap::{Draft, PrefixValue, Recipient, RecipientKind, Role, Stream, WrappingKey};
@@ -146,27 +146,27 @@ fn crowd(key: &WrappingKey, count: u8) -> Made {
 
 cases! {
     /// one recipient, of type 2; its secret key gave the prefix key
-    hpke_alone: A 0 Accept ["§8.3" "P-1"] = alone(&pair()).when(by_pair);
+    hpke_alone: A 0 Accept ["§9.3" "CAP-P-1"] = alone(&pair()).when(by_pair);
     /// one recipient, of type 2, by its public key; the prefix is public
-    hpke_public_alone: A 0 Accept ["§8.3" "R-5"] = public_alone(&pair()).when(by_pair);
+    hpke_public_alone: A 0 Accept ["§9.3" "CAP-R-5"] = public_alone(&pair()).when(by_pair);
     /// one recipient, of type 3
-    xwing_alone: A 0 Accept ["§8.3" "P-1"] = alone(&wing()).when(by_wing);
+    xwing_alone: A 0 Accept ["§9.3" "CAP-P-1"] = alone(&wing()).when(by_wing);
     /// one recipient, of type 3, by its public key
-    xwing_public_alone: A 0 Accept ["§8.3" "R-5"] = public_alone(&wing()).when(by_wing);
+    xwing_public_alone: A 0 Accept ["§9.3" "CAP-R-5"] = public_alone(&wing()).when(by_wing);
     /// types 1 and 2, opened by the key of type 2
-    hpke_beside_secret: A 0 Accept ["R-2" "R-4"] = Made::of(beside(&pair())).when(by_pair);
+    hpke_beside_secret: A 0 Accept ["CAP-R-2" "CAP-R-4"] = Made::of(beside(&pair())).when(by_pair);
     /// the same, opened by the key of type 1
-    secret_beside_hpke: A 0 Accept ["R-2" "R-4"] = Made::of(beside(&pair()));
+    secret_beside_hpke: A 0 Accept ["CAP-R-2" "CAP-R-4"] = Made::of(beside(&pair()));
     /// types 1 and 3, opened by the key of type 3
-    xwing_beside_secret: A 0 Accept ["R-2" "R-4"] = Made::of(beside(&wing())).when(by_wing);
+    xwing_beside_secret: A 0 Accept ["CAP-R-2" "CAP-R-4"] = Made::of(beside(&wing())).when(by_wing);
     /// the same, opened by the key of type 1
-    secret_beside_xwing: A 0 Accept ["R-2" "R-4"] = Made::of(beside(&wing()));
+    secret_beside_xwing: A 0 Accept ["CAP-R-2" "CAP-R-4"] = Made::of(beside(&wing()));
     /// 16 recipients, 15 of them of type 2
     hpke_at_limit: A 0 Accept ["§10"] = crowd(&pair(), 16).when(by_pair);
     /// 17 recipients, 16 of them of type 3
     xwing_over_limit: R 503 Verify ["§10"] = crowd(&wing(), 17);
     /// entries of types 2 and 3 that both would open
-    hpke_and_xwing: R 808 Verify ["R-4"] = {
+    hpke_and_xwing: R 808 Verify ["CAP-R-4"] = {
         let wing = {
             let parts = Parts::of(&beside(&wing()));
             let path = [Step::Key(4), Step::Key(3), Step::At(1)];
@@ -175,60 +175,60 @@ cases! {
         listed(&pair(), |all| all.push(wing)).when(by_pair)
     };
     /// the same entry of type 2 twice
-    hpke_twice: R 808 Verify ["R-3"] = listed(&pair(), |all| all.push(all[1].clone()));
+    hpke_twice: R 808 Verify ["CAP-R-3"] = listed(&pair(), |all| all.push(all[1].clone()));
     /// type 2 with an enc of 33 bytes
-    hpke_enc_len_33: R 808 Verify ["R-1"] = resized(&pair(), 2, 33);
+    hpke_enc_len_33: R 808 Verify ["CAP-R-1"] = resized(&pair(), 2, 33);
     /// type 2 with the 24 bytes of type 1's nonce
-    hpke_enc_len_24: R 808 Verify ["R-1"] = resized(&pair(), 2, 24);
+    hpke_enc_len_24: R 808 Verify ["CAP-R-1"] = resized(&pair(), 2, 24);
     /// type 2 with a wrapped key of 47 bytes
-    hpke_wrapped_len_47: R 808 Verify ["R-1"] = resized(&pair(), 3, 47);
+    hpke_wrapped_len_47: R 808 Verify ["CAP-R-1"] = resized(&pair(), 3, 47);
     /// type 2 with a wrapped key of 49 bytes
-    hpke_wrapped_len_49: R 808 Verify ["R-1"] = resized(&pair(), 3, 49);
+    hpke_wrapped_len_49: R 808 Verify ["CAP-R-1"] = resized(&pair(), 3, 49);
     /// type 3 with an enc of 1,119 bytes
-    xwing_enc_len_1119: R 808 Verify ["R-1"] = resized(&wing(), 2, 1119);
+    xwing_enc_len_1119: R 808 Verify ["CAP-R-1"] = resized(&wing(), 2, 1119);
     /// type 3 with an enc of 1,121 bytes
-    xwing_enc_len_1121: R 808 Verify ["R-1"] = resized(&wing(), 2, 1121);
+    xwing_enc_len_1121: R 808 Verify ["CAP-R-1"] = resized(&wing(), 2, 1121);
     /// type 3 with ML-KEM's ciphertext alone
-    xwing_enc_len_1088: R 808 Verify ["R-1"] = resized(&wing(), 2, 1088);
+    xwing_enc_len_1088: R 808 Verify ["CAP-R-1"] = resized(&wing(), 2, 1088);
     /// type 3 with a wrapped key of 47 bytes
-    xwing_wrapped_len_47: R 808 Verify ["R-1"] = resized(&wing(), 3, 47);
+    xwing_wrapped_len_47: R 808 Verify ["CAP-R-1"] = resized(&wing(), 3, 47);
     /// an entry of type 2 that says type 3
-    hpke_as_xwing: R 808 Verify ["R-1"] = listed(&pair(), |all| all[1].as_array_mut().unwrap()[0] = int(3));
+    hpke_as_xwing: R 808 Verify ["CAP-R-1"] = listed(&pair(), |all| all[1].as_array_mut().unwrap()[0] = int(3));
     /// an entry of type 2 that says type 0
-    recipient_type_0: R 808 Verify ["R-1"] = listed(&pair(), |all| all[1].as_array_mut().unwrap()[0] = int(0));
+    recipient_type_0: R 808 Verify ["CAP-R-1"] = listed(&pair(), |all| all[1].as_array_mut().unwrap()[0] = int(0));
     /// no entry for the key of type 2
-    hpke_no_entry: C 809 Open ["R-2"] = Made::of(fixture::base()).when(by_pair);
+    hpke_no_entry: C 809 Open ["CAP-R-2"] = Made::of(fixture::base()).when(by_pair);
     /// the bytes of the key of type 2, taken for one of type 1
-    hpke_key_as_secret: C 809 Open ["R-2"] = Made::of(beside(&pair())).when(|context| {
+    hpke_key_as_secret: C 809 Open ["CAP-R-2"] = Made::of(beside(&pair())).when(|context| {
         by_pair(context);
         context.wrapping_type = 1;
     });
     /// type 2 with u = 0 for enc: the shared secret is zero for everyone
-    hpke_enc_low_order: R 803 Open ["R-2"] = pointed(&pair(), [0; 32]).when(by_pair);
+    hpke_enc_low_order: R 803 Open ["CAP-R-2"] = pointed(&pair(), [0; 32]).when(by_pair);
     /// type 2 with a point of order 8
-    hpke_enc_order_8: R 803 Open ["R-2"] = pointed(&pair(), ORDER_8).when(by_pair);
+    hpke_enc_order_8: R 803 Open ["CAP-R-2"] = pointed(&pair(), ORDER_8).when(by_pair);
     /// type 3 with u = 0 for the X25519 part
-    xwing_enc_low_order: R 803 Open ["R-2"] = pointed(&wing(), [0; 32]).when(by_wing);
+    xwing_enc_low_order: R 803 Open ["CAP-R-2"] = pointed(&wing(), [0; 32]).when(by_wing);
     /// one bit of enc
-    hpke_enc_bitflip: R 803 Open ["R-2"] = flipped(&pair(), 2, 0).when(by_pair);
+    hpke_enc_bitflip: R 803 Open ["CAP-R-2" "CAP-A-3"] = flipped(&pair(), 2, 0).when(by_pair);
     /// the highest bit of enc, which X25519 ignores and the KEM's context does not
-    hpke_enc_high_bit: R 803 Open ["R-2"] = field(&pair(), 2, |enc| enc[31] ^= 0x80).when(by_pair);
+    hpke_enc_high_bit: R 803 Open ["CAP-R-2"] = field(&pair(), 2, |enc| enc[31] ^= 0x80).when(by_pair);
     /// one bit of the wrapped key
-    hpke_wrapped_bitflip: R 803 Open ["R-2"] = flipped(&pair(), 3, 0).when(by_pair);
+    hpke_wrapped_bitflip: R 803 Open ["CAP-R-2"] = flipped(&pair(), 3, 0).when(by_pair);
     /// one bit of the tag
-    hpke_tag_bitflip: R 803 Open ["R-2"] = flipped(&pair(), 3, 47).when(by_pair);
+    hpke_tag_bitflip: R 803 Open ["CAP-R-2"] = flipped(&pair(), 3, 47).when(by_pair);
     /// one bit of ML-KEM's ciphertext, which then decapsulates to another secret
-    xwing_mlkem_bitflip: R 803 Open ["R-2"] = flipped(&wing(), 2, 0).when(by_wing);
+    xwing_mlkem_bitflip: R 803 Open ["CAP-R-2"] = flipped(&wing(), 2, 0).when(by_wing);
     /// one bit of the X25519 part
-    xwing_x25519_bitflip: R 803 Open ["R-2"] = flipped(&wing(), 2, 1088).when(by_wing);
+    xwing_x25519_bitflip: R 803 Open ["CAP-R-2"] = flipped(&wing(), 2, 1088).when(by_wing);
     /// one bit of the wrapped key
-    xwing_wrapped_bitflip: R 803 Open ["R-2"] = flipped(&wing(), 3, 0).when(by_wing);
+    xwing_wrapped_bitflip: R 803 Open ["CAP-R-2"] = flipped(&wing(), 3, 0).when(by_wing);
     /// the entry of another capsule for the same key
-    hpke_from_other_capsule: R 803 Open ["R-2" "§8.3"] = transplanted(&pair()).when(by_pair);
+    hpke_from_other_capsule: R 803 Open ["CAP-R-2" "§9.3"] = transplanted(&pair()).when(by_pair);
     /// the same for type 3
-    xwing_from_other_capsule: R 803 Open ["R-2" "§8.3"] = transplanted(&wing()).when(by_wing);
+    xwing_from_other_capsule: R 803 Open ["CAP-R-2" "§9.3"] = transplanted(&wing()).when(by_wing);
     /// suite 2 throughout, with an entry that was made for suite 1
-    hpke_other_suite: R 803 Open ["§8.3"] = other_suite(&pair()).when(by_pair);
+    hpke_other_suite: R 803 Open ["§9.3"] = other_suite(&pair()).when(by_pair);
     /// the same body opens for the symmetric recipient, whose entry names no suite
-    hpke_other_suite_secret: A 0 Accept ["§8.3"] = other_suite(&pair());
+    hpke_other_suite_secret: A 0 Accept ["§9.3"] = other_suite(&pair());
 }

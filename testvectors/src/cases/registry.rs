@@ -7,7 +7,7 @@ use super::chain::chain;
 use crate::{
     case::{Made, keys},
     cases,
-    context::RegistryFiles,
+    context::{RegistryFiles, Trusted},
     fixture::{self, Capsule, ISSUED, NOW, OTHER_SEED, SIGN_SEED},
     hex::hex,
     lineage::three,
@@ -27,9 +27,11 @@ fn root() -> RootKey {
 
 fn key(seed: &[u8; 32]) -> TrustedKey {
     TrustedKey {
-        issuer: Some(fixture::ISSUER.to_owned()),
         not_before: ISSUED,
-        ..TrustedKey::new(PublicKey::from_bytes(&parts::public(seed)).unwrap())
+        ..TrustedKey::new(
+            PublicKey::from_bytes(&parts::public(seed)).unwrap(),
+            fixture::ISSUER,
+        )
     }
 }
 
@@ -107,6 +109,19 @@ fn signed(seed: &[u8; 32], header: &[u8], payload: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+/// Keys that are trusted by themselves, and a registry of this change, which expires at `end`.
+fn beside(alone: &[u8; 32], changes: &[Change], end: u64) -> Made {
+    let first = Registry::first(&root(), NOW - 20, NOW + DAY).unwrap();
+    let read = UntrustedRegistry::read(&first).unwrap();
+    let read = read.verify_at_any_time(&root().public()).unwrap();
+    let second = read.next(changes, &root(), NOW - 10, end).unwrap();
+    by(&[second], None).when(|context| context.trust = vec![Trusted::of(&parts::public(alone))])
+}
+
+fn add(seed: &[u8; 32]) -> Change {
+    Change::Add(Box::new(key(seed)))
+}
+
 /// Two signatures of one key in a COSE_Sign: a threshold of two would count them twice.
 fn one_key_twice() -> Vec<u8> {
     let (header, payload) = taken_apart(&versions(Vec::new())[1]);
@@ -149,100 +164,129 @@ fn retired(sign_until: u64) -> Change {
 
 cases! {
     /// the newest version of a registry, whose root the verifier knows
-    registry_current: A 0 Accept ["G-2" "G-8"] = newest(Vec::new());
+    registry_current: A 0 Accept ["REG-G-2" "REG-G-8"] = newest(Vec::new());
     /// version 2 where version 1 was seen
-    registry_successor: A 0 Accept ["G-7"] = {
+    registry_successor: A 0 Accept ["REG-G-7"] = {
         let all = versions(Vec::new());
         by(&all[1..], seen(1, &all[0]))
     };
     /// versions 2 and 3 in order, where version 1 was seen
-    registry_catches_up: A 0 Accept ["G-7"] = {
+    registry_catches_up: A 0 Accept ["REG-G-7"] = {
         let all = versions(vec![Change::Add(Box::new(key(&OTHER_SEED)))]);
         by(&all[1..], seen(1, &all[0]))
     };
     /// the version that was seen, again
-    registry_same_again: A 0 Accept ["G-7"] = {
+    registry_same_again: A 0 Accept ["REG-G-7"] = {
         let all = versions(Vec::new());
         by(&all[1..], seen(2, &all[1]))
     };
     /// a retired key, and a capsule that it signed before
-    registry_key_retired: A 0 Accept ["G-9" "K-3"] = newest(vec![retired(ISSUED + 1)]);
+    registry_key_retired: A 0 Accept ["REG-G-9" "CAP-K-3"] = newest(vec![retired(ISSUED + 1)]);
     /// another capsule is revoked
-    registry_other_revoked: A 0 Accept ["G-10"] = newest(vec![Change::Revoke(CapsuleId([9; 16]))]);
+    registry_other_revoked: A 0 Accept ["REG-G-10"] = newest(vec![Change::Revoke(CapsuleId([9; 16]))]);
+    /// the signer's key is trusted by itself, beside a registry that lists another
+    registry_beside_key: A 0 Accept ["REG-G-11"] = beside(&SIGN_SEED, &[add(&OTHER_SEED)], NOW + DAY);
+    /// the registry lists the signer's key, beside another that is trusted by itself
+    registry_beside_other_key: A 0 Accept ["REG-G-11"] = beside(&OTHER_SEED, &[add(&SIGN_SEED)], NOW + DAY);
     /// a listing without an envelope
-    registry_unsigned: M 308 Trust ["G-1"] = by(&[taken_apart(&versions(Vec::new())[1]).1], None);
+    registry_unsigned: M 308 Trust ["REG-G-1"] = by(&[taken_apart(&versions(Vec::new())[1]).1], None);
     /// signed by another root
-    registry_other_root: R 308 Trust ["G-2"] = {
+    registry_other_root: R 308 Trust ["REG-G-2"] = {
         let (header, payload) = taken_apart(&versions(Vec::new())[1]);
         by(&[signed(&OTHER_ROOT, &header, &payload)], None)
     };
     /// one bit of the signature
-    registry_bitflip: M 308 Trust ["G-2"] = {
+    registry_bitflip: M 308 Trust ["REG-G-2"] = {
         let mut bytes = versions(Vec::new()).remove(1);
         let last = bytes.len() - 40;
         bytes[last] ^= 1;
         by(&[bytes], None)
     };
+    /// S + L
+    registry_s_plus_l: M 308 Trust ["REG-G-2"] = {
+        let mut bytes = versions(Vec::new()).remove(1);
+        let at = bytes.len() - 64;
+        super::signature::add_order(&mut bytes[at..]);
+        by(&[bytes], None)
+    };
+    /// a file of no bytes
+    registry_empty: M 308 Trust ["REG-G-1"] = by(&[Vec::new()], None);
     /// a COSE_Sign in which one key signs twice
-    registry_one_key_twice: R 308 Trust ["G-1"] = by(&[one_key_twice()], None);
+    registry_one_key_twice: R 308 Trust ["REG-G-1"] = by(&[one_key_twice()], None);
     /// version 1 where version 2 was seen
-    registry_rollback: C 309 Trust ["G-7"] = {
+    registry_rollback: C 309 Trust ["REG-G-7"] = {
         let all = versions(Vec::new());
         by(&all[..1], seen(2, &all[1]))
     };
     /// version 3 where version 1 was seen
-    registry_skip: C 309 Trust ["G-7"] = {
+    registry_skip: C 309 Trust ["REG-G-7"] = {
         let all = versions(vec![Change::Add(Box::new(key(&OTHER_SEED)))]);
         by(&all[2..], seen(1, &all[0]))
     };
     /// version 2 of another version 1
-    registry_fork: R 309 Trust ["G-7"] = {
+    registry_fork: R 309 Trust ["REG-G-7"] = {
         let all = versions(Vec::new());
         by(&all[1..], seen(1, b"another"))
     };
     /// expires = now
-    registry_expired: C 310 Trust ["G-6"] = newest(Vec::new()).when(|context| context.now = NOW + DAY);
+    registry_expired: C 310 Trust ["REG-G-6"] = newest(Vec::new()).when(|context| context.now = NOW + DAY);
     /// one key is listed twice, with two states
-    registry_duplicate_kid: R 311 Trust ["G-4"] = edited(|entries| duplicate(entries));
+    registry_duplicate_kid: R 311 Trust ["REG-G-4"] = edited(|entries| duplicate(entries));
     /// the root lists itself
-    registry_lists_root: R 302 Trust ["G-4"] = edited(|entries| {
+    registry_lists_root: R 302 Trust ["REG-G-4"] = edited(|entries| {
         let listed = entries[4].1.as_array_mut().unwrap();
         listed[0].as_map_mut().unwrap()[0].1 = Value::Bytes(parts::public(&ROOT).to_vec());
     });
     /// a weak key is listed
-    registry_weak_key: R 305 Trust ["G-4"] = edited(|entries| {
+    registry_weak_key: R 305 Trust ["REG-G-4"] = edited(|entries| {
         let listed = entries[4].1.as_array_mut().unwrap();
         listed[0].as_map_mut().unwrap()[0].1 = Value::Bytes(vec![0; 32]);
     });
     /// a field that nobody knows
-    registry_field_unknown: R 313 Trust ["G-3"] = edited(|entries| entries.push((int(8), int(0))));
+    registry_field_unknown: R 313 Trust ["REG-G-3"] = edited(|entries| entries.push((int(8), int(0))));
     /// version 2 without the digest of version 1
-    registry_without_previous: R 313 Trust ["G-3"] = edited(|entries| { entries.pop(); });
+    registry_without_previous: R 313 Trust ["REG-G-3"] = edited(|entries| { entries.pop(); });
     /// it expires when it is issued
-    registry_empty_life: R 313 Trust ["G-3"] = edited(|entries| entries[3].1 = entries[2].1.clone());
+    registry_empty_life: R 313 Trust ["REG-G-3"] = edited(|entries| entries[3].1 = entries[2].1.clone());
+    /// a key's suites out of order
+    registry_suites_unsorted: R 313 Trust ["REG-G-13"] = edited(|entries| {
+        let listed = entries[4].1.as_array_mut().unwrap();
+        listed[0].as_map_mut().unwrap()[3].1 = Value::Array(vec![int(2), int(1)]);
+    });
     /// a retired key whose signing has no end
-    registry_retired_without_end: R 313 Trust ["G-5"] = edited(|entries| {
+    registry_retired_without_end: R 313 Trust ["REG-G-5"] = edited(|entries| {
         let listed = entries[4].1.as_array_mut().unwrap();
         listed[0].as_map_mut().unwrap().last_mut().unwrap().1 = int(1);
     });
     /// the wrong type in the header
-    registry_typ_capsule: R 216 Trust ["G-2" "E-8"] = {
+    registry_typ_capsule: R 216 Trust ["REG-G-2" "CAP-E-8"] = {
         let (mut header, payload) = taken_apart(&versions(Vec::new())[1]);
         crate::raw::put(&mut header, &keys([16]), &encode(&crate::raw::text("application/vnd.kvcap")));
         by(&[signed(&ROOT, &header, &payload)], None)
     };
     /// issued more than a minute after now
-    registry_from_the_future: C 412 Trust ["G-6"] = newest(Vec::new()).when(|context| context.now = NOW - 71);
+    registry_from_the_future: C 412 Trust ["REG-G-6"] = newest(Vec::new()).when(|context| context.now = NOW - 71);
     /// the signer's key is compromised, whenever it signed
-    registry_key_compromised: C 304 Verify ["G-9"] = newest(vec![Change::Compromise(key(&SIGN_SEED).key.id())]);
+    registry_key_compromised: C 304 Verify ["REG-G-9"] = newest(vec![Change::Compromise(key(&SIGN_SEED).key.id())]);
     /// the signer's key was retired before it signed
-    registry_key_retired_before: C 303 Verify ["G-9" "K-3"] = newest(vec![retired(ISSUED)]);
+    registry_key_retired_before: C 303 Verify ["REG-G-9" "CAP-K-3"] = newest(vec![retired(ISSUED)]);
     /// the registry does not list the signer
-    registry_key_not_listed: C 301 Verify ["G-9"] = by(&versions(Vec::new())[..1], None);
+    registry_key_not_listed: C 301 Verify ["REG-G-9"] = by(&versions(Vec::new())[..1], None);
+    /// a key is trusted by itself and listed too
+    registry_key_named_twice: C 311 Trust ["REG-G-11" "CAP-K-1"] = beside(&SIGN_SEED, &[add(&SIGN_SEED)], NOW + DAY);
+    /// a registry that does not list the signer revokes the capsule
+    registry_beside_key_revokes: C 409 Verify ["REG-G-11"] = {
+        let revoke = Change::Revoke(id(&fixture::base()));
+        beside(&SIGN_SEED, &[add(&OTHER_SEED), revoke], NOW + DAY)
+    };
+    /// a registry that does not list the signer expires while the body arrives
+    registry_beside_key_expires: C 310 Body ["REG-G-11" "REG-G-6"] = {
+        beside(&SIGN_SEED, &[add(&OTHER_SEED)], NOW + 300).when(|context| context.later = Some(NOW + 300))
+    };
     /// the capsule is revoked
-    cti_revoked: C 409 Verify ["G-10"] = newest(vec![Change::Revoke(id(&fixture::base()))]);
+    cti_revoked: C 409 Verify ["REG-G-10"] = newest(vec![Change::Revoke(id(&fixture::base()))]);
     /// the parent is revoked, the increment is not
-    chain_parent_revoked: C 708 Chain ["§9" "G-10"] = {
+    chain_parent_revoked: C 708 Chain ["lineage-v1 §2" "REG-G-10"] = {
         let [root, first, _] = three();
         let files = versions(vec![Change::Revoke(id(&root))]);
         given(chain(&[&first, &root]), &files[2..], None)

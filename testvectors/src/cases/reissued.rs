@@ -1,4 +1,4 @@
-//! New headers over the same body (capsule-v1 §8.5): renewed and rewrapped capsules, and claims that
+//! New headers over the same body (lineage-v1 §1): renewed and rewrapped capsules, and claims that
 //! no renewal gives.
 
 use std::io::Cursor;
@@ -13,7 +13,7 @@ use super::{
     recipients::{beside, by_pair, by_wing, pair, wing},
 };
 use crate::{
-    case::{Made, keys, signed},
+    case::{Made, keys, sealed},
     cases,
     context::{Context, Trusted},
     fixture::{self, Capsule, EXPIRES, ISSUED, NOW, SIGN_SEED},
@@ -30,7 +30,7 @@ fn trust() -> Trust {
     let mut trust = Trust::none();
     for seed in [SIGN_SEED, LATER_SEED] {
         let key = SigningKey::from_seed(&seed).public();
-        trust.add(TrustedKey::new(key)).unwrap();
+        trust.add(TrustedKey::new(key, fixture::ISSUER)).unwrap();
     }
     trust
 }
@@ -66,6 +66,17 @@ fn renewal_of(capsule: &Capsule, seed: [u8; 32], expires: u64, scope: Option<&st
     let mut renewal = Renewal::until(expires);
     renewal.scope = scope.map(str::to_owned);
     under(capsule, seed, |old, by| old.renew(&renewal, by).unwrap())
+}
+
+/// The capsule for one use, renewed to end sooner.
+pub(super) fn shortened() -> Made {
+    let Made { file, plain, .. } = once();
+    Made::of(renewal_of(
+        &Capsule { file, plain },
+        SIGN_SEED,
+        NOW + 3,
+        None,
+    ))
 }
 
 fn handed_to_wing(audience: Option<&str>) -> Capsule {
@@ -112,14 +123,9 @@ fn rotated(context: &mut Context) {
     });
 }
 
-/// The base capsule with a cap in its claims, signed again.
+/// The base capsule with another cap, sealed under it.
 fn capped(cap: &[u8]) -> Made {
-    signed(|parts| {
-        edit_map(&mut parts.header, &keys([15]), |claims| {
-            claims.push((int(-70_004), int(0)));
-        });
-        put(&mut parts.header, &keys([15, -70_004]), cap);
-    })
+    sealed(|parts| put(&mut parts.header, &keys([15, -70_004]), cap))
 }
 
 fn number(cap: u64) -> Vec<u8> {
@@ -128,62 +134,66 @@ fn number(cap: u64) -> Vec<u8> {
 
 cases! {
     /// renewed to the cap, and opened in its last second
-    renewed: A 0 Accept ["N-2" "N-3" "N-4"] = Made::of(renewal_of(&fixture::base(), SIGN_SEED, CAP, None)).when(late);
+    renewed: A 0 Accept ["LIN-N-2" "LIN-N-3" "LIN-N-4"] = Made::of(renewal_of(&fixture::base(), SIGN_SEED, CAP, None)).when(late);
     /// renewed by a later key of the issuer, with a narrower scope
-    renewed_later_key: A 0 Accept ["N-5" "N-6"] =
+    renewed_later_key: A 0 Accept ["LIN-N-5" "LIN-N-6"] =
         Made::of(renewal_of(&fixture::base(), LATER_SEED, CAP, Some("kv:restore"))).when(rotated);
     /// a renewal of a renewal
-    renewed_twice: A 0 Accept ["N-3"] = {
+    renewed_twice: A 0 Accept ["LIN-N-3"] = {
         let once = renewal_of(&fixture::base(), SIGN_SEED, EXPIRES + 1, None);
         Made::of(renewal_of(&once, SIGN_SEED, CAP, None)).when(late)
     };
     /// single use: another header, the same exp
-    renewed_single_use: A 0 Accept ["N-3" "U-4"] = {
+    renewed_single_use: A 0 Accept ["LIN-N-3" "REG-U-4"] = {
         let Made { file, plain, .. } = once();
         Made::of(renewal_of(&Capsule { file, plain }, SIGN_SEED, EXPIRES, None))
             .when(|context| context.memory = memory(None, &[]))
     };
     /// renewed to the cap that the issuer stated
-    renewed_stated_cap: A 0 Accept ["N-3" "N-4"] = {
-        let own = capsule("own cap", |terms| terms.renew_until = Some(EXPIRES + 60));
+    renewed_stated_cap: A 0 Accept ["LIN-N-3" "LIN-N-4"] = {
+        let own = capsule("own cap", |terms| terms.renew_until = EXPIRES + 60);
         Made::of(renewal_of(&own, SIGN_SEED, EXPIRES + 60, None)).when(|context| context.now = EXPIRES + 59)
     };
     /// types 1 and 2, rewrapped for a key of type 3
-    rewrapped: A 0 Accept ["N-2" "N-7"] = Made::of(handed_to_wing(None)).when(by_wing);
+    rewrapped: A 0 Accept ["LIN-N-2" "LIN-N-7"] = Made::of(handed_to_wing(None)).when(by_wing);
     /// the same, for another audience
-    handed_over: A 0 Accept ["N-7"] = Made::of(handed_to_wing(Some("other.example.com"))).when(|context| {
+    handed_over: A 0 Accept ["LIN-N-7"] = Made::of(handed_to_wing(Some("other.example.com"))).when(|context| {
         by_wing(context);
         context.audiences = vec!["other.example.com".to_owned()];
     });
     /// a former recipient of a rewrapped capsule
-    rewrapped_former_hpke: C 809 Open ["R-2"] = Made::of(handed_to_wing(None)).when(by_pair);
+    rewrapped_former_hpke: C 809 Open ["CAP-R-2"] = Made::of(handed_to_wing(None)).when(by_pair);
     /// the symmetric one
-    rewrapped_former_secret: C 809 Open ["R-2"] = Made::of(handed_to_wing(None));
+    rewrapped_former_secret: C 809 Open ["CAP-R-2"] = Made::of(handed_to_wing(None));
     /// now = the renewed exp
-    renewed_expired: C 402 Verify ["N-3"] =
+    renewed_expired: C 402 Verify ["LIN-N-3"] =
         Made::of(renewal_of(&fixture::base(), SIGN_SEED, CAP, None)).when(|context| context.now = CAP);
     /// renewed by the earlier key after its end
-    renewed_earlier_key: C 303 Verify ["N-6" "K-3"] =
+    renewed_earlier_key: C 303 Verify ["LIN-N-6" "CAP-K-3"] =
         Made::of(renewal_of(&fixture::base(), SIGN_SEED, CAP, None)).when(rotated);
     /// exp = the cap
-    exp_at_cap: A 0 Accept ["N-4"] = capped(&number(EXPIRES));
+    exp_at_cap: A 0 Accept ["LIN-N-4"] = capped(&number(EXPIRES));
     /// exp one second past the cap
-    exp_past_cap: R 404 Verify ["N-4"] = capped(&number(EXPIRES - 1));
+    exp_past_cap: R 404 Verify ["LIN-N-4"] = capped(&number(EXPIRES - 1));
     /// a renewed capsule whose holder of the key states a later exp
-    renewed_past_cap: R 404 Verify ["N-4"] = {
+    renewed_past_cap: R 404 Verify ["LIN-N-4"] = {
         let mut parts = parts::Parts::of(&renewal_of(&fixture::base(), SIGN_SEED, CAP, None));
         put(&mut parts.header, &keys([15, 4]), &number(CAP + 1));
         parts.sign();
         Made::of(Capsule { file: parts.file(), plain: parts.plain })
     };
     /// a cap far beyond the longest lifetime changes nothing of it
-    cap_beyond_lifetime: A 0 Accept ["N-4"] = capped(&number(u64::MAX));
+    cap_beyond_lifetime: A 0 Accept ["LIN-N-4"] = capped(&number(u64::MAX));
+    /// no cap
+    cap_missing: R 401 Header ["CAP-E-9"] = sealed(|parts| {
+        edit_map(&mut parts.header, &keys([15]), |claims| claims.retain(|(key, _)| *key != int(-70_004)));
+    });
     /// a cap of text
-    cap_text: R 401 Header ["E-9"] = capped(&encode(&text("later")));
+    cap_text: R 401 Header ["CAP-E-9"] = capped(&encode(&text("later")));
     /// a cap of −1
-    cap_negative: R 401 Header ["E-9"] = capped(&encode(&int(-1)));
+    cap_negative: R 401 Header ["CAP-E-9"] = capped(&encode(&int(-1)));
     /// a new header that names another subject: ctx is another
-    renewed_other_subject: R 804 Open ["N-2" "§8.1"] = {
+    renewed_other_subject: R 804 Open ["LIN-N-2" "§9.1"] = {
         let mut parts = parts::Parts::of(&renewal_of(&fixture::base(), SIGN_SEED, CAP, None));
         put(&mut parts.header, &keys([15, 2]), &encode(&text("somebody")));
         parts.sign();

@@ -1,6 +1,6 @@
 //! A chunk that opens under two keys: AES-GCM does not commit to its key, so whoever knows both can
 //! choose a block of ciphertext for which one tag is right twice (invisible salamanders). The
-//! commitment of capsule-v1 §8.2 is what refuses it.
+//! commitment of capsule-v1 §9.2 is what refuses it.
 
 use aes_gcm::aes::{
     Aes256,
@@ -123,8 +123,8 @@ fn salamander() -> Capsule {
 
 cases! {
     /// a chunk that opens under two content keys: who has the committed one reads it
-    salamander_committed_key: A 0 Accept ["A-1"] = Made::of(salamander());
+    salamander_committed_key: A 0 Accept ["CAP-A-1"] = Made::of(salamander());
     /// a chunk that opens under two content keys: who is given the other one reads nothing
-    salamander_two_keys: R 804 Open ["A-1"] = Made::of(salamander())
+    salamander_two_keys: R 804 Open ["CAP-A-1"] = Made::of(salamander())
         .when(|context| context.wrapping_key = Some(hex(&OTHER_WRAP)));
 }

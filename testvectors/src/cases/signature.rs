@@ -1,4 +1,4 @@
-//! Signatures that do not verify by the strict rule (capsule-v1 §4.2, E-10, E-11).
+//! Signatures that do not verify by the strict rule (capsule-v1 §5.2, CAP-E-10, CAP-E-11).
 
 use curve25519_dalek::{
     constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION},
@@ -51,7 +51,7 @@ fn forged(r: Scalar, point: impl FnOnce(EdwardsPoint) -> [u8; 32]) -> Made {
 }
 
 /// S + L, which satisfies the same equation.
-fn add_order(signature: &mut [u8]) {
+pub(super) fn add_order(signature: &mut [u8]) {
     let mut carry = 0;
     for (byte, add) in signature[32..].iter_mut().zip(ORDER) {
         let sum = u16::from(*byte) + u16::from(add) + carry;
@@ -66,42 +66,42 @@ fn message(message: impl FnOnce(&Parts) -> Vec<u8>) -> Made {
 
 cases! {
     /// signed with the context "Signature"
-    sig_ctx_signature: R 307 Verify ["E-10"] = message(|parts| sig_structure("Signature", &parts.header, b"", &parts.payload));
+    sig_ctx_signature: R 307 Verify ["CAP-E-10"] = message(|parts| sig_structure("Signature", &parts.header, b"", &parts.payload));
     /// signed with external data
-    sig_external_aad: R 307 Verify ["E-10"] = message(|parts| sig_structure("Signature1", &parts.header, b"x", &parts.payload));
+    sig_external_aad: R 307 Verify ["CAP-E-10"] = message(|parts| sig_structure("Signature1", &parts.header, b"x", &parts.payload));
     /// the payload alone is signed
-    sig_raw_payload: R 307 Verify ["E-10"] = message(|parts| parts.payload.clone());
+    sig_raw_payload: R 307 Verify ["CAP-E-10"] = message(|parts| parts.payload.clone());
     /// S + L
-    sig_s_plus_l: M 306 Verify ["E-11"] = unsigned(|parts| add_order(&mut parts.signature));
+    sig_s_plus_l: M 306 Verify ["CAP-E-11"] = unsigned(|parts| add_order(&mut parts.signature));
     /// 64 zeros
-    sig_all_zero: M 307 Verify ["E-11"] = unsigned(|parts| parts.signature = vec![0; 64]);
+    sig_all_zero: M 307 Verify ["CAP-E-11"] = unsigned(|parts| parts.signature = vec![0; 64]);
     /// R is the identity; the equation holds
-    sig_small_order_r: R 307 Verify ["E-11"] = forged(Scalar::ZERO, |point| point.compress().to_bytes());
+    sig_small_order_r: R 307 Verify ["CAP-E-11"] = forged(Scalar::ZERO, |point| point.compress().to_bytes());
     /// R is an encoding of the identity with y ≥ p; the equation holds
-    sig_noncanonical_r: R 307 Verify ["E-11"] = forged(Scalar::ZERO, |_| IDENTITY_ALIAS);
+    sig_noncanonical_r: R 307 Verify ["CAP-E-11"] = forged(Scalar::ZERO, |_| IDENTITY_ALIAS);
     /// R has a part of order 8: the equation holds only when multiplied by the cofactor
-    sig_low_order_residue: R 307 Verify ["E-11"] = forged(Scalar::from(7_u8), |point| (point + EIGHT_TORSION[1]).compress().to_bytes());
+    sig_low_order_residue: R 307 Verify ["CAP-E-11"] = forged(Scalar::from(7_u8), |point| (point + EIGHT_TORSION[1]).compress().to_bytes());
     /// one bit of R (every bit of signatures is flipped by a test of the repository)
-    sig_bitflip: M 307 Verify ["E-11"] = unsigned(|parts| parts.signature[0] ^= 1);
+    sig_bitflip: M 307 Verify ["CAP-E-11"] = unsigned(|parts| parts.signature[0] ^= 1);
     /// one bit of S
-    sig_bitflip_s: M 307 Verify ["E-11"] = unsigned(|parts| parts.signature[32] ^= 1);
+    sig_bitflip_s: M 307 Verify ["CAP-E-11"] = unsigned(|parts| parts.signature[32] ^= 1);
     /// the signature of another capsule by the same key
-    sig_transplant: M 307 Verify ["E-11"] = unsigned(|parts| {
+    sig_transplant: M 307 Verify ["CAP-E-11"] = unsigned(|parts| {
         parts.signature = Parts::of(&fixture::other()).signature;
     });
     /// one bit of the manifest
-    payload_bitflip: M 307 Verify ["E-11"] = unsigned(|parts| {
+    payload_bitflip: M 307 Verify ["CAP-E-11"] = unsigned(|parts| {
         let at = find(&parts.payload, &keys([2, 2, 5])).start + 1;
         parts.payload[at] ^= 1;
     });
     /// a later expiry, written after signing
-    exp_bitflip: M 307 Verify ["E-11"] = unsigned(|parts| {
+    exp_bitflip: M 307 Verify ["CAP-E-11"] = unsigned(|parts| {
         let mut later = vec![0x1A];
         later.extend_from_slice(&((fixture::EXPIRES + 3600) as u32).to_be_bytes());
         put(&mut parts.header, &keys([15, 4]), &later);
     });
     /// the kid of another trusted key
-    kid_wrong_key: M 307 Verify ["E-11"] = unsigned(|parts| {
+    kid_wrong_key: M 307 Verify ["CAP-E-11"] = unsigned(|parts| {
         let other = crate::schedule::sign_key_id(&parts::public(&fixture::OTHER_SEED));
         put(&mut parts.header, &keys([4]), &crate::raw::byte_string(&other));
     })

@@ -10,7 +10,7 @@ use crate::{
 /// Bytes that stand in hexadecimal up to this length, and by their digest beyond.
 const IN_FULL: usize = 1 << 13;
 
-/// How bytes are stated (README, "Bytes").
+/// Statement of bytes (README, "Bytes").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bytes {
@@ -81,7 +81,7 @@ impl Bytes {
         })
     }
 
-    /// Whether `found` are the bytes.
+    /// Returns true if `found` are the bytes.
     #[must_use]
     pub fn are(&self, found: &[u8]) -> bool {
         match self {

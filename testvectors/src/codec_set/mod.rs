@@ -15,7 +15,7 @@ use crate::{
 };
 use bytes::Bytes;
 
-/// Where they are stored.
+/// File in which they are stored.
 pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/codec/vectors.json.gz");
 
 /// One vector, as the file states it.
@@ -36,7 +36,7 @@ pub struct Vector {
     pub code: u16,
 }
 
-/// How keys were turned.
+/// Rotation of keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "the README describes each field")]
@@ -47,7 +47,7 @@ pub struct Angles {
     pub listed: Option<Vec<i64>>,
 }
 
-/// What a vector is about, in the library's types.
+/// Subject of a vector, in the library's types.
 #[derive(Clone, Debug)]
 pub struct Subject {
     dtype: Dtype,
@@ -84,7 +84,7 @@ fn dtype_of(numbers: &[u64]) -> Dtype {
 }
 
 impl Vector {
-    /// What it is about.
+    /// Returns its subject.
     #[must_use]
     pub fn subject(&self) -> Subject {
         let params = (self.codec.len() == 3).then(|| (self.codec[1] as u8, self.codec[2] as u16));
@@ -111,7 +111,7 @@ impl Vector {
         }
     }
 
-    /// Whether the path of `scratch` does what the vector states.
+    /// Checks that the path of `scratch` does what the vector states.
     ///
     /// # Errors
     /// What it does instead.

@@ -4,7 +4,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, U
 
 use super::{Refused, Suite};
 
-/// "Less safe" since it leaves nonces to its caller, as capsule-v1 §8.4 wants. A key that AWS-LC
+/// "Less safe" since it leaves nonces to its caller, as capsule-v1 §9.4 wants. A key that AWS-LC
 /// could not set up refuses everything.
 pub(crate) struct Cipher(Option<LessSafeKey>);
 

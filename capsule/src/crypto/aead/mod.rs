@@ -1,4 +1,4 @@
-//! The ciphers of the suites, behind one seam (capsule-v1 §3).
+//! The ciphers of the suites, behind one seam (capsule-v1 §4).
 //!
 //! A provider is a file with a `Cipher`: `new` of a suite and a key, `seal` in place giving the tag,
 //! `open` into other memory as long, which must not be used after a refusal. Providers differ in speed alone,

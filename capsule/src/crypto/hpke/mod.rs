@@ -1,5 +1,5 @@
 //! HPKE (RFC 9180) in base mode, with HKDF-SHA256 and ChaCha20-Poly1305 and one of two KEMs: what
-//! wraps a content key for a public key (capsule-v1 §8.3).
+//! wraps a content key for a public key (capsule-v1 §9.3).
 
 use std::convert::Infallible;
 

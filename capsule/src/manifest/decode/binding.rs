@@ -1,4 +1,4 @@
-//! The facts that banks are bound to (capsule-v1 §5.1 to §5.5, §9).
+//! The facts that banks are bound to (capsule-v1 §6.1 to §6.5, lineage-v1 §2).
 
 use super::{ascending, collect, digest, finite, named, range, string};
 use crate::{
@@ -104,8 +104,6 @@ pub(super) fn rope(field: Field<'_>, limits: &Limits) -> Result<Rope> {
         1 => KeyBasis::PreRope,
         _ => return Err(keys.wrong("is not a known basis")),
     };
-    let hadamard_keys = fields.required(8, "key rotation")?.small()?;
-    let hadamard_values = fields.required(9, "value rotation")?.small()?;
     fields.end()?;
     Ok(Rope {
         layers: listed,
@@ -115,8 +113,6 @@ pub(super) fn rope(field: Field<'_>, limits: &Limits) -> Result<Rope> {
         scaling,
         offset,
         keys,
-        hadamard_keys,
-        hadamard_values,
     })
 }
 

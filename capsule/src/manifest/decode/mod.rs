@@ -1,4 +1,4 @@
-//! A manifest from its bytes: CDDL and the codes of each field (capsule-v1 §5, §6).
+//! A manifest from its bytes: CDDL and the codes of each field (capsule-v1 §6, §7).
 
 mod binding;
 mod stream;
@@ -93,14 +93,9 @@ fn digest(field: Field<'_>) -> Result<Digest> {
     field.array_of().map(Digest)
 }
 
-/// Any bits: a measured error may be infinite.
-fn any_f64(field: Field<'_>) -> Result<F64Bits> {
-    Ok(F64Bits(u64::from_le_bytes(field.array_of()?)))
-}
-
 /// Finite: the exponent is not all ones.
 fn finite(field: Field<'_>) -> Result<F64Bits> {
-    let bits = any_f64(field)?;
+    let bits = F64Bits(u64::from_le_bytes(field.array_of()?));
     if !bits.is_finite() {
         return Err(field.wrong("is not a finite number"));
     }
@@ -184,6 +179,10 @@ fn context(field: Field<'_>, limits: &Limits) -> Result<Context> {
         Some(field) if field.uint()? == 1 => true,
         Some(field) => return Err(field.wrong("is not 1")),
     };
+    let profile = fields
+        .optional(15, "codec profile")
+        .map(digest)
+        .transpose()?;
     fields.end()?;
     Ok(Context {
         suite,
@@ -201,6 +200,7 @@ fn context(field: Field<'_>, limits: &Limits) -> Result<Context> {
         streams,
         parent,
         base,
+        profile,
     })
 }
 

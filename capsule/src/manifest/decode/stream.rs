@@ -1,13 +1,13 @@
-//! Banks and sections, and what is measured of them (capsule-v1 §6).
+//! Banks and sections, and what is measured of them (capsule-v1 §7).
 
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
 
-use super::{any_f64, collect, digest, string};
+use super::{collect, digest, string};
 use crate::{
     error::{Code, Error, Result},
     limits::{Limits, MAX_CHUNK, MIN_CHUNK},
     manifest::{
-        BankEntry, Fallback, Role, RowsEntry, Section, SectionKind, Stream, StreamDigest,
+        BankEntry, Role, RowsEntry, Section, SectionKind, Stream, StreamDigest,
         check::contradiction, encode::role_code,
     },
     wire::cbor::Field,
@@ -39,14 +39,24 @@ pub(super) fn stream(field: Field<'_>, limits: &Limits) -> Result<Stream> {
     let shape = shape(fields.required(6, "shape")?, limits)?;
     let rows = rows(fields.required(7, "rows")?)?;
     let window = fields.required(8, "window")?.uint()?;
-    let codec = codec(fields.required(9, "codec")?)?;
+    let taken = codec(fields.required(9, "codec")?)?;
     let plain_len = fields.required(10, "plain length")?.uint()?;
     let chunk_len = chunk_len(fields.required(11, "chunk length")?)?;
-    let fallback = fields.optional(12, "fallback").map(fallback).transpose()?;
+    let asked = fields
+        .optional(12, "codec asked for")
+        .map(codec)
+        .transpose()?;
     let rotation = fields
         .optional(13, "rotation table")
         .map(|table| table.small())
         .transpose()?;
+    let hadamard = match fields.optional(14, "Hadamard block") {
+        None => 0,
+        Some(block) => match block.small()? {
+            0 => return Err(block.wrong("is 0, which is left out")),
+            block => block,
+        },
+    };
     fields.end()?;
     if shape.plain_len(dtype) != Some(plain_len) || plain_len == 0 {
         let from_shape = shape.plain_len(dtype).map_or_else(
@@ -63,10 +73,11 @@ pub(super) fn stream(field: Field<'_>, limits: &Limits) -> Result<Stream> {
         shape,
         rows,
         window,
-        codec,
+        codec: taken,
         rotation,
+        hadamard,
         chunk_len,
-        fallback,
+        asked,
     }))
 }
 
@@ -93,6 +104,7 @@ fn section_kind(kind: Field<'_>, name: Field<'_>) -> Result<SectionKind> {
         4 => SectionKind::Residue,
         5 => SectionKind::Positions,
         6 => SectionKind::Prefix,
+        8 => SectionKind::Receipts,
         7 => SectionKind::Other(string(name)?),
         _ => return Err(kind.wrong("is not a known kind of section")),
     };
@@ -177,25 +189,10 @@ fn codec(field: Field<'_>) -> Result<Codec> {
     Codec::from_id(small(id)?, params).map_err(|_| unknown())
 }
 
-fn fallback(field: Field<'_>) -> Result<Fallback> {
-    let [from, limit, seen] = field.tuple()?;
-    Ok(Fallback {
-        from: codec(from)?,
-        limit: any_f64(limit)?,
-        seen: any_f64(seen)?,
-    })
-}
-
 pub(super) fn measured(field: Field<'_>) -> Result<StreamDigest> {
-    let parts: Vec<Field<'_>> = field.list()?.collect();
-    let (len, table, receipt) = match *parts.as_slice() {
-        [len, table] => (len, table, None),
-        [len, table, receipt] => (len, table, Some(receipt.array_of()?)),
-        _ => return Err(field.wrong("is an array of another length")),
-    };
+    let [len, table] = field.tuple()?;
     Ok(StreamDigest {
         encoded_len: u64::from_le_bytes(len.array_of()?),
         table: digest(table)?,
-        receipt,
     })
 }

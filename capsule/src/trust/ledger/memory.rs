@@ -16,10 +16,12 @@ pub enum MemoryTable {
     Registries,
     /// Name of a use (32 bytes) to when it may be forgotten (8).
     Used,
-    /// When (8 bytes) and name (32), to nothing: what to forget, by time.
+    /// Time (8 bytes) and name (32), to nothing: entries to be forgotten, by time.
     Forget,
     /// Name of a session (32 bytes) to its highest number (8).
     Sessions,
+    /// No key, to the latest time (8 bytes) of those in [`Self::Forget`] that have been forgotten.
+    Forgotten,
 }
 
 /// Bytes that outlive the process. Knows no rule: a [`super::Ledger`] has them all.
@@ -45,6 +47,12 @@ pub trait Transaction {
     /// # Errors
     /// KVC-940.
     fn first(&self, table: MemoryTable) -> Result<Option<Vec<u8>>>;
+
+    /// Returns all keys of [`MemoryTable::Registries`]: a handful.
+    ///
+    /// # Errors
+    /// KVC-940.
+    fn registries(&self) -> Result<Vec<Vec<u8>>>;
 
     /// Sets the value of a key.
     ///
@@ -84,6 +92,11 @@ impl Transaction for Rows {
         let mut rows = self.range((table, Vec::new())..);
         let first = rows.next().filter(|row| row.0.0 == table);
         Ok(first.map(|row| row.0.1.clone()))
+    }
+
+    fn registries(&self) -> Result<Vec<Vec<u8>>> {
+        let rows = self.keys().filter(|row| row.0 == MemoryTable::Registries);
+        Ok(rows.map(|row| row.1.clone()).collect())
     }
 
     fn put(&mut self, table: MemoryTable, key: &[u8], value: &[u8]) -> Result<()> {

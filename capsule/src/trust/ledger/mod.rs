@@ -8,18 +8,26 @@ use crate::{
     digest::Digest,
     error::{Code, Error, Result},
     keys::KeyId,
-    limits::MAX_SKEW,
+    limits::{MAX_LIFETIME, MAX_SKEW},
+    text::show_instant,
     trust::registry::{Mark, Registry},
-    wire::claims::{Claims, Terms},
+    wire::claims::Terms,
 };
 
 pub use memory::{InMemory, Memory, MemoryTable, Transaction};
 
-/// What a verifier remembers: clock, registries, uses and sessions. Each call is one transaction of its
-/// memory: it is alone among all threads and processes that share that, and what it changes is durable
-/// when it returns.
+/// Longest step of the clock, in seconds, that is remembered before anything was verified (REG-U-1).
+const STEP: u64 = 86_400;
+
+/// By how much a wrong clock can be ahead, in seconds, when a use is recorded: a day, and the longest lifetime of
+/// a capsule that verifies by it.
+const AHEAD: u64 = MAX_LIFETIME + STEP;
+
+/// Memory of a verifier: clock, registries, uses and sessions. Each call is one transaction: it is
+/// alone among all threads and processes that share the memory, and what it changes is durable when
+/// it returns.
 ///
-/// `KVC-940` where the memory fails is an error of every method: who cannot remember refuses.
+/// Every method fails closed: `KVC-940` where the memory fails.
 pub struct Ledger(Box<dyn Memory>);
 
 impl Ledger {
@@ -34,25 +42,63 @@ impl Ledger {
             value = Some(step(transaction)?);
             Ok(())
         })?;
-        value.ok_or_else(|| Error::new(Code::LocalIo, "the memory has run no transaction"))
+        value.ok_or_else(|| {
+            Error::new(
+                Code::LocalIo,
+                "the ledger's memory did not run the transaction",
+            )
+        })
     }
 
     /// Returns the time to judge by: `now`, or the latest time seen where the clock lags behind it by no
-    /// more than [`MAX_SKEW`]. Remembers it (U-1).
+    /// more than [`MAX_SKEW`] (REG-U-1). Remembers a step forward of no more than a day; a longer one waits for
+    /// [`Self::confirm`], so that one wrong reading of a clock does not end the memory.
     ///
     /// # Errors
     /// KVC-412 where the clock went back by more.
     pub fn observe(&self, now: u64) -> Result<u64> {
         self.run(|memory| {
-            let latest = number(memory, MemoryTable::Clock, &[])?.unwrap_or(0);
+            let latest = latest(memory)?;
             if now.saturating_add(MAX_SKEW) < latest {
-                return Err(Error::new(Code::ClaimsClock, "the clock went back")
-                    .sides(format_args!("at least {latest}, the latest time seen"), now));
+                return Err(Error::new(Code::ClaimsClock, "the clock went back").sides(
+                    format_args!("at least {}, the latest time seen", show_instant(latest)),
+                    show_instant(now),
+                ));
             }
-            let time = now.max(latest);
-            memory.put(MemoryTable::Clock, &[], &time.to_be_bytes())?;
-            Ok(time)
+            if now > latest && now - latest <= STEP {
+                set_clock(memory, now)?;
+            }
+            Ok(now.max(latest))
         })
+    }
+
+    /// Remembers a time at which a capsule was verified, however long the step: somebody who is trusted has
+    /// signed that it may be that time (REG-U-1).
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn confirm(&self, time: u64) -> Result<()> {
+        self.run(|memory| match time > latest(memory)? {
+            true => set_clock(memory, time),
+            false => Ok(()),
+        })
+    }
+
+    /// Returns the latest time seen; 0 where none was.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn latest(&self) -> Result<u64> {
+        self.run(|memory| latest(memory))
+    }
+
+    /// Sets the latest time seen, also back: what has expired between the two is accepted again. Nothing else
+    /// is forgotten.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn danger_set_clock(&self, time: u64) -> Result<()> {
+        self.run(|memory| set_clock(memory, time))
     }
 
     /// Returns the newest registry seen of a root.
@@ -61,6 +107,16 @@ impl Ledger {
     /// KVC-940.
     pub fn seen(&self, root: KeyId) -> Result<Option<Mark>> {
         self.run(|memory| mark(memory, root))
+    }
+
+    /// Returns the roots of which a registry has been seen (REG-U-2).
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn roots(&self) -> Result<Vec<KeyId>> {
+        let roots = self.run(|memory| memory.registries())?;
+        let id = |root: Vec<u8>| root.try_into().map(KeyId).map_err(|_| damaged());
+        roots.into_iter().map(id).collect()
     }
 
     /// Remembers a registry that is the newest or follows it ([`Registry::follows`]).
@@ -99,6 +155,7 @@ impl Ledger {
                 if to_number(until)? > usage.now {
                     break;
                 }
+                memory.put(MemoryTable::Forgotten, &[], until)?;
                 memory.remove(MemoryTable::Used, name)?;
                 memory.remove(MemoryTable::Forget, &key)?;
             }
@@ -122,25 +179,36 @@ impl std::fmt::Debug for Ledger {
     }
 }
 
-/// U-4, U-5.
+/// REG-U-4, REG-U-5.
 fn check(memory: &mut dyn Transaction, usage: &Usage) -> Result<()> {
-    if let Some((name, _)) = usage.once
-        && memory.get(MemoryTable::Used, &name.0)?.is_some()
-    {
-        return Err(Error::new(
-            Code::ClaimsReplayed,
-            "the capsule's one use is over",
-        ));
+    if let Some((name, until)) = usage.once {
+        let refused = |what| Err(Error::new(Code::ClaimsReplayed, what));
+        if memory.get(MemoryTable::Used, &name.0)?.is_some() {
+            return refused("the capsule's one use is over");
+        }
+        // only by a clock that was further ahead than any use waits for
+        if number(memory, MemoryTable::Forgotten, &[])?.is_some_and(|forgotten| until <= forgotten)
+        {
+            return refused("the capsule may have been used: uses of its time have been forgotten");
+        }
     }
     if let Some((session, found)) = usage.sequence {
         let highest = number(memory, MemoryTable::Sessions, &session.0)?.unwrap_or(0);
         if found < highest {
-            let what = "the session has gone past this capsule";
+            let what = "a newer capsule of the session was used already";
             return Err(Error::new(Code::ClaimsSequence, what)
                 .sides(format_args!("at least {highest}"), found));
         }
     }
     Ok(())
+}
+
+fn latest(memory: &dyn Transaction) -> Result<u64> {
+    Ok(number(memory, MemoryTable::Clock, &[])?.unwrap_or(0))
+}
+
+fn set_clock(memory: &mut dyn Transaction, time: u64) -> Result<()> {
+    memory.put(MemoryTable::Clock, &[], &time.to_be_bytes())
 }
 
 fn mark(memory: &dyn Transaction, root: KeyId) -> Result<Option<Mark>> {
@@ -166,36 +234,45 @@ fn to_number(bytes: &[u8]) -> Result<u64> {
 }
 
 fn damaged() -> Error {
-    Error::new(Code::LocalIo, "the memory holds what no ledger put there")
+    Error::new(
+        Code::LocalIo,
+        "the ledger is damaged: it holds an entry that no verifier wrote",
+    )
 }
 
-/// What a use of a capsule means to a [`Ledger`].
+/// Effect of one use of a capsule on a [`Ledger`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// When it is used.
+    /// Time of the use.
     pub now: u64,
-    /// Where the capsule is for one use: its name among all capsules of all issuers, and the first second
-    /// at which no capsule of that name can be valid any more.
+    /// Name of a single-use capsule among all capsules of all issuers, and the time at which that
+    /// may be forgotten: no capsule of that name can be valid any more, even if the clock was ahead
+    /// and is set back.
     pub once: Option<(Digest, u64)>,
-    /// Where it is numbered: its session's name among all sessions of all issuers, and its number.
+    /// Name of a numbered capsule's session among all sessions of all issuers, and the capsule's
+    /// number.
     pub sequence: Option<(Digest, u64)>,
 }
 
 impl Usage {
-    /// The use of a verified capsule with these claims at `now`.
+    /// The use, at `now`, of a capsule with these terms whose body is bound to `ctx` (capsule-v1 §9.1).
+    ///
+    /// A header under which the body opens has that `ctx`, and with it the same cap: so nothing of this name can
+    /// be valid once it may be forgotten (REG-U-4).
     #[must_use]
-    pub fn of(claims: &Claims, now: u64) -> Self {
-        let terms = &claims.terms;
-        let once = || {
-            let name = named("kvcap v1 use", terms, &[Some(&claims.id.0)]);
-            // what is for one use is not renewed past this
-            (name, terms.expires)
-        };
+    pub fn of(ctx: &Digest, terms: &Terms, now: u64) -> Self {
+        let until = terms.renew_until.saturating_add(AHEAD);
+        let once = || (Digest::labelled("kvcap v1 use", &[&ctx.0]), until);
         let session = || {
-            let parts = [&terms.tenant, &terms.subject];
-            let parts = parts.map(|part| part.as_deref().map(str::as_bytes));
-            named("kvcap v1 session", terms, &parts)
+            let id = terms.session.as_ref().map(|session| &session.id);
+            let parts = [
+                Some(&terms.issuer),
+                terms.tenant.as_ref(),
+                terms.subject.as_ref(),
+                id,
+            ];
+            named("kvcap v1 session", &parts)
         };
         Self {
             now,
@@ -205,16 +282,16 @@ impl Usage {
     }
 }
 
-/// Issuer and further parts, so that no issuer can use up another's names.
-fn named(label: &str, terms: &Terms, parts: &[Option<&[u8]>]) -> Digest {
+/// The issuer is among the parts, so that no issuer can use up another's numbers.
+fn named(label: &str, parts: &[Option<&String>]) -> Digest {
     let mut input = Vec::new();
-    for part in [Some(terms.issuer.as_bytes())].iter().chain(parts) {
+    for part in parts {
         match part {
             None => input.push(0),
-            Some(bytes) => {
+            Some(text) => {
                 input.push(1);
-                input.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-                input.extend_from_slice(bytes);
+                input.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+                input.extend_from_slice(text.as_bytes());
             }
         }
     }

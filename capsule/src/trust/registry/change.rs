@@ -3,6 +3,7 @@
 use crate::{
     error::{Code, Error, Result},
     keys::{CapsuleId, KeyId},
+    text::show_instant,
     trust::{
         Status, TrustedKey,
         registry::{Listing, PROFILE, Registry, Revoked, RootKey},
@@ -75,7 +76,10 @@ impl Registry {
                 Code::ClaimsClock,
                 "the clock lies before the registry was issued",
             )
-            .sides(format_args!("at least {}", self.listing.issued_at), now));
+            .sides(
+                format_args!("at least {}", show_instant(self.listing.issued_at)),
+                show_instant(now),
+            ));
         }
         let version = self.listing.version.checked_add(1).ok_or_else(|| {
             Error::new(

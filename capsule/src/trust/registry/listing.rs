@@ -9,12 +9,12 @@ use crate::{
     wire::cbor::{self, Field, Value},
 };
 
-/// What a registry says.
+/// Contents of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// Its number: 1, 2, 3, … without a gap.
     pub version: u64,
-    /// When it was signed.
+    /// Time at which it was signed.
     pub issued_at: u64,
     /// The first second at which nobody should go by it any more.
     pub expires: u64,
@@ -32,7 +32,7 @@ pub struct Listing {
 pub struct Revoked {
     /// The capsule.
     pub capsule: CapsuleId,
-    /// When it was revoked, for people: what counts is that it stands here.
+    /// Time of the revocation, for people: what counts is that it stands here.
     pub at: u64,
 }
 
@@ -149,7 +149,7 @@ fn decode_key(entry: Field<'_>) -> Result<TrustedKey> {
     }
     Ok(TrustedKey {
         key,
-        issuer: Some(issuer.text()?.to_owned()),
+        issuer: issuer.text()?.to_owned(),
         purpose: Purpose::from_number(purpose.uint()?)
             .ok_or_else(|| purpose.wrong("is not known"))?,
         suites: numbers,
@@ -165,10 +165,7 @@ fn encode_key(key: &TrustedKey) -> Value {
     cbor::map([
         (1, Some(cbor::bytes(key.key.to_bytes()))),
         (2, Some(cbor::uint(key.purpose.number()))),
-        (
-            3,
-            Some(cbor::text(key.issuer.as_deref().unwrap_or_default())),
-        ),
+        (3, Some(cbor::text(&key.issuer))),
         (
             4,
             Some(cbor::array(

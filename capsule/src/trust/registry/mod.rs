@@ -15,6 +15,7 @@ use crate::{
     error::{Code, Error, Result},
     keys::KeyId,
     limits::{MAX_REGISTRY, MAX_SKEW},
+    text::show_instant,
     trust::{Trust, expired},
     wire::cose::{self, Profile, Sign1},
 };
@@ -43,7 +44,7 @@ pub struct Registry {
     mark: Mark,
 }
 
-/// What a verifier remembers of the newest registry that it has seen of one root.
+/// Mark of the newest registry that a verifier has seen of one root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The root.
@@ -83,7 +84,7 @@ impl UntrustedRegistry {
         })
     }
 
-    /// What the file says, before anyone vouched for it: for display, never for decisions.
+    /// Returns what the file says, before anyone vouched for it: for display, never for decisions.
     ///
     /// # Errors
     /// As [`Self::verify`] for a malformed listing.
@@ -113,12 +114,15 @@ impl UntrustedRegistry {
                 Code::ClaimsClock,
                 "the clock lies before the registry was issued",
             )
-            .sides(format_args!("at least {}", listing.issued_at), now));
+            .sides(
+                format_args!("at least {}", show_instant(listing.issued_at)),
+                show_instant(now),
+            ));
         }
         Ok(registry)
     }
 
-    /// The same for a registry that may have expired: to write the next version, or to step over it.
+    /// Verifies a registry that may have expired: to write the next version, or to step over it.
     ///
     /// # Errors
     /// As [`Self::verify`], without 310 and 412.
@@ -148,13 +152,13 @@ impl UntrustedRegistry {
 }
 
 impl Registry {
-    /// What the root has signed.
+    /// Returns what the root has signed.
     #[must_use]
     pub fn listing(&self) -> &Listing {
         &self.listing
     }
 
-    /// What to remember of it.
+    /// Returns what to remember of it.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.mark

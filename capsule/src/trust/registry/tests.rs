@@ -14,9 +14,8 @@ fn root() -> RootKey {
 
 fn key(seed: u8) -> TrustedKey {
     TrustedKey {
-        issuer: Some("acme".to_owned()),
         not_before: NOW,
-        ..TrustedKey::new(SigningKey::from_seed(&[seed; 32]).public())
+        ..TrustedKey::new(SigningKey::from_seed(&[seed; 32]).public(), "acme")
     }
 }
 
@@ -203,7 +202,7 @@ fn a_registry_expires() {
     assert_eq!(code(trust.check_current(NOW + DAY - 1)), 0);
     assert_eq!(code(trust.check_current(NOW + DAY)), 310);
     // and when merged with keys that have no end
-    let mut merged = Trust::from(SigningKey::from_seed(&[4; 32]).public());
+    let mut merged = Trust::from(TrustedKey::from(&SigningKey::from_seed(&[4; 32])));
     merged.merge(trust.clone()).unwrap();
     assert_eq!(code(merged.check_current(NOW + DAY)), 310);
     assert_eq!(code(merged.merge(trust)), 311);
@@ -318,9 +317,8 @@ fn a_root_is_no_signing_key() {
     assert!(!format!("{root:?}").contains("0101"));
     let listed = listed(&[2]).next(
         &[Change::Add(Box::new(TrustedKey {
-            issuer: Some("acme".to_owned()),
             purpose: Purpose::Statements,
-            ..TrustedKey::new(*root.public().key())
+            ..TrustedKey::new(*root.public().key(), "acme")
         }))],
         &root,
         NOW,

@@ -1,4 +1,4 @@
-//! The CBOR profile of headers and manifests (capsule-v1 §4.1).
+//! The CBOR profile of headers and manifests (capsule-v1 §5.1).
 //!
 //! A strict scan runs over the raw bytes; only what passes is read into a tree, whose encoding must
 //! then give the same bytes again. General decoders accept far more than one form, and take several
@@ -197,6 +197,14 @@ impl<'a> Scanner<'a> {
         text.map_err(|_| fail(Code::CborMalformed, "a text that is not UTF-8", start))
     }
 
+    /// The head of the outermost map, whose first byte is one: how many pairs follow.
+    pub(crate) fn pairs(&mut self) -> Result<u64> {
+        let start = self.at;
+        let (_, count) = self.head()?;
+        self.nest(0, count.saturating_mul(2), start)?;
+        Ok(count)
+    }
+
     fn nest(&self, depth: u32, count: u64, start: usize) -> Result<()> {
         if depth >= CBOR_DEPTH {
             return Err(fail(Code::CborLimit, "nested too deeply", start));
@@ -252,11 +260,20 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Scans `bytes` as exactly one item and decodes it.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value> {
+/// Checks that `bytes` are exactly one item of the CBOR profile (capsule-v1 §5.1), before any general decoder
+/// sees them.
+///
+/// # Errors
+/// KVC-201 to 206, of the first rule that is broken.
+pub fn check_cbor(bytes: &[u8]) -> Result<()> {
     let mut scanner = Scanner::new(bytes);
     scanner.item(0)?;
-    scanner.end()?;
+    scanner.end()
+}
+
+/// Scans `bytes` as exactly one item and decodes it.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Value> {
+    check_cbor(bytes)?;
     decode_scanned(bytes)
 }
 

@@ -10,7 +10,7 @@ use kvcap_store::{input, key_file};
 
 use crate::{
     flags::Common,
-    ui::{Report, bytes, grouped, progress, table, verdict},
+    ui::{Report, bytes, grouped, passphrases, progress, table, verdict},
 };
 
 /// A step and what it took.
@@ -49,12 +49,12 @@ impl Watch {
 /// The model is read and hashed before, and stands by itself.
 ///
 /// # Errors
-/// What capsule-v1 §11.2 refuses, and §11.3 of the key.
+/// What capsule-v1 §3.2 refuses, and §3.3 of the key.
 pub(super) fn run(args: &Args, common: &Common) -> Result<Report> {
     let key = args
         .wrap_key
         .as_deref()
-        .map(key_file::wrapping_key)
+        .map(|path| key_file::wrapping_key(path, &passphrases()))
         .transpose()?;
     let file = input::file(&args.capsule)?;
     let mut watch = Watch::start();
@@ -62,33 +62,37 @@ pub(super) fn run(args: &Args, common: &Common) -> Result<Report> {
         .map_err(|error| input::at(error, &args.capsule))?;
     watch.passed("parse");
     let verifier = args.policy.verifier()?;
-    let judge = verifier.judge()?;
     let model = args.policy.model(common)?;
-    let judge = judge.expecting(args.policy.expected(model.as_ref()));
+    let mut judge = args
+        .policy
+        .judge(&verifier, model.as_ref(), args.checkpoint.expected())?;
     let profile = watch.skip();
     let mut told = |step: Step| watch.passed(step.name());
-    let verdict = judge.verify_in_steps(untrusted, &mut told)?;
+    let mut verdict = judge.verify_in_steps(untrusted, &mut told)?;
     let header: Duration = watch.steps.iter().map(|step| step.1).sum();
     let mut report = Report::new();
     verdict::describe(&verdict, &mut report);
-    let verified = verdict.into_tip();
-    let length = verified.file_len();
+    let length = verdict.tip().file_len();
     let mut checked = None;
     if !args.header_only {
         let bar = progress::bar(common.shows_progress(), "verify", length);
         watch.skip();
-        let body = verified.check_body_in_steps(
+        let body = verdict.tip().check_body_in_steps(
             &file,
             args.threads.workers(),
             &mut |read| bar.inc(read),
             &mut |step| watch.passed(step.name()),
         )?;
-        bar.finish_and_clear();
+        bar.finish();
+        verdict.body_checked(&body);
         checked = Some(body);
     }
+    let accepted = judge.conclude(verdict)?;
+    verdict::describe_unchecked(&judge, accepted.unchecked(), &mut report);
     if let Some(key) = &key {
         watch.skip();
-        verified.open(file, key)?;
+        // nothing is read: the content key alone is timed
+        let _ = accepted.into_tip().open(file, key)?;
         watch.passed("unwrap");
     }
     tell(&mut report, &watch.steps, profile, header);

@@ -5,7 +5,7 @@ use std::fmt;
 use kvcap_codecs::CodecError;
 use mlx_rs::error::{AsSliceError, Exception};
 
-/// Why MLX gave no result. Nothing of MLX aborts the process.
+/// Reason that MLX gave no result. Nothing of MLX aborts the process.
 #[derive(Debug)]
 pub enum Error {
     /// Codec, element type or shape is not one that this crate does.

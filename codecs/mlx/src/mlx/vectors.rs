@@ -9,7 +9,7 @@ use super::{Error, Mlx};
 /// One frame, made by rule.
 #[derive(Clone, Debug)]
 pub struct Vector {
-    /// What it is about.
+    /// Subject of the vector.
     pub name: &'static str,
     dtype: Dtype,
     shape: BankShape,

@@ -1,8 +1,13 @@
-//! A tree of values as model files hold them (JSON, GGUF metadata), and its canonical bytes.
+//! Values as model files hold them (JSON, GGUF metadata), and their canonical bytes.
 
 use std::collections::BTreeMap;
 
 use kvcap::{Code, Error, Result};
+
+use super::{
+    canonical::{Sink, array, head, number, text},
+    list::{Item, Packed},
+};
 
 /// A value of a JSON file or of a GGUF header.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,11 +18,24 @@ pub(crate) enum Value {
     Float(f64),
     Text(String),
     Array(Vec<Value>),
+    /// A list of a GGUF header.
+    List(Packed),
     Map(Map),
 }
 
 /// An object's members; a name stands once.
 pub(crate) type Map = BTreeMap<String, Value>;
+
+impl From<Item<'_>> for Value {
+    fn from(item: Item<'_>) -> Self {
+        match item {
+            Item::Bool(value) => Self::Bool(value),
+            Item::Int(value) => Self::Int(value),
+            Item::Float(value) => Self::Float(value),
+            Item::Text(text) => Self::Text(text.to_owned()),
+        }
+    }
+}
 
 impl Value {
     pub(crate) fn as_u64(&self) -> Option<u64> {
@@ -57,79 +75,51 @@ impl Value {
         }
     }
 
-    /// Appends the canonical bytes (model-id-v1 §2): deterministic CBOR in which every number is
-    /// the 8 bytes of its binary64.
-    pub(crate) fn canonical(&self, out: &mut Vec<u8>) {
+    pub(crate) fn as_list(&self) -> Option<&Packed> {
         match self {
-            Self::Null => out.push(0xf6),
-            Self::Bool(false) => out.push(0xf4),
-            Self::Bool(true) => out.push(0xf5),
-            Self::Int(value) => bytes(out, &(*value as f64).to_bits().to_be_bytes()),
-            Self::Float(value) => bytes(out, &value.to_bits().to_be_bytes()),
+            Self::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// Appends the canonical bytes (model-id-v1 §2).
+    pub(crate) fn canonical(&self, out: &mut impl Sink) {
+        match self {
+            Self::Null => out.put(&[0xf6]),
+            Self::Bool(false) => out.put(&[0xf4]),
+            Self::Bool(true) => out.put(&[0xf5]),
+            Self::Int(value) => number(out, *value as f64),
+            Self::Float(value) => number(out, *value),
             Self::Text(value) => text(out, value),
+            Self::List(list) => {
+                array(out, list.len());
+                for item in list.items() {
+                    Self::from(item).canonical(out);
+                }
+            }
             Self::Array(items) => {
                 array(out, items.len());
                 for item in items {
                     item.canonical(out);
                 }
             }
-            Self::Map(members) => {
-                // RFC 8949 §4.2.1 orders by encoded key: for texts, length first.
-                let mut sorted: Vec<_> = members.iter().collect();
-                sorted.sort_by_key(|(name, _)| (name.len(), *name));
-                head(out, 0xa0, sorted.len());
-                for (name, value) in sorted {
-                    text(out, name);
-                    value.canonical(out);
-                }
-            }
+            Self::Map(members) => canonical_map(members.iter(), out),
         }
     }
 }
 
-/// Appends the head of a CBOR array.
-pub(crate) fn array(out: &mut Vec<u8>, len: usize) {
-    head(out, 0x80, len);
-}
-
-/// Appends a CBOR text string.
-pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
-    head(out, 0x60, value.len());
-    out.extend_from_slice(value.as_bytes());
-}
-
-/// Appends a CBOR byte string.
-pub(crate) fn bytes(out: &mut Vec<u8>, value: &[u8]) {
-    head(out, 0x40, value.len());
-    out.extend_from_slice(value);
-}
-
-/// Appends a CBOR unsigned integer.
-pub(crate) fn uint(out: &mut Vec<u8>, value: u64) {
-    shortest(out, 0x00, value);
-}
-
-fn head(out: &mut Vec<u8>, major: u8, len: usize) {
-    // A length in memory always fits in 64 bits.
-    shortest(out, major, u64::try_from(len).unwrap_or(u64::MAX));
-}
-
-fn shortest(out: &mut Vec<u8>, major: u8, value: u64) {
-    if let Ok(small) = u8::try_from(value) {
-        if small < 24 {
-            out.push(major | small);
-        } else {
-            out.extend_from_slice(&[major | 24, small]);
-        }
-    } else if let Ok(value) = u16::try_from(value) {
-        out.push(major | 25);
-        out.extend_from_slice(&value.to_be_bytes());
-    } else if let Ok(value) = u32::try_from(value) {
-        out.push(major | 26);
-        out.extend_from_slice(&value.to_be_bytes());
-    } else {
-        out.push(major | 27);
-        out.extend_from_slice(&value.to_be_bytes());
+/// Appends the canonical bytes of an object with these members.
+pub(crate) fn canonical_map<'a>(
+    members: impl Iterator<Item = (&'a String, &'a Value)>,
+    out: &mut impl Sink,
+) {
+    // RFC 8949 §4.2.1 orders by encoded key: for texts, length first.
+    let mut sorted: Vec<_> = members.collect();
+    sorted.sort_by_key(|(name, _)| (name.len(), *name));
+    head(out, 0xa0, sorted.len());
+    for (name, value) in sorted {
+        text(out, name);
+        value.canonical(out);
     }
 }
 
@@ -206,6 +196,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn array(self, name: &str) -> Result<Option<&'a [Value]>> {
         self.typed(name, "a list", Value::as_array)
+    }
+
+    /// A list of a GGUF header.
+    pub(crate) fn list(self, name: &str) -> Result<Option<&'a Packed>> {
+        self.typed(name, "a list", Value::as_list)
     }
 
     pub(crate) fn map(self, name: &str) -> Result<Option<&'a Map>> {

@@ -1,8 +1,9 @@
 //! The digests of weights files by path, size and time, so that gigabytes are hashed once.
 //!
 //! Whoever can write the cache folder can forge model ids: it is made for its owner alone (0700),
-//! and an entry holds for the file only while path, length, modification time and inode are the
-//! same. Whoever does not trust that switches the cache off.
+//! and an entry holds for the file only while path, length, inode, and the times of its last modification and
+//! of its last change are the same. The last is the system's: no program sets it back, as it can the other.
+//! Whoever does not trust that switches the cache off, with `KVCAP_NO_CACHE=1` or [`HashCache::off`].
 
 use std::{
     env, fs,
@@ -16,7 +17,7 @@ use kvcap::binding::Digest;
 /// A file changed this recently may change again without a new time; its digest is not kept.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Where digests of weights files are kept between runs.
+/// Folder that keeps digests of weights files between runs.
 #[derive(Clone, Debug, Default)]
 pub struct HashCache(Option<PathBuf>);
 
@@ -25,6 +26,7 @@ pub struct HashCache(Option<PathBuf>);
 pub(crate) struct Stamp {
     pub(crate) length: u64,
     modified: Duration,
+    changed: Duration,
     inode: u64,
 }
 
@@ -42,9 +44,12 @@ impl HashCache {
     }
 
     /// The user's cache, `$XDG_CACHE_HOME/kvcap/model-ids` or `~/.cache/kvcap/model-ids`; off
-    /// where neither variable holds an absolute path.
+    /// where neither variable holds an absolute path, and where `KVCAP_NO_CACHE` holds anything.
     #[must_use]
     pub fn user() -> Self {
+        if env::var_os("KVCAP_NO_CACHE").is_some_and(|value| !value.is_empty()) {
+            return Self::off();
+        }
         let absolute = |name| {
             env::var_os(name)
                 .map(PathBuf::from)
@@ -76,13 +81,14 @@ impl HashCache {
         let folder = self.0.as_ref()?;
         let path = fs::canonicalize(path).ok()?;
         let facts = format!(
-            "length {}\nmodified {}\ninode {}\npath {:?}\n",
+            "length {}\nmodified {}\nchanged {}\ninode {}\npath {:?}\n",
             stamp.length,
             stamp.modified.as_nanos(),
+            stamp.changed.as_nanos(),
             stamp.inode,
             path.as_os_str(),
         );
-        let key = Digest::labelled("kvcap v1 hash cache", &[facts.as_bytes()]);
+        let key = Digest::labelled("kvcap v2 hash cache", &[facts.as_bytes()]);
         Some((folder.join(key.to_string()), facts))
     }
 }
@@ -94,13 +100,19 @@ impl Stamp {
             return Err(io::Error::other("this is not a regular file"));
         }
         #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        let (changed, inode) = {
+            use std::os::unix::fs::MetadataExt;
+            let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
+            let nanos = u32::try_from(metadata.ctime_nsec()).unwrap_or(0);
+            (Duration::new(seconds, nanos), metadata.ino())
+        };
         #[cfg(not(unix))]
-        let inode = 0;
+        let (changed, inode) = (Duration::ZERO, 0);
         let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
         Ok(Self {
             length: metadata.len(),
             modified: modified.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            changed,
             inode,
         })
     }
@@ -108,7 +120,7 @@ impl Stamp {
     fn settled(&self) -> bool {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .is_ok_and(|now| now.saturating_sub(self.modified) > SETTLED)
+            .is_ok_and(|now| now.saturating_sub(self.modified.max(self.changed)) > SETTLED)
     }
 }
 

@@ -19,7 +19,8 @@ pub struct Change {
 }
 
 impl Change {
-    /// Returns the change from `old` to `new`, the ropes of one layer in two states, whose context lengths are `contexts`.
+    /// Returns the change from `old` to `new`, the ropes of one layer in two states, whose context lengths are
+    /// `contexts`, and whose runtimes rotate the bank by the Hadamard `blocks`, 0 for none.
     ///
     /// # Errors
     /// KVC-603 where they do not turn keys by the same angles; KVC-922 for multi-axis positions and other
@@ -30,26 +31,19 @@ impl Change {
         old: Option<&Rope>,
         new: Option<&Rope>,
         contexts: [u64; 2],
+        blocks: [u32; 2],
     ) -> Result<Self> {
-        let (old, new) = match (old, new) {
-            (None, None) => return Ok(Self::default()),
-            (Some(old), Some(new)) => (old, new),
+        let pairs = match (old, new) {
+            (None, None) => None,
+            (Some(old), Some(new)) if role == Role::Key => {
+                same_angles(dim, old, new, contexts)?;
+                let rotary = usize::try_from(new.rotary_dims).unwrap_or(0);
+                (old.pairing != new.pairing && rotary > 2).then_some((rotary, new.pairing))
+            }
+            (Some(_), Some(_)) => None,
             _ => return Err(differ("one of the models has no rotary embedding here")),
         };
-        if role == Role::Key {
-            same_angles(dim, old, new, contexts)?;
-        }
-        let block = |rope: &Rope| {
-            let block = match role {
-                Role::Key => rope.hadamard_keys,
-                _ => rope.hadamard_values,
-            };
-            usize::try_from(block).map_err(|_| refused("a rotation of an impossible size"))
-        };
-        let (undo, apply) = (block(old)?, block(new)?);
-        let rotary = usize::try_from(new.rotary_dims).unwrap_or(0);
-        let pairs = (role == Role::Key && old.pairing != new.pairing && rotary > 2)
-            .then_some((rotary, new.pairing));
+        let [undo, apply] = blocks.map(|block| usize::try_from(block).unwrap_or(usize::MAX));
         Ok(match (undo == apply, pairs) {
             (true, None) => Self::default(),
             _ => Self { undo, pairs, apply },

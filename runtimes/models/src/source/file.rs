@@ -27,7 +27,9 @@ pub(crate) fn unreadable(error: &io::Error, path: &Path) -> Error {
 /// A whole small file, of at most `limit` bytes.
 pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|e| unreadable(&e, path))?;
-    let mut content = Vec::new();
+    // of its real length, so that reading it leaves no room over
+    let len = file.metadata().map_or(0, |found| found.len().min(limit));
+    let mut content = Vec::with_capacity(usize::try_from(len).unwrap_or(0).saturating_add(32));
     file.take(limit + 1)
         .read_to_end(&mut content)
         .map_err(|e| unreadable(&e, path))?;

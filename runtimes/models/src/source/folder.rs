@@ -4,14 +4,16 @@ use std::{collections::BTreeSet, path::Path};
 
 use kvcap::{
     Code, Error, Result,
-    binding::{Digest, Rope, Tokenizer},
+    binding::{Digest, Rope, Tokenizer, labelled_hasher},
 };
 
 use crate::{
     geometry::Geometry,
     json,
-    json::value::{Fields, Map, Value, printable},
-    rope::group,
+    json::{
+        document::Document,
+        value::{Fields, Map, Value, printable},
+    },
     source::{
         config::Config,
         file::{Source, read_small},
@@ -23,6 +25,8 @@ use crate::{
 const SMALL: u64 = 16 << 20;
 /// Longest `tokenizer.json`.
 const TOKENIZER: u64 = 256 << 20;
+/// Most values of a `tokenizer.json`.
+const VALUES: u32 = 1 << 23;
 
 /// Members of a `config.json` that do not change what is computed.
 const IRRELEVANT: [&str; 7] = [
@@ -60,7 +64,6 @@ pub(crate) fn read(folder: &Path) -> Result<Facts> {
         ),
         false => None,
     };
-    let tokenizer = parse(folder, "tokenizer.json", TOKENIZER)?;
     let facts = Config::new(&config)?;
     Ok(Facts {
         name: folder
@@ -69,20 +72,43 @@ pub(crate) fn read(folder: &Path) -> Result<Facts> {
             .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
             .unwrap_or_default(),
         weights: weights(folder)?,
-        tokenizer: tokenizer::from_folder(&tokenizer, &tokenizer_config, template)?,
-        rope: group(facts.ropes()?),
+        tokenizer: tokenizer(folder, &tokenizer_config, template)?,
+        rope: facts.ropes()?,
         geometry: facts.geometry()?,
         config: config_digest(config),
     })
 }
 
-fn parse(folder: &Path, name: &str, limit: u64) -> Result<Value> {
-    json::parse(&read_small(&folder.join(name), limit)?).map_err(|error| error.at(name))
+/// The tokenizer, of the first of the files that say it; `tokenizer.json` where the folder has none of them.
+fn tokenizer(folder: &Path, config: &Map, template: Option<String>) -> Result<Tokenizer> {
+    let json = |name: &str| {
+        let content = read_small(&folder.join(name), TOKENIZER)?;
+        let len = content.len();
+        let document =
+            Document::parse(content, VALUES).map_err(|error| error.at(name.to_owned()))?;
+        Ok::<_, Error>((document, len))
+    };
+    let has = |name: &str| folder.join(name).exists();
+    if !has("tokenizer.json") && has("tekken.json") {
+        let (file, len) = json("tekken.json")?;
+        return tokenizer::tekken::read(file.root(), len, config, template);
+    }
+    if !has("tokenizer.json") && has("tiktoken.model") {
+        let module = tokenizer::tiktoken::module(config).map(|module| format!("{module}.py"));
+        let module = module.filter(|name| is_file_name(name) && has(name));
+        let code = module.map(|name| read_small(&folder.join(name), SMALL));
+        let code = code.transpose()?;
+        let file = read_small(&folder.join("tiktoken.model"), TOKENIZER)?;
+        return tokenizer::tiktoken::read(&file, config, code.as_deref(), template);
+    }
+    let (file, _) = json("tokenizer.json")?;
+    tokenizer::from_folder(file.root(), config, template)
 }
 
 /// A file of the folder that holds one JSON object.
 pub(crate) fn object(folder: &Path, name: &str) -> Result<Map> {
-    match parse(folder, name, SMALL)? {
+    let content = read_small(&folder.join(name), SMALL)?;
+    match json::parse(content).map_err(|error| error.at(name))? {
         Value::Map(members) => Ok(members),
         _ => Err(malformed("the file is not an object").at(name)),
     }
@@ -102,9 +128,9 @@ fn config_digest(mut config: Map) -> Digest {
         }
     }
     relevant(&mut config);
-    let mut out = Vec::new();
-    Value::Map(config).canonical(&mut out);
-    Digest::labelled("kvcap v1 config", &[&out])
+    let mut hasher = labelled_hasher("kvcap v1 config");
+    Value::Map(config).canonical(&mut hasher);
+    Digest(*hasher.finalize().as_bytes())
 }
 
 /// The shards that the index names, or the one file.

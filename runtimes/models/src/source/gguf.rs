@@ -9,22 +9,19 @@ use std::{
 use kvcap::{Code, Error, Result};
 
 use crate::{
-    json::value::{Map, Value, printable},
+    json::{
+        list::{Number, Packed},
+        value::{Map, Value, printable},
+    },
     source::file::unreadable,
 };
 
-/// Longest header: the largest vocabularies with their merges take some 30 MiB.
-const HEADER: u64 = 256 << 20;
-/// Most metadata keys.
-const KEYS: u64 = 1 << 16;
-/// Most tensors.
-const TENSORS: u64 = 1 << 17;
 /// Longest key or tensor name.
 const NAME: u64 = 1 << 16;
 /// Longest text (chat templates, grammars).
 const TEXT: u64 = 16 << 20;
-/// Most array elements in one header.
-const ELEMENTS: u64 = 1 << 23;
+/// Bytes of a list that are read at a time: it grows as its elements come, whatever its count says.
+const STEP: usize = 1 << 16;
 /// Most elements of a tensor that is read.
 const FACTORS: u64 = 1 << 12;
 
@@ -69,6 +66,29 @@ const TYPES: [(u32, u64, u64); 35] = [
 
 const F32: u32 = 0;
 
+/// What the headers of a model's splits may still take, all together.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// Bytes: the largest vocabularies with their merges take some 30 MiB.
+    bytes: u64,
+    /// Metadata keys.
+    keys: u64,
+    tensors: u64,
+    /// Elements of lists.
+    elements: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 20,
+            keys: 1 << 16,
+            tensors: 1 << 17,
+            elements: 1 << 23,
+        }
+    }
+}
+
 /// What a GGUF file says before its tensor data.
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
@@ -90,13 +110,13 @@ pub(crate) struct Tensor {
 }
 
 impl Header {
-    /// Reads and checks a header.
+    /// Reads and checks a header, out of what the splits read before have left of `room`.
     ///
     /// # Errors
     ///
     /// 930 where the file is not a whole little-endian GGUF of version 2 or 3, holds a key or
     /// tensor twice, or is over a limit; 931 for an element type that this version does not know.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path, room: &mut Room) -> Result<Self> {
         let open = || {
             let file = File::open(path)?;
             let len = file.metadata()?.len();
@@ -106,8 +126,8 @@ impl Header {
         let mut cursor = Cursor {
             inner: BufReader::with_capacity(1 << 16, file),
             pos: 0,
-            end: len.min(HEADER),
-            elements: ELEMENTS,
+            len,
+            room,
         };
         let (metadata, tensors) =
             header(&mut cursor, len).map_err(|error| error.at(path.display()))?;
@@ -151,7 +171,7 @@ fn malformed(what: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(Code::ModelMalformed, what)
 }
 
-fn header(cursor: &mut Cursor<impl Read>, len: u64) -> Result<(Map, Vec<Tensor>)> {
+fn header(cursor: &mut Cursor<'_, impl Read>, len: u64) -> Result<(Map, Vec<Tensor>)> {
     if cursor.array::<4>()? != *b"GGUF" {
         return Err(malformed("the magic of a gguf file is missing"));
     }
@@ -164,8 +184,10 @@ fn header(cursor: &mut Cursor<impl Read>, len: u64) -> Result<(Map, Vec<Tensor>)
             return Err(malformed("the gguf version is not known").sides("2 or 3", version));
         }
     }
-    let tensor_count = cursor.count("tensors", TENSORS)?;
-    let key_count = cursor.count("metadata keys", KEYS)?;
+    let tensor_count = cursor.count("tensors", cursor.room.tensors)?;
+    cursor.room.tensors -= tensor_count;
+    let key_count = cursor.count("metadata keys", cursor.room.keys)?;
+    cursor.room.keys -= key_count;
     let mut metadata = Map::new();
     for _ in 0..key_count {
         let key = cursor.text(NAME)?;
@@ -189,7 +211,7 @@ fn header(cursor: &mut Cursor<impl Read>, len: u64) -> Result<(Map, Vec<Tensor>)
 /// The tensors' names and places. As the runtime demands, each begins where the one before ends,
 /// padded to the alignment, so that no byte belongs to two and a cut file is found out.
 fn tensors(
-    cursor: &mut Cursor<impl Read>,
+    cursor: &mut Cursor<'_, impl Read>,
     count: u64,
     alignment: u64,
     len: u64,
@@ -197,7 +219,6 @@ fn tensors(
     let overflow = || malformed("a tensor's size overflows");
     let mut sizes = Vec::new();
     let mut tensors: Vec<Tensor> = Vec::new();
-    let mut names = std::collections::BTreeSet::new();
     let mut expected = 0_u64;
     for _ in 0..count {
         let name = cursor.text(NAME)?;
@@ -240,9 +261,6 @@ fn tensors(
             .checked_next_multiple_of(alignment)
             .and_then(|padded| offset.checked_add(padded))
             .ok_or_else(overflow)?;
-        if !names.insert(name.clone()) {
-            return Err(malformed("the file holds a tensor twice").at(printable(&name)));
-        }
         sizes.push(bytes);
         tensors.push(Tensor {
             name,
@@ -251,6 +269,11 @@ fn tensors(
             kind,
             offset,
         });
+    }
+    let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some([twice, _]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(malformed("the file holds a tensor twice").at(printable(twice)));
     }
     let data = cursor
         .pos
@@ -266,29 +289,23 @@ fn tensors(
     Ok(tensors)
 }
 
-struct Cursor<R> {
+struct Cursor<'a, R> {
     inner: R,
     pos: u64,
-    /// The header may not be longer than this.
-    end: u64,
-    /// Array elements that may still come.
-    elements: u64,
+    /// Bytes of the file.
+    len: u64,
+    room: &'a mut Room,
 }
 
-impl<R: Read> Cursor<R> {
+impl<R: Read> Cursor<'_, R> {
     /// Says that `len` more bytes are wanted, before anything is allocated for them.
     fn claim(&mut self, len: u64) -> Result<()> {
-        match self.pos.checked_add(len).filter(|pos| *pos <= self.end) {
-            Some(pos) => {
-                self.pos = pos;
-                Ok(())
-            }
-            None => Err(malformed(if self.end == HEADER {
-                "the header is over its limit"
-            } else {
-                "the file ends inside its header"
-            })),
-        }
+        let pos = self.pos.checked_add(len).filter(|pos| *pos <= self.len);
+        self.pos = pos.ok_or_else(|| malformed("the file ends inside its header"))?;
+        let left = self.room.bytes.checked_sub(len);
+        self.room.bytes =
+            left.ok_or_else(|| malformed("the header, or those of all splits, is over its limit"))?;
+        Ok(())
     }
 
     fn fill(&mut self, buf: &mut [u8]) -> Result<()> {
@@ -321,48 +338,81 @@ impl<R: Read> Cursor<R> {
     }
 
     fn text(&mut self, limit: u64) -> Result<String> {
-        let len = self.count("bytes of a text", limit)?;
-        self.claim(len)?;
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-        self.fill(&mut bytes)?;
+        let mut bytes = Vec::new();
+        self.append_text(limit, &mut bytes)?;
         String::from_utf8(bytes).map_err(|_| malformed("a text is not utf-8"))
     }
 
-    fn value(&mut self, kind: u32) -> Result<Value> {
-        Ok(match kind {
-            0 => Value::Int(u8::from_le_bytes(self.array()?).into()),
-            1 => Value::Int(i8::from_le_bytes(self.array()?).into()),
-            2 => Value::Int(u16::from_le_bytes(self.array()?).into()),
-            3 => Value::Int(i16::from_le_bytes(self.array()?).into()),
-            4 => Value::Int(self.u32()?.into()),
-            5 => Value::Int(i32::from_le_bytes(self.array()?).into()),
-            6 => Value::Float(f32::from_le_bytes(self.array()?).into()),
-            7 => match self.array::<1>()? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
-                _ => return Err(malformed("a truth value is neither 0 nor 1")),
-            },
-            8 => Value::Text(self.text(TEXT)?),
-            9 => return self.list(),
-            10 => Value::Int(self.u64()?.into()),
-            11 => Value::Int(i64::from_le_bytes(self.array()?).into()),
-            12 => Value::Float(f64::from_le_bytes(self.array()?)),
-            _ => return Err(malformed("the type of a metadata value is not known")),
-        })
+    /// Appends the bytes of a text.
+    fn append_text(&mut self, limit: u64, out: &mut Vec<u8>) -> Result<()> {
+        let len = self.count("bytes of a text", limit)?;
+        self.append(len, out)
     }
 
-    fn list(&mut self) -> Result<Value> {
+    /// Appends `len` bytes, piece by piece.
+    fn append(&mut self, len: u64, out: &mut Vec<u8>) -> Result<()> {
+        self.claim(len)?;
+        let mut left = usize::try_from(len).unwrap_or(usize::MAX);
+        while left > 0 {
+            let (start, piece) = (out.len(), left.min(STEP));
+            out.resize(start + piece, 0);
+            self.fill(out.get_mut(start..).unwrap_or_default())?;
+            left -= piece;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, kind: u32) -> Result<Value> {
+        match kind {
+            8 => self.text(TEXT).map(Value::Text),
+            9 => self.list().map(Value::List),
+            kind => {
+                let kind = number(kind)?;
+                let mut bytes = Vec::new();
+                self.append(u64::try_from(kind.len()).unwrap_or(0), &mut bytes)?;
+                kind.read(&bytes).map(Value::from).ok_or_else(not_a_truth)
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<Packed> {
         let kind = self.u32()?;
         if kind == 9 {
             return Err(malformed("the metadata nest lists"));
         }
-        let len = self.count("list elements", self.elements)?;
-        self.elements -= len;
-        // Grown as elements are read, so that a count alone allocates nothing.
-        let mut items = Vec::new();
-        for _ in 0..len {
-            items.push(self.value(kind)?);
+        let len = self.count("list elements", self.room.elements)?;
+        self.room.elements -= len;
+        if kind == 8 {
+            let (mut text, mut ends) = (Vec::new(), Vec::new());
+            for _ in 0..len {
+                let start = text.len();
+                self.append_text(TEXT, &mut text)?;
+                let added = text.get(start..).unwrap_or_default();
+                std::str::from_utf8(added).map_err(|_| malformed("a text is not utf-8"))?;
+                let end = u32::try_from(text.len());
+                ends.push(end.map_err(|_| malformed("a list of texts is too long"))?);
+            }
+            let text = String::from_utf8(text).map_err(|_| malformed("a text is not utf-8"))?;
+            return Ok(Packed::Texts { text, ends });
         }
-        Ok(Value::Array(items))
+        let kind = number(kind)?;
+        let mut bytes = Vec::new();
+        let size = u64::try_from(kind.len()).unwrap_or(u64::MAX);
+        self.append(len.saturating_mul(size), &mut bytes)?;
+        if !bytes
+            .chunks_exact(kind.len())
+            .all(|b| kind.read(b).is_some())
+        {
+            return Err(not_a_truth());
+        }
+        Ok(Packed::Numbers { kind, bytes })
     }
+}
+
+fn number(kind: u32) -> Result<Number> {
+    Number::of(kind).ok_or_else(|| malformed("the type of a metadata value is not known"))
+}
+
+fn not_a_truth() -> Error {
+    malformed("a truth value is neither 0 nor 1")
 }

@@ -2,7 +2,7 @@
 
 use kvcap::{
     Code, Error, Result,
-    binding::{F64Bits, Pairing, Scaling},
+    binding::{F64Bits, Pairing, Rope, Scaling},
 };
 
 use crate::{
@@ -11,8 +11,11 @@ use crate::{
         GGUF_WITHOUT, Sliding,
     },
     geometry::{Geometry, LayerGeometry},
-    json::value::{Fields, Value, printable},
-    rope::{LayerRope, check_dims, f64_bits, unsupported},
+    json::{
+        list::{Item, Packed},
+        value::{Fields, Value, printable},
+    },
+    rope::{LayerRope, LayersBy, check_dims, check_sections, f64_bits, unsupported},
     source::{
         config::{LAYERS, check_factors},
         gguf::Header,
@@ -71,7 +74,7 @@ impl<'a> Arch<'a> {
             return Ok(none());
         }
         let name = "attention.sliding_window_pattern";
-        if let Some(Value::Array(_)) = self.keys.find(name) {
+        if let Some(Value::List(_)) = self.keys.find(name) {
             return self.flags(name);
         }
         match self.keys.u64(name)?.unwrap_or(family.period) {
@@ -82,11 +85,10 @@ impl<'a> Arch<'a> {
 
     /// A list of truth values, one a layer.
     fn flags(&self, name: &str) -> Result<Vec<bool>> {
-        let items = self.keys.array(name)?.unwrap_or_default();
+        let items = self.keys.list(name)?.into_iter().flat_map(Packed::items);
         let flags: Option<Vec<bool>> = items
-            .iter()
             .map(|item| match item {
-                Value::Bool(flag) => Some(*flag),
+                Item::Bool(flag) => Some(flag),
                 other => other.as_u64().map(|n| n != 0),
             })
             .take(usize::try_from(self.layers).unwrap_or(0))
@@ -99,9 +101,9 @@ impl<'a> Arch<'a> {
     /// A number that is one for all layers, or a list with one for each.
     fn of_layer(&self, name: &str, layer: usize) -> Result<Option<u64>> {
         match self.keys.find(name) {
-            Some(Value::Array(items)) => items
+            Some(Value::List(items)) => items
                 .get(layer)
-                .and_then(Value::as_u64)
+                .and_then(Item::as_u64)
                 .map(Some)
                 .ok_or_else(|| self.keys.error(name, "is not a list of one number a layer")),
             _ => self.keys.u64(name),
@@ -141,9 +143,23 @@ impl<'a> Arch<'a> {
             _ => 0,
         };
         let interval = self.keys.u64("full_attention_interval")?.unwrap_or(default);
-        Ok((0..self.layers)
+        let mut recurrent: Vec<_> = (0..self.layers)
             .map(|i| interval != 0 && (i + 1) % interval != 0)
-            .collect())
+            .collect();
+        if GGUF_HYBRID.contains(&self.arch) {
+            for (layer, recurrent) in recurrent.iter_mut().enumerate() {
+                *recurrent |= self.heads(layer)? == Some(0);
+            }
+        }
+        Ok(recurrent)
+    }
+
+    /// Key heads of a layer, where the file says how many; 0 for a layer that does not attend.
+    fn heads(&self, layer: usize) -> Result<Option<u64>> {
+        match self.of_layer("attention.head_count_kv", layer)? {
+            Some(heads) => Ok(Some(heads)),
+            None => self.of_layer("attention.head_count", layer),
+        }
     }
 
     /// What each layer keeps, and the longest context.
@@ -167,21 +183,16 @@ impl<'a> Arch<'a> {
         Ok(Geometry {
             layers,
             context_length: self.keys.u64("context_length")?.unwrap_or(0),
+            architecture: Some(self.arch.to_owned()),
         })
     }
 
     fn layer(&self, layer: usize) -> Result<LayerGeometry> {
-        let heads = match self.of_layer("attention.head_count_kv", layer)? {
-            Some(heads) => heads,
-            None => self
-                .of_layer("attention.head_count", layer)?
-                .ok_or_else(|| self.keys.missing("attention.head_count"))?,
-        };
+        let heads = self
+            .heads(layer)?
+            .ok_or_else(|| self.keys.missing("attention.head_count"))?;
         if heads == 0 || self.arch == "falcon-h1" {
-            return Ok(match GGUF_HYBRID.contains(&self.arch) {
-                true => LayerGeometry::Recurrent,
-                false => LayerGeometry::Unknown,
-            });
+            return Ok(LayerGeometry::Unknown);
         }
         if let Some(rank) = self.keys.u64("attention.kv_lora_rank")?
             && self.keys.find("attention.key_length_mla").is_some()
@@ -217,11 +228,10 @@ impl<'a> Arch<'a> {
         check_dims(dims, head_dim)
     }
 
-    /// The rope of each layer; `headers` are searched for tensors of factors.
-    pub(crate) fn ropes(&self, headers: &[Header]) -> Result<Vec<Option<LayerRope>>> {
-        let none = (0..self.layers).map(|_| None).collect();
+    /// The ropes of the layers; `headers` are searched for tensors of factors.
+    pub(crate) fn ropes(&self, headers: &[Header]) -> Result<Vec<Rope>> {
         if GGUF_WITHOUT.contains(&self.arch) {
-            return Ok(none);
+            return Ok(Vec::new());
         }
         let sections = self.sections()?;
         let pairing = if sections.is_some() || GGUF_HALF.contains(&self.arch) {
@@ -239,28 +249,34 @@ impl<'a> Arch<'a> {
         if self.arch.starts_with("granite")
             && self.keys.bool("rope.scaling.finetuned")? == Some(false)
         {
-            return Ok(none);
+            return Ok(Vec::new());
         }
-        let scaling = match sections {
+        let scaling = match sections.clone() {
             Some(sections) => self.multi(sections, headers)?,
             None => self.scaling(headers)?,
         };
         let recurrent = self.recurrent()?;
-        let mut ropes = Vec::new();
-        for (layer, recurrent) in recurrent.into_iter().enumerate() {
-            ropes.push(if recurrent || !self.rotates(layer) {
-                None
-            } else {
-                Some(self.layer_rope(layer, pairing, &scaling)?)
-            });
+        let mut rotating = LayersBy::new();
+        for ((index, recurrent), layer) in recurrent.into_iter().enumerate().zip(0..) {
+            // a layer without key heads keeps no key that could rotate, whatever else it keeps
+            if !recurrent && self.heads(index)? != Some(0) && self.rotates(index) {
+                rotating.push((self.slides(index), self.rotary_dims(index)?), layer);
+            }
         }
-        Ok(ropes)
+        rotating.ropes(|(slides, dims)| {
+            if let Some((sections, _)) = &sections {
+                check_sections(sections, dims).map_err(|error| error.at(self.keys.place))?;
+            }
+            self.rope(slides, dims, pairing, &scaling)
+        })
     }
 
     /// Whether a layer that attends rotates its keys.
     fn rotates(&self, layer: usize) -> bool {
         let fourth = (layer + 1).is_multiple_of(4);
         match self.arch {
+            // the larger ones have a bias in the place of a rope
+            "baichuan" => self.layers == 32,
             "smollm3" => !fourth,
             "llama4" => !fourth || !self.sliding.contains(&true),
             "cohere2" => self.slides(layer),
@@ -269,12 +285,16 @@ impl<'a> Arch<'a> {
         }
     }
 
-    fn layer_rope(&self, layer: usize, pairing: Pairing, scaling: &Scaling) -> Result<LayerRope> {
+    fn rope(
+        &self,
+        slides: bool,
+        rotary_dims: u32,
+        pairing: Pairing,
+        scaling: &Scaling,
+    ) -> Result<LayerRope> {
         let base = self.keys.f64("rope.freq_base")?.unwrap_or(10_000.0);
         let (mut theta, mut scaling) = (base, scaling.clone());
-        if self.slides(layer)
-            && let Some(family) = self.family
-        {
+        if slides && let Some(family) = self.family {
             let default = if family.same_base { base } else { 10_000.0 };
             theta = self.keys.f64("rope.freq_base_swa")?.unwrap_or(default);
             if !family.same_scaling {
@@ -286,7 +306,6 @@ impl<'a> Arch<'a> {
                 .keys
                 .error("rope.freq_base", "is not a positive number"));
         }
-        let rotary_dims = self.rotary_dims(layer)?;
         check_factors(&scaling, rotary_dims)?;
         Ok(LayerRope {
             pairing,
@@ -300,10 +319,10 @@ impl<'a> Arch<'a> {
     fn sections(&self) -> Result<Option<(Vec<u32>, bool)>> {
         let name = "rope.dimension_sections";
         let family = GGUF_MULTI.iter().find(|(arch, _)| *arch == self.arch);
-        let items = self.keys.array(name)?;
+        let items = self.keys.list(name)?;
         let Some((_, interleaved)) = family else {
             return match items {
-                Some(items) if items.iter().any(|item| item.as_u64() != Some(0)) => {
+                Some(items) if items.items().any(|item| item.as_u64() != Some(0)) => {
                     Err(unsupported(format!(
                         "multi-axis positions of the architecture {} are not known",
                         printable(self.arch)
@@ -315,7 +334,8 @@ impl<'a> Arch<'a> {
         };
         let sections: Option<Vec<u32>> = items
             .ok_or_else(|| self.keys.missing(name))?
-            .iter()
+            .items()
+            .take(5)
             .map(|item| u32::try_from(item.as_u64()?).ok())
             .collect();
         let mut sections = sections
@@ -332,16 +352,14 @@ impl<'a> Arch<'a> {
         (sections, interleaved): (Vec<u32>, bool),
         headers: &[Header],
     ) -> Result<Scaling> {
-        match self.scaling(headers)? {
-            Scaling::None => Ok(Scaling::Multi {
+        Ok(match self.scaling(headers)? {
+            Scaling::None => Scaling::Multi {
                 sections,
                 interleaved,
-            }),
-            _ => Err(
-                unsupported("multi-axis positions with a rope scaling are not known")
-                    .at(self.keys.place),
-            ),
-        }
+            },
+            // the sections stand in the metadata, whose digest is bound
+            scaled => scaled,
+        })
     }
 
     fn scaling(&self, headers: &[Header]) -> Result<Scaling> {

@@ -2,12 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use kvcap::{Code, Error, Result, binding::Digest};
+use kvcap::{
+    Code, Error, Result,
+    binding::{Digest, labelled_hasher},
+};
 
 use crate::{
-    json::value::{Fields, Map, Value},
-    rope::group,
-    source::{file::Source, folder::Facts, gguf::Header, gguf_model::Arch},
+    json::value::{Fields, Map, canonical_map},
+    source::{
+        file::Source,
+        folder::Facts,
+        gguf::{Header, Room},
+        gguf_model::Arch,
+    },
     tokenizer,
 };
 
@@ -25,8 +32,8 @@ const RELEVANT: [&str; 5] = [
 
 /// Reads a GGUF file and its sibling splits; the weights are only named.
 pub(crate) fn read(path: &Path) -> Result<Facts> {
-    let (headers, weights) = headers(path)?;
-    let metadata = metadata(&headers);
+    let (mut headers, weights) = headers(path)?;
+    let metadata = metadata(&mut headers);
     let place = path.display().to_string();
     let fields = Fields::new(&metadata, &place);
     let arch = fields
@@ -47,7 +54,7 @@ pub(crate) fn read(path: &Path) -> Result<Facts> {
             .map_or_else(|| stem.unwrap_or_default().into_owned(), str::to_owned),
         weights,
         tokenizer: tokenizer::from_gguf(fields)?,
-        rope: group(model.ropes(&headers)?),
+        rope: model.ropes(&headers)?,
         geometry: model.geometry()?,
         config: config_digest(&metadata),
     })
@@ -55,29 +62,31 @@ pub(crate) fn read(path: &Path) -> Result<Facts> {
 
 /// The header of each split, and what its file is called in the model.
 pub(crate) fn headers(path: &Path) -> Result<(Vec<Header>, Vec<Source>)> {
-    let given = Header::read(path)?;
+    let given = Header::read(path, &mut Room::default())?;
     let place = path.display().to_string();
     let count = Fields::new(&given.metadata, &place)
         .u64("split.count")?
         .unwrap_or(0)
         .max(1);
-    match count {
-        1 => Ok((
-            vec![given],
-            vec![Source {
-                name: "model.gguf".to_owned(),
-                path: path.to_owned(),
-            }],
-        )),
-        count => splits(path, count),
+    if count > 1 {
+        // read again in its turn, from the room of all
+        drop(given);
+        return splits(path, count);
     }
+    let source = Source {
+        name: "model.gguf".to_owned(),
+        path: path.to_owned(),
+    };
+    Ok((vec![given], vec![source]))
 }
 
-/// The model's metadata: those of the first split, the others hold only their number.
-pub(crate) fn metadata(headers: &[Header]) -> Map {
+/// Takes the model's metadata out of the headers: those of the first split, the others hold only their number.
+pub(crate) fn metadata(headers: &mut [Header]) -> Map {
     let mut metadata = Map::new();
-    for (key, value) in headers.iter().flat_map(|header| &header.metadata) {
-        metadata.entry(key.clone()).or_insert_with(|| value.clone());
+    for header in headers {
+        for (key, value) in std::mem::take(&mut header.metadata) {
+            metadata.entry(key).or_insert(value);
+        }
     }
     metadata
 }
@@ -97,12 +106,13 @@ fn splits(path: &Path, count: u64) -> Result<(Vec<Header>, Vec<Source>)> {
         .strip_suffix(&format!("-of-{count:05}.gguf"))
         .and_then(|rest| rest.get(..rest.len().checked_sub(6)?))
         .ok_or_else(|| wrong("a split's name is not PREFIX-nnnnn-of-nnnnn.gguf with its count"))?;
+    let mut room = Room::default();
     let mut headers = Vec::new();
     let mut sources = Vec::new();
     for number in 0..count {
         let suffix = format!("-{:05}-of-{count:05}.gguf", number + 1);
         let path: PathBuf = path.with_file_name(format!("{prefix}{suffix}"));
-        let header = Header::read(&path)?;
+        let header = Header::read(&path, &mut room)?;
         let place = path.display().to_string();
         let fields = Fields::new(&header.metadata, &place);
         if fields.u64("split.no")? != Some(number) || fields.u64("split.count")? != Some(count) {
@@ -124,12 +134,8 @@ fn config_digest(metadata: &Map) -> Digest {
                 .iter()
                 .any(|prefix| key.starts_with(prefix))
     };
-    let kept = metadata
-        .iter()
-        .filter(|(key, _)| relevant(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    let mut out = Vec::new();
-    Value::Map(kept).canonical(&mut out);
-    Digest::labelled("kvcap v1 config", &[&out])
+    let kept = metadata.iter().filter(|(key, _)| relevant(key));
+    let mut hasher = labelled_hasher("kvcap v1 config");
+    canonical_map(kept, &mut hasher);
+    Digest(*hasher.finalize().as_bytes())
 }

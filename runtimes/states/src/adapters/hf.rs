@@ -212,6 +212,7 @@ impl Layer<'_> {
                     },
                 },
                 parts: vec![rows(tensor, tokens, row_bytes)?],
+                hadamard: None,
             });
         }
         let mut states = self.states;
@@ -232,6 +233,7 @@ impl Layer<'_> {
                     window: 0,
                 },
                 parts: vec![region],
+                hadamard: None,
             });
         }
         Ok(())

@@ -5,6 +5,8 @@
 //! every layout that a version is known to have is tried, and the file is accepted only if exactly
 //! one reads it to its last byte.
 
+use std::fmt;
+
 use kvcap::{Code, Error, Result};
 
 use self::{
@@ -49,25 +51,9 @@ pub(crate) fn recognise(file: &dyn ReadAt) -> bool {
 pub(crate) fn parse(file: &dyn ReadAt, hints: Hints<'_>) -> Result<State> {
     let header = Header::read(file)?;
     let mut search = Search::default();
-    for &(n_stream, cell_ext, outputs) in header.form.layouts {
-        let layout = Layout {
-            n_stream,
-            cell_ext,
-            single: header.form.single,
-        };
-        let mut cursor = header.body.clone();
-        let start = if outputs {
-            skip_outputs(&mut cursor)
-        } else {
-            Ok(())
-        };
-        match start {
-            Ok(()) => search.sections(&cursor, layout, outputs, &mut Vec::new()),
-            Err(error) => search.failed(&cursor, false, error),
-        }
-    }
+    search.layouts(&header, header.form.layouts);
     match search.found.as_slice() {
-        [] => Err(search.nothing_fits()),
+        [] => Err(foreign(&header).unwrap_or_else(|| search.nothing_fits())),
         [only] => describe::state(&header, only, hints),
         // the hints decide, if they leave one
         several => {
@@ -94,51 +80,143 @@ struct Form {
     file: &'static str,
     /// It holds one sequence.
     single: bool,
-    /// In the order in which they are tried: n_stream present, bytes of cell extension, outputs.
-    layouts: &'static [(bool, u32, bool)],
+    /// In the order in which they are tried.
+    layouts: &'static [Variant],
 }
 
-const SEQUENCE_3: Form = Form {
-    format: "ggsq-3",
+/// A layout of what follows the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Variant {
+    /// An attention cache starts with its number of streams.
+    n_stream: bool,
+    /// Bytes of a cell's extension.
+    cell_ext: u32,
+    /// An attention cache says how its rows are rotated.
+    rotation: bool,
+    /// Logits and embeddings stand before the sections.
+    outputs: bool,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.n_stream {
+            "streams"
+        } else {
+            "no streams"
+        })?;
+        if self.rotation {
+            f.write_str(" with rotation")?;
+        }
+        if self.cell_ext > 0 {
+            write!(f, " and {} bytes more a cell", self.cell_ext)?;
+        }
+        Ok(())
+    }
+}
+
+const fn streams(cell_ext: u32) -> Variant {
+    Variant {
+        n_stream: true,
+        cell_ext,
+        rotation: false,
+        outputs: false,
+    }
+}
+
+const fn rotated(cell_ext: u32) -> Variant {
+    Variant {
+        rotation: true,
+        ..streams(cell_ext)
+    }
+}
+
+const fn with_outputs(variant: Variant) -> Variant {
+    Variant {
+        outputs: true,
+        ..variant
+    }
+}
+
+/// As before caches had streams, and as ik_llama.cpp still writes them.
+const ONE_CACHE: Variant = Variant {
+    n_stream: false,
+    ..streams(0)
+};
+
+/// Every layout that any version has.
+const EVERY: &[Variant] = &[
+    rotated(0),
+    rotated(12),
+    streams(0),
+    streams(8),
+    streams(12),
+    ONE_CACHE,
+    with_outputs(streams(0)),
+    with_outputs(ONE_CACHE),
+];
+
+const SEQUENCE_4: Form = Form {
+    format: "ggsq-4",
     file: "sequence",
     single: true,
-    layouts: &[(true, 0, false), (true, 12, false)],
+    layouts: &[rotated(0), rotated(12)],
+};
+const SEQUENCE_3: Form = Form {
+    format: "ggsq-3",
+    layouts: &[streams(0), streams(12)],
+    ..SEQUENCE_4
 };
 const SEQUENCE_2: Form = Form {
     format: "ggsq-2",
-    file: "sequence",
-    single: true,
-    layouts: &[
-        (true, 0, false),
-        (true, 8, false),
-        (true, 12, false),
-        (false, 0, false),
-    ],
+    layouts: &[streams(0), streams(8), streams(12), ONE_CACHE],
+    ..SEQUENCE_4
+};
+const SESSION_11: Form = Form {
+    format: "ggsn-11",
+    file: "session",
+    single: false,
+    layouts: &[rotated(0), rotated(12)],
 };
 const SESSION_10: Form = Form {
     format: "ggsn-10",
-    file: "session",
-    single: false,
-    layouts: &[(true, 0, false), (true, 12, false)],
+    layouts: &[streams(0), streams(12)],
+    ..SESSION_11
 };
 const SESSION_9: Form = Form {
     format: "ggsn-9",
-    file: "session",
-    single: false,
     layouts: &[
-        (true, 0, false),
-        (true, 8, false),
-        (true, 12, false),
-        (true, 0, true),
-        (false, 0, true),
+        streams(0),
+        streams(8),
+        streams(12),
+        with_outputs(streams(0)),
+        with_outputs(ONE_CACHE),
     ],
+    ..SESSION_11
 };
 const BLOB: Form = Form {
     format: "seq-blob",
     file: "blob",
     single: true,
-    layouts: &[(true, 0, false), (true, 8, false), (true, 12, false)],
+    layouts: &[rotated(0), rotated(12), streams(0), streams(8), streams(12)],
 };
+
+/// Refuses a file whose version has other layouts than the one that reads it: it is whole, and of a
+/// program that is not known.
+fn foreign(header: &Header<'_>) -> Option<Error> {
+    let mut search = Search::default();
+    search.layouts(header, EVERY);
+    let found = search.found.first()?.variant;
+    let what = match found.n_stream {
+        true => "the layout of the file is not one that llama.cpp gives this version",
+        false => "the file is of a fork that keeps the layout without streams (ik_llama.cpp)",
+    };
+    let own = header.form.layouts.iter().map(Variant::to_string);
+    Some(
+        Error::new(Code::StateUnsupported, what)
+            .at(header.form.format)
+            .sides(own.collect::<Vec<_>>().join(" or "), found),
+    )
+}
 
 /// What stands before the memory sections.
 struct Header<'a> {
@@ -170,12 +248,14 @@ impl<'a> Header<'a> {
         } else {
             let version = cursor.u32("the version")?;
             header.form = match (magic, version) {
+                (SEQUENCE_MAGIC, 4) => &SEQUENCE_4,
                 (SEQUENCE_MAGIC, 3) => &SEQUENCE_3,
                 (SEQUENCE_MAGIC, 2) => &SEQUENCE_2,
+                (SESSION_MAGIC, 11) => &SESSION_11,
                 (SESSION_MAGIC, 10) => &SESSION_10,
                 (SESSION_MAGIC, 9) => &SESSION_9,
-                (SEQUENCE_MAGIC, _) => return Err(unknown_version("sequence", "2 or 3", version)),
-                (SESSION_MAGIC, _) => return Err(unknown_version("session", "9 or 10", version)),
+                (SEQUENCE_MAGIC, _) => return Err(unknown_version("sequence", "2 to 4", version)),
+                (SESSION_MAGIC, _) => return Err(unknown_version("session", "9 to 11", version)),
                 _ => {
                     let what = "the file is not a llama.cpp state";
                     return Err(Error::new(Code::StateUnrecognised, what));
@@ -197,9 +277,7 @@ impl<'a> Header<'a> {
 
 /// A way to read the whole file.
 struct Parsed {
-    n_stream: bool,
-    cell_ext: u32,
-    outputs: bool,
+    variant: Variant,
     sections: Vec<Section>,
 }
 
@@ -211,22 +289,44 @@ struct Search {
 }
 
 impl Search {
+    /// Tries each layout on what follows the header.
+    fn layouts(&mut self, header: &Header<'_>, variants: &[Variant]) {
+        for variant in variants {
+            let mut cursor = header.body.clone();
+            let start = match variant.outputs {
+                true => skip_outputs(&mut cursor),
+                false => Ok(()),
+            };
+            match start {
+                Ok(()) => {
+                    let layout = Layout {
+                        n_stream: variant.n_stream,
+                        cell_ext: variant.cell_ext,
+                        rotation: variant.rotation,
+                        single: header.form.single,
+                    };
+                    self.sections(&cursor, layout, *variant, &mut Vec::new());
+                }
+                Err(error) => self.failed(&cursor, false, error),
+            }
+        }
+    }
+
     /// Tries every order of sections from `cursor` on: one or two attention caches with or without
     /// values, then recurrent states.
     fn sections(
         &mut self,
         cursor: &Cursor<'_>,
         layout: Layout,
-        outputs: bool,
+        variant: Variant,
         before: &mut Vec<Section>,
     ) {
         if !before.is_empty() {
             if cursor.at_end() {
-                self.read_whole(layout, outputs, before);
+                self.read_whole(variant, before);
                 return;
             }
-            let what = format!("{} bytes follow the last section", cursor.remaining());
-            self.failed(cursor, true, Error::new(Code::StateMalformed, what));
+            self.failed(cursor, true, after_sections(cursor));
             let closed = matches!(before.last(), Some(Section::Recurrent(_)));
             if closed || before.len() == MAX_SECTIONS || !layout.n_stream {
                 return;
@@ -245,7 +345,7 @@ impl Search {
             match section {
                 Ok(section) => {
                     before.push(section);
-                    self.sections(&next, layout, outputs, before);
+                    self.sections(&next, layout, variant, before);
                     before.pop();
                 }
                 Err(error) => self.failed(&next, false, error),
@@ -253,14 +353,12 @@ impl Search {
         }
     }
 
-    fn read_whole(&mut self, layout: Layout, outputs: bool, sections: &[Section]) {
+    fn read_whole(&mut self, variant: Variant, sections: &[Section]) {
         if self.found.iter().any(|known| known.sections == sections) {
             return; // nothing in the file depends on where the two differ
         }
         self.found.push(Parsed {
-            n_stream: layout.n_stream,
-            cell_ext: layout.cell_ext,
-            outputs,
+            variant,
             sections: sections.to_vec(),
         });
     }
@@ -283,6 +381,25 @@ impl Search {
             None => Error::new(Code::StateMalformed, what),
         }
     }
+}
+
+/// What follows the last section: a trailer with a tag of four capitals is of a writer that is not known.
+fn after_sections(cursor: &Cursor<'_>) -> Error {
+    let tag = cursor.clone().bytes("a trailer").unwrap_or_default();
+    let capital = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    let what = match &tag {
+        // the proposals for llama-server write it as text or as a number
+        b"SCKP" | b"PKCS" => "context checkpoints (SCKP) follow the last section".to_owned(),
+        tag if tag.iter().all(capital) => {
+            let tag = String::from_utf8_lossy(tag);
+            format!("an unknown trailer {tag} follows the last section")
+        }
+        _ => {
+            let what = format!("{} bytes follow the last section", cursor.remaining());
+            return Error::new(Code::StateMalformed, what);
+        }
+    };
+    Error::new(Code::StateUnsupported, what)
 }
 
 fn read_arch(cursor: &mut Cursor<'_>) -> Result<String> {

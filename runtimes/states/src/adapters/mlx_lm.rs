@@ -6,14 +6,15 @@ mod ring;
 mod tree;
 
 use crate::adapters::tensors::{heads_rows_dim, rows, whole};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kvcap::{Bank, Code, Error, Result, Role, Rows};
 use kvcap_codecs::{AffineParams, BankShape, Dtype, ParamDtype};
 
 use self::{
-    cache::{Cache, Pair},
+    cache::{Cache, Info, Pair},
     layout::Layout,
+    ring::{Held, Ring},
 };
 use crate::state::{Hints, Placed, ReadAt, Region, State, runs};
 use kvcap_models::{
@@ -29,15 +30,24 @@ pub(crate) fn recognise(file: &dyn ReadAt) -> bool {
 pub(crate) fn parse(file: &dyn ReadAt, hints: Hints<'_>) -> Result<State> {
     let header = Header::read(file)?;
     let layout = Layout::read(&header, file)?;
-    let mut banks = Banks::default();
+    let mut banks = Banks {
+        known: match hints {
+            Hints::Banks(banks) => Some(banks),
+            Hints::None | Hints::Model(_) => None,
+        },
+        ..Banks::default()
+    };
     let mut stateless = Vec::new();
     let mut classes = Vec::with_capacity(layout.classes.len());
     for (layer, (class, state)) in (0..).zip(layout.classes.iter().zip(&layout.states)) {
         let place = |error: Error| error.at(format_args!("layer {layer}"));
-        let info = layout
-            .infos
-            .as_ref()
-            .and_then(|infos| infos.get(usize::try_from(layer).ok()?));
+        let info = match &layout.infos {
+            None => Info::InState,
+            Some(infos) => {
+                let info = usize::try_from(layer).ok().and_then(|at| infos.get(at));
+                Info::Meta(info.ok_or_else(|| malformed("a cache without numbers"))?)
+            }
+        };
         let cache = Cache::new(class, state, info).map_err(place)?;
         banks.latent = latent(hints, layer);
         let before = banks.placed.len();
@@ -95,8 +105,10 @@ fn latent(hints: Hints<'_>, layer: u32) -> Option<(u64, u64)> {
 
 /// The banks found so far.
 #[derive(Default)]
-struct Banks {
+struct Banks<'a> {
     placed: Vec<Placed>,
+    /// The banks of the manifest, where the file is a residue.
+    known: Option<&'a [Bank]>,
     /// Banks of each layer and role.
     counts: BTreeMap<(u32, Role), u32>,
     /// Tokens that the caches cover, and the first layer that said so.
@@ -105,7 +117,7 @@ struct Banks {
     latent: Option<(u64, u64)>,
 }
 
-impl Banks {
+impl Banks<'_> {
     /// Adds a cache's banks, and says its class with the numbers that any restored state must share.
     fn add(&mut self, layer: u32, class: &str, cache: &Cache<'_>) -> Result<String> {
         match cache {
@@ -126,15 +138,18 @@ impl Banks {
                 self.covers(layer, *offset)?;
                 return Ok(format!("{class}(chunk_size={chunk})"));
             }
-            Cache::Rotating { pair, ring } => {
-                // Before the list of positions is made, so that it is no longer than the file.
+            Cache::Rotating { pair, ring, step } => {
+                // Before a list of positions is made, so that it is no longer than the file.
                 attention(pair.keys)?;
-                let (tokens, rows) = ring.positions()?;
+                let (tokens, held) = ring.positions()?;
+                let rows = self.ring_rows(*ring, held)?;
                 self.pair(layer, *pair, tokens, &rows, ring.max_size)?;
                 self.covers(layer, ring.offset)?;
                 return Ok(format!(
-                    "{class}(keep={},max_size={})",
-                    ring.keep, ring.max_size
+                    "{class}(keep={},max_size={}{})",
+                    ring.keep,
+                    ring.max_size,
+                    grows_by(*step)
                 ));
             }
             Cache::Quantized {
@@ -143,6 +158,7 @@ impl Banks {
                 offset,
                 group,
                 bits,
+                step,
             } => {
                 for (role, triplet) in [(Role::Key, keys), (Role::Value, values)] {
                     self.triplet(layer, role, *triplet, *offset, (*bits, *group))?;
@@ -153,7 +169,8 @@ impl Banks {
                         .sides(format_args!("{keys:?}"), format_args!("{values:?}")));
                 }
                 self.covers(layer, *offset)?;
-                return Ok(format!("{class}(bits={bits},group_size={group})"));
+                let step = grows_by(*step);
+                return Ok(format!("{class}(bits={bits},group_size={group}{step})"));
             }
             Cache::Arrays(arrays) => self.arrays(layer, arrays)?,
             Cache::List(caches) => {
@@ -166,6 +183,25 @@ impl Banks {
             Cache::Empty => {}
         }
         Ok(class.to_owned())
+    }
+
+    /// The positions of a ring's rows. Those of a residue are compared with the manifest's list, which is
+    /// shared: how many rows there are is only claimed.
+    fn ring_rows(&self, ring: Ring, held: Held) -> Result<Rows> {
+        let (Held::Wrapped, Some(known)) = (held, self.known) else {
+            return Ok(match held {
+                Held::From(start) => Rows::From(start),
+                Held::Wrapped => Rows::Listed(ring.wrapped().collect()),
+            });
+        };
+        match known.get(self.placed.len()).map(|bank| &bank.rows) {
+            Some(Rows::Listed(list)) if list.iter().copied().eq(ring.wrapped()) => {
+                Ok(Rows::Listed(Arc::clone(list)))
+            }
+            _ => Err(contradiction(
+                "the ring's positions are not those that the capsule lists",
+            )),
+        }
     }
 
     /// All caches of one state cover the same tokens.
@@ -220,6 +256,7 @@ impl Banks {
                     window,
                 },
                 parts: vec![rows_within(tensor, held, tokens, row_bytes)?],
+                hadamard: None,
             });
         }
         Ok(())
@@ -294,6 +331,7 @@ impl Banks {
                 rows_within(scales, held, tokens, param_bytes)?,
                 rows_within(biases, held, tokens, param_bytes)?,
             ],
+            hadamard: None,
         });
         Ok(())
     }
@@ -330,6 +368,7 @@ impl Banks {
                     window: 0,
                 },
                 parts: vec![region],
+                hadamard: None,
             });
         }
         Ok(())
@@ -345,6 +384,11 @@ impl Banks {
         *count += 1;
         self.placed.push(placed);
     }
+}
+
+/// The step in which a cache grows, which only some versions write, and then read.
+fn grows_by(step: Option<i64>) -> String {
+    step.map_or_else(String::new, |step| format!(",step={step}"))
 }
 
 /// Heads, rows and head size of a tensor of floats that is not empty.

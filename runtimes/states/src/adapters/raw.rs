@@ -26,6 +26,7 @@ pub(crate) fn parse(file: &dyn ReadAt, _: Hints<'_>) -> Result<State> {
                     window: 0,
                 },
                 parts: vec![region],
+                hadamard: None,
             }
         })
         .collect();

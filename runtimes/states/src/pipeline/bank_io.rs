@@ -1,6 +1,6 @@
 //! One bank between its plain frames and its encoded stream.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use kvcap::{
     BankEntry, Code, Error, Opened, ReadAt, Result, RotationTable, RowsEntry, StreamReader,
@@ -13,7 +13,7 @@ use kvcap_codecs::{
 
 use crate::state::{
     Placed, WriteAt,
-    file::{file_error, overflow},
+    file::{output_error, overflow},
 };
 
 /// What a codec says of a bank's frames, in a form that owns its tables.
@@ -21,7 +21,7 @@ pub(crate) struct BankCodec<'a> {
     bank: &'a BankEntry,
     rotation: Option<(kvcap_codecs::Pairing, Vec<f64>)>,
     /// Positions of listed rows.
-    listed: Vec<i64>,
+    listed: Arc<[i64]>,
 }
 
 /// A codec's refusal as ours.
@@ -32,7 +32,7 @@ pub(crate) fn codec_error(error: &CodecError) -> Error {
 
 impl<'a> BankCodec<'a> {
     /// `listed` are the positions of the rows where the bank's entry names a section of them.
-    pub(crate) fn new(bank: &'a BankEntry, tables: &[RotationTable], listed: Vec<i64>) -> Self {
+    pub(crate) fn new(bank: &'a BankEntry, tables: &[RotationTable], listed: Arc<[i64]>) -> Self {
         let table = bank
             .rotation
             .and_then(|at| tables.get(usize::try_from(at).ok()?));
@@ -199,7 +199,7 @@ impl<'a> BankCodec<'a> {
                 decode(plain, false);
                 decoded?;
                 let written = out.write_all_at(offset, plain);
-                written.map_err(|error| file_error(&error))
+                written.map_err(|error| output_error(&error))
             })?,
         };
         if !in_runs {
@@ -346,9 +346,9 @@ impl Packing {
 }
 
 /// The positions that the rows of a bank stand for, where they are a section.
-pub(crate) fn listed_rows<S: ReadAt>(opened: &Opened<S>, bank: &BankEntry) -> Result<Vec<i64>> {
+pub(crate) fn listed_rows<S: ReadAt>(opened: &Opened<S>, bank: &BankEntry) -> Result<Arc<[i64]>> {
     let RowsEntry::Listed(section) = bank.rows else {
-        return Ok(Vec::new());
+        return Ok(Arc::default());
     };
     let bytes = opened.stream_bytes(usize::try_from(section).unwrap_or(usize::MAX))?;
     let (list, _) = bytes.as_chunks::<8>();

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use kvcap::{Code, Error, Members, ReadAt, Result, Workers};
+use kvcap::{Code, Error, Members, Part, ReadAt, Result, Workers};
 use kvcap_codecs::{FrameQuality, Measurement, Quality, Scratch};
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         bank_io::codec_error,
         frames::{Wanted, each_frame, lock},
         open::{banks, kind},
+        receipts::receipts,
         whole::{codec, pieces, whole_banks},
     },
     state::Hints,
@@ -36,8 +37,7 @@ pub fn check_quality<M: Members>(opened: &M, original: &dyn ReadAt) -> Result<us
     let mut checked = 0;
     for piece in pieces(&whole, &state)? {
         let part = piece.part;
-        let measured = part.capsule.manifest().measured.get(part.stream);
-        let Some(receipt) = measured.and_then(|measured| measured.receipt) else {
+        let Some(signed) = receipt_of(&part)? else {
             continue;
         };
         let name = codec(&part)?.name();
@@ -62,8 +62,7 @@ pub fn check_quality<M: Members>(opened: &M, original: &dyn ReadAt) -> Result<us
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         let found = measurement.finish();
-        if found.to_bytes() != receipt {
-            let signed = Quality::from_bytes(&receipt).map_err(|error| codec_error(&error))?;
+        if found.to_bytes() != signed.to_bytes() {
             return Err(Error::new(
                 Code::CodecReceipt,
                 "the measured quality is not the signed one",
@@ -74,6 +73,16 @@ pub fn check_quality<M: Members>(opened: &M, original: &dyn ReadAt) -> Result<us
         checked += 1;
     }
     Ok(checked)
+}
+
+/// What the capsule of a part says of it.
+fn receipt_of<S: ReadAt>(part: &Part<'_, S>) -> Result<Option<Quality>> {
+    let banks = part.capsule.manifest().context.banks();
+    let all = receipts(part.capsule)?;
+    let mut found = banks
+        .zip(all)
+        .filter(|((stream, _), _)| *stream == part.stream);
+    Ok(found.next().and_then(|(_, receipt)| receipt.quality))
 }
 
 fn shown(quality: &Quality) -> String {

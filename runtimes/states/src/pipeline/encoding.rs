@@ -2,12 +2,11 @@
 
 use std::{
     cell::LazyCell,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use kvcap::{
-    Bank, Code, Error, Fallback, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers,
-    binding::{F64Bits, Rope},
+    Bank, Code, Error, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers, binding::Rope,
 };
 use kvcap_codecs::{Codec, Content, Guard, Padding, Preset, Quality, Reason, choose};
 
@@ -15,15 +14,15 @@ use crate::{
     pipeline::{
         bank_io::{BankCodec, Buffers},
         frames::lock,
-        plan::{Choice, entry, rotation},
+        plan::{Choice, Fallback, entry, rotation},
     },
     state::{Placed, State},
 };
 
-/// The quality receipt of a bank that has one already.
-pub(crate) type Receipt = Option<[u8; 32]>;
+/// The quality of a bank that is measured already.
+pub(crate) type Measured = Option<Quality>;
 
-/// How banks are encoded.
+/// Choice of codecs for the banks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Encoding {
     /// Codecs by what a bank holds.
@@ -35,7 +34,8 @@ pub struct Encoding {
     /// Exact banks of floats are compressed and their streams padded so, which lets their lengths
     /// depend on content; not where `None`.
     pub compress: Option<Padding>,
-    /// When a lossy codec is given up for a finer one; never where `None`.
+    /// Bounds past which a lossy codec is given up for a finer one, which lets codecs and lengths
+    /// depend on content; never where `None`.
     pub guard: Option<Guard>,
 }
 
@@ -49,12 +49,11 @@ impl Encoding {
         guard: None,
     };
 
-    /// A preset with its guard's default limit.
+    /// A preset: codecs and lengths that follow from the shapes alone.
     #[must_use]
     pub fn of(preset: Preset) -> Self {
         Self {
             preset,
-            guard: Some(Guard::default()),
             ..Self::EXACT
         }
     }
@@ -72,7 +71,7 @@ impl Encoding {
         ropes: &[Rope],
         context_length: u64,
         workers: Workers,
-    ) -> Result<(Vec<Choice>, Vec<Receipt>)> {
+    ) -> Result<(Vec<Choice>, Vec<Measured>)> {
         let chosen = Mutex::new(Vec::new());
         let mut banks = state.banks.iter();
         workers.run(
@@ -82,26 +81,26 @@ impl Encoding {
                 // hundreds of powers, which exact banks do without
                 let table = LazyCell::new(|| rotation(&placed.bank, ropes, context_length));
                 let wanted = self.wanted(&placed.bank, || table.is_some());
-                let mut receipt = None;
+                let mut measured = None;
                 let (codec, fallback) = match self.guard.filter(|_| !wanted.is_exact()) {
                     None => (wanted, None),
                     Some(guard) => {
                         let measure = |codec| {
                             let quality = quality(placed, file, codec, &table, buffers)?;
-                            receipt = Some((codec, quality.to_bytes()));
+                            measured = Some((codec, quality));
                             Ok(quality)
                         };
                         guarded(wanted, guard, measure)?
                     }
                 };
-                let receipt = receipt.filter(|(measured, _)| *measured == codec);
+                let measured = measured.filter(|(of, _)| *of == codec);
                 let codec = match codec {
                     Codec::Raw => self.exact(&placed.bank),
                     lossy => lossy,
                 };
                 turn.run(|| {
-                    let receipt = receipt.map(|(_, receipt)| receipt);
-                    lock(&chosen).push((Choice { codec, fallback }, receipt));
+                    let measured = measured.map(|(_, quality)| quality);
+                    lock(&chosen).push((Choice { codec, fallback }, measured));
                     Ok(())
                 })
             },
@@ -160,8 +159,8 @@ fn guarded(
     };
     let fallback = Fallback {
         from: wanted,
-        limit: F64Bits(choice.limit.to_bits()),
-        seen: F64Bits(seen.to_bits()),
+        limit: choice.limit,
+        seen,
     };
     Ok((choice.codec, Some(fallback)))
 }
@@ -177,15 +176,15 @@ pub(crate) fn quality(
     let bank = &placed.bank;
     let tables: Vec<RotationTable> = table.iter().cloned().collect();
     let (rows, listed) = match &bank.rows {
-        Rows::From(start) => (RowsEntry::From(*start), Vec::new()),
-        Rows::Listed(list) => (RowsEntry::Listed(0), list.clone()),
-        Rows::None => (RowsEntry::None, Vec::new()),
+        Rows::From(start) => (RowsEntry::From(*start), Arc::default()),
+        Rows::Listed(list) => (RowsEntry::Listed(0), Arc::clone(list)),
+        Rows::None => (RowsEntry::None, Arc::default()),
     };
     let choice = Choice {
         codec,
         fallback: None,
     };
-    let entry = entry(bank, rows, choice, table.as_ref().map(|_| 0));
+    let entry = entry(bank, rows, choice, table.as_ref().map(|_| 0), 0);
     BankCodec::new(&entry, &tables, listed).receipt(buffers, |frame, plain| {
         placed.read_frame(file, frame, plain)
     })

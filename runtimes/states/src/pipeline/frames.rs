@@ -1,4 +1,4 @@
-//! The encoded frames of banks, opened by several workers (capsule-v1 §11.5).
+//! The encoded frames of banks, opened by several workers (capsule-v1 §3.5).
 //!
 //! The unit of work is a chunk: it is read, hashed and opened once, and whoever opened it decodes the
 //! frames that end in it. Where chunks are whole frames, no byte is moved in between; else what a
@@ -13,7 +13,10 @@ use std::{
 use kvcap::{Code, Error, Opened, Part, ReadAt, Result, StreamReader, Ticket, Workers};
 use kvcap_codecs::packed;
 
-use crate::pipeline::bank_io::{BankCodec, Buffers, listed_rows};
+use crate::pipeline::{
+    bank_io::{BankCodec, Buffers},
+    whole::codec,
+};
 
 /// Frames of one capsule's rows of a bank.
 pub(crate) struct Wanted<'a, S> {
@@ -142,9 +145,7 @@ impl<'a, S: ReadAt> Sealed<'a, S> {
         scratch: &mut Buffers,
     ) -> Result<Self> {
         let part = &wanted.part;
-        let tables = &part.capsule.manifest().context.rotations;
-        let listed = listed_rows(part.capsule, part.bank)?;
-        let codec = BankCodec::new(part.bank, tables, listed);
+        let codec = codec(part)?;
         let reader = go_to(reader, at, part.capsule, part.stream)?;
         let index = codec.index(scratch, reader)?;
         let chunk_len = reader.chunk_len().max(1);

@@ -1,4 +1,4 @@
-//! A state that goes on where an opened capsule or chain ends (capsule-v1 §9, runtimes-v1 §1.7).
+//! A state that goes on where an opened capsule or chain ends (lineage-v1 §2, runtimes-v1 §1.7).
 
 use std::sync::Mutex;
 

@@ -9,6 +9,8 @@ use crate::{
     adapters::RuntimeKind,
     pipeline::{
         frames::{Wanted, each_frame, lock},
+        hadamard,
+        receipts::receipts,
         residue::Skeleton,
         whole::{WholeBank, pieces, whole_banks},
     },
@@ -18,7 +20,7 @@ use crate::{
 /// No codec makes more plain bytes of an encoded one, by a margin.
 const MOST: u64 = 8;
 
-/// What was written.
+/// Account of what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenReport {
@@ -62,10 +64,15 @@ pub(crate) fn write_state<M: Members>(
                 "the capsule does not hold what its state file needs beside banks",
             )
         })?;
+    for member in opened.ancestors().iter().chain([opened.tip()]) {
+        // COD-Q-1: a statement that no measurement gives is the sealer's fault, whoever reads it
+        receipts(member)?;
+    }
     let skeleton = Skeleton::parse(&residue)?;
     let whole = whole_banks(opened)?;
     let kind = kind(&opened.tip().manifest().context)?;
     let state = skeleton.state(kind, &banks(&whole))?;
+    hadamard::check_written(&whole, &state)?;
     // a file ends where the state does, even where that is padding
     out.trim(state.file_len)
         .map_err(|error| Error::sink(&error, "output"))?;

@@ -1,24 +1,29 @@
 //! From a parsed state and a model to what a capsule will say: its context, stream by stream, and the
-//! bytes of its sections (capsule-v1 §§5–6).
+//! bytes of its sections (capsule-v1 §§6–7).
+
+use std::sync::Arc;
 
 use kvcap::{
-    Bank, BankEntry, CaptureFlags, Code, Context, Error, Fallback, MAX_CHUNK, Prefix, PrefixKey,
-    PrefixValue, Result, Role, RotationTable, Rows, RowsEntry, Section, SectionKind, Stream, Suite,
+    Bank, BankEntry, CaptureFlags, Code, Context, Error, MAX_CHUNK, Prefix, PrefixKey, PrefixValue,
+    Result, Role, RotationTable, Rows, RowsEntry, Section, SectionKind, Stream, Suite,
     binding::{F64Bits, Rope, Runtime},
 };
 use kvcap_codecs::{BankShape, Codec};
 
 use crate::{
-    pipeline::increment::Continued,
+    pipeline::{hadamard, increment::Continued},
     state::{Placed, State},
 };
 
-use kvcap_models::{ModelProfile, attention_factor, hadamard_block, inverse_frequencies};
+use kvcap_models::{ModelProfile, attention_factor, inverse_frequencies};
 
 /// Encoded bytes that a chunk holds at least, where a stream has that many.
 const CHUNK: u64 = 256 << 10;
 
-/// Which prompt a state is of.
+/// Where there is no token: llama-server's place of images and sounds.
+const NO_TOKEN: u32 = u32::MAX;
+
+/// Prompt that a state is of.
 #[derive(Clone, Debug)]
 pub enum Prompt {
     /// The tokens that the state carries.
@@ -31,14 +36,14 @@ pub enum Prompt {
     DangerNone,
 }
 
-/// What the sealer says beyond the state and the model.
+/// Statements of the sealer beyond the state and the model.
 #[derive(Clone, Debug)]
 pub struct Capture {
     /// Algorithms.
     pub suite: Suite,
-    /// Which prompt.
+    /// Prompt that the state is of.
     pub prompt: Prompt,
-    /// Whether anyone may recognise the prompt (base images).
+    /// True if anyone may recognise the prompt (base images).
     pub public_prefix: bool,
     /// Further sealed sections: history, agent state, named ones.
     pub sections: Vec<(SectionKind, Vec<u8>)>,
@@ -46,50 +51,63 @@ pub struct Capture {
     pub runtime_version: String,
     /// Further layout facts and run-time overrides, by name.
     pub facts: Vec<(String, String)>,
-    /// Whether llama.cpp rotated its quantized cache; its own rule where `None`.
+    /// True if llama.cpp rotated its quantized cache; its own rule where `None`.
     pub hadamard: Option<bool>,
-    /// How the state came about.
+    /// Circumstances of the capture.
     pub flags: CaptureFlags,
     /// Context length that the runtime was set to, 0 if unknown.
     pub context_length: u64,
-    /// What the capsule is to others.
+    /// Relations to other capsules.
     pub lineage: Lineage,
 }
 
-/// What a capsule is to others (capsule-v1 §9).
+/// Relations of a capsule to others (lineage-v1 §2).
 #[derive(Clone, Debug, Default)]
 pub struct Lineage {
-    /// What it continues: then it holds only what is new.
+    /// Parent that it continues: then it holds only what is new.
     pub continued: Option<Continued>,
-    /// Whether it is a curated start state for many sessions.
+    /// True for a curated start state of many sessions.
     pub base: bool,
 }
 
-/// How one bank is to be encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A codec that would have passed its bound of error, so that a finer one was taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fallback {
+    /// The codec asked for.
+    pub from: Codec,
+    /// The bound on the error.
+    pub limit: f64,
+    /// The error that was measured; infinite for numbers that it cannot express.
+    pub seen: f64,
+}
+
+/// Codec chosen for one bank.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
     /// The codec.
     pub codec: Codec,
-    /// Why it is not the one asked for.
+    /// Reason that it is not the one asked for.
     pub fallback: Option<Fallback>,
 }
 
 /// A context and the plain bytes of its sections, by stream.
 #[derive(Debug)]
 pub struct Plan {
-    /// What the capsule will say.
+    /// Statements that the capsule will make.
     pub context: Context,
     /// For each stream, the place in [`State::banks`] or the section's bytes.
     pub sources: Vec<Source>,
 }
 
-/// Where a stream's plain bytes come from.
+/// Origin of a stream's plain bytes.
 #[derive(Debug)]
 pub enum Source {
     /// A bank of the state, by its place in [`State::banks`].
     Bank(usize),
     /// These bytes.
     Section(Vec<u8>),
+    /// The receipts of the banks before it.
+    Receipts,
 }
 
 impl Plan {
@@ -110,7 +128,7 @@ impl Plan {
         prefix_key: Option<&PrefixKey>,
     ) -> Result<Self> {
         let mut plan = Streams::default();
-        let (prefix, tokens) = prompt(state, &capture, prefix_key)?;
+        let (prefix, tokens) = prompt(state, profile, &capture, prefix_key)?;
         let continued = &capture.lineage.continued;
         if let Some(prompt) = continued.as_ref().and_then(Continued::prompt) {
             let ids = tokens.and_then(|(_, ids)| ids).unwrap_or_default();
@@ -144,8 +162,10 @@ impl Plan {
                 true => None,
                 false => table_of(&mut tables, &placed.bank, &rope, capture.context_length)?,
             };
-            plan.bank(index, entry(&placed.bank, rows, *choice, rotation));
+            let block = hadamard::block(placed, state.runtime, capture.hadamard)?;
+            plan.bank(index, entry(&placed.bank, rows, *choice, rotation, block));
         }
+        plan.receipts();
         let mut facts = state.facts.clone();
         facts.extend(capture.facts);
         facts.sort();
@@ -176,6 +196,7 @@ impl Plan {
             streams: plan.streams,
             parent,
             base: capture.lineage.base,
+            profile: None,
         };
         Ok(Self {
             context,
@@ -190,9 +211,11 @@ type Sealed<'a> = (PrefixValue, Option<&'a [u32]>);
 /// The prefix binding, and what is sealed of the prompt.
 fn prompt<'a>(
     state: &'a State,
+    profile: &ModelProfile,
     capture: &'a Capture,
     key: Option<&PrefixKey>,
 ) -> Result<(Prefix, Option<Sealed<'a>>)> {
+    check_positions(state, profile, capture)?;
     let (value, ids) = match &capture.prompt {
         Prompt::DangerNone => return Ok((Prefix::None, None)),
         Prompt::Value(value) => (*value, None),
@@ -208,6 +231,13 @@ fn prompt<'a>(
                     format_args!("{} tokens", own.len()),
                 ));
             }
+            check_ids(ids, profile, state.tokens.is_some(), Code::LocalUsage)?;
+            let end = state.positions.end;
+            if u64::try_from(ids.len()).is_ok_and(|count| count < end) {
+                let what = "fewer token ids than the state has positions";
+                return Err(Error::new(Code::LocalUsage, what)
+                    .sides(format_args!("at least {end}"), ids.len()));
+            }
             (PrefixValue::of(ids), Some(ids.as_slice()))
         }
         Prompt::FromState => {
@@ -217,6 +247,7 @@ fn prompt<'a>(
                     "the state file does not carry its tokens",
                 )
             })?;
+            check_ids(ids, profile, true, Code::StateContradiction)?;
             (PrefixValue::of(ids), Some(ids))
         }
     };
@@ -231,55 +262,52 @@ fn prompt<'a>(
     Ok((prefix, Some((value, ids))))
 }
 
-/// The model's ropes as this state was made with them.
-pub(crate) fn rope(
-    state: &State,
-    profile: &ModelProfile,
-    hadamard: Option<bool>,
-) -> Result<Vec<Rope>> {
-    let opaque = |placed: &Placed| placed.bank.role == Role::Opaque;
-    if state.banks.iter().all(opaque) {
-        return Ok(Vec::new());
+/// Refuses token ids that the model's tokenizer does not have. Where the state carries the ids, `media` may
+/// stand among them, which no id names.
+fn check_ids(ids: &[u32], profile: &ModelProfile, media: bool, code: Code) -> Result<()> {
+    let size = profile.tokenizer.vocab_size;
+    let known = |id: u32| id < size || (media && id == NO_TOKEN);
+    match ids.iter().find(|id| !known(**id)) {
+        Some(id) if size > 0 => Err(Error::new(
+            code,
+            "a token id is not one of the model's vocabulary",
+        )
+        .sides(format_args!("below {size}"), id)),
+        _ => Ok(()),
     }
-    with_hadamard(profile.rope_in(state.runtime), state, hadamard)
 }
 
-/// `ropes` of the layers that the state has, with the rotation that llama.cpp puts on its banks.
-pub(crate) fn with_hadamard(
-    mut ropes: Vec<Rope>,
-    state: &State,
-    hadamard: Option<bool>,
-) -> Result<Vec<Rope>> {
+/// Refuses positions of a llama.cpp state that the model's context does not reach, or the one that the
+/// runtime was set to.
+fn check_positions(state: &State, profile: &ModelProfile, capture: &Capture) -> Result<()> {
+    let longest = profile.geometry.context_length.max(capture.context_length);
+    if state.runtime != "llama.cpp"
+        || profile.geometry.context_length == 0
+        || state.positions.end <= longest
+    {
+        return Ok(());
+    }
+    let what = "the state's positions are past the model's context, and no longer one was stated";
+    Err(Error::new(Code::StateContradiction, what)
+        .sides(format_args!("at most {longest}"), state.positions.end))
+}
+
+/// The model's ropes as this state was made with them.
+pub(crate) fn rope(state: &State, profile: &ModelProfile) -> Vec<Rope> {
+    let opaque = |placed: &Placed| placed.bank.role == Role::Opaque;
+    if state.banks.iter().all(opaque) {
+        return Vec::new();
+    }
+    of_layers(profile.rope_in(state.runtime), state.layers)
+}
+
+/// The ropes of the layers that a state has.
+pub(crate) fn of_layers(mut ropes: Vec<Rope>, layers: u32) -> Vec<Rope> {
     for rope in &mut ropes {
-        rope.layers.retain(|layer| *layer < state.layers);
-        if state.runtime != "llama.cpp" {
-            continue;
-        }
-        for placed in &state.banks {
-            let bank = &placed.bank;
-            let BankShape::Tokens { dim, .. } = bank.shape else {
-                continue;
-            };
-            if !rope.layers.contains(&bank.layer) || hadamard == Some(false) {
-                continue;
-            }
-            let block = hadamard_block(bank.role, dim, bank.dtype);
-            let slot = match bank.role {
-                Role::Value => &mut rope.hadamard_values,
-                _ => &mut rope.hadamard_keys,
-            };
-            if *slot != 0 && block != 0 && *slot != block {
-                return Err(Error::new(
-                    Code::StateUnsupported,
-                    "layers of one rope are rotated by different blocks",
-                )
-                .sides(*slot, block));
-            }
-            *slot = (*slot).max(block);
-        }
+        rope.layers.retain(|layer| *layer < layers);
     }
     ropes.retain(|rope| !rope.layers.is_empty());
-    Ok(ropes)
+    ropes
 }
 
 /// The rotation table of a bank of keys, added if it is new; none for other banks.
@@ -324,7 +352,7 @@ struct Streams {
     streams: Vec<Stream>,
     sources: Vec<Source>,
     /// Lists of positions that are sections already.
-    lists: Vec<(Vec<i64>, u32)>,
+    lists: Vec<(Arc<[i64]>, u32)>,
 }
 
 impl Streams {
@@ -350,8 +378,22 @@ impl Streams {
             .map_err(|_| Error::new(Code::StateLimit, "too many streams"))?;
         let bytes = list.iter().flat_map(|position| position.to_le_bytes());
         self.section(SectionKind::Positions, bytes.collect());
-        self.lists.push((list.clone(), section));
+        self.lists.push((Arc::clone(list), section));
         Ok(RowsEntry::Listed(section))
+    }
+
+    /// The receipts of lossy banks, which are known once these are sealed.
+    fn receipts(&mut self) {
+        let banks = self.streams.iter().filter_map(|stream| match stream {
+            Stream::Bank(bank) => Some(bank.receipt_len()),
+            Stream::Section(_) => None,
+        });
+        let len = banks.sum();
+        if len > 0 {
+            self.streams
+                .push(Section::new(SectionKind::Receipts, len).into());
+            self.sources.push(Source::Receipts);
+        }
     }
 
     fn bank(&mut self, place: usize, entry: BankEntry) {
@@ -366,6 +408,7 @@ pub(crate) fn entry(
     rows: RowsEntry,
     choice: Choice,
     rotation: Option<u32>,
+    hadamard: u32,
 ) -> BankEntry {
     let mut entry = BankEntry {
         role: bank.role,
@@ -377,8 +420,9 @@ pub(crate) fn entry(
         window: bank.window,
         codec: choice.codec,
         rotation,
+        hadamard,
         chunk_len: CHUNK,
-        fallback: choice.fallback,
+        asked: choice.fallback.map(|fallback| fallback.from),
     };
     entry.chunk_len = chunk_len(&entry);
     entry

@@ -8,14 +8,17 @@ use crate::{
     adapters::RuntimeKind,
     state::{
         Hints, ReadAt, State, WriteAt,
-        file::{file_error, overflow, read_at, size},
+        file::{output_error, overflow, read_at, size},
     },
 };
 
 /// Most segments: one before, between and after the regions of the most banks.
-const MAX_SEGMENTS: usize = 3 * 4064 + 1;
+const MAX_SEGMENTS: usize = MAX_PARTS * 4064 + 1;
 
-/// Most bytes of residue: it is held in memory.
+/// Most regions of a bank: codes, scales and biases.
+const MAX_PARTS: usize = 3;
+
+/// Most bytes of residue, written or read: it is held in memory.
 const MAX_BYTES: u64 = 256 << 20;
 
 const HEADER: usize = 12;
@@ -71,9 +74,10 @@ fn segments(state: &State) -> Vec<Range<u64>> {
     segments
 }
 
-/// A state file with holes where its banks were: reads zeros there.
+/// A state file with holes where its banks were.
 ///
-/// An adapter parses it like the whole file, and so says where the banks' frames go.
+/// An adapter parses it like the whole file, and so says where the banks' frames go. It reads nothing that lies
+/// in a hole: only bytes that are here decide what is made of them, whatever length the file is said to have.
 #[derive(Clone, Debug)]
 pub struct Skeleton<'a> {
     len: u64,
@@ -86,7 +90,7 @@ impl<'a> Skeleton<'a> {
     ///
     /// # Errors
     /// [`Code::StateMalformed`] where the bytes are not in the one canonical form,
-    /// [`Code::StateLimit`] where they hold too many segments.
+    /// [`Code::StateLimit`] where they hold too many segments or bytes.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let malformed =
             || Error::new(Code::StateMalformed, "the residue is malformed").at("residue");
@@ -101,6 +105,9 @@ impl<'a> Skeleton<'a> {
             count.ok_or_else(|| Error::new(Code::StateLimit, "too many segments").at("residue"))?;
         let table = rest.split_at_checked(count * ENTRY).ok_or_else(malformed)?;
         rest = table.1;
+        if u64::try_from(rest.len()).is_ok_and(|len| len > MAX_BYTES) {
+            return Err(Error::new(Code::StateLimit, "too many bytes").at("residue"));
+        }
         let mut segments = Vec::with_capacity(count);
         let mut floor = None;
         for entry in table.0.chunks_exact(ENTRY) {
@@ -125,11 +132,17 @@ impl<'a> Skeleton<'a> {
     /// The state whose file this is the skeleton of, with the banks where their frames go.
     ///
     /// # Errors
-    /// As [`crate::parse`]; [`Code::StateContradiction`] where the banks are not `banks`, or where
-    /// the holes are not exactly their regions.
+    /// As [`crate::parse`], with [`Code::StateMalformed`] where it would read in a hole;
+    /// [`Code::StateContradiction`] where the holes have not room for `banks`, or are more than these can
+    /// leave, where the banks found are not these, or the holes not exactly their regions.
     pub fn state(&self, kind: RuntimeKind, banks: &[Bank]) -> Result<State> {
-        let state = crate::parse(kind, self, Hints::Banks(banks))?;
         let contradiction = |what| Err(Error::new(Code::StateContradiction, what).at("residue"));
+        if !self.has_room(banks) {
+            return contradiction(
+                "the residue does not leave out as much as the capsule's banks are",
+            );
+        }
+        let state = crate::parse(kind, &Outside(self), Hints::Banks(banks))?;
         if !state.banks.iter().map(|placed| &placed.bank).eq(banks) {
             return contradiction("the residue does not describe the banks of the capsule");
         }
@@ -142,45 +155,57 @@ impl<'a> Skeleton<'a> {
         Ok(state)
     }
 
-    /// Writes every segment to its place in `file`, which is [`ReadAt::len`] zeros before.
+    /// Whether the holes are as long as the banks at least, and no more than their regions.
+    fn has_room(&self, banks: &[Bank]) -> bool {
+        let held =
+            (self.segments.iter()).fold(0, |sum, (range, _)| sum + (range.end - range.start));
+        let plain = banks.iter().try_fold(0_u64, |sum, bank| {
+            sum.checked_add(bank.shape.plain_len(bank.dtype)?)
+        });
+        plain.is_some_and(|plain| plain <= self.len - held)
+            && self.segments.len() <= MAX_PARTS.saturating_mul(banks.len()).saturating_add(1)
+    }
+
+    /// The file, of which only what lies outside the holes can be read.
+    pub(crate) fn outside(&self) -> impl ReadAt {
+        Outside(self)
+    }
+
+    /// Length of the file.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// Writes every segment to its place in `file`, which is [`Self::file_len`] zeros before.
     ///
     /// # Errors
     /// [`Code::LocalIo`].
     pub fn write(&self, file: &dyn WriteAt) -> Result<()> {
         self.segments.iter().try_for_each(|(range, data)| {
             file.write_all_at(range.start, data)
-                .map_err(|error| file_error(&error))
+                .map_err(|error| output_error(&error))
         })
     }
 }
 
-impl ReadAt for Skeleton<'_> {
+struct Outside<'a>(&'a Skeleton<'a>);
+
+impl ReadAt for Outside<'_> {
     fn len(&self) -> u64 {
-        self.len
+        self.0.len
     }
 
+    /// `UnexpectedEof` for what lies in a hole, too.
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let wanted = u64::try_from(buf.len())
-            .ok()
-            .and_then(|n| offset.checked_add(n));
-        let end = wanted
-            .filter(|end| *end <= self.len)
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buf.fill(0);
-        let first = self
-            .segments
-            .partition_point(|(range, _)| range.end <= offset);
-        for (range, data) in &self.segments[first..] {
-            let (from, to) = (range.start.max(offset), range.end.min(end));
-            if from >= to {
-                break;
-            }
-            let at = |base: u64, place: u64| {
-                usize::try_from(place - base)
-                    .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
-            };
-            buf[at(offset, from)?..at(offset, to)?]
-                .copy_from_slice(&data[at(range.start, from)?..at(range.start, to)?]);
+        let segments = &self.0.segments;
+        let before = segments.partition_point(|(range, _)| range.end <= offset);
+        let found = segments.get(before).and_then(|(range, data)| {
+            let start = usize::try_from(offset.checked_sub(range.start)?).ok()?;
+            data.get(start..start.checked_add(buf.len())?)
+        });
+        if !buf.is_empty() {
+            buf.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         }
         Ok(())
     }

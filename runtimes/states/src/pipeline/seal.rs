@@ -3,14 +3,14 @@
 use std::{
     mem,
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use kvcap::{
-    Code, Cut, Draft, Error, Fallback, ReadAt, Recipient, Result, Rows, Sealed, Sealer, SigningKey,
-    Stream, Terms, Ticket, Workers, WriteAt,
+    Code, Cut, Draft, Error, ReadAt, Recipient, Result, Rows, Sealed, Sealer, SigningKey, Stream,
+    Terms, Ticket, Workers, WriteAt,
 };
-use kvcap_codecs::{FrameQuality, Measurement, Padding};
+use kvcap_codecs::{FrameQuality, Measurement, Padding, Quality};
 
 use crate::{
     pipeline::{
@@ -18,7 +18,8 @@ use crate::{
         encoding::Encoding,
         frames::lock,
         plan,
-        plan::{Capture, Plan, Source},
+        plan::{Capture, Fallback, Plan, Source},
+        receipts::Receipts,
         residue::residue,
     },
     state::{Placed, State, leftover::Leftover},
@@ -26,7 +27,7 @@ use crate::{
 
 use kvcap_models::ModelProfile;
 
-/// What was sealed, and what the user should hear of.
+/// Account of what was sealed, and what the user should hear of.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SealReport {
@@ -38,6 +39,8 @@ pub struct SealReport {
     pub leftovers: Vec<Leftover>,
     /// Banks that a finer codec was chosen for, by their place in [`State::banks`].
     pub fallbacks: Vec<(usize, Fallback)>,
+    /// The worst of each number of the lossy banks' receipts, where there are any.
+    pub worst: Option<Quality>,
 }
 
 /// A state to seal: what it is of, for whom, and how.
@@ -135,8 +138,8 @@ pub fn seal_state<W: WriteAt>(
         None => state,
     };
     let state = new;
-    let ropes = plan::rope(state, profile, capture.hadamard)?;
-    let (choices, receipts) =
+    let ropes = plan::rope(state, profile);
+    let (choices, measured) =
         encoding.choices(state, file, &ropes, capture.context_length, workers)?;
     let plan = Plan::new(
         state,
@@ -154,6 +157,7 @@ pub fn seal_state<W: WriteAt>(
     let context = draft.context.clone();
     let sealer = Sealer::new(out, draft, signer, &recipients)?;
     let progress = Mutex::new(progress);
+    let receipts = Mutex::new(Receipts::default());
     let mut pieces = context.streams.iter().zip(&plan.sources);
     let mut frames: Option<(Arc<SealedBank<'_>>, u64)> = None;
     workers.run(
@@ -171,18 +175,20 @@ pub fn seal_state<W: WriteAt>(
             };
             let (entry, at) = match (stream, source) {
                 (_, Source::Section(bytes)) => return Ok(Some(Work::Section(bytes))),
+                (_, Source::Receipts) => return Ok(Some(Work::Receipts)),
                 (Stream::Bank(entry), Source::Bank(at)) => (entry, *at),
                 (Stream::Section(_), Source::Bank(_)) => return Err(no_bank()),
             };
             let placed = state.banks.get(at).ok_or_else(no_bank)?;
             let listed = match &placed.bank.rows {
-                Rows::Listed(list) => list.clone(),
-                _ => Vec::new(),
+                Rows::Listed(list) => Arc::clone(list),
+                _ => Arc::default(),
             };
             let codec = BankCodec::new(entry, &context.rotations, listed);
-            let receipt = receipts.get(at).copied().flatten();
+            let known = measured.get(at).copied().flatten();
+            let fallback = choices.get(at).and_then(|choice| choice.fallback);
             let padding = encoding.compress.unwrap_or_default();
-            let bank = Arc::new(SealedBank::new(placed, codec, padding, receipt));
+            let bank = Arc::new(SealedBank::new(placed, codec, padding, known, fallback));
             let first = 0..bank.batch.min(bank.frames);
             frames = Some((Arc::clone(&bank), first.end));
             // also where there is no frame, so that the stream ends
@@ -191,11 +197,15 @@ pub fn seal_state<W: WriteAt>(
         |scratch, piece, turn| match piece {
             Work::Section(bytes) => turn.run(|| {
                 sealer.write(bytes)?;
-                sealer.end_stream(None)
+                sealer.end_stream()
+            }),
+            Work::Receipts => turn.run(|| {
+                sealer.write(lock(&receipts).bytes())?;
+                sealer.end_stream()
             }),
             Work::Frames(bank, range) => {
                 let plain = bank.encode(range.clone(), file, scratch)?;
-                for cut in bank.cut(range, &sealer, scratch, turn)? {
+                for cut in bank.cut(range, &sealer, scratch, turn, &receipts)? {
                     sealer.seal(cut)?;
                 }
                 lock(&progress)(plain);
@@ -208,11 +218,13 @@ pub fn seal_state<W: WriteAt>(
         .iter()
         .enumerate()
         .filter_map(|(place, choice)| Some((place, choice.fallback?)));
+    let receipts = receipts.into_inner();
     let report = SealReport {
         sealed,
         state_len,
         leftovers,
         fallbacks: fallbacks.collect(),
+        worst: receipts.unwrap_or_else(PoisonError::into_inner).worst(),
     };
     Ok((out, report))
 }
@@ -227,6 +239,7 @@ fn no_bank() -> Error {
 /// What is sealed next.
 enum Work<'a> {
     Section(&'a [u8]),
+    Receipts,
     Frames(Arc<SealedBank<'a>>, Range<u64>),
 }
 
@@ -240,7 +253,8 @@ struct SealedBank<'a> {
     /// Of the stream, where its codec is packed.
     padding: Padding,
     /// Known where the bank has been measured before.
-    receipt: Option<[u8; 32]>,
+    known: Option<Quality>,
+    fallback: Option<Fallback>,
     /// What is added up in the order of frames.
     sums: Mutex<(Measurement, Packing)>,
 }
@@ -260,7 +274,8 @@ impl<'a> SealedBank<'a> {
         placed: &'a Placed,
         codec: BankCodec<'a>,
         padding: Padding,
-        receipt: Option<[u8; 32]>,
+        known: Option<Quality>,
+        fallback: Option<Fallback>,
     ) -> Self {
         Self {
             placed,
@@ -268,14 +283,15 @@ impl<'a> SealedBank<'a> {
             batch: codec.batch(),
             codec,
             padding,
-            receipt,
+            known,
+            fallback,
             sums: Mutex::default(),
         }
     }
 
     /// Reads and encodes frames into `scratch`, and gives their plain length.
     fn encode(&self, range: Range<u64>, file: &dyn ReadAt, scratch: &mut Scratch) -> Result<u64> {
-        let measured = self.receipt.is_some() || self.codec.is_exact();
+        let measured = self.known.is_some() || self.codec.is_exact();
         let mut plain = 0;
         scratch.lengths.clear();
         scratch.qualities.clear();
@@ -310,6 +326,7 @@ impl<'a> SealedBank<'a> {
         sealer: &Sealer<'_, W>,
         scratch: &mut Scratch,
         turn: &Ticket<'_>,
+        receipts: &Mutex<Receipts>,
     ) -> Result<Vec<Cut>> {
         turn.run(|| {
             let mut sums = lock(&self.sums);
@@ -332,10 +349,9 @@ impl<'a> SealedBank<'a> {
                     }
                     sealer.write(packing.index())?;
                 }
-                let exact = self.codec.is_exact();
-                let measured = || measurement.finish().to_bytes();
-                let receipt = self.receipt.or_else(|| (!exact).then(measured));
-                cuts.extend(sealer.cut_end(receipt)?);
+                let measured = || (!self.codec.is_exact()).then(|| measurement.finish());
+                lock(receipts).add(self.known.or_else(measured), self.fallback);
+                cuts.extend(sealer.cut_end()?);
             }
             Ok(cuts)
         })

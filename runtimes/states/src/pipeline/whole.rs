@@ -1,5 +1,7 @@
 //! The banks of a state across the capsules that hold it: one, or a chain of them.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use kvcap::{Bank, BankEntry, Code, Error, Members, Part, ReadAt, Result, Rows, RowsEntry};
 use kvcap_codecs::BankShape;
 
@@ -27,6 +29,8 @@ pub(crate) struct PlacedPart<'a, S> {
 pub(crate) fn whole_banks<M: Members>(members: &M) -> Result<Vec<WholeBank<'_, M::Source>>> {
     let tip = members.tip();
     let banks = tip.manifest().context.banks();
+    // a list that many banks name is held once
+    let mut lists: BTreeMap<u32, Arc<[i64]>> = BTreeMap::new();
     banks
         .map(|(_, entry)| {
             let parts = members.parts(entry)?;
@@ -39,7 +43,13 @@ pub(crate) fn whole_banks<M: Members>(members: &M) -> Result<Vec<WholeBank<'_, M
                 shape: joined(entry, &parts)?,
                 rows: match first.rows {
                     RowsEntry::From(start) => Rows::From(start),
-                    RowsEntry::Listed(_) => Rows::Listed(listed_rows(tip, entry)?),
+                    RowsEntry::Listed(section) => Rows::Listed(match lists.get(&section) {
+                        Some(list) => Arc::clone(list),
+                        None => {
+                            let list = listed_rows(tip, entry)?;
+                            Arc::clone(lists.entry(section).or_insert(list))
+                        }
+                    }),
                     RowsEntry::None => Rows::None,
                 },
                 window: entry.window,
@@ -96,12 +106,15 @@ pub(crate) fn pieces<'a, S: ReadAt>(
     Ok(pieces)
 }
 
-/// How the frames of a part are read.
+/// How a bank's frames are read. Its listed positions are read only where a rotation needs them.
 ///
 /// # Errors
 /// As [`kvcap::StreamReader::read`] for listed positions.
 pub(crate) fn codec<'a, S: ReadAt>(part: &Part<'a, S>) -> Result<BankCodec<'a>> {
     let tables = &part.capsule.manifest().context.rotations;
-    let listed = listed_rows(part.capsule, part.bank)?;
+    let listed = match part.bank.rotation {
+        Some(_) => listed_rows(part.capsule, part.bank)?,
+        None => Arc::default(),
+    };
     Ok(BankCodec::new(part.bank, tables, listed))
 }

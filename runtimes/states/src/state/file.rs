@@ -20,6 +20,10 @@ pub(crate) fn file_error(error: &io::Error) -> Error {
     }
 }
 
+pub(crate) fn output_error(error: &io::Error) -> Error {
+    Error::sink(error, "output")
+}
+
 pub(crate) fn product(a: u64, b: u64) -> Result<u64> {
     a.checked_mul(b).ok_or_else(overflow)
 }

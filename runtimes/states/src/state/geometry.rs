@@ -12,6 +12,15 @@ use crate::state::{Placed, State};
 /// # Errors
 /// [`Code::StateContradiction`], naming both sides.
 pub(crate) fn check(state: &State, geometry: &Geometry) -> Result<()> {
+    let stated = state.facts.iter().find(|fact| fact.0 == "arch");
+    if let (Some((_, stated)), Some(own)) = (stated, &geometry.architecture)
+        && stated != own
+    {
+        return Err(
+            contradiction("the state is of another architecture than the model")
+                .sides(own.escape_debug(), stated),
+        );
+    }
     let layers = u32::try_from(geometry.layers.len()).unwrap_or(u32::MAX);
     if state.layers > layers {
         return Err(

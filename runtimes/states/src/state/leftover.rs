@@ -21,7 +21,7 @@ const SCAN_BYTES: usize = 1 << 20;
 pub struct Leftover {
     /// Its place in [`State::banks`].
     pub bank: usize,
-    /// Whether they may be rolled-back tokens. Otherwise they are constant scales, as a quantizer
+    /// True if they may be rolled-back tokens. Otherwise they are constant scales, as a quantizer
     /// leaves in empty rows.
     pub tokens: bool,
 }

@@ -7,10 +7,10 @@ use kvcap_codecs::{BLOCK_TOKENS, BankShape, WHOLE_FRAME_BYTES};
 
 use crate::state::{
     Placed, ReadAt, WriteAt,
-    file::{file_error, overflow, product, size},
+    file::{file_error, output_error, overflow, product, size},
 };
 
-/// Where one part of a bank lies in the file.
+/// Place of one part of a bank in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
     /// First byte of the part's region. The region belongs to the bank alone; bytes of it that no
@@ -18,11 +18,11 @@ pub struct Region {
     pub offset: u64,
     /// Length of the region.
     pub len: u64,
-    /// How the rows lie in it.
+    /// Order of the rows in it.
     pub order: Order,
 }
 
-/// How a bank's rows lie in a region.
+/// Order of a bank's rows in a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Bytes in order (a bank without a token axis); the region has no padding.
@@ -49,7 +49,8 @@ pub enum Order {
 }
 
 impl Placed {
-    /// The same bank with only its rows from `first` on, `tokens` of them, where they lie in the file.
+    /// Returns the bank with only its rows from `first` on, `tokens` of them, where they lie in the
+    /// file.
     ///
     /// # Errors
     /// [`Code::StateContradiction`] where the bank does not keep every position in order, or has not so
@@ -339,7 +340,7 @@ impl Strided {
     fn write(&self, file: &dyn WriteAt, shift: u64, bytes: &[u8]) -> Result<()> {
         self.each(shift, bytes.len(), |offset, range| {
             let written = file.write_all_at(offset, &bytes[range]);
-            written.map_err(|error| file_error(&error))
+            written.map_err(|error| output_error(&error))
         })
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     adapters::{RuntimeKind, parse},
     pipeline::{
         frames::{Frame, Wanted, each_frame, lock},
+        hadamard,
         open::OpenReport,
         plan,
         residue::Skeleton,
@@ -33,7 +34,7 @@ use crate::{
     state::{Hints, Placed, State, template::Template},
 };
 
-use kvcap_models::{Change, ModelProfile, hadamard_block};
+use kvcap_models::{Change, ModelProfile};
 
 use kvcap_models::safetensors::Header;
 
@@ -55,11 +56,11 @@ pub struct Target<'a> {
 /// is for the caller to know ([`kvcap::Equivalence`]).
 #[derive(Clone, Copy, Debug)]
 pub struct TargetRuntime<'a> {
-    /// Which runtime.
+    /// Kind of the runtime.
     pub kind: RuntimeKind,
     /// Its model.
     pub profile: &'a ModelProfile,
-    /// Whether llama.cpp rotates its quantized cache; its own rule where `None`.
+    /// True if llama.cpp rotates its quantized cache; its own rule where `None`.
     pub hadamard: Option<bool>,
     /// Context length that the runtime is set to, 0 if unknown.
     pub context_length: u64,
@@ -94,15 +95,18 @@ pub fn open_as<M: Members>(
             Ok([keys?, values?])
         })
         .collect::<Result<Vec<_>>>()?;
-    let (kind, template) = template(opened.tip(), target, &pairs)?;
+    let rotated = rotates(context, target);
+    let (kind, template) = template(opened.tip(), target, &pairs, rotated)?;
     let state = parsed(&template, kind, target, &pairs)?;
     template.write(out)?;
-    let ropes = target_ropes(context, target, &state)?;
+    let ropes = target_ropes(context, target, &state);
     let mut pieces = Vec::new();
     for (layer, pair) in layers.iter().zip(&pairs) {
         for (held, bank) in layer.banks().into_iter().zip(pair) {
-            let change = change(context, target, &held.bank, bank, &ropes)?;
+            let undo = held.parts.first().map_or(0, |part| part.bank.hadamard);
             let placed = find(&state, bank)?;
+            let blocks = [undo, hadamard::block(placed, state.runtime, rotated)?];
+            let change = change(context, target, &held.bank, &ropes, blocks)?;
             let mut first = 0;
             for part in &held.parts {
                 let rows = rows_of(part.bank);
@@ -140,26 +144,21 @@ pub fn open_as<M: Members>(
     })
 }
 
-/// What happens to the rows of a bank that becomes `new`.
+/// What happens to the rows of a bank between the two ropes and Hadamard blocks.
 fn change(
     context: &Context,
     target: &Target<'_>,
     bank: &Bank,
-    new: &Bank,
     ropes: &[Rope],
+    blocks: [u32; 2],
 ) -> Result<Change> {
-    let place = |error: Error| error.at(format_args!("layer {}", bank.layer));
     let of = |ropes: &[Rope]| ropes.iter().position(|r| r.layers.contains(&bank.layer));
     let before = of(&context.rope).and_then(|at| context.rope.get(at));
     let after = of(ropes).and_then(|at| ropes.get(at));
-    let rotated = |dtype| hadamard_block(bank.role, dim(&bank.shape), dtype) > 0;
-    if before.is_none() && (rotated(bank.dtype) || rotated(new.dtype)) {
-        let what = "a quantized cache whose rotation nothing states";
-        return Err(place(refused(what)));
-    }
     let length = context.context_length;
     let contexts = [length, target.runtime.map_or(length, |r| r.context_length)];
-    Change::between(bank.role, dim(&bank.shape), before, after, contexts).map_err(place)
+    Change::between(bank.role, dim(&bank.shape), before, after, contexts, blocks)
+        .map_err(|error| error.at(format_args!("layer {}", bank.layer)))
 }
 
 /// Token ids mean the same to both models.
@@ -198,6 +197,7 @@ fn template<S: ReadAt>(
     opened: &Opened<S>,
     target: &Target<'_>,
     pairs: &[[Bank; 2]],
+    rotated: Option<bool>,
 ) -> Result<(RuntimeKind, Template)> {
     let runtime = &opened.manifest().context.runtime;
     let sealed = RuntimeKind::from_runtime(&runtime.name);
@@ -219,10 +219,15 @@ fn template<S: ReadAt>(
             mlx_lm::Layout::Old,
         ),
         (RuntimeKind::HuggingFace, None | Some("dynamic-cache")) => hf::template(pairs),
-        (RuntimeKind::LlamaCpp, None | Some("ggsq-3" | "ggsq-2")) => {
+        (RuntimeKind::LlamaCpp, None | Some("ggsq-4" | "ggsq-3" | "ggsq-2")) => {
             let fact = |name, value| runtime.facts.iter().any(|f| f.0 == name && f.1 == value);
             let layout = llama_cpp::Layout {
-                version: if format == Some("ggsq-2") { 2 } else { 3 },
+                version: match format {
+                    Some("ggsq-2") => 2,
+                    Some("ggsq-3") => 3,
+                    _ => 4,
+                },
+                rotated: rotated != Some(false),
                 v_trans: target.v_trans.unwrap_or(same && fact("v_trans", "1")),
             };
             let tokens = opened.tokens()?.ok_or_else(|| {
@@ -236,7 +241,7 @@ fn template<S: ReadAt>(
         (_, format) => Err(refused("no state of this runtime and format is written")
             .at(kind.name())
             .sides(
-                "mlx-lm-0.32, mlx-lm-0.31, ggsq-3, ggsq-2 or dynamic-cache",
+                "mlx-lm-0.32, mlx-lm-0.31, ggsq-4, ggsq-3, ggsq-2 or dynamic-cache",
                 format.unwrap_or_default().escape_debug(),
             )),
     };
@@ -251,7 +256,7 @@ fn user<S: ReadAt>(opened: &Opened<S>, layout: mlx_lm::Layout) -> Result<Vec<(St
         _ => return Ok(Vec::new()),
     };
     let residue = opened.section(&SectionKind::Residue)?.unwrap_or_default();
-    let metadata = Header::read(&Skeleton::parse(&residue)?)?.metadata;
+    let metadata = Header::read(&Skeleton::parse(&residue)?.outside())?.metadata;
     let kept = metadata.into_iter().filter_map(|(key, value)| {
         let name = key.strip_prefix(sealed.user())?;
         Some((format!("{}{name}", layout.user()), value))
@@ -260,22 +265,28 @@ fn user<S: ReadAt>(opened: &Opened<S>, layout: mlx_lm::Layout) -> Result<Vec<(St
 }
 
 /// The ropes of the written state.
-fn target_ropes(context: &Context, target: &Target<'_>, state: &State) -> Result<Vec<Rope>> {
-    let Some(runtime) = target.runtime else {
-        // what was sealed tells whether this runtime rotates quantized caches
-        let quantized = context.banks().any(|(_, bank)| {
-            matches!(bank.dtype, Dtype::GgmlQ8_0 | Dtype::GgmlQ4_0)
-                && dim(&bank.shape).is_multiple_of(64)
-        });
-        let rotated = context.rope.iter().any(|rope| rope.hadamard_keys > 0);
-        let mut ropes = context.rope.clone();
-        for rope in &mut ropes {
-            (rope.hadamard_keys, rope.hadamard_values) = (0, 0);
-        }
-        return plan::with_hadamard(ropes, state, quantized.then_some(rotated));
+fn target_ropes(context: &Context, target: &Target<'_>, state: &State) -> Vec<Rope> {
+    let ropes = match target.runtime {
+        Some(runtime) => runtime.profile.rope_in(state.runtime),
+        None => context.rope.clone(),
     };
-    let ropes = runtime.profile.rope_in(state.runtime);
-    plan::with_hadamard(ropes, state, runtime.hadamard)
+    plan::of_layers(ropes, state.layers)
+}
+
+/// Whether the target rotates quantized caches, where that is known: of the runtime that was sealed, its
+/// quantized banks tell.
+fn rotates(context: &Context, target: &Target<'_>) -> Option<bool> {
+    match target.runtime {
+        Some(runtime) => runtime.hadamard,
+        None => {
+            let mut quantized = context.banks().map(|(_, bank)| bank).filter(|bank| {
+                matches!(bank.dtype, Dtype::GgmlQ8_0 | Dtype::GgmlQ4_0)
+                    && dim(&bank.shape).is_multiple_of(64)
+            });
+            let first = quantized.next()?;
+            Some(first.hadamard > 0 || quantized.any(|bank| bank.hadamard > 0))
+        }
+    }
 }
 
 fn dim(shape: &BankShape) -> u64 {
@@ -299,8 +310,9 @@ fn find<'a>(state: &'a State, bank: &Bank) -> Result<&'a Placed> {
 /// Bytes that a state file of `pairs` holds beside its banks, with the places of its segments.
 pub(crate) fn residue_len(kind: RuntimeKind, pairs: &[[Bank; 2]], tokens: &[u32]) -> Result<usize> {
     let layout = llama_cpp::Layout {
-        version: 3,
+        version: 4,
         v_trans: false,
+        rotated: true,
     };
     let template = match kind {
         RuntimeKind::LlamaCpp => llama_cpp::template(pairs, tokens, layout),

@@ -17,7 +17,7 @@ use crate::pipeline::{
 
 use kvcap_models::safetensors::tensor_dtype;
 
-/// What to take.
+/// Part of a capsule that is to be taken.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Layers; all where `None`.
@@ -26,7 +26,7 @@ pub struct Selection {
     pub positions: Option<Range<u64>>,
 }
 
-/// What was taken.
+/// Account of what was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Extracted {

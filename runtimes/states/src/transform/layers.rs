@@ -15,6 +15,9 @@ use crate::{
     state::file::{overflow, product, size},
 };
 
+/// Most plain bytes of an encoded one: the fewest bits of a codec with its scales are a tenth of an f32.
+const MOST: u64 = 16;
+
 /// One layer's banks.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -57,7 +60,8 @@ pub fn layers<M: Members>(
 /// triplets as codes, scales and biases, each so; any other as it is.
 ///
 /// # Errors
-/// KVC-944 where the buffers are not those of the layer's banks; otherwise as [`crate::open_state`].
+/// KVC-944 where the buffers are not those of the layer's banks; 910 where a bank claims more than 16 times its
+/// encoded bytes; otherwise as [`crate::open_state`].
 pub fn open_layer<M: Members>(
     opened: &M,
     number: u32,
@@ -70,7 +74,26 @@ pub fn open_layer<M: Members>(
 fn layer_banks<M: Members>(opened: &M, number: u32) -> Result<Vec<WholeBank<'_, M::Source>>> {
     let mut banks = whole_banks(opened)?;
     banks.retain(|whole| whole.bank.layer == number);
+    banks.iter().try_for_each(can_be)?;
     Ok(banks)
+}
+
+/// Refuses a bank that claims more plain bytes than its encoded ones can give, before they are set aside.
+fn can_be<S: kvcap::ReadAt>(whole: &WholeBank<'_, S>) -> Result<()> {
+    let encoded = whole.parts.iter().map(|part| {
+        let measured = &part.capsule.manifest().measured;
+        measured
+            .get(part.stream)
+            .map_or(0, |found| found.encoded_len)
+    });
+    let most = encoded.fold(0, u64::saturating_add).saturating_mul(MOST);
+    match plain_len(&whole.bank)? {
+        plain if plain <= most => Ok(()),
+        plain => {
+            let what = "the bank claims more bytes than its encoded ones can give";
+            Err(Error::new(Code::ResourceBudget, what).sides(format_args!("at most {most}"), plain))
+        }
+    }
 }
 
 fn plain_len(bank: &Bank) -> Result<u64> {

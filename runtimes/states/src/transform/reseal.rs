@@ -2,7 +2,8 @@
 //! that the model need not be at hand.
 
 use kvcap::{
-    Code, Error, Members, Opened, Prefix, PrefixValue, ReadAt, Result, SectionKind, Stream, Workers,
+    CaptureFlags, Code, Error, Members, Opened, Prefix, PrefixValue, ReadAt, Result, SectionKind,
+    Stream, Workers,
 };
 
 use crate::{
@@ -29,13 +30,14 @@ pub fn reopen<M: Members>(
     Ok(write_state(opened, out, workers, progress)?.0)
 }
 
-/// What is to be sealed of `state`, the whole or the first positions of what `tip` describes: the same
+/// Returns what is to be sealed of `state`, the whole or the first positions of what `opened` describes: the same
 /// model, tokenizer, rope, runtime and prompt. Of the whole state also history and the like; a rewind
 /// leaves behind what was said later.
 ///
 /// # Errors
 /// KVC-925 where the prompt of a rewind is not known; as [`kvcap::StreamReader::read`].
-pub fn as_sealed<S: ReadAt>(tip: &Opened<S>, state: &State) -> Result<(ModelProfile, Capture)> {
+pub fn as_sealed<M: Members>(opened: &M, state: &State) -> Result<(ModelProfile, Capture)> {
+    let tip = opened.tip();
     let context = &tip.manifest().context;
     let rewind = state.positions.end < context.positions.end;
     let profile = ModelProfile {
@@ -45,8 +47,7 @@ pub fn as_sealed<S: ReadAt>(tip: &Opened<S>, state: &State) -> Result<(ModelProf
         rope: context.rope.clone(),
         geometry: Geometry::default(),
     };
-    let rotated =
-        |rope: &kvcap::binding::Rope| rope.hadamard_keys != 0 || rope.hadamard_values != 0;
+    let rotated = context.banks().any(|(_, bank)| bank.hadamard != 0);
     let known = |name: &String| state.facts.iter().any(|fact| fact.0 == *name);
     let facts = context.runtime.facts.iter();
     let capture = Capture {
@@ -59,8 +60,8 @@ pub fn as_sealed<S: ReadAt>(tip: &Opened<S>, state: &State) -> Result<(ModelProf
         },
         runtime_version: context.runtime.version.clone(),
         facts: facts.filter(|fact| !known(&fact.0)).cloned().collect(),
-        hadamard: (!context.rope.iter().any(rotated)).then_some(false),
-        flags: context.flags,
+        hadamard: (!rotated).then_some(false),
+        flags: flags(opened),
         context_length: context.context_length,
         lineage: Lineage {
             continued: None,
@@ -68,6 +69,16 @@ pub fn as_sealed<S: ReadAt>(tip: &Opened<S>, state: &State) -> Result<(ModelProf
         },
     };
     Ok((profile, capture))
+}
+
+/// How any part of the state came about: what an ancestor was captured with lives on in what is joined of it.
+fn flags<M: Members>(opened: &M) -> CaptureFlags {
+    let of = |member: &Opened<M::Source>| member.manifest().context.flags;
+    opened
+        .ancestors()
+        .iter()
+        .map(of)
+        .fold(of(opened.tip()), CaptureFlags::union)
 }
 
 fn prompt<S: ReadAt>(tip: &Opened<S>, state: &State, rewind: bool) -> Result<Prompt> {

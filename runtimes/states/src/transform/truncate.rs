@@ -56,6 +56,7 @@ pub fn truncate_state(
                     .iter()
                     .map(|part| dense(&placed.bank, part))
                     .collect::<Result<_>>()?,
+                hadamard: placed.hadamard,
             })
         })
         .collect::<Result<_>>()?;

@@ -21,7 +21,7 @@ from .rotation import Rotation
 
 EXACT, PLANES16, AFFINE, Q4C, PLANES32 = range(5)
 FLOATS = (F16, BF16, F32)
-# Roles of banks (capsule-v1 §6.1).
+# Roles of banks (capsule-v1 §7.1).
 KEY, VALUE, LATENT, ROPE_KEY = range(4)
 
 
@@ -34,14 +34,14 @@ def is_lossy(codec):
 
 
 def registered(codec):
-    """R-1."""
+    """COD-R-1."""
     if codec[:1] == [AFFINE]:
         return len(codec) == 3 and codec[1] in (3, 4, 5, 6, 8) and codec[2] in (32, 64, 128)
     return len(codec) == 1 and codec[0] in (EXACT, PLANES16, Q4C, PLANES32)
 
 
 def applies(bank):
-    """R-2."""
+    """COD-R-2."""
     tokens = bank.shape[0] == 0
     return {
         EXACT: True,
@@ -77,7 +77,7 @@ def padded(length, padding=PADME):
 
 
 def check(bank, encoded_len, where):
-    """S-7 of capsule-v1."""
+    """CAP-S-7 of capsule-v1."""
     for codec in [bank.codec] if bank.asked is None else [bank.codec, bank.asked]:
         require(registered(codec), 901, f"{where}: codec {codec}")
     require(applies(bank), 903, f"{where}: codec {bank.codec} on dtype {bank.dtype}, role {bank.role}")

@@ -50,7 +50,7 @@ def row_bytes(dtype, dim):
 
 
 def plain_len(dtype, shape):
-    """Bytes of a bank, by L-1 and with the code of S-2."""
+    """Bytes of a bank, by COD-L-1 and with the code of CAP-S-2."""
     if shape[0] == 0:
         _, heads, tokens, dim = shape
         length = heads * tokens * row_bytes(dtype, dim)

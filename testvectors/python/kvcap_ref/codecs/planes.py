@@ -18,7 +18,7 @@ def worst(plain_len):
 
 
 def decode(frame, plain_len, width):
-    """One frame of elements of `width` bytes (P-1)."""
+    """One frame of elements of `width` bytes (COD-P-1)."""
     require(len(frame) > 0, 902, "empty frame")
     mode, body = frame[0], frame[1:]
     if mode == 0:
@@ -58,7 +58,7 @@ def encode(plain, width):
 
 
 def decompress(data, n):
-    """P-2 to P-8: the content of one zstd frame of exactly n bytes."""
+    """COD-P-2 to COD-P-8: the content of one zstd frame of exactly n bytes."""
     window, blocks = check(data, n)
     # zstd's error for a frame that gives more than its header says is not told from others. So the same
     # blocks are put under a header that does not state the content size, and their bytes counted.
@@ -74,7 +74,7 @@ def decompress(data, n):
 
 
 def check(data, n):
-    """P-2 to P-7: (window descriptor to decode with, bytes of all blocks)."""
+    """COD-P-2 to COD-P-7: (window descriptor to decode with, bytes of all blocks)."""
     at = 0
 
     def take(count):

@@ -10,7 +10,7 @@ LARGEST = np.finfo(np.float64).max
 
 
 def check(record):
-    """Q-1."""
+    """COD-Q-1."""
     numbers = struct.unpack("<4d", record)
     require(np.isfinite(numbers).all(), 905, "receipt")
     require(all(numbers[i] >= 0 for i in (0, 1, 3)), 905, "receipt")

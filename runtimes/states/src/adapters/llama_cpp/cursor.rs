@@ -1,5 +1,7 @@
 //! A bounded cursor over a file: no read goes past the end, and an error says what was being read.
 
+use std::io;
+
 use kvcap::{Code, Error, Result};
 
 use crate::state::ReadAt;
@@ -60,11 +62,19 @@ impl<'a> Cursor<'a> {
             return Ok(bytes);
         }
         let len = usize::try_from(self.remaining()).map_or(WINDOW, |n| n.min(WINDOW));
-        self.window.resize(len, 0);
         self.window_at = self.at;
-        self.file
-            .read_exact_at(self.at, &mut self.window)
-            .map_err(|error| Error::source(&error, "state file"))?;
+        let mut read = |len| {
+            self.window.resize(len, 0);
+            self.file.read_exact_at(self.at, &mut self.window)
+        };
+        // the window may reach into a hole of a residue where what is wanted does not
+        if let Err(error) = read(len).or_else(|_| read(N)) {
+            self.window.clear();
+            return Err(match error.kind() {
+                io::ErrorKind::UnexpectedEof => self.ends_inside(what),
+                _ => Error::source(&error, "state file"),
+            });
+        }
         let bytes = self.held().ok_or_else(|| self.ends_inside(what))?;
         self.at += size;
         Ok(bytes)

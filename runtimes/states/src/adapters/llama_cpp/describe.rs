@@ -81,14 +81,15 @@ fn positions(parsed: &Parsed) -> Result<Range<u64>> {
 
 /// No two cells of a sequence may stand for one position (images: for one position, x and y).
 fn check_members(section: &Section) -> Result<()> {
-    let mut members: Vec<Member> = section
-        .cells()
-        .flat_map(|cells| cells.members.iter().copied())
-        .collect();
-    if !members.is_sorted() {
-        members.sort_unstable();
-    }
-    match members.windows(2).find(|pair| pair[0] == pair[1]) {
+    let members = || section.cells().flat_map(|cells| &cells.members).copied();
+    // nearly always in order, and then nothing is copied
+    let ascending = members().zip(members().skip(1)).all(|(a, b)| a < b);
+    let mut sorted: Vec<Member> = match ascending {
+        true => Vec::new(),
+        false => members().collect(),
+    };
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         None => Ok(()),
         Some(pair) => Err(Error::new(
             Code::StateContradiction,
@@ -130,11 +131,11 @@ fn facts(header: &Header<'_>, parsed: &Parsed, sequences: usize) -> Vec<(String,
             Section::Recurrent(_) => "recurrent",
         });
     let cell_ext = if used().next().is_some() {
-        parsed.cell_ext
+        parsed.variant.cell_ext
     } else {
         0
     };
-    let n_stream = if parsed.n_stream {
+    let n_stream = if parsed.variant.n_stream {
         distinct(parsed.caches().map(|cache| cache.streams.len().to_string()))
     } else {
         "none".to_owned()
@@ -159,6 +160,13 @@ fn facts(header: &Header<'_>, parsed: &Parsed, sequences: usize) -> Vec<(String,
             distinct(used().map(|s| u8::from(s.v_trans).to_string())),
         ),
     ];
+    if parsed.variant.rotation && used().next().is_some() {
+        let blocks = |at: usize| {
+            let stated = used().filter_map(move |stream| Some(stream.rotation?[at].to_string()));
+            distinct(stated)
+        };
+        facts.extend([("n_rot_k", blocks(0)), ("n_rot_v", blocks(1))]);
+    }
     if parsed.recurrent().next().is_some() {
         let names = |half: fn(&Recurrent) -> &Vec<super::section::Tensor>| {
             distinct(parsed.recurrent().flat_map(half).map(|t| t.dtype.name()))
@@ -167,7 +175,7 @@ fn facts(header: &Header<'_>, parsed: &Parsed, sequences: usize) -> Vec<(String,
         facts.push(("type_s", names(|recurrent| &recurrent.state)));
     }
     facts.extend(header.arch.clone().map(|arch| ("arch", arch)));
-    if parsed.outputs {
+    if parsed.variant.outputs {
         facts.push(("outputs", "1".to_owned()));
     }
     if let Some(tokens) = header.tokens.as_ref().filter(|tokens| tokens.media > 0) {
@@ -221,7 +229,7 @@ fn notes(
     if sequences > 1 {
         notes.push(format!("the session holds {sequences} sequences"));
     }
-    if parsed.outputs {
+    if parsed.variant.outputs {
         notes.push("logits and embeddings of the last batch are carried as residue".to_owned());
     }
     let last = |cells: &mut dyn Iterator<Item = &Cells>| {

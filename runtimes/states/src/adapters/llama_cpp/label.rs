@@ -6,7 +6,7 @@ use kvcap_codecs::BankShape;
 
 use super::{
     layers::{Layers, contradiction},
-    section::{Cells, Section, Tensor},
+    section::{Cells, Section, Stream, Tensor},
 };
 use crate::state::{Hints, Order, Placed, Region};
 
@@ -37,7 +37,11 @@ pub(super) fn label(sections: &[Section], hints: Hints<'_>) -> Result<Labelled> 
                     for (tensors, is_key) in [(&stream.keys, true), (&stream.values, false)] {
                         for (tensor, &layer) in tensors.iter().zip(&numbers) {
                             let bank = layers.row_bank(layer, is_key, stream, tensor, &rows)?;
-                            banks.push(placed(bank, tensor)?);
+                            let hadamard = block(stream, is_key, &bank)?;
+                            banks.push(Placed {
+                                hadamard,
+                                ..placed(bank, tensor)?
+                            });
                         }
                     }
                 }
@@ -101,14 +105,23 @@ fn adopt(banks: &mut [Placed], hinted: &[Bank]) -> Result<()> {
                 .sides(hinted.len(), banks.len()),
         );
     }
-    for (Placed { bank, parts }, hint) in banks.iter_mut().zip(hinted) {
+    for (Placed { bank, parts, .. }, hint) in banks.iter_mut().zip(hinted) {
         let size = |bank: &Bank| bank.shape.plain_len(bank.dtype);
         let tokens = |bank: &Bank| match bank.shape {
             BankShape::Tokens { tokens, .. } => Some(tokens),
             BankShape::Whole { .. } => None,
         };
-        if (bank.dtype, size(bank), tokens(bank)) != (hint.dtype, size(hint), tokens(hint)) {
-            let facts = |bank: &Bank| format!("{} {:?}", bank.dtype.name(), bank.shape);
+        let same = (bank.dtype, size(bank), tokens(bank), &bank.rows)
+            == (hint.dtype, size(hint), tokens(hint), &hint.rows);
+        if !same {
+            let facts = |bank: &Bank| {
+                let rows = match &bank.rows {
+                    Rows::From(start) => format!(" from {start}"),
+                    Rows::Listed(_) => " at listed positions".to_owned(),
+                    Rows::None => String::new(),
+                };
+                format!("{} {:?}{rows}", bank.dtype.name(), bank.shape)
+            };
             return Err(contradiction("the file and the manifest differ in a bank")
                 .at(format_args!("layer {} {:?}", hint.layer, hint.role))
                 .sides(facts(hint), facts(bank)));
@@ -137,7 +150,33 @@ fn placed(bank: Bank, tensor: &Tensor) -> Result<Placed> {
     Ok(Placed {
         bank,
         parts: vec![part],
+        hadamard: None,
     })
+}
+
+/// The rotation that the file says a bank has. Only quantized rows are rotated, by blocks that make up
+/// a head.
+fn block(stream: &Stream, is_key: bool, bank: &Bank) -> Result<Option<u32>> {
+    let Some([keys, values]) = stream.rotation else {
+        return Ok(None);
+    };
+    let block = if is_key { keys } else { values };
+    let dim = match bank.shape {
+        BankShape::Tokens { dim, .. } => dim,
+        BankShape::Whole { .. } => 0,
+    };
+    let quantized = bank.dtype.row_bytes(1).is_none();
+    if block != 0 && !(quantized && dim.is_multiple_of(block.into())) {
+        return Err(
+            contradiction("the file says a rotation that its rows cannot have")
+                .at(format_args!("layer {} {}", bank.layer, bank.role.name()))
+                .sides(
+                    format_args!("none, or blocks of quantized heads of {dim}"),
+                    format_args!("blocks of {block}, {}", bank.dtype.name()),
+                ),
+        );
+    }
+    Ok(Some(block))
 }
 
 /// Rows lie token by token with their heads side by side; transposed values channel by channel.

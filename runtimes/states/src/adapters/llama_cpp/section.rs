@@ -9,6 +9,8 @@ use super::cursor::Cursor;
 const MAX_SEQUENCES: u32 = 256;
 const MAX_CELLS: u32 = 1 << 24;
 const MAX_LAYERS: u32 = 4096;
+/// Largest block of a rotation: above every head size there is.
+const MAX_ROTATION: u32 = 1 << 16;
 
 /// What the version number of a file leaves open about its sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(super) struct Layout {
     pub(super) n_stream: bool,
     /// Bytes of a cell's extension: 0, 8 (x, y), or 12 (x, y, token).
     pub(super) cell_ext: u32,
+    /// Each stream of an attention cache says by which blocks its rows are rotated.
+    pub(super) rotation: bool,
     /// The file holds one sequence, whose id its cells do not need.
     pub(super) single: bool,
 }
@@ -39,6 +43,8 @@ pub(super) struct Attention {
 pub(super) struct Stream {
     pub(super) cells: Cells,
     pub(super) v_trans: bool,
+    /// Blocks of the Hadamard rotation on keys and on values, 0 for none, where the file says them.
+    pub(super) rotation: Option<[u32; 2]>,
     /// A tensor a layer that owns cells in this cache.
     pub(super) keys: Vec<Tensor>,
     /// As many, or none in a cache without values (MLA).
@@ -125,7 +131,9 @@ impl Attention {
         for _ in 0..count {
             let stream = Stream::read(cursor, layout, values)?;
             let same = |other: &Stream| {
-                other.keys.len() == stream.keys.len() && other.v_trans == stream.v_trans
+                other.keys.len() == stream.keys.len()
+                    && other.v_trans == stream.v_trans
+                    && other.rotation == stream.rotation
             };
             let before = streams.iter().find(|other| other.cells.count() > 0);
             if stream.cells.count() > 0 && !before.is_none_or(same) {
@@ -158,6 +166,10 @@ impl Stream {
             other => return Err(malformed("v_trans is neither 0 nor 1").sides("0 or 1", other)),
         };
         let n_layer = cursor.count("n_layer", 12, MAX_LAYERS)?;
+        let rotation = match layout.rotation {
+            true => Some([block_of(cursor, "n_rot_k")?, block_of(cursor, "n_rot_v")?]),
+            false => None,
+        };
         cursor.count_structure();
         let rows = u64::from(count);
         let keys = (0..n_layer)
@@ -173,6 +185,7 @@ impl Stream {
         Ok(Self {
             cells,
             v_trans,
+            rotation,
             keys,
             values,
         })
@@ -347,6 +360,18 @@ impl Tensor {
             return Err(malformed("a layer's rows are empty"));
         }
         Ok(self)
+    }
+}
+
+/// The block of a rotation: 0, or a power of two that llama.cpp has matrices of.
+fn block_of(cursor: &mut Cursor<'_>, what: &'static str) -> Result<u32> {
+    match cursor.u32(what)? {
+        0 => Ok(0),
+        block @ 64..=MAX_ROTATION if block.is_power_of_two() => Ok(block),
+        other => Err(malformed("a rotation has an impossible block").sides(
+            format_args!("0, or a power of two from 64 to {MAX_ROTATION}"),
+            other,
+        )),
     }
 }
 

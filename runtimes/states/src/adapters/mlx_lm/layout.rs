@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use kvcap::Result;
 use kvcap_codecs::Dtype;
 
-use super::tree::Tree;
+use super::tree::{Tree, numbers};
 use crate::state::{
     ReadAt,
     file::{read_at, size},
@@ -44,7 +44,7 @@ pub(super) fn is_032(header: &Header) -> Option<bool> {
     let first = header.metadata.get("2.0")?;
     let class = if first.is_empty() { "1.0" } else { "2.0" };
     let class = header.metadata.get(class)?;
-    let named = class.ends_with("Cache") || class == "CacheList";
+    let named = class.contains("Cache");
     named.then_some(first.is_empty())
 }
 
@@ -72,8 +72,7 @@ impl<'a> Layout<'a> {
         let (kinds, classes, infos) = if new {
             (kinds(&third)?, second, None)
         } else {
-            let tree = Tree::unflatten(first.into_iter())?;
-            (BTreeMap::new(), third, Some(elements(tree)?))
+            (BTreeMap::new(), third, Some(first))
         };
         let classes = elements(Tree::unflatten(classes.into_iter())?)?
             .into_iter()
@@ -94,23 +93,82 @@ impl<'a> Layout<'a> {
         if let Some((path, _)) = kinds.pop_first() {
             return Err(malformed("the metadata names a tensor that is not there").at(shown(path)));
         }
-        let states = elements(Tree::unflatten(values.into_iter())?)?;
-        let info_count = infos.as_ref().map_or(classes.len(), Vec::len);
-        if states.len() != classes.len() || info_count != classes.len() {
-            return Err(
-                malformed("classes, states and their numbers are not equally many").sides(
-                    classes.len(),
-                    format_args!("{} and {info_count}", states.len()),
-                ),
-            );
+        let Some(infos) = infos else {
+            let states = elements(Tree::unflatten(values.into_iter())?)?;
+            if states.len() != classes.len() {
+                return Err(malformed("classes and states are not equally many")
+                    .sides(classes.len(), states.len()));
+            }
+            return Ok(Self {
+                format: "mlx-lm-0.32",
+                classes,
+                states,
+                infos: None,
+            });
+        };
+        let swift = is_swift(&infos, &classes, header);
+        if infos.is_empty() && !swift {
+            return Err(unsupported(
+                "no numbers of the caches are there, as in early versions of mlx-swift-lm",
+            ));
         }
+        let states = by_cache(values.into_iter(), classes.len(), swift)?;
+        let infos = by_cache(infos.into_iter(), classes.len(), swift)?;
         Ok(Self {
-            format: if new { "mlx-lm-0.32" } else { "mlx-lm-0.31" },
+            format: if swift { "mlx-swift-lm" } else { "mlx-lm-0.31" },
             classes,
             states,
-            infos,
+            infos: Some(infos),
         })
     }
+}
+
+/// Whether mlx-swift-lm wrote the metadata: it lists the numbers of every cache, also of one that has none
+/// (early versions leave those out), and the parts of quantized keys and values side by side.
+fn is_swift(infos: &BTreeMap<&str, &str>, classes: &[String], header: &Header) -> bool {
+    let lists = infos.keys().all(|path| path.matches('.').count() == 1);
+    let own = |(layer, class): (usize, &String)| match class.as_str() {
+        "RotatingKVCache" => false,
+        "QuantizedKVCache" => header
+            .tensors
+            .iter()
+            .any(|t| t.name == format!("{layer}.5")),
+        "ChunkedKVCache" => infos.get(format!("{layer}.0").as_str()) == Some(&"None"),
+        _ => true,
+    };
+    lists && (0..).zip(classes).any(own)
+}
+
+/// The trees of dotted paths by their first number, one for each of `count` caches; a cache that has no
+/// path is an empty list where `gaps` are allowed.
+fn by_cache<'p, L>(
+    items: impl Iterator<Item = (&'p str, L)>,
+    count: usize,
+    gaps: bool,
+) -> Result<Vec<Tree<L>>> {
+    if !gaps {
+        let trees = elements(Tree::unflatten(items)?)?;
+        return match trees.len() == count {
+            true => Ok(trees),
+            false => Err(
+                malformed("classes, states and their numbers are not equally many")
+                    .sides(count, trees.len()),
+            ),
+        };
+    }
+    let mut groups: Vec<Vec<(&str, L)>> = (0..count).map(|_| Vec::new()).collect();
+    for (path, leaf) in items {
+        let cache = numbers(path)?.first().copied();
+        let group = cache.and_then(|at| groups.get_mut(at));
+        match (group, path.split_once('.')) {
+            (Some(group), Some((_, rest))) => group.push((rest, leaf)),
+            _ => return Err(malformed("a path names no cache").at(shown(path))),
+        }
+    }
+    groups
+        .into_iter()
+        .map(|group| Tree::unflatten(group.into_iter()))
+        .collect()
 }
 
 fn elements<L>(tree: Tree<L>) -> Result<Vec<Tree<L>>> {

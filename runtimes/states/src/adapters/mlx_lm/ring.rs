@@ -1,6 +1,6 @@
 //! Which positions the rows of a rotating cache hold (runtimes-v1 §2.3).
 
-use kvcap::{Code, Error, Result, Rows};
+use kvcap::{Code, Error, Result};
 
 /// A `RotatingKVCache`'s numbers.
 #[derive(Clone, Copy, Debug)]
@@ -17,12 +17,21 @@ pub(crate) struct Ring {
     pub idx: u64,
 }
 
+/// The positions of a ring's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Row r holds position `start + r`.
+    From(u64),
+    /// The ring has wrapped: [`Ring::wrapped`] tells them.
+    Wrapped,
+}
+
 impl Ring {
-    /// How many rows from the first on hold tokens, and which positions, in storage order.
+    /// How many rows from the first on hold tokens, and which positions.
     ///
     /// # Errors
     /// [`Code::StateContradiction`] where no sequence of updates leads to these numbers.
-    pub(crate) fn positions(self) -> Result<(u64, Rows)> {
+    pub(crate) fn positions(self) -> Result<(u64, Held)> {
         let Self {
             rows,
             offset,
@@ -35,26 +44,34 @@ impl Ring {
         }
         // Not wrapped: rows in order of position, the rest not written yet or rolled back.
         if offset <= rows && idx == offset {
-            return Ok((offset, Rows::From(0)));
+            return Ok((offset, Held::From(0)));
         }
         let wrapped = idx == rows || (rows == max_size && keep < idx && idx < rows);
         if offset <= rows || rows < max_size || !wrapped {
             return Err(self.contradiction("the ring's indices do not belong together"));
         }
-        // The kept rows; then, up to the write head, the newest; then the oldest that are left.
-        let span = rows - keep;
-        let newest = offset - idx;
-        let positions = (0..keep)
-            .chain(newest + keep..offset)
-            .chain(offset - span..newest + keep);
         if idx == rows && keep == 0 {
-            return Ok((rows, Rows::From(offset - rows)));
+            return Ok((rows, Held::From(offset - rows)));
         }
-        let positions = positions
-            .map(i64::try_from)
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|_| self.contradiction("the ring's offset is out of range"))?;
-        Ok((rows, Rows::Listed(positions)))
+        match i64::try_from(offset) {
+            Ok(_) => Ok((rows, Held::Wrapped)),
+            Err(_) => Err(self.contradiction("the ring's offset is out of range")),
+        }
+    }
+
+    /// The positions of a ring that [`Self::positions`] found to have wrapped, in storage order: one by one,
+    /// since the file alone says how many they are.
+    pub(crate) fn wrapped(self) -> impl Iterator<Item = i64> {
+        // The kept rows; then, up to the write head, the newest; then the oldest that are left.
+        let newest = self
+            .offset
+            .saturating_sub(self.idx)
+            .saturating_add(self.keep);
+        let oldest = (self.offset + self.keep).saturating_sub(self.rows);
+        (0..self.keep)
+            .chain(newest..self.offset)
+            .chain(oldest..newest)
+            .map(|position| i64::try_from(position).unwrap_or(i64::MAX))
     }
 
     fn contradiction(self, what: &'static str) -> Error {
@@ -73,9 +90,7 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use kvcap::Rows;
-
-    use super::Ring;
+    use super::{Held, Ring};
 
     /// mlx-lm's own cache over one number a token, which is its position.
     #[derive(Clone)]
@@ -146,9 +161,8 @@ mod tests {
             let (valid, rows) = ring.positions().unwrap();
             let valid = usize::try_from(valid).unwrap();
             let positions: Vec<_> = match rows {
-                Rows::From(start) => (i64::try_from(start).unwrap()..).take(valid).collect(),
-                Rows::Listed(list) => list,
-                Rows::None => unreachable!(),
+                Held::From(start) => (i64::try_from(start).unwrap()..).take(valid).collect(),
+                Held::Wrapped => ring.wrapped().collect(),
             };
             let want: Vec<_> = self.rows[..valid].iter().map(|p| p.unwrap()).collect();
             assert_eq!(positions, want, "{ring:?}");

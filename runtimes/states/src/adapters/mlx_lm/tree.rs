@@ -66,7 +66,7 @@ impl<L> Tree<L> {
 }
 
 /// The numbers of a dotted path, each as Python writes it.
-fn numbers(path: &str) -> Result<Vec<usize>> {
+pub(super) fn numbers(path: &str) -> Result<Vec<usize>> {
     let refuse = || unsupported("a name is not a path of numbers").at(shown(path));
     let mut numbers = Vec::new();
     for part in path.split('.') {

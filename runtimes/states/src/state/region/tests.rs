@@ -30,7 +30,11 @@ fn placed(dtype: Dtype, shape: BankShape, parts: Vec<Region>) -> Placed {
         rows,
         window: 0,
     };
-    Placed { bank, parts }
+    Placed {
+        bank,
+        parts,
+        hadamard: None,
+    }
 }
 
 /// Where element bytes (head, token, byte of the row) lie, one at a time: the plain-loop oracle.

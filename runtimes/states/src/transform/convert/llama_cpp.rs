@@ -1,10 +1,12 @@
 //! A llama.cpp sequence file, without its rows (runtimes-v1 §3).
 
+use std::collections::BTreeSet;
+
 use kvcap::{Bank, Code, Error, Result};
 use kvcap_codecs::{BankShape, Dtype};
 
 use super::{header::overflow, layers::refused};
-use crate::state::template::Template;
+use crate::{pipeline::hadamard, state::template::Template};
 
 /// What the target's build and settings decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub(super) struct Layout {
     pub(super) version: u32,
     /// Values by channel, as without flash attention.
     pub(super) v_trans: bool,
+    /// Quantized rows are rotated by llama.cpp's own rule.
+    pub(super) rotated: bool,
 }
 
 /// The file for `pairs`, keys and values of each layer, of the prompt `tokens`: one stream of the
@@ -48,6 +52,11 @@ pub(super) fn template(pairs: &[[Bank; 2]], tokens: &[u32], layout: Layout) -> R
     }
     file.word(layout.v_trans.into());
     file.word(u32::try_from(pairs.len()).map_err(|_| overflow())?);
+    if layout.version >= 4 {
+        for slot in 0..2 {
+            file.word(rotation(pairs.iter().map(|pair| &pair[slot]), layout)?);
+        }
+    }
     for [keys, _] in pairs {
         file.rows(keys)?;
     }
@@ -62,6 +71,21 @@ pub(super) fn template(pairs: &[[Bank; 2]], tokens: &[u32], layout: Layout) -> R
         pieces: file.pieces,
         len: file.at,
     })
+}
+
+/// The block of the rotation on the keys or the values of all layers.
+fn rotation<'a>(banks: impl Iterator<Item = &'a Bank>, layout: Layout) -> Result<u32> {
+    let blocks: BTreeSet<u32> = banks
+        .map(|bank| hadamard::own_block(bank.role, &bank.shape, bank.dtype, "llama.cpp"))
+        .collect();
+    match blocks.into_iter().collect::<Vec<_>>().as_slice() {
+        _ if !layout.rotated => Ok(0),
+        [] => Ok(0),
+        [block] => Ok(*block),
+        _ => Err(refused(
+            "layers of one cache with rotations of several blocks",
+        )),
+    }
 }
 
 /// Bytes between rows.

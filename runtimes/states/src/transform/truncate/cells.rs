@@ -19,6 +19,9 @@ pub(super) fn edits(state: &State, file: &dyn ReadAt, tokens: u64) -> Result<Vec
             "a file with media, outputs or several sections cannot be cut",
         ));
     }
+    if fact("sequences") != "1" {
+        return Err(unsupported("a file of several sequences cannot be cut"));
+    }
     let mut reader = Reader { file, at: 4 };
     let mut edits = Vec::new();
     if fact("file") == "blob" {

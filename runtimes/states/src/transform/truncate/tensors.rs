@@ -25,7 +25,7 @@ pub(super) fn mlx_lm(
         let key = format!("{}.{layer}", if new { 1 } else { 2 });
         let class = header.metadata.get(&key).map_or("", String::as_str);
         let quantized = match class {
-            "KVCache" | "ConcatenateKVCache" => false,
+            "KVCache" | "KVCacheSimple" | "ConcatenateKVCache" => false,
             "QuantizedKVCache" => true,
             _ => return Err(unsupported("a cache of this class cannot be cut").at(key)),
         };
@@ -38,7 +38,9 @@ pub(super) fn mlx_lm(
             let offset = offset.ok_or_else(|| unsupported("a cache without an offset"))?;
             edits.push(number(offset, tokens)?);
         } else if quantized {
-            let offset = header.metadata.get_mut(&format!("0.{layer}.0"));
+            // before its numbers began with the offset they began with the step
+            let place = usize::from(header.metadata.contains_key(&format!("0.{layer}.3")));
+            let offset = header.metadata.get_mut(&format!("0.{layer}.{place}"));
             let offset = offset.ok_or_else(|| unsupported("a cache without an offset"))?;
             *offset = tokens.to_string();
         }

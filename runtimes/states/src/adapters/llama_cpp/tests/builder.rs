@@ -19,6 +19,8 @@ pub(super) struct Cache {
     pub(super) ext: usize,
     /// Write the number of streams.
     pub(super) n_stream: bool,
+    /// Write these blocks of the rotation.
+    pub(super) rotation: Option<[u32; 2]>,
 }
 
 impl Default for Cache {
@@ -29,6 +31,7 @@ impl Default for Cache {
             v_trans: false,
             ext: 0,
             n_stream: true,
+            rotation: None,
         }
     }
 }
@@ -82,6 +85,7 @@ impl File {
             self = self.cells(cells, cache.ext);
             let layers = u32::try_from(cache.keys.len()).unwrap();
             self = self.words(&[u32::from(cache.v_trans), layers]);
+            self = self.words(cache.rotation.as_ref().map_or(&[], |blocks| &blocks[..]));
             for &(kind, row) in &cache.keys {
                 self = self.rows(kind, row, cells.len());
             }

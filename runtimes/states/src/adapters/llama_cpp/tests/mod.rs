@@ -14,6 +14,7 @@ use crate::{
 use kvcap_models::{Geometry, LayerGeometry};
 
 mod builder;
+mod releases;
 mod variants;
 
 const FLASH: &[u8] = include_bytes!("../../../../../../tests/fixtures/llama_ggsq3_f16_fa.bin");
@@ -35,6 +36,7 @@ fn geometry(layers: impl IntoIterator<Item = LayerGeometry>) -> Geometry {
     Geometry {
         layers: layers.into_iter().collect(),
         context_length: 0,
+        architecture: None,
     }
 }
 
@@ -292,8 +294,8 @@ fn other_files_and_versions_are_named() {
     }
     for (file, says) in [
         (
-            File::sequence(4, &[]),
-            "version of the sequence file is unknown (expected 2 or 3, found 4)",
+            File::sequence(5, &[]),
+            "version of the sequence file is unknown (expected 2 to 4, found 5)",
         ),
         (
             File::session(8, &[], "llama"),
@@ -331,7 +333,7 @@ proptest! {
     /// Small files of words that look like counts.
     #[test]
     fn files_of_small_words_never_panic(
-        version in 2..4u32,
+        version in 2..5u32,
         words in prop::collection::vec(prop_oneof![0..4u32, 0..64u32, any::<u32>()], 0..64),
     ) {
         let file = File::sequence(version, &[]).words(&words);

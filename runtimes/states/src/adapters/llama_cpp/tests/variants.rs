@@ -137,7 +137,7 @@ fn streams_and_sequences() {
         (fact(&state, "n_stream"), fact(&state, "sequences")),
         ("1", "2")
     );
-    assert_eq!(state.banks[0].bank.rows, Rows::Listed(vec![0, 1, 1, 2]));
+    assert_eq!(state.banks[0].bank.rows, Rows::Listed([0, 1, 1, 2].into()));
     assert_eq!(state.positions, 0..3);
 
     // a sequence file of a context with streams: only its own has cells
@@ -165,7 +165,7 @@ fn cells_out_of_order_gaps_and_single_cells() {
     assert!(
         positions(&state)
             .iter()
-            .all(|rows| *rows == Rows::Listed(vec![8, 9, 6, 7]))
+            .all(|rows| *rows == Rows::Listed([8, 9, 6, 7].into()))
     );
     assert_eq!((state.positions, state.tokens), (6..10, None));
 
@@ -415,16 +415,39 @@ fn layouts_of_one_version_are_told_apart() {
             assert_eq!((fact(&state, "cell_ext"), fact(&state, "n_stream")), facts);
         }
     }
-    // version 3 has neither a short extension nor a cache without streams
-    for (ext, n_stream) in [(8, true), (0, false)] {
+    // what follows is whole, and not what this version of llama.cpp writes: of another program, and not damaged
+    let bare: Vec<(i32, &[u32])> = FOUR.iter().map(|cell| (cell.0, &[][..])).collect();
+    for (version, ext, n_stream, rotation, says) in [
+        (3, 8, true, false, "streams and 8 bytes more a cell"),
+        (3, 0, true, true, "streams with rotation"),
+        (3, 0, false, false, "no streams"),
+        (4, 0, true, false, "streams"),
+        (4, 0, false, false, "no streams"),
+    ] {
         let cache = Cache {
             ext,
             n_stream,
+            rotation: rotation.then_some([0, 0]),
             ..Cache::default()
         };
-        let bytes = File::sequence(3, &[1, 2, 3, 4]).cache(&cache, &[FOUR]).0;
-        let error = read(&bytes, Hints::None).unwrap_err();
-        assert!(error.to_string().contains("no known layout"), "{error}");
+        let cells = if n_stream { FOUR } else { &bare };
+        let whole = File::sequence(version, &[1, 2, 3, 4])
+            .cache(&cache, &[cells])
+            .0;
+        let error = read(&whole, Hints::None).unwrap_err();
+        assert_eq!(error.code(), Code::StateUnsupported, "{error}");
+        assert!(
+            error.to_string().contains(&format!("found {says})")),
+            "{error}"
+        );
+        assert_eq!(
+            error.to_string().contains("ik_llama.cpp"),
+            !n_stream,
+            "{error}"
+        );
+        let cut = &whole[..whole.len() - 1];
+        let error = read(cut, Hints::None).unwrap_err();
+        assert_eq!(error.code(), Code::StateMalformed, "{error}");
     }
 }
 
@@ -530,4 +553,31 @@ fn slot_files_hold_the_servers_own_record() {
         let error = read(&slot(&words), Hints::None).unwrap_err();
         assert_eq!(error.code(), code, "{words:?}: {error}");
     }
+}
+
+/// A rewind changes cells and token ids: what else a file holds is not cut (runtimes-v1 RUN-R-12).
+#[test]
+fn what_else_a_file_holds_is_not_cut() {
+    let cut = |bytes: &Vec<u8>| {
+        let state = crate::parse(RuntimeKind::LlamaCpp, bytes, Hints::None).unwrap();
+        let out = Output(Mutex::new(vec![0; bytes.len()]));
+        let one = kvcap::Workers::ONE;
+        crate::truncate_state(RuntimeKind::LlamaCpp, &state, bytes, 2, &out, one)
+            .map_or_else(|error| error.code().number(), |_| 0)
+    };
+    let cache = Cache::default();
+    let session = |version| File::session(version, &[1, 2, 3, 4], "llama");
+    assert_eq!(cut(&session(10).cache(&cache, &[FOUR]).0), 0);
+    let outputs = session(9).words(&[1, 3, 2, 0, 7, 8, 0, 0]);
+    assert_eq!(cut(&outputs.cache(&cache, &[FOUR]).0), 922);
+    let other: &[(i32, &[u32])] = &[(0, &[3]), (1, &[3]), (2, &[3]), (3, &[3])];
+    for (first, second) in [(4, 3), (3, 4), (4, 4)] {
+        let streams = [&FOUR[..first], &other[..second]];
+        assert_eq!(cut(&session(10).cache(&cache, &streams).0), 922);
+    }
+    let slot = |words: &[i32]| File::sequence(3, words).cache(&cache, &[FOUR]).0;
+    assert_eq!(cut(&slot(&[-1, 1, 4, 9, 8, 7, 6, 0])), 0);
+    // one image of one token, of four bytes
+    let image = [-1, 1, 4, 9, 8, -1, 6, 1, 2, 4, 7];
+    assert_eq!(cut(&slot(&image)), 922);
 }

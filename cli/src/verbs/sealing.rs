@@ -1,0 +1,364 @@
+//! How a state is sealed: the flags of every verb that does, and what they come to.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use kvcap::{
+    CaptureFlags, Code, Error, PrefixValue, RecipientPublicKey, Result, SectionKind, SigningKey,
+    SourceFile, Suite, Terms, WrappingKey, binding::Digest,
+};
+use kvcap_codecs::{Codec, Guard, Preset};
+use kvcap_models::{ModelProfile, RuntimeOptions};
+use kvcap_states::{
+    Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealReport, SealRequest, State, detect,
+    parse, seal_state,
+};
+use kvcap_store::{Passphrases, WrapKeys, input, key_file, output::Output, time};
+
+use crate::{
+    flags::{Budget, Common, Compress, ModelArgs, Threads, TokensArgs, duration, instant, preset},
+    ui::{progress, usage},
+};
+
+/// How a state is sealed, for whom and until when.
+#[derive(Debug, clap::Args)]
+pub(crate) struct How {
+    /// The model that computed the state: a model folder, GGUF file or .kvid file
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    #[command(flatten)]
+    model_args: ModelArgs,
+    /// The secret signing key's file
+    #[arg(long, value_name = "KEY")]
+    sign_key: PathBuf,
+    /// A secret wrapping key's file: who holds it can open the capsule. Of a key folder it is the tenant's
+    /// key of the day, made where there is none. Several may be given
+    #[arg(long, value_name = "KEY")]
+    pub(crate) wrap_key: Vec<PathBuf>,
+    /// A public key (keygen hpke, keygen x-wing) whose holder shall be able to open the capsule: a KEY.pub
+    /// file, or the key's text
+    #[arg(long, value_name = "PUB")]
+    recipient: Vec<String>,
+    /// How long it is valid, from --not-before
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    ttl: u64,
+    /// How long renewals may extend it, from --not-before [default: 30d from now]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    renewable_for: Option<u64>,
+    /// When it begins to be valid [default: now]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    not_before: Option<u64>,
+    /// Which runtime saved the state
+    #[arg(long, value_enum, default_value = "auto")]
+    runtime: Runtime,
+    /// The runtime's version or build commit
+    #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
+    runtime_version: String,
+    /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4c quarter it
+    #[arg(long, value_name = "ENCODING", default_value = "exact", value_parser = preset())]
+    encoding: Preset,
+    /// Another codec for keys: exact, q3 to q8, q4c, or with its group, q8_g32
+    #[arg(long, value_name = "CODEC", value_parser = codec)]
+    keys: Option<Codec>,
+    /// Another codec for values
+    #[arg(long, value_name = "CODEC", value_parser = codec)]
+    values: Option<Codec>,
+    /// Take a finer codec for a bank whose measured error (centred key error, or relative RMSE of values) is over
+    /// this limit, 0.175 for instance. Which banks these are, and their lengths, then depend on the prompt
+    #[arg(long, value_name = "LIMIT", default_value = "off", value_parser = limit)]
+    guard: f64,
+    /// Keep a bank exact that holds infinities or NaN, instead of refusing to encode it with loss. Which banks
+    /// these are then depends on the prompt
+    #[arg(long)]
+    keep_non_finite: bool,
+    #[command(flatten)]
+    pub(crate) compress: Compress,
+    /// Algorithms
+    #[arg(long, value_parser = ["chacha20-poly1305", "aes-256-gcm"], default_value = "chacha20-poly1305")]
+    suite: String,
+    /// Who seals [default: the issuer that the signing key's file names]
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// Whose state it is
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// Who may restore it
+    #[arg(long, value_name = "NAME", default_value = "local")]
+    audience: String,
+    /// The tenant it belongs to
+    #[arg(long = "tenant", alias = "org", value_name = "NAME")]
+    org: Option<String>,
+    /// What it may be used for
+    #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]
+    scope: Vec<String>,
+    /// May be restored once only
+    #[arg(long)]
+    single_use: bool,
+    #[command(flatten)]
+    tokens: TokensArgs,
+    /// The prompt's prefix value alone, in hexadecimal: the ids are not sealed
+    #[arg(long, value_name = "HEX", group = "prompt")]
+    prefix_hash: Option<String>,
+    /// Bind the capsule to no prompt: nothing will tell whether it is restored under another one
+    #[arg(long, group = "prompt")]
+    pub(crate) danger_no_prefix: bool,
+    /// Let anyone recognise the prompt, for start states that everyone shares
+    #[arg(long)]
+    public_prefix: bool,
+    /// What was unusual when the state was computed
+    #[arg(long, value_enum, value_name = "WHAT")]
+    captured_with: Vec<Unusual>,
+    #[command(flatten)]
+    pub(crate) budget: Budget,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Runtime {
+    Auto,
+    MlxLm,
+    #[value(alias = "llama.cpp")]
+    LlamaCpp,
+    #[value(alias = "transformers")]
+    Hf,
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Unusual {
+    SpeculativePrefill,
+    MultiTokenPrediction,
+    QuantizedAttention,
+}
+
+/// A state that is read, and all that it takes to seal it.
+pub(crate) struct Prepared {
+    pub(crate) state: State,
+    pub(crate) source: SourceFile,
+    pub(crate) profile: ModelProfile,
+    pub(crate) terms: Terms,
+    pub(crate) signer: SigningKey,
+    path: PathBuf,
+    options: RuntimeOptions,
+    wrapping: Vec<WrappingKey>,
+    public: Vec<RecipientPublicKey>,
+}
+
+impl Prepared {
+    /// What is said of the state's capture, with these sections beside it.
+    ///
+    /// # Errors
+    /// KVC-944 for tokens that are none.
+    pub(crate) fn capture(
+        &self,
+        how: &How,
+        sections: Vec<(SectionKind, Vec<u8>)>,
+    ) -> Result<Capture> {
+        how.capture(&self.state, &self.options, sections)
+    }
+
+    /// Seals the state into an output.
+    ///
+    /// # Errors
+    /// As [`seal_state`].
+    pub(crate) fn seal(
+        &self,
+        how: &How,
+        capture: Capture,
+        terms: Terms,
+        output: &Output,
+        common: &Common,
+    ) -> Result<SealReport> {
+        let plain = self.state.banks.iter().filter_map(|placed| {
+            let bank = &placed.bank;
+            bank.shape.plain_len(bank.dtype)
+        });
+        let bar = progress::bar(common.shows_progress(), "seal", plain.sum());
+        let (state, source, signer) = (&self.state, &self.source, &self.signer);
+        let sealed = seal_state(
+            output,
+            SealRequest::new(state, source, &self.profile, capture, terms, signer)
+                .to(&key_file::all(&self.wrapping, &self.public))
+                .encoding(how.encoding())
+                .workers(how.threads.workers()),
+            &mut |done| bar.inc(done),
+        );
+        bar.finish();
+        let sealed = sealed.map_err(|error| output.at(input::at(error, &self.path)));
+        sealed.map(|(_, report)| report)
+    }
+}
+
+impl How {
+    /// Reads the keys, the model and the state.
+    ///
+    /// # Errors
+    /// 92x for the state, 93x for the model, 94x for keys, files and arguments.
+    pub(crate) fn prepare(
+        &self,
+        path: &Path,
+        passphrases: &Passphrases<'_>,
+        common: &Common,
+    ) -> Result<Prepared> {
+        if self.wrap_key.is_empty() && self.recipient.is_empty() {
+            let what = "nobody could open the capsule: say whose key it is sealed for";
+            return usage(what, "--wrap-key, --recipient");
+        }
+        let signer = key_file::signing(&self.sign_key, passphrases)?;
+        let wrapping = WrapKeys::read(&self.wrap_key, passphrases)?;
+        let public = key_file::recipients(&self.recipient)?;
+        let terms = self.terms(time::now(), &signer)?;
+        let wrapping = wrapping.sealing(self.org.as_deref(), terms.issued_at)?;
+        let options = self.model_args.options()?;
+        let profile = self.model_args.read(&self.model, common)?;
+        let source = input::file(path)?;
+        let state = self
+            .parse(&source, &profile)
+            .map_err(|error| input::at(error, path))?;
+        Ok(Prepared {
+            state,
+            source,
+            profile,
+            terms,
+            signer,
+            path: path.to_owned(),
+            options,
+            wrapping,
+            public,
+        })
+    }
+
+    /// The tenant and the subject that a session of it belongs to.
+    pub(crate) fn owner(&self) -> (Option<String>, Option<String>) {
+        (self.org.clone(), self.subject.clone())
+    }
+
+    fn parse(&self, source: &SourceFile, profile: &ModelProfile) -> Result<State> {
+        let kind = match self.runtime {
+            Runtime::Auto => detect(source)?,
+            Runtime::MlxLm => RuntimeKind::MlxLm,
+            Runtime::LlamaCpp => RuntimeKind::LlamaCpp,
+            Runtime::Hf => RuntimeKind::HuggingFace,
+            Runtime::Raw => RuntimeKind::Raw,
+        };
+        parse(kind, source, Hints::Model(&profile.geometry))
+    }
+
+    fn encoding(&self) -> Encoding {
+        let guard = Guard {
+            limit: self.guard,
+            exact_where_non_finite: self.keep_non_finite,
+        };
+        Encoding {
+            preset: self.encoding,
+            keys: self.keys,
+            values: self.values,
+            compress: self.compress.padding(),
+            // an infinite limit measures nothing, unless values that are not finite are looked for
+            guard: Some(guard).filter(|guard| guard.limit.is_finite() || self.keep_non_finite),
+        }
+    }
+
+    fn terms(&self, now: u64, signer: &SigningKey) -> Result<Terms> {
+        let not_before = self.not_before.unwrap_or(now);
+        let Some(expires) = not_before.checked_add(self.ttl).filter(|exp| *exp > now) else {
+            return usage("the capsule would expire before it is sealed", "--ttl");
+        };
+        let renew_until = self
+            .renewable_for
+            .map(|more| not_before.saturating_add(more));
+        if renew_until.is_some_and(|until| until < expires) {
+            return usage(
+                "renewals would end before the capsule does",
+                "--renewable-for",
+            );
+        }
+        let issuer = self.issuer.clone().unwrap_or_else(|| signer.issuer());
+        key_file::check_issuer(signer, &issuer)?;
+        let mut terms = Terms::new(&issuer, &self.audience, now, expires);
+        terms.subject.clone_from(&self.subject);
+        terms.tenant.clone_from(&self.org);
+        terms.not_before = not_before;
+        terms.scope = self.scope.join(" ");
+        terms.single_use = self.single_use;
+        // what is used once is rarely worth keeping for longer
+        let cap = if self.single_use {
+            expires
+        } else {
+            terms.renew_until
+        };
+        terms.renew_until = renew_until.unwrap_or(cap);
+        Ok(terms)
+    }
+
+    fn capture(
+        &self,
+        state: &State,
+        options: &RuntimeOptions,
+        sections: Vec<(SectionKind, Vec<u8>)>,
+    ) -> Result<Capture> {
+        let unusual = |what| self.captured_with.contains(&what);
+        Ok(Capture {
+            suite: match self.suite.as_str() {
+                "aes-256-gcm" => Suite::Aes256Gcm,
+                _ => Suite::ChaCha20Poly1305,
+            },
+            prompt: self.prompt(state)?,
+            public_prefix: self.public_prefix,
+            sections,
+            runtime_version: self.runtime_version.clone(),
+            facts: Vec::new(),
+            hadamard: options.hadamard,
+            flags: CaptureFlags {
+                speculative_prefill: unusual(Unusual::SpeculativePrefill),
+                multi_token_prediction: unusual(Unusual::MultiTokenPrediction),
+                quantized_attention: unusual(Unusual::QuantizedAttention),
+            },
+            context_length: options.ctx_size.unwrap_or(0),
+            lineage: Lineage::default(),
+        })
+    }
+
+    fn prompt(&self, state: &State) -> Result<Prompt> {
+        if self.danger_no_prefix {
+            return Ok(Prompt::DangerNone);
+        }
+        if let Some(ids) = self.tokens.read()? {
+            return Ok(Prompt::Tokens(ids));
+        }
+        let Some(hex) = &self.prefix_hash else {
+            return Ok(Prompt::FromState);
+        };
+        match Digest::from_hex(hex) {
+            Some(value) => Ok(Prompt::Value(PrefixValue {
+                value,
+                tokens: state.positions.end,
+            })),
+            None => Err(
+                Error::new(Code::LocalUsage, "a prefix value has 64 hexadecimal digits")
+                    .at("--prefix-hash"),
+            ),
+        }
+    }
+}
+
+/// A bound of the guard: a positive number, or `off`.
+fn limit(text: &str) -> Result<f64, String> {
+    match (text, text.parse()) {
+        ("off", _) => Ok(f64::INFINITY),
+        (_, Ok(limit)) if limit > 0.0 && f64::is_finite(limit) => Ok(limit),
+        _ => Err("a limit is a positive number, or off".to_owned()),
+    }
+}
+
+/// A codec by its name; `q8` has groups of 64.
+fn codec(name: &str) -> Result<Codec, String> {
+    let named = match name {
+        "exact" => Some(Codec::Raw),
+        name => Codec::from_name(name).or_else(|| Codec::from_name(&format!("{name}_g64"))),
+    };
+    named.ok_or_else(|| {
+        "a codec is exact, q3, q4, q5, q6, q8, q4c, or one with its group, q8_g32".to_owned()
+    })
+}

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# The front door: every script of the project by one name. Without a name it lists them and what each
+# takes, on two cores once the crates are downloaded; with one it runs it: `./do test`, `./do fuzz 60`.
+#
+# A recipe is three lines: `#: what it does | what it takes`, its name, and the command that already exists.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+list() {
+    awk -F ' [|] ' '
+        /^## / { printf "\n%s\n", substr($0, 4) }
+        /^#: / { what = substr($1, 4); takes = $2 }
+        /^    [a-z-]+\)$/ { sub(/\)/, ""); printf "  %-10s %-64s %s\n", substr($0, 5), what, takes }
+    ' do
+}
+
+program() { # a built kvcap, for what runs it from outside
+    [ -n "${KVCAP:-}" ] || cargo build --quiet -p kvcap-cli
+    KVCAP=$(realpath "${KVCAP:-${CARGO_TARGET_DIR:-target}/debug/kvcap}")
+    export KVCAP
+}
+
+name=${1:-}
+shift || true
+case $name in
+    "" | help | --help | -h)
+        printf 'usage: ./do NAME [ARGUMENTS]\n'
+        list
+        ;;
+
+## Every day
+#: the story of a capsule on a real saved state | a build
+    demo)
+        cargo run --release -- demo ;;
+#: every test | a build, then 3 minutes
+    test)
+        cargo test --workspace "$@" ;;
+#: formatting and lints | a build
+    lint)
+        cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings ;;
+#: formats the code as it is checked in | nightly toolchain
+    format)
+        cargo +nightly fmt --all -- --config imports_granularity=Crate ;;
+#: every check that a change must pass | 40 minutes; Python, C++, PyPI
+    ci)
+        .ci/run ;;
+
+## More proof
+#: the reviewer's command: both readers, bad inputs, planted faults, the map | 10 minutes; Python, PyPI
+    review)
+        testvectors/review/run "$@" ;;
+#: the second implementation: the vectors, and against the program | 3 minutes; Python, PyPI
+    python)
+        program && testvectors/python/run ;;
+#: saved, killed, restored and continued in mlx-lm | 2 minutes, 0.4 GB; PyPI
+    live)
+        tests/live/run --short "$@" ;;
+#: the same in all runtimes, and docs/results/live.md | 30 minutes, 6 GB; PyPI
+    live-all)
+        tests/live/run "$@" ;;
+#: a real model in llama-server; --short writes nothing | 10 minutes or 1, 0.4 GB; PyPI
+    live-real)
+        tests/live/run --runtime llama-server "$@" ;;
+#: the MLX backend on the CPU against the oracle | 5 minutes; C++, PyPI
+    mlx)
+        program && codecs/mlx/linux/test ;;
+#: every fuzz target for 20 seconds, or the seconds given | 8 minutes and a build; nightly, cargo-fuzz
+    fuzz)
+        fuzz/smoke "$@" ;;
+#: fuzz targets for minutes of CPU each, and a table | 4 hours; nightly, cargo-fuzz
+    fuzz-long)
+        fuzz/long "$@" ;;
+#: tests under a checker of memory: address or miri | 30 minutes; nightly
+    sanitize)
+        .ci/sanitize "$@" ;;
+#: a state of 4 GiB, or the MiB given, in 448 MiB of memory | 5 minutes, 8 GB of disk
+    large)
+        tests/cli/large/run "$@" ;;
+#: measures docs/results/speed.md again | 15 quiet minutes, 14 GB of memory; PyPI
+    bench)
+        tests/bench/run "$@" ;;
+#: the tests 20 times beside two busy loops a core, failures by test | 2 hours; Python
+    load)
+        .ci/load "$@" ;;
+
+#: what users download: an archive, a wheel, digests; --sign KEY signs them | 10 minutes; musl-tools, Python
+    dist)
+        .ci/dist "$@" ;;
+
+## What is generated
+#: the vectors, and spec/example.md | 1 minute
+    vectors)
+        cargo run -p kvcap-testvectors --features hazmat --bin generate ;;
+#: a folder of testvectors/frozen, which is never written again | 1 minute
+    freeze)
+        cargo run -p kvcap-testvectors --features hazmat --bin freeze "$@" ;;
+#: the seeds of the fuzz targets | 1 minute; Python
+    seeds)
+        program && fuzz/make-seeds ;;
+#: saved states again: mlx-lm, llama.cpp or llama-server; a FOLDER | 1 to 60 minutes; PyPI
+    fixtures)
+        tests/fixtures/make/run "$@" ;;
+#: the tables of transformers' configurations; --check compares | half a minute; PyPI
+    oracle)
+        tests/runtimes/oracle/run "$@" ;;
+#: the book, into target/book | seconds; mdBook
+    book)
+        docs/build "$@" ;;
+#: the book's sessions and docs/reference/cli.md as the program prints them | a build
+    pages)
+        KVCAP_PAGES=write cargo test -p kvcap-cli --test book ;;
+#: the public API against docs/api; --update writes it | 3 minutes; nightly
+    api)
+        cargo run --manifest-path tests/api/Cargo.toml -- "$@" ;;
+
+    *)
+        printf './do: no recipe %s; ./do lists them\n' "$name" >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,347 @@
+//! The device tier: `TENANT/SUBJECT/SESSION/{session.json, log.jsonl, VERSION-ID.kvcap, VERSION.json, lock}`.
+//!
+//! The files are the truth, and there is nothing beside them. A reader takes what has its name, which a file gets when
+//! it is whole, and waits for nobody; a writer holds `lock`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use kvcap::{CapsuleId, Code, Error, ReadAt, Result, SourceFile, WriteAt};
+use kvcap_store::{
+    Lock, Wait,
+    operation::{self, Operation},
+    output::{self, Output, Readers},
+    private,
+};
+
+use super::{
+    log::{self, Log},
+    name,
+    tier::{Artefact, Put, Tier, Write, gap, is_same, stays, taken},
+};
+use crate::Names;
+
+const SESSION: &str = "session.json";
+const LOG: &str = "log.jsonl";
+const LOCK: &str = "lock";
+
+/// Bytes copied at a time.
+const STEP: u64 = 1 << 20;
+
+/// Sessions in the files of a folder.
+#[derive(Clone, Debug)]
+pub struct DeviceTier {
+    root: PathBuf,
+    wait: Wait,
+}
+
+impl DeviceTier {
+    /// Returns the sessions below `root`, which is made with the first: `$XDG_STATE_HOME/kvcap/sessions`. A writer waits
+    /// a second for another.
+    #[must_use]
+    pub fn at(root: PathBuf) -> Self {
+        let at_most = Duration::from_secs(1);
+        let told = |_: &Path| {};
+        Self {
+            root,
+            wait: Wait { at_most, told },
+        }
+    }
+
+    /// Returns the folder of a session.
+    ///
+    /// # Errors
+    /// KVC-950 for names that are no claims; 944 for one that is too long for a file.
+    pub fn folder(&self, session: &Names) -> Result<PathBuf> {
+        let [tenant, subject, session] = name::folders(session)?;
+        Ok(self.root.join(tenant).join(subject).join(session))
+    }
+
+    /// Returns the log of a session, with how much of it is torn.
+    ///
+    /// # Errors
+    /// KVC-943 where others may read it; 910 over 1 GiB; 940.
+    pub fn log(&self, session: &Names) -> Result<Log> {
+        Log::read(&self.folder(session)?.join(LOG))
+    }
+
+    /// Returns the sessions of all owners with the time of their last change, newest first. What is no session's folder is
+    /// passed over.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn changed(&self) -> Result<Vec<(Names, SystemTime)>> {
+        let mut found = Vec::new();
+        for tenant in folders(&self.root)? {
+            for subject in folders(&self.root.join(&tenant))? {
+                let owned = self.root.join(&tenant).join(&subject);
+                for id in folders(&owned)? {
+                    let name = name::names(&tenant, &subject, &id);
+                    if let Some(name) = name {
+                        found.push((name, last_change(&owned.join(&id))));
+                    }
+                }
+            }
+        }
+        found.sort_by(|(one, at), (other, time)| time.cmp(at).then_with(|| one.cmp(other)));
+        Ok(found)
+    }
+
+    /// Returns the artefacts of a session that have files of their own, in order, with their lengths.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn files(&self, session: &Names) -> Result<Vec<(Artefact, u64)>> {
+        let folder = self.folder(session)?;
+        let with_length = |artefact: Artefact| {
+            let meta = fs::symlink_metadata(folder.join(artefact.file_name()));
+            // one that is gone since then is none
+            Some((artefact, meta.ok()?.len()))
+        };
+        let found = self.names(session)?.into_iter();
+        Ok(found.filter_map(with_length).collect())
+    }
+
+    /// The artefacts of a session that have files of their own, in order.
+    fn names(&self, session: &Names) -> Result<Vec<Artefact>> {
+        let folder = self.folder(session)?;
+        let failed = |error| Error::source(&error, folder.display());
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            found.extend(name.to_str().and_then(artefact_of));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Begins to write to a session, alone.
+    ///
+    /// # Errors
+    /// KVC-947 where another writer does not finish within a second; 943, 945 where others can change the folder; 940.
+    pub fn writer(&self, session: &Names) -> Result<DeviceWriter> {
+        let folder = self.folder(session)?;
+        private::folder(&folder)?;
+        let lock = Lock::hold(&folder.join(LOCK), self.wait)?;
+        Ok(DeviceWriter { folder, lock })
+    }
+}
+
+impl Tier for DeviceTier {
+    fn sessions(&self) -> Result<Vec<Names>> {
+        let changed = self.changed()?.into_iter();
+        Ok(changed.map(|(name, _)| name).collect())
+    }
+
+    fn list(&self, session: &Names) -> Result<Vec<Artefact>> {
+        let mut found = self.names(session)?;
+        found.extend((1..=self.log(session)?.len()).map(Artefact::Event));
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn get(&self, session: &Names, artefact: Artefact) -> Result<Option<Box<dyn ReadAt + Send>>> {
+        if let Artefact::Event(seq) = artefact {
+            let log = self.log(session)?;
+            let line = log.line(seq).map(<[u8]>::to_vec);
+            return Ok(line.map(|line| -> Box<dyn ReadAt + Send> { Box::new(line) }));
+        }
+        let file = open(&self.folder(session)?, artefact)?;
+        Ok(file.map(|file| -> Box<dyn ReadAt + Send> { Box::new(file) }))
+    }
+
+    fn write<'t>(&'t self, session: &Names) -> Result<Box<dyn Write + 't>> {
+        Ok(Box::new(self.writer(session)?))
+    }
+}
+
+/// The one writer of a session's folder.
+#[derive(Debug)]
+pub struct DeviceWriter {
+    folder: PathBuf,
+    lock: Lock,
+}
+
+impl DeviceWriter {
+    /// Begins the capsule of a version, to be written in its own place; [`Self::finish`] gives it its name.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn begin(&self, version: u64) -> Result<Output> {
+        let path = self.folder.join(format!("{version}.kvcap"));
+        Output::create(&path, false, Readers::Owner)
+    }
+
+    /// Puts the capsule that was begun.
+    ///
+    /// # Errors
+    /// As [`Write::put`].
+    pub fn finish(&mut self, output: Output, version: u64, id: CapsuleId) -> Result<()> {
+        self.lock.check()?;
+        output.commit_as(&Artefact::Capsule(version, id).file_name())
+    }
+
+    /// Returns the path of an artefact that has a file of its own.
+    #[must_use]
+    pub fn path(&self, artefact: Artefact) -> PathBuf {
+        self.folder.join(artefact.file_name())
+    }
+
+    fn append(&self, seq: u64, bytes: &dyn ReadAt) -> Result<Put> {
+        let path = self.folder.join(LOG);
+        let log = Log::read(&path)?;
+        let line = whole(bytes)?;
+        match log.line(seq) {
+            Some(there) if there == line => Ok(Put::Same),
+            Some(_) => Err(taken(Artefact::Event(seq))),
+            None if seq != log.len() + 1 => Err(gap(log.len() + 1, seq)),
+            None => log::append(&path, &log, &line).map(|()| Put::New),
+        }
+    }
+}
+
+impl Write for DeviceWriter {
+    fn put(&mut self, artefact: Artefact, bytes: &dyn ReadAt) -> Result<Put> {
+        self.lock.check()?;
+        if let Artefact::Event(seq) = artefact {
+            return self.append(seq, bytes);
+        }
+        let path = self.path(artefact);
+        let failed = |error| Error::source(&error, path.display());
+        if let Some(there) = open(&self.folder, artefact)? {
+            if is_same(&there, bytes).map_err(failed)? {
+                return Ok(Put::Same);
+            }
+            if artefact != Artefact::Session {
+                return Err(taken(artefact));
+            }
+        }
+        let replaces = artefact == Artefact::Session;
+        let output = Output::create(&path, replaces, Readers::Owner)?;
+        let mut at = 0;
+        let mut piece = Vec::new();
+        while at < bytes.len() {
+            let len = STEP.min(bytes.len() - at);
+            piece.resize(usize::try_from(len).unwrap_or(0), 0);
+            bytes.read_exact_at(at, &mut piece).map_err(failed)?;
+            output
+                .write_all_at(at, &piece)
+                .map_err(|error| Error::sink(&error, path.display()))?;
+            at += len;
+        }
+        output.commit().map(|()| Put::New)
+    }
+
+    fn remove(&mut self, artefact: Artefact) -> Result<()> {
+        self.lock.check()?;
+        if matches!(artefact, Artefact::Event(_)) {
+            return Err(stays(artefact));
+        }
+        let path = self.path(artefact);
+        let removed = operation::before(Operation::Remove(&path))
+            .and_then(|()| fs::remove_file(&path))
+            .and_then(|()| output::sync_folder(&self.folder));
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::sink(&error, path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Artefact {
+    /// Returns the name of its file in the session's folder.
+    #[must_use]
+    pub fn file_name(self) -> String {
+        match self {
+            Self::Session => SESSION.to_owned(),
+            Self::Event(_) => LOG.to_owned(),
+            Self::Checkpoint(version) => format!("{version}.json"),
+            Self::Capsule(version, id) => format!("{version}-{id}.kvcap"),
+        }
+    }
+}
+
+/// The artefact whose file this is.
+fn artefact_of(name: &str) -> Option<Artefact> {
+    let number = |text: &str| text.parse().ok();
+    let artefact = match name.rsplit_once('.')? {
+        ("session", "json") => Artefact::Session,
+        (version, "json") => Artefact::Checkpoint(number(version)?),
+        (stem, "kvcap") => {
+            let (version, id) = stem.split_once('-')?;
+            Artefact::Capsule(number(version)?, CapsuleId::from_hex(id)?)
+        }
+        _ => return None,
+    };
+    (artefact.file_name() == name).then_some(artefact)
+}
+
+/// The file of an artefact, if it is there: a regular one, reached through no link.
+fn open(folder: &Path, artefact: Artefact) -> Result<Option<SourceFile>> {
+    let path = folder.join(artefact.file_name());
+    let failed = |error| Error::source(&error, path.display());
+    let file = match private::open(&path, fs::OpenOptions::new().read(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed)?,
+    };
+    private::check(&file, &path)?;
+    SourceFile::new(file).map(Some).map_err(failed)
+}
+
+/// The bytes of one line.
+fn whole(bytes: &dyn ReadAt) -> Result<Vec<u8>> {
+    const LONGEST: u64 = 16 << 20;
+    let len = usize::try_from(bytes.len()).ok();
+    let Some(len) = len.filter(|_| bytes.len() <= LONGEST) else {
+        let error = Error::new(
+            Code::ResourceBudget,
+            "the event is longer than a line may be",
+        );
+        return Err(error.sides(format!("at most {LONGEST} bytes"), bytes.len()));
+    };
+    let mut line = vec![0; len];
+    bytes
+        .read_exact_at(0, &mut line)
+        .map_err(|error| Error::source(&error, "event"))?;
+    Ok(line)
+}
+
+/// The names of the folders in a folder, links left out; none where there is no such folder.
+fn folders(folder: &Path) -> Result<Vec<String>> {
+    let failed = |error| Error::source(&error, folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            found.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(found)
+}
+
+/// The time of the last file that came or went, or of the last event.
+fn last_change(folder: &Path) -> SystemTime {
+    let of = |path: &Path| {
+        let meta = fs::symlink_metadata(path);
+        meta.and_then(|meta| meta.modified()).ok()
+    };
+    let times = [of(folder), of(&folder.join(LOG))];
+    times
+        .into_iter()
+        .flatten()
+        .max()
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}

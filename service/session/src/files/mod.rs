@@ -1,0 +1,13 @@
+//! The device tier: sessions in files of their owner (session-v1 §10), and the interface that it shares with tiers
+//! above and below it.
+
+mod device;
+mod log;
+mod memory;
+mod name;
+mod tier;
+
+pub use device::{DeviceTier, DeviceWriter};
+pub use log::Log;
+pub use memory::MemoryTier;
+pub use tier::{Artefact, Keep, Put, Tier, Write, get_small, rebuild};

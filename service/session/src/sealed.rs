@@ -1,0 +1,153 @@
+//! Sections in which history, agent state and controller leave the device (session-v1 §9).
+
+use kvcap::{
+    Context, Draft, Error, Manifest, Opened, ReadAt, Recipient, Result, Sealed, Sealer, Section,
+    SectionKind, SigningKey, Terms, WriteAt,
+    binding::{Digest, Model, Runtime, Tokenizer},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    agent_state::AgentState,
+    record::{Form, Record},
+    value,
+};
+
+/// Name of the runtime of the history-only form.
+pub const HISTORY_RUNTIME: &str = "kvcap";
+/// State format of the history-only form.
+pub const HISTORY_FORMAT: &str = "history";
+/// Name of a controller's section.
+pub const CONTROLLER: &str = "controller";
+/// Longest CBOR of a controller, in bytes.
+const MAX_CONTROLLER: usize = 1 << 20;
+
+/// Sampler, generator and grammar of a runtime: with them a resume may promise the same tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Controller {
+    form: Form,
+    /// Name of the runtime.
+    pub runtime: String,
+    /// The runtime's settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Value>,
+    /// State of its generator, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<String>,
+    /// Place of its grammar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grammar: Option<Value>,
+}
+
+impl Controller {
+    /// Returns a controller of this runtime that holds nothing yet.
+    #[must_use]
+    pub fn of(runtime: &str) -> Self {
+        Self {
+            form: Form,
+            runtime: runtime.to_owned(),
+            sampler: None,
+            random: None,
+            grammar: None,
+        }
+    }
+
+    /// Reads a controller from deterministic CBOR. One of another runtime than `runtime` is not used: `None`.
+    ///
+    /// # Errors
+    /// KVC-950, 951; 201 to 206.
+    pub fn from_cbor(bytes: &[u8], runtime: &str) -> Result<Option<Self>> {
+        let controller: Self = value::from_cbor(bytes, MAX_CONTROLLER)?;
+        Ok((controller.runtime == runtime).then_some(controller))
+    }
+
+    /// Returns the deterministic CBOR of the controller.
+    ///
+    /// # Errors
+    /// KVC-950, 951; 204.
+    pub fn to_cbor(&self) -> Result<Vec<u8>> {
+        value::to_cbor(self, MAX_CONTROLLER)
+    }
+}
+
+impl Record {
+    /// Returns the sections that a record goes into, to be sealed beside a state or alone.
+    ///
+    /// # Errors
+    /// KVC-950, 951; 204.
+    pub fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>> {
+        Ok(vec![
+            (SectionKind::History, self.to_cbor()?),
+            (SectionKind::AgentState, self.agent_state.to_cbor()?),
+        ])
+    }
+}
+
+/// Seals a record without a state: the history-only form, which opens under any model.
+///
+/// # Errors
+/// Those of [`Sealer`]; KVC-950, 951.
+pub fn seal_history<'a, W: WriteAt>(
+    out: W,
+    record: &Record,
+    terms: Terms,
+    signer: &'a SigningKey,
+    recipients: &[impl Into<Recipient<'a>> + Copy],
+) -> Result<(W, Sealed)> {
+    let sections = record.sections()?;
+    let streams = sections.iter().map(|(kind, bytes)| {
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        Section::new(kind.clone(), len).into()
+    });
+    let none = Digest::labelled("kvcap v1 no model", &[]);
+    let context = Context::new(
+        Model::new(none, none, none),
+        Tokenizer::new(none, 1),
+        Runtime::new(HISTORY_RUNTIME, HISTORY_FORMAT),
+        0..1,
+        1,
+        streams.collect(),
+    );
+    let sealer = Sealer::new(out, Draft::new(terms, context), signer, recipients)?;
+    for (_, bytes) in &sections {
+        sealer.write(bytes)?;
+        sealer.end_stream()?;
+    }
+    sealer.finish()
+}
+
+/// Returns true for a capsule of the history-only form.
+#[must_use]
+pub fn is_history_only(manifest: &Manifest) -> bool {
+    let context = &manifest.context;
+    let runtime = &context.runtime;
+    let banks = context
+        .streams
+        .iter()
+        .any(|stream| matches!(stream, kvcap::Stream::Bank(_)));
+    runtime.name == HISTORY_RUNTIME && runtime.format == HISTORY_FORMAT && !banks
+}
+
+/// Returns the record that a capsule holds, of the history-only form or beside a state. Its own agent state is
+/// the one that holds.
+///
+/// # Errors
+/// KVC-956 where the capsule holds no history; 950, 951; 201 to 206; those of opening.
+pub fn opened_history<S: ReadAt>(opened: &Opened<S>) -> Result<Record> {
+    let Some(bytes) = opened.section(&SectionKind::History)? else {
+        let what = "the capsule holds no history";
+        return Err(Error::new(kvcap::Code::SessionEmpty, what));
+    };
+    Record::from_cbor(&bytes)
+}
+
+/// Returns the agent state that a capsule holds by itself.
+///
+/// # Errors
+/// KVC-950, 951; 201 to 206; those of opening.
+pub fn opened_agent_state<S: ReadAt>(opened: &Opened<S>) -> Result<Option<AgentState>> {
+    let bytes = opened.section(&SectionKind::AgentState)?;
+    bytes.map(|bytes| AgentState::from_cbor(&bytes)).transpose()
+}

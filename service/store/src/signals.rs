@@ -1,0 +1,67 @@
+//! Files in the making when a signal ends the process.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Temporary files to remove when a signal ends the process.
+static DOOMED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+pub(crate) fn doomed() -> MutexGuard<'static, Vec<PathBuf>> {
+    DOOMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a program does before a signal ends it.
+static LAST: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
+
+/// Calls `act` when a signal ends the process, in a thread of its own and after the unfinished files are removed.
+pub fn before_signal_ends(act: fn()) {
+    watch_signals();
+    LAST.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(act);
+}
+
+/// Removes unfinished files when the process is asked to end, and then lets it. A file that grows past its limit is an
+/// error of its writer from then on, and no end of the process: every output begins with this, and a program may
+/// sooner.
+pub fn watch_signals() {
+    #[cfg(unix)]
+    {
+        use std::sync::{Arc, Once};
+
+        use signal_hook::{
+            consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
+            flag,
+            iterator::Signals,
+            low_level::emulate_default_handler,
+        };
+        static WATCHING: Once = Once::new();
+        WATCHING.call_once(|| {
+            // heard and not acted upon: the write that is too long fails, and is told as any other
+            let _heard = flag::register(SIGXFSZ, Arc::default());
+            // without the handler a signal leaves what kill -9 leaves
+            if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
+                std::thread::spawn(move || {
+                    for signal in signals.forever() {
+                        // held to the end: nothing new begins
+                        let doomed = doomed();
+                        for path in &*doomed {
+                            let _gone = fs::remove_file(path);
+                        }
+                        for act in LAST
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .drain(..)
+                        {
+                            act();
+                        }
+                        let _ended = emulate_default_handler(signal);
+                    }
+                });
+            }
+        });
+    }
+}

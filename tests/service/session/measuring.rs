@@ -1,0 +1,75 @@
+//! Metrics by their formulas.
+
+use kvcap_session::{Coverage, Metrics, Observation, Rung};
+
+fn resumed(rung: Rung, code: Option<u64>, milliseconds: u64, evaluated: u64) -> Observation {
+    Observation {
+        at: 1000,
+        rung,
+        code,
+        milliseconds,
+        asked: 100,
+        restored: 100 - evaluated,
+        evaluated,
+    }
+}
+
+#[test]
+fn figures_are_those_of_the_formulas() {
+    let covered = |turns, checkpoint| Coverage { turns, checkpoint };
+    let metrics = Metrics::of(
+        vec![
+            resumed(Rung::Exact, None, 20, 1),
+            resumed(Rung::Exact, None, 40, 1),
+            resumed(Rung::Shorter, Some(960), 500, 48),
+            resumed(Rung::HistoryOnly, Some(601), 2000, 100),
+        ],
+        vec![
+            covered(10, Some((8, 900))),
+            covered(10, Some((7, 950))),
+            covered(1, None),
+            covered(0, None),
+        ],
+    );
+    assert_eq!(metrics.replay_overhead(), Some(150.0 / 400.0));
+    assert_eq!(metrics.share(Rung::Shorter), Some(0.25));
+    assert_eq!(metrics.coverage(), Some(1.0 / 3.0));
+    let json = metrics.to_json(1000);
+    assert_eq!(json["tokens_restored"], 250);
+    assert_eq!(json["tokens_evaluated"], 150);
+    assert_eq!(json["checkpoint_age_seconds"], serde_json::json!([100, 50]));
+    assert_eq!(json["recovery_milliseconds"]["exact"]["most"], 40);
+    assert_eq!(json["degradation_ratio"]["history-only"], 0.25);
+    let text = metrics.to_prometheus(1000);
+    for line in [
+        "kvcap_recovery_seconds_bucket{rung=\"exact\",le=\"0.030\"} 1",
+        "kvcap_recovery_seconds_sum{rung=\"exact\"} 0.060",
+        "kvcap_recovery_seconds_count{rung=\"shorter\"} 1",
+        "kvcap_open_outcome_total{rung=\"shorter\",code=\"960\"} 1",
+        "kvcap_open_outcome_total{rung=\"exact\",code=\"0\"} 2",
+        "kvcap_replay_overhead_ratio 0.375",
+        "kvcap_degradation_ratio{rung=\"shorter\"} 0.25",
+        "kvcap_checkpoint_age_seconds 100",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn a_ratio_of_nothing_is_left_out() {
+    let metrics = Metrics::default();
+    let json = metrics.to_json(0);
+    for name in ["replay_overhead_ratio", "checkpoint_coverage_ratio"] {
+        assert!(json.get(name).is_none(), "{name}");
+        assert!(!metrics.to_prometheus(0).contains(name), "{name}");
+    }
+    assert_eq!(metrics.share(Rung::Exact), None);
+}
+
+#[test]
+fn an_observation_is_a_line() {
+    let one = resumed(Rung::HistoryOnly, Some(601), 7, 100);
+    let line = one.to_json().unwrap();
+    assert_eq!(Observation::from_json(line.as_bytes()).unwrap(), one);
+    assert!(line.contains("\"rung\":\"history-only\""), "{line}");
+}
