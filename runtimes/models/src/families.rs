@@ -227,15 +227,16 @@ pub(crate) const GGUF_HALF: &[&str] = &[
     "starcoder2",
 ];
 
-/// GGUF architectures with multi-axis positions, and whether their sections are interleaved
-/// (`LLAMA_ROPE_TYPE_MROPE`, `_IMROPE`); they rotate `(i, i + n/2)`.
-pub(crate) const GGUF_MULTI: &[(&str, bool)] = &[
-    ("paddleocr", false),
-    ("qwen2vl", false),
-    ("qwen35", true),
-    ("qwen35moe", true),
-    ("qwen3vl", true),
-    ("qwen3vlmoe", true),
+/// GGUF architectures with multi-axis positions, which rotate `(i, i + n/2)`. Of those whose sections are
+/// interleaved (`LLAMA_ROPE_TYPE_IMROPE`), the family whose class's sections a converter writes where the
+/// `config.json` is silent.
+pub(crate) const GGUF_MULTI: &[(&str, Option<&str>)] = &[
+    ("paddleocr", None),
+    ("qwen2vl", None),
+    ("qwen35", Some("qwen3_5_text")),
+    ("qwen35moe", Some("qwen3_5_moe_text")),
+    ("qwen3vl", Some("qwen3_vl_text")),
+    ("qwen3vlmoe", Some("qwen3_vl_moe_text")),
 ];
 
 /// GGUF architectures without a rotary embedding.
@@ -333,7 +334,7 @@ mod tests {
         let multi = |wanted: bool| -> Vec<&str> {
             let listed = GGUF_MULTI
                 .iter()
-                .filter(|(_, interleaved)| *interleaved == wanted);
+                .filter(|(_, interleaved)| interleaved.is_some() == wanted);
             listed.map(|(arch, _)| *arch).collect()
         };
         for (title, families) in [

@@ -157,6 +157,15 @@ fn every_scaling_is_read() {
             interleaved: true
         }
     );
+    // the class's, which a converter writes whatever the heads are; there are eight pairs
+    let of_class = Gguf::new("qwen3vl").i32s("qwen3vl.rope.dimension_sections", &[24, 20, 20, 0]);
+    assert_eq!(
+        one(of_class),
+        Scaling::Multi {
+            sections: vec![24, 20, 20],
+            interleaved: true
+        }
+    );
     for (bad, expected) in [
         (
             llama().text("llama.rope.scaling.type", "dynamic"),

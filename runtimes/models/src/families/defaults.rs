@@ -57,6 +57,12 @@ pub(crate) fn count(family: &str, key: &str) -> Option<u64> {
     text(family, key)?.parse().ok()
 }
 
+/// The class's list of counts under `key`.
+pub(crate) fn counts(family: &str, key: &str) -> Option<Vec<u32>> {
+    let items = text(family, key)?.trim_matches(['[', ']']).split(", ");
+    items.map(|item| item.parse().ok()).collect()
+}
+
 /// The whole table.
 #[cfg(test)]
 pub(super) fn table() -> &'static BTreeMap<&'static str, BTreeMap<&'static str, &'static str>> {

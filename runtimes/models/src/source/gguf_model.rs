@@ -8,7 +8,7 @@ use kvcap::{
 use crate::{
     families::{
         GGUF_HALF, GGUF_HYBRID, GGUF_INTERLEAVED, GGUF_MULTI, GGUF_RECURRENT, GGUF_SLIDING,
-        GGUF_WITHOUT, Sliding,
+        GGUF_WITHOUT, Sliding, defaults::counts,
     },
     geometry::{Geometry, LayerGeometry},
     json::{
@@ -264,8 +264,11 @@ impl<'a> Arch<'a> {
             }
         }
         rotating.ropes(|(slides, dims)| {
-            if let Some((sections, _)) = &sections {
-                check_sections(sections, dims).map_err(|error| error.at(self.keys.place))?;
+            if let Some((sections, interleaved)) = &sections {
+                let of_class = interleaved.and_then(|family| counts(family, "mrope_section"));
+                if of_class.as_ref() != Some(sections) {
+                    check_sections(sections, dims).map_err(|error| error.at(self.keys.place))?;
+                }
             }
             self.rope(slides, dims, pairing, &scaling)
         })
@@ -315,8 +318,8 @@ impl<'a> Arch<'a> {
         })
     }
 
-    /// Sections and their order, where positions have several axes.
-    fn sections(&self) -> Result<Option<(Vec<u32>, bool)>> {
+    /// Sections, and the family of interleaved ones, where positions have several axes.
+    fn sections(&self) -> Result<Option<(Vec<u32>, Option<&'static str>)>> {
         let name = "rope.dimension_sections";
         let family = GGUF_MULTI.iter().find(|(arch, _)| *arch == self.arch);
         let items = self.keys.list(name)?;
@@ -349,13 +352,13 @@ impl<'a> Arch<'a> {
 
     fn multi(
         &self,
-        (sections, interleaved): (Vec<u32>, bool),
+        (sections, interleaved): (Vec<u32>, Option<&str>),
         headers: &[Header],
     ) -> Result<Scaling> {
         Ok(match self.scaling(headers)? {
             Scaling::None => Scaling::Multi {
                 sections,
-                interleaved,
+                interleaved: interleaved.is_some(),
             },
             // the sections stand in the metadata, whose digest is bound
             scaled => scaled,

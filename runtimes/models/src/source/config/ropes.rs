@@ -71,15 +71,11 @@ impl<'a> Config<'a> {
         let stated = self.stated(kind)?;
         let theta = self.theta(&stated, kind)?;
         let dims = self.rotary_dims(&stated, of_class.as_ref(), head_dim)?;
-        let sections = defaults::text(self.kind, "mrope_section");
         let around = Around {
             kind: self.kind,
             context: self.context()?,
             original: self.original()?,
-            sections: sections.map(|list| {
-                let numbers = list.trim_matches(['[', ']']).split(", ");
-                numbers.filter_map(|number| number.parse().ok()).collect()
-            }),
+            sections: defaults::counts(self.kind, "mrope_section"),
             interleaved: INTERLEAVED_SECTIONS.contains(&self.kind),
             dims,
         };
