@@ -62,4 +62,9 @@ pub use retention::{KEEP, Retained, retained};
 pub use metrics::{Coverage, Metrics, Observation};
 // a session on its device
 pub use description::Description;
-pub use session::{Clearance, OfState, Resumed, SavedState, Seal, Session, Status};
+pub use session::{
+    Session,
+    keeping::{Clearance, Status},
+    resuming::{OfState, Resumed, SavedState},
+    saving::Seal,
+};

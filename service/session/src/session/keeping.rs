@@ -1,0 +1,108 @@
+//! What a session holds, and what a clean-up removes of it (session-v1 §8).
+
+use std::collections::BTreeSet;
+
+use kvcap::Result;
+
+use super::Session;
+use crate::{
+    files::{Artefact, Write},
+    record::Record,
+    retention::{Retained, retained},
+};
+
+/// Status of a session: what is known of it without opening anything.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The newest checkpoint.
+    pub checkpoint: Option<Record>,
+    /// The session as it is now: the newest checkpoint moved on over the events after it.
+    pub current: Record,
+    /// Number of events in the log.
+    pub events: u64,
+    /// Bytes of the log's last line that a writer that was stopped has left, and that count for nothing.
+    pub torn: usize,
+    /// Number of checkpoints.
+    pub checkpoints: usize,
+    /// Number of capsules, and their bytes.
+    pub capsules: (usize, u64),
+}
+
+/// Parts that a clean-up would remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clearance {
+    /// Parts that would go.
+    pub parts: Vec<Artefact>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Versions that stay.
+    pub kept: BTreeSet<u64>,
+}
+
+impl Session {
+    /// Returns what is known of the session without opening anything.
+    ///
+    /// # Errors
+    /// As [`Self::record`] and [`Self::events`].
+    pub fn status(&self) -> Result<Status> {
+        let files = self.tier.files(&self.names())?;
+        let log = self.log()?;
+        let sizes = files.iter().filter_map(|(part, bytes)| match part {
+            Artefact::Capsule(..) => Some(*bytes),
+            _ => None,
+        });
+        let is_checkpoint = |(part, _): &&(Artefact, u64)| matches!(part, Artefact::Checkpoint(_));
+        Ok(Status {
+            checkpoint: self.newest()?,
+            current: self.current()?,
+            events: log.len(),
+            torn: log.torn(),
+            checkpoints: files.iter().filter(is_checkpoint).count(),
+            capsules: sizes.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes)),
+        })
+    }
+
+    /// Says what a clean-up would remove that keeps the `keep` newest versions, those that are pinned, and what their
+    /// states need; capsules without a record, too, which only a writer that was stopped has left.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn clearance(&self, keep: usize) -> Result<Clearance> {
+        let files = self.tier.files(&self.names())?;
+        let records: Vec<Record> = self
+            .versions()?
+            .into_iter()
+            .map(|version| self.record(version))
+            .collect::<Result<_>>()?;
+        let Retained {
+            versions, capsules, ..
+        } = retained(&records, &self.description.pinned, keep);
+        let goes = |part: &Artefact| match part {
+            Artefact::Checkpoint(version) => !versions.contains(version),
+            Artefact::Capsule(_, id) => !capsules.contains(&id.to_string()),
+            Artefact::Session | Artefact::Event(_) => false,
+        };
+        let gone: Vec<&(Artefact, u64)> = files.iter().filter(|(part, _)| goes(part)).collect();
+        Ok(Clearance {
+            // no record is ever without its capsule
+            parts: gone.iter().rev().map(|(part, _)| *part).collect(),
+            bytes: gone.iter().map(|(_, bytes)| *bytes).sum(),
+            kept: versions,
+        })
+    }
+
+    /// Removes what a clean-up was said to remove, and is still to be removed.
+    ///
+    /// # Errors
+    /// As [`Self::clearance`], and KVC-947.
+    pub fn clear(&mut self, said: &Clearance, keep: usize) -> Result<()> {
+        let mut writer = self.tier.writer(&self.names())?;
+        let now = self.clearance(keep)?;
+        for part in now.parts {
+            if said.parts.contains(&part) {
+                writer.remove(part)?;
+            }
+        }
+        Ok(())
+    }
+}
