@@ -6,7 +6,7 @@ use kvcap::{Code, Error, Result};
 use kvcap_session::{OfState, Rung, SavedState};
 use kvcap_states::open_state;
 use kvcap_store::{
-    WrapKeys,
+    Ancestors, WrapKeys,
     input::Capsule,
     output::{Output, Readers},
     time,
@@ -70,7 +70,11 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let mut refused = None;
     let mut by_header = |state: &SavedState| {
         let (untrusted, _) = Capsule::read(&state.path)?.split();
-        let judged = judge_of(state)?.verify(untrusted).map(|_| ());
+        let judge = judge_of(state)?;
+        let judged = judge
+            .verify(untrusted)
+            .and_then(|verdict| judge.with_ancestors(verdict, &ancestors(state), |_| ()));
+        let judged = judged.map(|_| ());
         judged.inspect_err(|error| _ = refused.get_or_insert(error.clone()))
     };
     let mut written = None;
@@ -84,6 +88,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         let output = Output::create(out, args.force, Readers::Owner)?;
         let source = body.fetch(verdict.tip().file_len())?;
         let verdict = verdict.with_source(source);
+        let verdict = judge.with_ancestors(verdict, &ancestors(state), |file| file)?;
         let accepted = judge.conclude(verdict)?;
         let keys = WrapKeys::read(&args.wrap_key, &passphrases())?;
         let workers = args.threads.workers();
@@ -179,4 +184,12 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     report.fact("current", entry(&resumed.current));
     report.fact("resumed_at", time::now());
     Ok(report)
+}
+
+/// The capsules that a state continues lie beside its own.
+fn ancestors(state: &SavedState) -> Ancestors<'_> {
+    Ancestors {
+        tip: &state.path,
+        given: &[],
+    }
 }
