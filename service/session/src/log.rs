@@ -44,6 +44,23 @@ impl Head {
         Ok(event)
     }
 
+    /// Checks that a log which has come to `head` can have been at this one before.
+    ///
+    /// # Errors
+    /// KVC-952 where it ends before; 953 where it is at the same event of another log.
+    pub(crate) fn is_reached(&self, head: Self) -> Result<()> {
+        if head.seq < self.seq {
+            let what = "the log ends before its checkpoint";
+            return Err(Error::new(Code::SessionGap, what).sides(self.seq, head.seq));
+        }
+        if head.seq == self.seq && head.digest != self.digest {
+            let what = "the log has another event where its checkpoint was made";
+            let error = Error::new(Code::SessionFork, what).at(format_args!("event {}", self.seq));
+            return Err(error.sides(self.digest, head.digest));
+        }
+        Ok(())
+    }
+
     /// Returns the head after `event`, which must be the next one.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::{
     description::{Description, MAX_DESCRIPTION},
     event::{Body, Event, Kind},
     files::{Artefact, DeviceTier, Log, Write, get_small},
+    log::Head,
     names::Names,
     record::{MAX_RECORD, Record},
     replay::{Summarize, replay},
@@ -22,6 +23,8 @@ use crate::{
 pub struct Session {
     tier: DeviceTier,
     description: Description,
+    /// The log was held against the newest record, which later ones only follow.
+    is_compared: bool,
 }
 
 impl Session {
@@ -44,6 +47,7 @@ impl Session {
         Ok(Self {
             tier: tier.clone(),
             description,
+            is_compared: false,
         })
     }
 
@@ -67,6 +71,7 @@ impl Session {
         Ok(Self {
             tier: tier.clone(),
             description,
+            is_compared: false,
         })
     }
 
@@ -109,8 +114,8 @@ impl Session {
     /// # Errors
     /// KVC-940.
     pub fn versions(&self) -> Result<Vec<u64>> {
-        let parts = self.tier.files(&self.names())?.into_iter();
-        let versions = parts.filter_map(|(part, _)| match part {
+        let parts = self.tier.parts(&self.names())?.into_iter();
+        let versions = parts.filter_map(|part| match part {
             Artefact::Checkpoint(version) => Some(version),
             _ => None,
         });
@@ -126,13 +131,14 @@ impl Session {
         newest.map(|version| self.record(version)).transpose()
     }
 
-    /// Appends an event, which is kept when this returns.
+    /// Appends an event, which is kept when this returns. It costs what it appends: of the log its end is read, and
+    /// held against the newest record the first time.
     ///
     /// # Errors
     /// KVC-947 where another writer does not finish; 95x; 94x.
     pub fn append(&mut self, at: u64, kind: Kind, body: Body) -> Result<Event> {
         let mut writer = self.tier.writer(&self.names())?;
-        let event = self.current()?.log_head().next(at, kind, body)?;
+        let event = self.head()?.next(at, kind, body)?;
         let line = event.to_json()?.into_bytes();
         writer.put(Artefact::Event(event.seq), &line)?;
         Ok(event)
@@ -147,14 +153,39 @@ impl Session {
         end_of_turn(&origin, &self.events()?, turn)
     }
 
+    /// The head of the log, of which the last event is held against the one before.
+    fn head(&mut self) -> Result<Head> {
+        let end = self.tier.log_end(&self.names(), 2)?;
+        let event = |seq| end.line(seq).map(Event::from_json).transpose();
+        let last = end.len();
+        let before = match event(last.saturating_sub(1))? {
+            Some(before) => Head {
+                seq: before.seq,
+                digest: before.digest()?,
+            },
+            None => Head::origin(&self.description.origin())?,
+        };
+        let head = match event(last)? {
+            Some(last) => before.follow(&last)?,
+            None => before,
+        };
+        if !self.is_compared {
+            if let Some(record) = self.newest()? {
+                record.log_head().is_reached(head)?;
+            }
+            self.is_compared = true;
+        }
+        Ok(head)
+    }
+
     /// The session as it is: its newest checkpoint that no revert goes behind, moved on.
     fn current(&self) -> Result<Record> {
         let names = self.names();
         let origin = Record::origin(&names, &self.description.origin())?;
-        let log = self.log()?;
         let newest = self.newest()?;
         // the event at the cursor among them
         let from = newest.as_ref().map_or(0, |record| record.replay_cursor);
+        let log = self.tier.log_after(&names, from.saturating_sub(1))?;
         let events = events_after(&log, from.saturating_sub(1))?;
         let summarize: Summarize<'_> = &mut |summary, leaving| Ok(plain_summary(summary, leaving));
         let first = newest.as_ref().unwrap_or(&origin);
@@ -170,7 +201,7 @@ impl Session {
         let records: Vec<Record> = versions
             .map(|version| self.record(version))
             .collect::<Result<_>>()?;
-        current(&origin, &records, &events_after(&log, 0)?, summarize)
+        current(&origin, &records, &self.events()?, summarize)
     }
 
     fn log(&self) -> Result<Log> {

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use kvcap_session::files::DeviceTier;
@@ -19,12 +22,12 @@ use crate::{
 /// The process has one observer.
 static ALONE: Mutex<()> = Mutex::new(());
 
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The path that an operation is about.
-fn place<'o>(operation: &Operation<'o>) -> &'o Path {
+pub(crate) fn place<'o>(operation: &Operation<'o>) -> &'o Path {
     match *operation {
         Operation::Create(path)
         | Operation::Write(path)
@@ -37,11 +40,14 @@ fn place<'o>(operation: &Operation<'o>) -> &'o Path {
     }
 }
 
+/// Which operations the disk that is modelled hears of.
+type Heard = Box<dyn Fn(&Operation<'_>) -> bool + Send + Sync>;
+
 /// What a crash can leave, and at which moments.
 type Crashes = BTreeMap<(Remains, Promised), String>;
 
 /// A folder of a disk that need not last: what is durable is modelled.
-fn quick() -> TempDir {
+pub(crate) fn quick() -> TempDir {
     let memory = Path::new("/dev/shm");
     let made = TempDir::new_in(memory);
     made.or_else(|_| TempDir::new()).unwrap()
@@ -49,7 +55,7 @@ fn quick() -> TempDir {
 
 /// Everything that a crash could leave of the work, with what had been promised then. `heard` may keep an operation from
 /// the disk that is modelled.
-fn crashes(heard: fn(&Operation<'_>) -> bool) -> Crashes {
+fn crashes(heard: impl Fn(&Operation<'_>) -> bool + Send + Sync + 'static) -> Crashes {
     let folder = quick();
     let root = folder.path().to_owned();
     let state = (Disk::new(&root), Crashes::new(), Promised::default());
@@ -110,20 +116,34 @@ fn no_crash_loses_a_promise_or_shows_a_half() {
 #[test]
 fn a_sync_that_is_left_out_is_seen() {
     let _alone = alone();
-    let all: [fn(&Operation<'_>) -> bool; 4] = [
-        |operation| !matches!(operation, Operation::SyncFolder(_)),
-        |operation| !matches!(operation, Operation::Sync(path) if path.ends_with("log.jsonl")),
-        |operation| !matches!(operation, Operation::Sync(path) if is_of(path, ".kvcap")),
-        |operation| !matches!(operation, Operation::Sync(path) if is_of(path, ".json")),
+    let bytes_of = |is_left_out: fn(&Path) -> bool| -> Heard {
+        Box::new(move |operation| !matches!(operation, Operation::Sync(path) if is_left_out(path)))
+    };
+    let name_of = |suffix: &'static str| -> Heard {
+        let named = AtomicBool::new(false);
+        Box::new(move |operation| {
+            if let Operation::Rename(_, path) = operation {
+                let is_it = path.to_string_lossy().ends_with(suffix);
+                named.store(is_it, Ordering::SeqCst);
+            }
+            !matches!(operation, Operation::SyncFolder(_)) || !named.load(Ordering::SeqCst)
+        })
+    };
+    let all = [
+        bytes_of(|path| path.ends_with("log.jsonl")),
+        bytes_of(|path| is_of(path, ".kvcap")),
+        bytes_of(|path| is_of(path, ".json")),
+        name_of(".kvcap"),
+        name_of(".json"),
     ];
-    for heard in all {
+    for (at, heard) in all.into_iter().enumerate() {
         let seen = crashes(heard).into_keys().any(|(remains, promised)| {
             let folder = quick();
             let tier = DeviceTier::at(folder.path().join("sessions"));
             make(&remains, &folder.path().join("sessions")).unwrap();
             check(&tier, &promised).is_err()
         });
-        assert!(seen);
+        assert!(seen, "sync {at}");
     }
 }
 

@@ -26,16 +26,19 @@ pub(crate) enum Crash {
     Torn,
     /// Names and lengths, and zeros for the bytes but the last.
     Holes,
+    /// Bytes, and of the names the one that came last.
+    Latest,
 }
 
 impl Crash {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Killed,
         Self::Lost,
         Self::Names,
         Self::Bytes,
         Self::Torn,
         Self::Holes,
+        Self::Latest,
     ];
 }
 
@@ -62,6 +65,8 @@ pub(crate) struct Disk {
     names: BTreeMap<PathBuf, Entry>,
     bytes: BTreeMap<Inode, Vec<u8>>,
     syncing: Syncing,
+    /// Names in the order in which they came.
+    came: Vec<PathBuf>,
 }
 
 type Tree = (BTreeMap<PathBuf, Entry>, BTreeMap<Inode, Vec<u8>>);
@@ -74,6 +79,7 @@ impl Disk {
             names: BTreeMap::new(),
             bytes: BTreeMap::new(),
             syncing: Syncing::Nothing,
+            came: Vec::new(),
         }
     }
 
@@ -106,6 +112,10 @@ impl Disk {
             }
         }
         let (now, _) = self.tree()?;
+        self.came.retain(|path| now.contains_key(path));
+        let came = |path: &&PathBuf| !self.came.contains(path);
+        let new: Vec<PathBuf> = now.keys().filter(came).cloned().collect();
+        self.came.extend(new);
         let used: Vec<Entry> = self.names.values().chain(now.values()).copied().collect();
         // numbers of files are used again
         self.bytes
@@ -137,11 +147,23 @@ impl Disk {
     pub(crate) fn crash(&self, crash: Crash) -> io::Result<Remains> {
         let (now_names, now_bytes) = self.tree()?;
         let names = match crash {
-            Crash::Lost | Crash::Bytes => &self.names,
-            _ => &now_names,
+            Crash::Lost | Crash::Bytes => self.names.clone(),
+            Crash::Latest => {
+                let mut names = self.names.clone();
+                let lost = |path: &&PathBuf| !self.names.contains_key(*path);
+                if let Some(latest) = self.came.iter().rev().find(lost) {
+                    names.extend(
+                        now_names
+                            .get_key_value(latest)
+                            .map(|(path, entry)| (path.clone(), *entry)),
+                    );
+                }
+                names
+            }
+            _ => now_names,
         };
         let mut remains = Remains::default();
-        for (path, entry) in names {
+        for (path, entry) in &names {
             let Ok(below) = path.strip_prefix(&self.root) else {
                 continue;
             };
@@ -196,7 +218,7 @@ fn left(crash: Crash, durable: &[u8], now: &[u8]) -> Vec<u8> {
         false => 0,
     };
     match crash {
-        Crash::Killed | Crash::Bytes => now.to_vec(),
+        Crash::Killed | Crash::Bytes | Crash::Latest => now.to_vec(),
         Crash::Lost | Crash::Names => durable.to_vec(),
         Crash::Torn => now[..kept + (now.len() - kept) / 2].to_vec(),
         Crash::Holes => {

@@ -7,6 +7,7 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
+mod costs;
 mod crash;
 mod disk;
 mod kill;

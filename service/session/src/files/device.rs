@@ -18,7 +18,7 @@ use kvcap_store::{
 };
 
 use super::{
-    log::{self, Log},
+    log::{self, Log, Part},
     name,
     tier::{Artefact, Put, Tier, Write, gap, is_same, stays, taken},
 };
@@ -65,7 +65,24 @@ impl DeviceTier {
     /// # Errors
     /// KVC-943 where others may read it; 910 over 1 GiB; 940.
     pub fn log(&self, session: &Names) -> Result<Log> {
-        Log::read(&self.folder(session)?.join(LOG))
+        Log::read(&self.folder(session)?.join(LOG), Part::Whole)
+    }
+
+    /// Returns the log of a session from the line after a number on, and its last line in any case: what it costs is
+    /// what there is of that.
+    ///
+    /// # Errors
+    /// As [`Self::log`].
+    pub fn log_after(&self, session: &Names, seq: u64) -> Result<Log> {
+        Log::read(&self.folder(session)?.join(LOG), Part::After(seq))
+    }
+
+    /// Returns so many of the last lines of the log of a session, or more.
+    ///
+    /// # Errors
+    /// As [`Self::log`].
+    pub fn log_end(&self, session: &Names, lines: usize) -> Result<Log> {
+        Log::read(&self.folder(session)?.join(LOG), Part::Last(lines))
     }
 
     /// Returns the sessions of all owners with the time of their last change, newest first. What is no session's folder is
@@ -101,12 +118,12 @@ impl DeviceTier {
             // one that is gone since then is none
             Some((artefact, meta.ok()?.len()))
         };
-        let found = self.names(session)?.into_iter();
+        let found = self.parts(session)?.into_iter();
         Ok(found.filter_map(with_length).collect())
     }
 
     /// The artefacts of a session that have files of their own, in order.
-    fn names(&self, session: &Names) -> Result<Vec<Artefact>> {
+    pub(crate) fn parts(&self, session: &Names) -> Result<Vec<Artefact>> {
         let folder = self.folder(session)?;
         let failed = |error| Error::source(&error, folder.display());
         let entries = match fs::read_dir(&folder) {
@@ -141,7 +158,7 @@ impl Tier for DeviceTier {
     }
 
     fn list(&self, session: &Names) -> Result<Vec<Artefact>> {
-        let mut found = self.names(session)?;
+        let mut found = self.parts(session)?;
         found.extend((1..=self.log(session)?.len()).map(Artefact::Event));
         found.sort_unstable();
         Ok(found)
@@ -149,7 +166,7 @@ impl Tier for DeviceTier {
 
     fn get(&self, session: &Names, artefact: Artefact) -> Result<Option<Box<dyn ReadAt + Send>>> {
         if let Artefact::Event(seq) = artefact {
-            let log = self.log(session)?;
+            let log = self.log_after(session, seq.saturating_sub(1))?;
             let line = log.line(seq).map(<[u8]>::to_vec);
             return Ok(line.map(|line| -> Box<dyn ReadAt + Send> { Box::new(line) }));
         }
@@ -196,12 +213,14 @@ impl DeviceWriter {
 
     fn append(&self, seq: u64, bytes: &dyn ReadAt) -> Result<Put> {
         let path = self.folder.join(LOG);
-        let log = Log::read(&path)?;
+        let log = Log::read(&path, Part::After(seq.saturating_sub(1)))?;
         let line = whole(bytes)?;
         match log.line(seq) {
             Some(there) if there == line => Ok(Put::Same),
             Some(_) => Err(taken(Artefact::Event(seq))),
-            None if seq != log.len() + 1 => Err(gap(log.len() + 1, seq)),
+            None if seq != log.len().saturating_add(1) => {
+                Err(gap(log.len().saturating_add(1), seq))
+            }
             None => log::append(&path, &log, &line).map(|()| Put::New),
         }
     }

@@ -46,14 +46,16 @@ impl Session {
     /// As [`Self::record`] and [`Self::events`].
     pub fn status(&self) -> Result<Status> {
         let files = self.tier.files(&self.names())?;
-        let log = self.log()?;
+        let checkpoint = self.newest()?;
+        let seen = checkpoint.as_ref().map_or(0, |record| record.replay_cursor);
+        let log = self.tier.log_after(&self.names(), seen)?;
         let sizes = files.iter().filter_map(|(part, bytes)| match part {
             Artefact::Capsule(..) => Some(*bytes),
             _ => None,
         });
         let is_checkpoint = |(part, _): &&(Artefact, u64)| matches!(part, Artefact::Checkpoint(_));
         Ok(Status {
-            checkpoint: self.newest()?,
+            checkpoint,
             current: self.current()?,
             events: log.len(),
             torn: log.torn(),
