@@ -61,6 +61,9 @@ case $name in
 #: a real model in llama-server; --short writes nothing | 10 minutes or 1, 0.4 GB; PyPI
     live-real)
         tests/live/run --runtime llama-server "$@" ;;
+#: a day of a coding agent in llama-server; --short: a small model | 5 minutes or half of one, 0.4 GB; PyPI
+    day)
+        tests/live/run --day "$@" ;;
 #: the MLX backend on the CPU against the oracle | 5 minutes; C++, PyPI
     mlx)
         program && codecs/mlx/linux/test ;;

@@ -1,4 +1,4 @@
-"""One llama-server process, spoken to through a socket in its own folder."""
+"""llama-server: one process, and who speaks to it through a socket in its folder."""
 
 import http.client
 import json
@@ -28,12 +28,51 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-class Server:
+class Client:
+    """Speaks to the server of a folder."""
+
+    def __init__(self, folder):
+        self.folder, self.slots, self.socket = folder, folder / "slots", folder / "server.sock"
+
+    def send(self, method, path, body=None):
+        connection = Connection(self.socket)
+        connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        return response.status, content
+
+    def post(self, path, **body):
+        status, content = self.send("POST", path, body)
+        if status != 200:
+            raise RuntimeError(f"llama-server {path}: {status} {content.decode()}")
+        return json.loads(content)
+
+    def ids(self, text):
+        return self.post("/tokenize", content=text)["tokens"]
+
+    def text(self, ids):
+        return self.post("/detokenize", tokens=ids)["content"]
+
+    def complete(self, prompt, count, **more):
+        """The most likely `count` tokens after the prompt and the nearest others, and `timings`: what was reused."""
+        request = {"n_predict": count, "temperature": 0, "top_k": 1, "cache_prompt": True, "id_slot": 0}
+        request |= {"return_tokens": True, "ignore_eos": True, "n_probs": 20}
+        return self.post("/completion", prompt=prompt, **request | more)
+
+    def slot(self, action, name):
+        """Saves or restores the slot; seconds."""
+        started = time.perf_counter()
+        self.post(f"/slots/0?action={action}", filename=name)
+        return time.perf_counter() - started
+
+
+class Server(Client):
     """A fresh process with one slot, on the CPU. Nothing but a restored slot can be reused: its own store of prompts is off."""
 
     def __init__(self, model, context, folder):
+        super().__init__(folder)
         folder.mkdir()
-        self.folder, self.slots, self.socket = folder, folder / "slots", folder / "server.sock"
         self.slots.mkdir(mode=0o700)
         self.log = open(folder / "log", "w")
         command = [
@@ -72,41 +111,7 @@ class Server:
         except OSError:
             return False
 
-    def send(self, method, path, body=None):
-        connection = Connection(self.socket)
-        connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        content = response.read()
-        connection.close()
-        return response.status, content
-
-    def post(self, path, **body):
-        status, content = self.send("POST", path, body)
-        if status != 200:
-            raise RuntimeError(f"llama-server {path}: {status} {content.decode()}")
-        return json.loads(content)
-
     def computed(self):
         """Seconds of CPU that the process took so far, whatever else the machine does."""
         after_name = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
-
-    def ids(self, text):
-        return self.post("/tokenize", content=text)["tokens"]
-
-    def text(self, ids):
-        return self.post("/detokenize", tokens=ids)["content"]
-
-    def complete(self, prompt, count):
-        """The most likely `count` tokens after the prompt and the nearest others, and `timings`: what was reused."""
-        return self.post(
-            "/completion",
-            **{"prompt": prompt, "n_predict": count, "temperature": 0, "top_k": 1, "cache_prompt": True},
-            **{"id_slot": 0, "return_tokens": True, "ignore_eos": True, "n_probs": 20},
-        )
-
-    def slot(self, action, name):
-        """Saves or restores the slot; seconds."""
-        started = time.perf_counter()
-        self.post(f"/slots/0?action={action}", filename=name)
-        return time.perf_counter() - started
