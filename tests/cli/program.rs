@@ -10,6 +10,8 @@ mod program {
     #[cfg(target_os = "linux")]
     mod large;
     #[cfg(unix)]
+    mod naming;
+    #[cfg(unix)]
     mod profiles;
     mod prune;
     mod refusals;

@@ -17,7 +17,7 @@ pub(crate) use chain::ChainArgs;
 pub(crate) use common::{Common, Compress, Threads};
 pub(crate) use model::ModelArgs;
 pub(crate) use profile::{Unparsed, load, parse};
-pub(crate) use sessions::{OwnerArgs, names, tier};
+pub(crate) use sessions::{OwnerArgs, SessionArgs, find, names, tier};
 pub(crate) use tokens::TokensArgs;
 pub(crate) use trust::{SourcesArgs, TrustArgs};
 pub(crate) use values::{byte_count, duration, instant, preset, range, suite};

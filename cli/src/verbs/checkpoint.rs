@@ -1,6 +1,6 @@
 //! `kvcap checkpoint`: a session as it is, with its state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kvcap::Result;
 use kvcap_session::{Cause, Record, Seal, Session};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::sealing::How;
 use crate::{
-    flags::{Common, names, tier},
+    flags::{Common, SessionArgs, find, names, tier},
     ui::{self, Report, bytes, grouped},
 };
 
@@ -18,13 +18,16 @@ use crate::{
 /// The session is made where there is none. What is saved is a version of its own, in files of yours alone below
 /// $XDG_STATE_HOME/kvcap/sessions; when this returns, no crash loses it. Without STATE the latest state stays the
 /// session's, and the events after it are read again on resuming.
+/// SESSION is a whole id here, and not the beginning of one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session
-    #[arg(value_name = "SESSION")]
-    name: String,
+    #[command(flatten)]
+    session: SessionArgs,
     /// The runtime's saved state; - for stdin
     state: Option<PathBuf>,
+    /// Put the session's capsule beside this file too, as PATH.kvcap
+    #[arg(long, value_name = "PATH")]
+    beside: Option<PathBuf>,
     #[command(flatten)]
     how: How,
 }
@@ -34,11 +37,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let passphrases = ui::passphrases();
     let prepare = |state| args.how.prepare(state, &passphrases, common);
-    let prepared = args.state.as_deref().map(prepare).transpose()?;
+    let (name, state) = args.session.with(args.state.as_ref())?;
+    let prepared = state.map(Path::new).map(prepare).transpose()?;
     let (tenant, subject) = args.how.owner();
-    let names = names(tenant.as_deref(), subject.as_deref(), &args.name);
+    let (tenant, subject) = (tenant.as_deref(), subject.as_deref());
+    let names = match name {
+        Some(name) => names(tenant, subject, name),
+        None => find(None, tenant, subject)?,
+    };
     let now = time::now();
     let mut session = Session::load_or_create(&tier()?, &names, now)?;
+    if let Some(path) = &args.beside {
+        session.check_beside(path)?;
+    }
     let record = match &prepared {
         None => session.checkpoint(now, Cause::Asked, None)?,
         Some(prepared) => {
@@ -54,6 +65,13 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     };
     let mut report = Report::new();
     describe(&record, now, &mut report);
+    let beside = args.beside.as_deref();
+    let beside = beside.and_then(|path| session.put_beside(path).transpose());
+    let beside = beside.transpose()?.map(|path| path.display().to_string());
+    if let Some(path) = &beside {
+        report.row("beside", path);
+    }
+    report.fact("beside", beside);
     Ok(report)
 }
 

@@ -1,15 +1,15 @@
 //! `kvcap events`: the log of a session.
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
 use clap::ValueEnum;
-use kvcap::{Code, Error, Result};
+use kvcap::{Code, Error, Result, text::printable};
 use kvcap_session::{Body, Event, Kind, Session};
 use kvcap_store::{input, time};
 use serde_json::{Value, json};
 
 use crate::{
-    flags::{OwnerArgs, tier},
+    flags::{OwnerArgs, SessionArgs, tier},
     ui::{Report, table, usage},
 };
 
@@ -19,17 +19,15 @@ const LONGEST: u64 = 1 << 20;
 /// Appends to the log of a session, or lists it
 ///
 /// An event is what was said, what a tool answered, what was reached. The session is made with the first; when `append`
-/// returns, no crash loses the event.
+/// returns, no crash loses the event. SESSION is a whole id to `append`, and may be the beginning of one to `list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to do with the log
     #[arg(value_enum)]
     action: Action,
-    /// The session
-    #[arg(value_name = "SESSION")]
-    name: String,
+    #[command(flatten)]
+    session: SessionArgs,
     /// append: what was said
-    #[arg(conflicts_with = "body")]
     text: Option<String>,
     /// append: a JSON object with the members of a message but its role, or of a milestone; - for stdin
     #[arg(long, value_name = "FILE")]
@@ -68,8 +66,9 @@ fn append(args: &Args) -> Result<Report> {
     let Some(kind) = args.kind.as_deref().and_then(Kind::named) else {
         return usage("say which kind of event it is", "--kind");
     };
-    let body = match (&args.text, &args.body) {
-        (Some(text), None) => Body::Text(text.clone()),
+    let (name, text) = args.session.with(args.text.as_ref())?;
+    let body = match (text.and_then(OsStr::to_str), &args.body) {
+        (Some(text), None) => Body::from(text),
         (None, Some(path)) => {
             let bytes = input::small(path, LONGEST)?;
             let object = serde_json::from_slice(&bytes).map_err(|_| {
@@ -81,18 +80,24 @@ fn append(args: &Args) -> Result<Report> {
         _ => return usage("say what happened", "TEXT, --body"),
     };
     let now = time::now();
-    let mut session = Session::load_or_create(&tier()?, &args.owner.names(&args.name), now)?;
+    let mut session = match name {
+        // one that is made has its whole name
+        Some(name) => Session::load_or_create(&tier()?, &args.owner.names(name), now)?,
+        None => args.owner.load(None)?,
+    };
     let event = session.append(now, kind, body)?;
     let mut report = Report::new();
-    report.row("session", &args.name);
+    let name = session.names().session;
+    report.row("session", printable(&name));
     report.row("event", event.seq);
-    report.fact("session", args.name.clone());
+    report.fact("session", name);
     report.fact("events", Value::Array(vec![entry(&event)]));
     Ok(report)
 }
 
 fn list(args: &Args) -> Result<Report> {
-    let mut events = args.owner.load(&args.name)?.events()?;
+    let session = args.owner.load_meant(&args.session)?;
+    let mut events = session.events()?;
     events.retain(|event| args.after.is_none_or(|after| event.seq > after));
     let mut report = Report::new();
     let head = [("event", '>'), ("at", '<'), ("kind", '<'), ("text", '<')];
@@ -101,14 +106,14 @@ fn list(args: &Args) -> Result<Report> {
             event.seq.to_string(),
             time::show_instant(event.at),
             event.kind.name().to_owned(),
-            kvcap::text::printable(event.text()).into_owned(),
+            printable(event.text()).into_owned(),
         ]
     };
     let rows: Vec<Vec<String>> = events.iter().map(row).collect();
     for line in table::lines(&head, &rows) {
         report.line(line);
     }
-    report.fact("session", args.name.clone());
+    report.fact("session", session.names().session);
     report.fact("events", events.iter().map(entry).collect::<Vec<Value>>());
     Ok(report)
 }

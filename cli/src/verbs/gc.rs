@@ -1,6 +1,6 @@
 //! `kvcap gc`: sessions without the checkpoints that have served their time.
 
-use kvcap::Result;
+use kvcap::{Code, Result, text::printable};
 use kvcap_session::{Clearance, KEEP, Session, files::Artefact};
 use serde_json::json;
 
@@ -15,9 +15,12 @@ use crate::{
 /// stay. What would go is said first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session [default: all]
+    /// The session's id, or as much of it as no other one begins with [default: all]
     #[arg(value_name = "SESSION")]
     name: Option<String>,
+    /// The session that was last written to
+    #[arg(long, conflicts_with = "name")]
+    last: bool,
     #[command(flatten)]
     owner: OwnerArgs,
     /// Checkpoints that stay of each session
@@ -35,26 +38,38 @@ pub(crate) struct Args {
 /// KVC-955 where there is no such session; 944 where nobody has said yes; 947, 950; 94x.
 pub(crate) fn run(args: &Args) -> Result<Report> {
     let tier = tier()?;
-    let names = match &args.name {
-        Some(name) => vec![args.owner.names(name)],
-        None => tier
-            .changed()?
-            .into_iter()
-            .map(|(names, _)| names)
-            .filter(|names| args.owner.own(names))
-            .collect(),
-    };
+    let mut report = Report::new();
     let mut plans: Vec<(Session, Clearance)> = Vec::new();
-    for names in names {
-        let session = Session::load(&tier, &names)?;
+    let mut unreadable = Vec::new();
+    if args.name.is_some() || args.last {
+        let session = args.owner.load(args.name.as_deref())?;
         let plan = session.clearance(args.keep)?;
-        if !plan.parts.is_empty() {
-            plans.push((session, plan));
+        plans.push((session, plan));
+    } else {
+        let mut all = tier.changed()?;
+        all.retain(|(names, _)| args.owner.own(names));
+        for (names, _) in all {
+            let planned = Session::load(&tier, &names)
+                .and_then(|session| session.clearance(args.keep).map(|plan| (session, plan)));
+            match planned {
+                Ok(plan) => plans.push(plan),
+                // left by a writer that was stopped before there was a session
+                Err(error) if error.code() == Code::SessionMissing => {}
+                // one that is damaged keeps all that it has, and holds up no other
+                Err(error) => {
+                    let name = printable(&names.session);
+                    report.note(format_args!("{name} stays as it is: {error}"));
+                    unreadable.push(json!({
+                        "session": names.session,
+                        "code": error.code().number(),
+                    }));
+                }
+            }
         }
     }
+    plans.retain(|(_, plan)| !plan.parts.is_empty());
     let parts: usize = plans.iter().map(|(_, plan)| plan.parts.len()).sum();
     let total: u64 = plans.iter().map(|(_, plan)| plan.bytes).sum();
-    let mut report = Report::new();
     let label = match args.dry_run {
         true => "to remove",
         false => "removed",
@@ -90,5 +105,6 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     report.fact("files", files);
     report.fact("bytes", total);
     report.fact("dry_run", args.dry_run);
+    report.fact("unreadable", unreadable);
     Ok(report)
 }

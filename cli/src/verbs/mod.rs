@@ -22,6 +22,7 @@ pub(crate) mod man;
 pub(crate) mod model_id;
 pub(crate) mod open;
 mod open_target;
+pub(crate) mod pin;
 pub(crate) mod profile;
 pub(crate) mod prune;
 pub(crate) mod registry;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kvcap::{Code, Error, Result};
+use kvcap::{Code, Error, Result, text::printable};
 use kvcap_session::{OfState, Rung, SavedState};
 use kvcap_states::open_state;
 use kvcap_store::{
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::checkpoint::entry;
 use crate::{
-    flags::{Budget, Common, PolicyArgs, Threads, TokensArgs, names, tier},
+    flags::{Budget, Common, PolicyArgs, SessionArgs, Threads, TokensArgs, tier},
     ui::{Report, grouped, passphrases, progress, usage, verdict},
 };
 
@@ -25,9 +25,11 @@ use crate::{
 /// written. What was left and why is said. Without -o nothing is written, and the plan is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session
-    #[arg(value_name = "SESSION")]
-    name: String,
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Look for the session's capsule beside this file too, as PATH.kvcap
+    #[arg(long, value_name = "PATH")]
+    beside: Option<PathBuf>,
     #[command(flatten)]
     policy: PolicyArgs,
     /// A secret wrapping key's file, or a key folder. Several may be given
@@ -57,8 +59,11 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         args.policy.tenant.as_deref(),
         args.policy.subject.as_deref(),
     );
-    let names = names(tenant, subject, &args.name);
-    let session = kvcap_session::Session::load(&tier()?, &names)?;
+    let names = args.session.find(tenant, subject)?;
+    let mut session = kvcap_session::Session::load(&tier()?, &names)?;
+    if let Some(path) = &args.beside {
+        session = session.with_beside(path);
+    }
     let tokens = args.tokens.read()?;
     let verifier = args.budget.of(args.policy.verifier()?);
     let model = args.policy.model(common)?;
@@ -121,7 +126,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             .filter(|error| error.code() == code)
             .unwrap_or_else(none));
     }
-    report.row("session", &args.name);
+    report.row("session", printable(&names.session));
     report.row("rung", rung.name());
     report.row("means", rung.sentence());
     if let Some(code) = reason {
@@ -166,7 +171,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             "code": step.refused.map(Code::number),
         }));
     }
-    report.fact("session", args.name.clone());
+    report.fact("session", names.session.clone());
     report.fact("rung", rung.name());
     report.fact("sentence", rung.sentence());
     report.fact("reason", reason.map(Code::number));

@@ -2,7 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use kvcap::{Result, text::printable};
+use kvcap::{Code, Result, text::printable};
 use kvcap_session::Session;
 use kvcap_store::time;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::checkpoint::{describe, entry};
 use crate::{
     flags::{OwnerArgs, tier},
-    ui::{Report, bytes, grouped, table, time::show_distance, usage},
+    ui::{Report, bytes, grouped, table, time::show_distance},
 };
 
 /// Sessions that are listed where nobody says how many.
@@ -19,9 +19,12 @@ const LISTED: usize = 20;
 /// Shows what is known of a session, without opening anything
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session [default: the one last written to]
+    /// The session's id, or as much of it as no other one begins with [default: the one last written to]
     #[arg(value_name = "SESSION")]
     name: Option<String>,
+    /// The session that was last written to
+    #[arg(long, conflicts_with = "name")]
+    last: bool,
     #[command(flatten)]
     owner: OwnerArgs,
 }
@@ -29,17 +32,7 @@ pub(crate) struct Args {
 /// # Errors
 /// KVC-955 where there is no such session; 950; 94x.
 pub(crate) fn run(args: &Args) -> Result<Report> {
-    let session = match &args.name {
-        Some(name) => args.owner.load(name)?,
-        None => {
-            let own = |(names, _): &(kvcap_session::Names, _)| args.owner.own(names);
-            let newest = tier()?.changed()?.into_iter().find(own);
-            match newest {
-                Some((names, _)) => Session::load(&tier()?, &names)?,
-                None => return usage("there is no session yet", "kvcap checkpoint"),
-            }
-        }
-    };
+    let session = args.owner.load(args.name.as_deref())?;
     let (status, now) = (session.status()?, time::now());
     let mut report = Report::new();
     match &status.checkpoint {
@@ -66,6 +59,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             bytes(size)
         ),
     );
+    if !status.pinned.is_empty() {
+        let pinned: Vec<String> = status.pinned.iter().map(u64::to_string).collect();
+        report.row("pinned", format_args!("versions {}", pinned.join(", ")));
+    }
     if status.torn > 0 {
         let torn = status.torn;
         report.note(format_args!(
@@ -78,6 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     report.fact("checkpoints", status.checkpoints);
     report.fact("capsules", capsules);
     report.fact("capsule_bytes", size);
+    report.fact("pinned", json!(status.pinned));
     report.fact("current", entry(&status.current));
     Ok(report)
 }
@@ -110,9 +108,16 @@ pub(crate) fn list(args: &ListArgs) -> Result<Report> {
     let mut found = tier.changed()?;
     found.retain(|(names, _)| args.all || args.owner.own(names));
     let (mut rows, mut entries) = (Vec::new(), Vec::new());
-    for (names, changed) in found.iter().take(most) {
+    let mut rest = found.iter();
+    while rows.len() < most
+        && let Some((names, changed)) = rest.next()
+    {
         // one that is damaged hides no other
         let status = Session::load(&tier, names).and_then(|session| session.status());
+        if matches!(&status, Err(error) if error.code() == Code::SessionMissing) {
+            // left by a writer that was stopped before there was a session
+            continue;
+        }
         let changed = changed
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -162,7 +167,7 @@ pub(crate) fn list(args: &ListArgs) -> Result<Report> {
     for line in table::lines(&head, &rows) {
         report.line(line);
     }
-    let left = found.len().saturating_sub(rows.len());
+    let left = rest.len();
     if left > 0 {
         report.note(format_args!("{left} more: --limit, or --all"));
     }

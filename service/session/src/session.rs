@@ -1,8 +1,11 @@
 //! A session on its device (session-v1 §10): its log and its records.
 
+pub(crate) mod beside;
 pub(crate) mod keeping;
 pub(crate) mod resuming;
 pub(crate) mod saving;
+
+use std::path::PathBuf;
 
 use kvcap::{CapsuleId, Code, Error, Result, text::printable};
 
@@ -25,6 +28,8 @@ pub struct Session {
     description: Description,
     /// The log was held against the newest record, which later ones only follow.
     is_compared: bool,
+    /// Another place where a capsule of the session may be.
+    beside: Option<PathBuf>,
 }
 
 impl Session {
@@ -48,6 +53,7 @@ impl Session {
             tier: tier.clone(),
             description,
             is_compared: false,
+            beside: None,
         })
     }
 
@@ -72,6 +78,7 @@ impl Session {
             tier: tier.clone(),
             description,
             is_compared: false,
+            beside: None,
         })
     }
 

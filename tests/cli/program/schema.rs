@@ -33,6 +33,8 @@ fn story() -> Vec<String> {
         "resume fix -o resumed --model model".to_owned(),
         "status fix".to_owned(),
         "sessions".to_owned(),
+        "pin fix".to_owned(),
+        "unpin --last".to_owned(),
         "branch fix other".to_owned(),
         "revert fix --to-turn 0".to_owned(),
         "gc --keep 1 --dry-run".to_owned(),

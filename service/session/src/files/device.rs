@@ -6,7 +6,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use kvcap::{CapsuleId, Code, Error, ReadAt, Result, SourceFile, WriteAt};
@@ -25,7 +25,7 @@ use super::{
 use crate::Names;
 
 const SESSION: &str = "session.json";
-const LOG: &str = "log.jsonl";
+pub(super) const LOG: &str = "log.jsonl";
 const LOCK: &str = "lock";
 
 /// Bytes copied at a time.
@@ -34,7 +34,7 @@ const STEP: u64 = 1 << 20;
 /// Sessions in the files of a folder.
 #[derive(Clone, Debug)]
 pub struct DeviceTier {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     wait: Wait,
 }
 
@@ -65,7 +65,7 @@ impl DeviceTier {
     /// # Errors
     /// KVC-943 where others may read it; 910 over 1 GiB; 940.
     pub fn log(&self, session: &Names) -> Result<Log> {
-        Log::read(&self.folder(session)?.join(LOG), Part::Whole)
+        Log::read(&self.folder(session)?.join(LOG))
     }
 
     /// Returns the log of a session from the line after a number on, and its last line in any case: what it costs is
@@ -74,7 +74,7 @@ impl DeviceTier {
     /// # Errors
     /// As [`Self::log`].
     pub fn log_after(&self, session: &Names, seq: u64) -> Result<Log> {
-        Log::read(&self.folder(session)?.join(LOG), Part::After(seq))
+        Log::read_part(&self.folder(session)?.join(LOG), Part::After(seq))
     }
 
     /// Returns so many of the last lines of the log of a session, or more.
@@ -82,29 +82,7 @@ impl DeviceTier {
     /// # Errors
     /// As [`Self::log`].
     pub fn log_end(&self, session: &Names, lines: usize) -> Result<Log> {
-        Log::read(&self.folder(session)?.join(LOG), Part::Last(lines))
-    }
-
-    /// Returns the sessions of all owners with the time of their last change, newest first. What is no session's folder is
-    /// passed over.
-    ///
-    /// # Errors
-    /// KVC-940.
-    pub fn changed(&self) -> Result<Vec<(Names, SystemTime)>> {
-        let mut found = Vec::new();
-        for tenant in folders(&self.root)? {
-            for subject in folders(&self.root.join(&tenant))? {
-                let owned = self.root.join(&tenant).join(&subject);
-                for id in folders(&owned)? {
-                    let name = name::names(&tenant, &subject, &id);
-                    if let Some(name) = name {
-                        found.push((name, last_change(&owned.join(&id))));
-                    }
-                }
-            }
-        }
-        found.sort_by(|(one, at), (other, time)| time.cmp(at).then_with(|| one.cmp(other)));
-        Ok(found)
+        Log::read_part(&self.folder(session)?.join(LOG), Part::Last(lines))
     }
 
     /// Returns the artefacts of a session that have files of their own, in order, with their lengths.
@@ -213,7 +191,7 @@ impl DeviceWriter {
 
     fn append(&self, seq: u64, bytes: &dyn ReadAt) -> Result<Put> {
         let path = self.folder.join(LOG);
-        let log = Log::read(&path, Part::After(seq.saturating_sub(1)))?;
+        let log = Log::read_part(&path, Part::After(seq.saturating_sub(1)))?;
         let line = whole(bytes)?;
         match log.line(seq) {
             Some(there) if there == line => Ok(Put::Same),
@@ -244,17 +222,7 @@ impl Write for DeviceWriter {
         }
         let replaces = artefact == Artefact::Session;
         let output = Output::create(&path, replaces, Readers::Owner)?;
-        let mut at = 0;
-        let mut piece = Vec::new();
-        while at < bytes.len() {
-            let len = STEP.min(bytes.len() - at);
-            piece.resize(usize::try_from(len).unwrap_or(0), 0);
-            bytes.read_exact_at(at, &mut piece).map_err(failed)?;
-            output
-                .write_all_at(at, &piece)
-                .map_err(|error| Error::sink(&error, path.display()))?;
-            at += len;
-        }
+        fill(&output, bytes, &path)?;
         output.commit().map(|()| Put::New)
     }
 
@@ -316,6 +284,24 @@ fn open(folder: &Path, artefact: Artefact) -> Result<Option<SourceFile>> {
     SourceFile::new(file).map(Some).map_err(failed)
 }
 
+/// Writes a source's bytes into an output.
+pub(crate) fn fill(output: &Output, bytes: &dyn ReadAt, path: &Path) -> Result<()> {
+    let mut at = 0;
+    let mut piece = Vec::new();
+    while at < bytes.len() {
+        let len = STEP.min(bytes.len() - at);
+        piece.resize(usize::try_from(len).unwrap_or(0), 0);
+        bytes
+            .read_exact_at(at, &mut piece)
+            .map_err(|error| Error::source(&error, path.display()))?;
+        output
+            .write_all_at(at, &piece)
+            .map_err(|error| Error::sink(&error, path.display()))?;
+        at += len;
+    }
+    Ok(())
+}
+
 /// The bytes of one line.
 fn whole(bytes: &dyn ReadAt) -> Result<Vec<u8>> {
     const LONGEST: u64 = 16 << 20;
@@ -332,35 +318,4 @@ fn whole(bytes: &dyn ReadAt) -> Result<Vec<u8>> {
         .read_exact_at(0, &mut line)
         .map_err(|error| Error::source(&error, "event"))?;
     Ok(line)
-}
-
-/// The names of the folders in a folder, links left out; none where there is no such folder.
-fn folders(folder: &Path) -> Result<Vec<String>> {
-    let failed = |error| Error::source(&error, folder.display());
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if entry.file_type().map_err(failed)?.is_dir() {
-            found.extend(entry.file_name().into_string());
-        }
-    }
-    Ok(found)
-}
-
-/// The time of the last file that came or went, or of the last event.
-fn last_change(folder: &Path) -> SystemTime {
-    let of = |path: &Path| {
-        let meta = fs::symlink_metadata(path);
-        meta.and_then(|meta| meta.modified()).ok()
-    };
-    let times = [of(folder), of(&folder.join(LOG))];
-    times
-        .into_iter()
-        .flatten()
-        .max()
-        .unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -55,11 +55,19 @@ struct Numbered {
 }
 
 impl Log {
-    /// Reads a part of the log at `path`; an empty one where there is none.
+    /// Reads the log at `path`; an empty one where there is none.
     ///
     /// # Errors
     /// KVC-943 where others may read it; 910 over 1 GiB; 940.
-    pub(super) fn read(path: &Path, part: Part) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        Self::read_part(path, Part::Whole)
+    }
+
+    /// Reads a part of the log at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_part(path: &Path, part: Part) -> Result<Self> {
         let failed = |error| Error::source(&error, path.display());
         let mut file = match private::open(path, OpenOptions::new().read(true)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),

@@ -2,11 +2,13 @@
 //! above and below it.
 
 mod device;
+mod listing;
 mod log;
 mod memory;
 mod name;
 mod tier;
 
+pub(crate) use device::fill;
 pub use device::{DeviceTier, DeviceWriter};
 pub use log::Log;
 pub use memory::MemoryTier;

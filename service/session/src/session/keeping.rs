@@ -26,6 +26,8 @@ pub struct Status {
     pub checkpoints: usize,
     /// Number of capsules, and their bytes.
     pub capsules: (usize, u64),
+    /// Versions that are never removed.
+    pub pinned: BTreeSet<u64>,
 }
 
 /// Parts that a clean-up would remove.
@@ -61,7 +63,35 @@ impl Session {
             torn: log.torn(),
             checkpoints: files.iter().filter(is_checkpoint).count(),
             capsules: sizes.fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes)),
+            pinned: self.description.pinned.clone(),
         })
+    }
+
+    /// Pins a version, which is then never removed, or unpins it.
+    ///
+    /// # Errors
+    /// KVC-955 for a version to pin that there is not; 947, 94x.
+    pub fn pin(&mut self, version: u64, is_pinned: bool) -> Result<()> {
+        let mut writer = self.tier.writer(&self.names())?;
+        self.read_again()?;
+        let pinned = &mut self.description.pinned;
+        match is_pinned {
+            true if pinned.contains(&version) => return Ok(()),
+            false if !pinned.remove(&version) => return Ok(()),
+            false => {}
+            true => {
+                self.record(version)?;
+                self.description.pinned.insert(version);
+            }
+        }
+        let text = self.description.to_json()?.into_bytes();
+        writer.put(Artefact::Session, &text).map(|_| ())
+    }
+
+    /// Returns the versions that are never removed.
+    #[must_use]
+    pub const fn pinned(&self) -> &BTreeSet<u64> {
+        &self.description.pinned
     }
 
     /// Says what a clean-up would remove that keeps the `keep` newest versions, those that are pinned, and what their
@@ -99,12 +129,20 @@ impl Session {
     /// As [`Self::clearance`], and KVC-947.
     pub fn clear(&mut self, said: &Clearance, keep: usize) -> Result<()> {
         let mut writer = self.tier.writer(&self.names())?;
+        // what another process has pinned in the meantime stays
+        self.read_again()?;
         let now = self.clearance(keep)?;
         for part in now.parts {
             if said.parts.contains(&part) {
                 writer.remove(part)?;
             }
         }
+        Ok(())
+    }
+
+    /// Reads the description as it is now.
+    fn read_again(&mut self) -> Result<()> {
+        self.description = Self::load(&self.tier, &self.names())?.description;
         Ok(())
     }
 }

@@ -4,10 +4,9 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use kvcap::{Code, Error, ExpectedSession, Result};
 
-use super::{Session, capsule_id};
+use super::Session;
 use crate::{
     event::Event,
-    files::Artefact,
     ladder::{Facts, MAX_STATES, Plan, StateFacts},
     record::{CapsuleEntry, Record},
 };
@@ -122,12 +121,9 @@ impl Session {
     }
 
     fn state(&self, version: u64, capsule: CapsuleEntry) -> Result<SavedState> {
-        let id = capsule_id(&capsule.id)?;
-        let folder = self.tier.folder(&self.names())?;
-        let artefact = Artefact::Capsule(capsule.version, id);
         Ok(SavedState {
             version,
-            path: folder.join(artefact.file_name()),
+            path: self.place(&capsule)?,
             expected: ExpectedSession {
                 id: match &capsule.session {
                     Some(branched_from) => branched_from.clone(),
