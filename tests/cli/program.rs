@@ -7,6 +7,8 @@ mod program {
     mod disk;
     mod errors;
     mod files;
+    #[cfg(unix)]
+    mod increments;
     #[cfg(target_os = "linux")]
     mod large;
     #[cfg(unix)]

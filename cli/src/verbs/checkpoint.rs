@@ -2,22 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use kvcap::Result;
-use kvcap_session::{Cause, Record, Seal, Session};
-use kvcap_store::time;
+use kvcap::{Code, Result};
+use kvcap_session::{Cause, Controller, NewState, Record, Session};
+use kvcap_store::{input, time};
 use serde_json::{Value, json};
 
-use super::sealing::How;
+use super::{
+    continuing::StateFile,
+    sealing::{How, Prepared},
+};
 use crate::{
-    flags::{Common, SessionArgs, find, names, tier},
+    flags::{Common, SessionArgs, SourcesArgs, find, names, tier},
     ui::{self, Report, bytes, grouped},
 };
+
+/// Longest controller that is read, in bytes.
+const LONGEST_CONTROLLER: u64 = 1 << 23;
 
 /// Saves a session: its log so far, and the runtime's state
 ///
 /// The session is made where there is none. What is saved is a version of its own, in files of yours alone below
 /// $XDG_STATE_HOME/kvcap/sessions; when this returns, no crash loses it. Without STATE the latest state stays the
-/// session's, and the events after it are read again on resuming.
+/// session's, and the events after it are read again on resuming. A state that goes on from the latest one is sealed as
+/// an increment of it, where that one lives long enough; history and agent state are sealed beside it.
 /// SESSION is a whole id here, and not the beginning of one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -28,6 +35,12 @@ pub(crate) struct Args {
     /// Put the session's capsule beside this file too, as PATH.kvcap
     #[arg(long, value_name = "PATH")]
     beside: Option<PathBuf>,
+    /// The runtime's sampler, random generator and grammar as JSON, sealed beside the state: with them a resume goes on
+    /// word for word
+    #[arg(long, value_name = "FILE", requires = "state")]
+    controller: Option<PathBuf>,
+    #[command(flatten)]
+    trust: SourcesArgs,
     #[command(flatten)]
     how: How,
 }
@@ -50,19 +63,23 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     if let Some(path) = &args.beside {
         session.check_beside(path)?;
     }
-    let record = match &prepared {
-        None => session.checkpoint(now, Cause::Asked, None)?,
-        Some(prepared) => {
-            let capture = prepared.capture(&args.how, Vec::new())?;
-            let seal: Seal<'_> = &mut |output, claims| {
-                let mut terms = prepared.terms.clone();
-                terms.session = Some(claims);
-                let sealed = prepared.seal(&args.how, capture.clone(), terms, output, common)?;
-                Ok(sealed.sealed.id)
-            };
-            session.checkpoint(now, Cause::Asked, Some(seal))?
-        }
+    let mut state = match &prepared {
+        Some(prepared) => Some(StateFile {
+            how: &args.how,
+            prepared,
+            controller: args.controller(prepared)?,
+            trust: args.trust.sources(),
+            passphrases: &passphrases,
+            common,
+            continued: None,
+            refused: None,
+            whole: args.beside.is_some(),
+        }),
+        None => None,
     };
+    let new = state.as_mut().map(|state| -> &mut dyn NewState { state });
+    let record = session.checkpoint(now, Cause::Asked, new)?;
+    let refused = state.and_then(|state| state.refused);
     let mut report = Report::new();
     describe(&record, now, &mut report);
     let beside = args.beside.as_deref();
@@ -72,7 +89,20 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         report.row("beside", path);
     }
     report.fact("beside", beside);
+    report.fact("not_continued", refused.map(Code::number));
     Ok(report)
+}
+
+impl Args {
+    /// The controller of a state's runtime.
+    fn controller(&self, prepared: &Prepared) -> Result<Option<Controller>> {
+        let Some(path) = &self.controller else {
+            return Ok(None);
+        };
+        let text = input::small(path, LONGEST_CONTROLLER)?;
+        let controller = Controller::from_json(&text, prepared.state.runtime);
+        controller.map(Some).map_err(|error| input::at(error, path))
+    }
 }
 
 /// What is said of a checkpoint.
@@ -99,9 +129,14 @@ pub(super) fn describe(record: &Record, now: u64, report: &mut Report) {
         Some(state) => report.row(
             "state",
             format_args!(
-                "{} tokens, {}, expires {}",
+                "{} tokens, {}{}, expires {}",
                 grouped(state.positions),
                 bytes(state.bytes),
+                match state.ancestors.len() {
+                    0 => String::new(),
+                    1 => " and the capsule before it".to_owned(),
+                    more => format!(" and {more} capsules before it"),
+                },
                 ui::time::show_distance(now, state.expires)
             ),
         ),
@@ -129,6 +164,8 @@ pub(super) fn entry(record: &Record) -> Value {
             "capsule_bytes": state.bytes,
             "expires": state.expires,
             "model_id": state.model.to_string(),
+            "ancestors": state.ancestors,
+            "controller": state.controller,
         })),
     })
 }

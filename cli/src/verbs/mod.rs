@@ -6,6 +6,7 @@ pub(crate) mod check_restore;
 pub(crate) mod checkpoint;
 pub(crate) mod compact;
 pub(crate) mod completions;
+mod continuing;
 pub(crate) mod demo;
 pub(crate) mod diff;
 mod equate;

@@ -5,15 +5,11 @@ use std::{
     time::Instant,
 };
 
-use kvcap::{
-    MAX_LIFETIME, OpenedChain, Result, SectionKind, Session, SigningKey, SourceFile, Terms,
-    TrustedKey,
-};
+use kvcap::{MAX_LIFETIME, Result, SectionKind, Session, Terms};
 use kvcap_codecs::Padding;
 use kvcap_states::Continued;
 use kvcap_store::{
-    Continuation, Passphrases, Verifier, WrapKeys,
-    input::{self, Capsule},
+    Continuation, input,
     output::{self, Output, Readers},
 };
 
@@ -83,14 +79,15 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     output::check_absent(&out, args.force)?;
     let passphrases = ui::passphrases();
     let mut prepared = args.how.prepare(&args.state, &passphrases, common)?;
-    args.amend(&mut prepared.terms);
+    args.amend(&mut prepared.parties.terms);
     let mut capture = prepared.capture(&args.how, args.sections()?)?;
     capture.lineage.base = args.base;
     let mut chain = None;
     if let Some(parent) = &args.parent {
-        let (terms, signer) = (&prepared.terms, &prepared.signer);
-        let opened = args.opened(parent, terms, signer, &passphrases)?;
-        chain = Some(Continuation::of(&opened, terms));
+        let (ancestors, trust) = (args.chain.of(parent), args.trust.sources());
+        let parties = &prepared.parties;
+        let opened = args.how.opened(&ancestors, trust, parties, &passphrases)?;
+        chain = Some(Continuation::of(&opened, &parties.terms));
         capture.lineage.continued = Some(Continued::check(
             &prepared.state,
             &prepared.source,
@@ -102,7 +99,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 
     let output = Output::create(&out, args.force, Readers::Umask)?;
     let started = Instant::now();
-    let terms = &prepared.terms;
+    let terms = &prepared.parties.terms;
     let sealed = prepared.seal(&args.how, capture, terms.clone(), &output, common)?;
     output.commit()?;
     let (chain, took) = (chain.as_ref(), started.elapsed());
@@ -159,36 +156,6 @@ impl Args {
             }
         }
         Ok(sections)
-    }
-
-    /// The chain that the state goes on from, for whom the new capsule will be.
-    fn opened(
-        &self,
-        parent: &Path,
-        terms: &Terms,
-        signer: &SigningKey,
-        passphrases: &Passphrases<'_>,
-    ) -> Result<OpenedChain<SourceFile>> {
-        let (untrusted, body) = Capsule::read(parent)?.split();
-        let verifier = Verifier {
-            at: Some(terms.issued_at),
-            ..Verifier::new(self.trust.sources())
-        };
-        let verifier = self.how.budget.of(verifier);
-        let judge = verifier.judge()?.trusting(TrustedKey {
-            issuer: terms.issuer.clone(),
-            ..TrustedKey::from(signer)
-        })?;
-        let mut judge = judge.danger_as_stated(terms);
-        let of = |error| input::at(error, parent);
-        let verdict = judge.verify(untrusted).map_err(of)?;
-        let source = body.fetch(verdict.tip().file_len())?;
-        let verdict = verdict.with_source(source);
-        let verdict = judge.with_ancestors(verdict, &self.chain.of(parent), |file| file)?;
-        let keys = WrapKeys::read(&self.how.wrap_key, passphrases)?;
-        let accepted = judge.conclude(verdict).map_err(of)?;
-        let admitted = judge.open(accepted, keys, None, self.how.threads.workers());
-        Ok(admitted.map_err(of)?.opened)
     }
 
     /// What the person who seals should hear of.

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use kvcap::{
-    CaptureFlags, Code, Error, PrefixValue, RecipientPublicKey, Result, SectionKind, SigningKey,
-    SourceFile, Suite, Terms, WrappingKey, binding::Digest,
+    CaptureFlags, Code, Error, PrefixValue, Result, SectionKind, SourceFile, Terms, binding::Digest,
 };
 use kvcap_codecs::{Codec, Guard, Preset};
 use kvcap_models::{ModelProfile, RuntimeOptions};
@@ -13,11 +12,11 @@ use kvcap_states::{
     Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealReport, SealRequest, State, detect,
     parse, seal_state,
 };
-use kvcap_store::{Passphrases, WrapKeys, input, key_file, output::Output, time};
+use kvcap_store::{Passphrases, input, output::Output};
 
 use crate::{
-    flags::{Budget, Common, Compress, ModelArgs, Threads, TokensArgs, duration, instant, preset},
-    ui::{progress, usage},
+    flags::{Budget, Common, Compress, ModelArgs, Parties, SealedFor, Threads, TokensArgs, preset},
+    ui::progress,
 };
 
 /// How a state is sealed, for whom and until when.
@@ -28,26 +27,8 @@ pub(crate) struct How {
     model: PathBuf,
     #[command(flatten)]
     model_args: ModelArgs,
-    /// The secret signing key's file
-    #[arg(long, value_name = "KEY")]
-    sign_key: PathBuf,
-    /// A secret wrapping key's file: who holds it can open the capsule. Of a key folder it is the tenant's
-    /// key of the day, made where there is none. Several may be given
-    #[arg(long, value_name = "KEY")]
-    pub(crate) wrap_key: Vec<PathBuf>,
-    /// A public key (keygen hpke, keygen x-wing) whose holder shall be able to open the capsule: a KEY.pub
-    /// file, or the key's text
-    #[arg(long, value_name = "PUB")]
-    recipient: Vec<String>,
-    /// How long it is valid, from --not-before
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    ttl: u64,
-    /// How long renewals may extend it, from --not-before [default: 30d from now]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    renewable_for: Option<u64>,
-    /// When it begins to be valid [default: now]
-    #[arg(long, value_name = "TIME", value_parser = instant)]
-    not_before: Option<u64>,
+    #[command(flatten)]
+    pub(crate) sealed_for: SealedFor,
     /// Which runtime saved the state
     #[arg(long, value_enum, default_value = "auto")]
     runtime: Runtime,
@@ -73,27 +54,6 @@ pub(crate) struct How {
     keep_non_finite: bool,
     #[command(flatten)]
     pub(crate) compress: Compress,
-    /// Algorithms
-    #[arg(long, value_parser = ["chacha20-poly1305", "aes-256-gcm"], default_value = "chacha20-poly1305")]
-    suite: String,
-    /// Who seals [default: the issuer that the signing key's file names]
-    #[arg(long, value_name = "NAME")]
-    issuer: Option<String>,
-    /// Whose state it is
-    #[arg(long, value_name = "NAME")]
-    subject: Option<String>,
-    /// Who may restore it
-    #[arg(long, value_name = "NAME", default_value = "local")]
-    audience: String,
-    /// The tenant it belongs to
-    #[arg(long = "tenant", alias = "org", value_name = "NAME")]
-    org: Option<String>,
-    /// What it may be used for
-    #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]
-    scope: Vec<String>,
-    /// May be restored once only
-    #[arg(long)]
-    single_use: bool,
     #[command(flatten)]
     tokens: TokensArgs,
     /// The prompt's prefix value alone, in hexadecimal: the ids are not sealed
@@ -137,12 +97,9 @@ pub(crate) struct Prepared {
     pub(crate) state: State,
     pub(crate) source: SourceFile,
     pub(crate) profile: ModelProfile,
-    pub(crate) terms: Terms,
-    pub(crate) signer: SigningKey,
+    pub(crate) parties: Parties,
     path: PathBuf,
     options: RuntimeOptions,
-    wrapping: Vec<WrappingKey>,
-    public: Vec<RecipientPublicKey>,
 }
 
 impl Prepared {
@@ -175,11 +132,11 @@ impl Prepared {
             bank.shape.plain_len(bank.dtype)
         });
         let bar = progress::bar(common.shows_progress(), "seal", plain.sum());
-        let (state, source, signer) = (&self.state, &self.source, &self.signer);
+        let (state, source, signer) = (&self.state, &self.source, &self.parties.signer);
         let sealed = seal_state(
             output,
             SealRequest::new(state, source, &self.profile, capture, terms, signer)
-                .to(&key_file::all(&self.wrapping, &self.public))
+                .to(&self.parties.recipients())
                 .encoding(how.encoding())
                 .workers(how.threads.workers()),
             &mut |done| bar.inc(done),
@@ -201,15 +158,7 @@ impl How {
         passphrases: &Passphrases<'_>,
         common: &Common,
     ) -> Result<Prepared> {
-        if self.wrap_key.is_empty() && self.recipient.is_empty() {
-            let what = "nobody could open the capsule: say whose key it is sealed for";
-            return usage(what, "--wrap-key, --recipient");
-        }
-        let signer = key_file::signing(&self.sign_key, passphrases)?;
-        let wrapping = WrapKeys::read(&self.wrap_key, passphrases)?;
-        let public = key_file::recipients(&self.recipient)?;
-        let terms = self.terms(time::now(), &signer)?;
-        let wrapping = wrapping.sealing(self.org.as_deref(), terms.issued_at)?;
+        let parties = self.sealed_for.read(passphrases)?;
         let options = self.model_args.options()?;
         let profile = self.model_args.read(&self.model, common)?;
         let source = input::file(path)?;
@@ -220,18 +169,15 @@ impl How {
             state,
             source,
             profile,
-            terms,
-            signer,
+            parties,
             path: path.to_owned(),
             options,
-            wrapping,
-            public,
         })
     }
 
     /// The tenant and the subject that a session of it belongs to.
     pub(crate) fn owner(&self) -> (Option<String>, Option<String>) {
-        (self.org.clone(), self.subject.clone())
+        (self.sealed_for.org.clone(), self.sealed_for.subject.clone())
     }
 
     fn parse(&self, source: &SourceFile, profile: &ModelProfile) -> Result<State> {
@@ -260,38 +206,6 @@ impl How {
         }
     }
 
-    fn terms(&self, now: u64, signer: &SigningKey) -> Result<Terms> {
-        let not_before = self.not_before.unwrap_or(now);
-        let Some(expires) = not_before.checked_add(self.ttl).filter(|exp| *exp > now) else {
-            return usage("the capsule would expire before it is sealed", "--ttl");
-        };
-        let renew_until = self
-            .renewable_for
-            .map(|more| not_before.saturating_add(more));
-        if renew_until.is_some_and(|until| until < expires) {
-            return usage(
-                "renewals would end before the capsule does",
-                "--renewable-for",
-            );
-        }
-        let issuer = self.issuer.clone().unwrap_or_else(|| signer.issuer());
-        key_file::check_issuer(signer, &issuer)?;
-        let mut terms = Terms::new(&issuer, &self.audience, now, expires);
-        terms.subject.clone_from(&self.subject);
-        terms.tenant.clone_from(&self.org);
-        terms.not_before = not_before;
-        terms.scope = self.scope.join(" ");
-        terms.single_use = self.single_use;
-        // what is used once is rarely worth keeping for longer
-        let cap = if self.single_use {
-            expires
-        } else {
-            terms.renew_until
-        };
-        terms.renew_until = renew_until.unwrap_or(cap);
-        Ok(terms)
-    }
-
     fn capture(
         &self,
         state: &State,
@@ -300,10 +214,7 @@ impl How {
     ) -> Result<Capture> {
         let unusual = |what| self.captured_with.contains(&what);
         Ok(Capture {
-            suite: match self.suite.as_str() {
-                "aes-256-gcm" => Suite::Aes256Gcm,
-                _ => Suite::ChaCha20Poly1305,
-            },
+            suite: self.sealed_for.suite(),
             prompt: self.prompt(state)?,
             public_prefix: self.public_prefix,
             sections,

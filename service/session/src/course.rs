@@ -103,11 +103,12 @@ impl Record {
 }
 
 impl CapsuleEntry {
-    /// Returns true where a new state that has to live until `expires` may be sealed as an increment of this
-    /// one: the chain stays short, and lives at least as long. Else it is sealed whole.
+    /// Returns true where a new state, made at `now` and of use until `expires`, may be sealed as an increment of this
+    /// one: the chain stays short, and lives for at least half of that time. Else it is sealed whole.
     #[must_use]
-    pub fn may_be_continued(&self, expires: u64) -> bool {
+    pub fn may_be_continued(&self, now: u64, expires: u64) -> bool {
         let capsules = self.ancestors.len().saturating_add(2);
-        capsules <= MAX_CHAIN && self.expires >= expires
+        let needed = now.saturating_add(expires.saturating_sub(now).div_ceil(2));
+        capsules <= MAX_CHAIN && self.expires >= needed
     }
 }

@@ -51,7 +51,7 @@ pub use course::{MAX_CHAIN, current, end_of_turn};
 // leaving the device
 pub use sealed::{
     CONTROLLER, Controller, HISTORY_FORMAT, HISTORY_RUNTIME, is_history_only, opened_agent_state,
-    opened_history, seal_history,
+    opened_controller, opened_history, seal_history,
 };
 // resuming
 pub use ladder::{Facts, GREEDY_ONLY, LeadsTo, MAX_STATES, Plan, Rung, StateFacts, Step};
@@ -66,5 +66,5 @@ pub use session::{
     Session,
     keeping::{Clearance, Status},
     resuming::{OfState, Resumed, SavedState},
-    saving::Seal,
+    saving::{NewState, Sealing},
 };

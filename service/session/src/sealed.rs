@@ -1,9 +1,10 @@
 //! Sections in which history, agent state and controller leave the device (session-v1 §9).
 
 use kvcap::{
-    Context, Draft, Error, Manifest, Opened, ReadAt, Recipient, Result, Sealed, Sealer, Section,
-    SectionKind, SigningKey, Terms, WriteAt,
+    Code, Context, Draft, Error, Manifest, Opened, ReadAt, Recipient, Result, Sealed, Sealer,
+    Section, SectionKind, SigningKey, Terms, WriteAt,
     binding::{Digest, Model, Runtime, Tokenizer},
+    text::printable,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,12 +55,37 @@ impl Controller {
         }
     }
 
+    /// Reads a controller from JSON, to be sealed beside a state of this runtime.
+    ///
+    /// # Errors
+    /// KVC-950, for one of another runtime too; 951; 204.
+    pub fn from_json(text: &[u8], runtime: &str) -> Result<Self> {
+        let controller: Self = value::from_json(text, MAX_CONTROLLER)?;
+        controller.check()?;
+        if controller.runtime != runtime {
+            let what = "the controller is of another runtime than the state";
+            let error = Error::new(Code::SessionMalformed, what);
+            return Err(error.sides(runtime, printable(&controller.runtime)));
+        }
+        Ok(controller)
+    }
+
+    /// Returns the controller as one line of JSON.
+    ///
+    /// # Errors
+    /// KVC-950, 951; 204.
+    pub fn to_json(&self) -> Result<String> {
+        self.to_cbor()?;
+        value::to_json(self)
+    }
+
     /// Reads a controller from deterministic CBOR. One of another runtime than `runtime` is not used: `None`.
     ///
     /// # Errors
     /// KVC-950, 951; 201 to 206.
     pub fn from_cbor(bytes: &[u8], runtime: &str) -> Result<Option<Self>> {
         let controller: Self = value::from_cbor(bytes, MAX_CONTROLLER)?;
+        controller.check()?;
         Ok((controller.runtime == runtime).then_some(controller))
     }
 
@@ -68,18 +94,33 @@ impl Controller {
     /// # Errors
     /// KVC-950, 951; 204.
     pub fn to_cbor(&self) -> Result<Vec<u8>> {
+        self.check()?;
         value::to_cbor(self, MAX_CONTROLLER)
+    }
+
+    fn check(&self) -> Result<()> {
+        let is_hex = |text: &String| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match self.random.as_ref().is_none_or(is_hex) {
+            true => Ok(()),
+            false => {
+                let what = "a generator's state is not in hexadecimal digits";
+                Err(Error::new(Code::SessionMalformed, what).at("controller"))
+            }
+        }
     }
 }
 
 impl Record {
-    /// Returns the sections that a record goes into, to be sealed beside a state or alone.
+    /// Returns the sections that a record goes into, to be sealed beside a state or alone: without its capsule, which is
+    /// this one or stays behind.
     ///
     /// # Errors
     /// KVC-950, 951; 204.
     pub fn sections(&self) -> Result<Vec<(SectionKind, Vec<u8>)>> {
+        let mut history = self.clone();
+        history.capsule = None;
         Ok(vec![
-            (SectionKind::History, self.to_cbor()?),
+            (SectionKind::History, history.to_cbor()?),
             (SectionKind::AgentState, self.agent_state.to_cbor()?),
         ])
     }
@@ -138,9 +179,22 @@ pub fn is_history_only(manifest: &Manifest) -> bool {
 pub fn opened_history<S: ReadAt>(opened: &Opened<S>) -> Result<Record> {
     let Some(bytes) = opened.section(&SectionKind::History)? else {
         let what = "the capsule holds no history";
-        return Err(Error::new(kvcap::Code::SessionEmpty, what));
+        return Err(Error::new(Code::SessionEmpty, what));
     };
     Record::from_cbor(&bytes)
+}
+
+/// Returns the controller that a capsule holds, if it is of the capsule's own runtime.
+///
+/// # Errors
+/// KVC-950, 951; 201 to 206; those of opening.
+pub fn opened_controller<S: ReadAt>(opened: &Opened<S>) -> Result<Option<Controller>> {
+    let kind = SectionKind::Other(CONTROLLER.to_owned());
+    let runtime = &opened.manifest().context.runtime.name;
+    match opened.section(&kind)? {
+        Some(bytes) => Controller::from_cbor(&bytes, runtime),
+        None => Ok(None),
+    }
 }
 
 /// Returns the agent state that a capsule holds by itself.

@@ -133,13 +133,16 @@ fn a_branch_keeps_log_and_state_and_has_versions_of_its_own() {
 }
 
 #[test]
-fn a_chain_stays_short_and_lives_as_long_as_its_tip() {
+fn a_chain_stays_short_and_lives_for_half_of_its_tip() {
     let mut last = capsule(1, 1);
     last.expires = 100;
-    assert!(last.may_be_continued(100));
-    assert!(!last.may_be_continued(101));
+    // made at 40: of use until 160, it has to live until 100
+    assert!(last.may_be_continued(40, 160));
+    assert!(!last.may_be_continued(40, 161));
+    assert!(last.may_be_continued(99, 101));
+    assert!(!last.may_be_continued(100, 101));
     last.ancestors = vec![last.id.clone(); MAX_CHAIN - 2];
-    assert!(last.may_be_continued(100));
+    assert!(last.may_be_continued(40, 160));
     last.ancestors.push(last.id.clone());
-    assert!(!last.may_be_continued(100));
+    assert!(!last.may_be_continued(40, 160));
 }

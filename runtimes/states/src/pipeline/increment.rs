@@ -89,6 +89,14 @@ impl Continued {
         &self.parent
     }
 
+    /// Returns true where an increment leaves rows out that the parent holds. Where every bank is whole (a recurrent
+    /// state, a sliding window), an increment holds as much as a capsule by itself.
+    #[must_use]
+    pub fn leaves_rows_out(&self) -> bool {
+        let mut banks = self.manifest.context.banks();
+        banks.any(|(_, bank)| bank.is_by_position())
+    }
+
     /// Its prompt, where it is named.
     pub(crate) fn prompt(&self) -> Option<PrefixValue> {
         self.prompt

@@ -120,7 +120,7 @@ impl Session {
         }
     }
 
-    fn state(&self, version: u64, capsule: CapsuleEntry) -> Result<SavedState> {
+    pub(super) fn state(&self, version: u64, capsule: CapsuleEntry) -> Result<SavedState> {
         Ok(SavedState {
             version,
             path: self.place(&capsule)?,

@@ -1,31 +1,70 @@
-//! Making versions: checkpoints, reverts and branches (session-v1 §§4.1, 4.3).
+//! Making versions: checkpoints, reverts and branches (session-v1 §§4.1, 4.3, 8).
 
 use kvcap::{
-    CapsuleId, Code, Error, Limits, Result, SourceFile, Untrusted, binding::Digest, text::printable,
+    CapsuleId, Code, Error, Limits, Outline, ReadAt, Result, SectionKind, SourceFile, Untrusted,
+    binding::Digest, text::printable,
 };
 use kvcap_store::output::Output;
 
-use super::{Session, capsule_id};
+use super::{Session, resuming::SavedState};
 use crate::{
     description::Description,
     event::{Body, Kind},
     files::{Artefact, DeviceWriter, Tier, Write},
     names::Names,
     record::{CapsuleEntry, Cause, Record},
+    sealed::{CONTROLLER, Controller},
 };
 
-/// Seals a state into an output, as the capsule of these claims, and names it.
-pub type Seal<'a> = &'a mut dyn FnMut(&Output, kvcap::Session) -> Result<CapsuleId>;
+/// A runtime's state that is to be saved, and who seals it.
+pub trait NewState {
+    /// Returns the time at which its capsule will expire, in seconds since 1970.
+    fn expires(&self) -> u64;
 
-impl Session {
-    /// Makes the next version: the session as it is, with the state that `seal` seals, or else the latest one that
-    /// there is. It is kept when this returns.
+    /// Returns the controller that is sealed beside it, if there is one.
+    fn controller(&self) -> Option<&Controller> {
+        None
+    }
+
+    /// Compares it with the session's latest state, which it may go on from.
     ///
     /// # Errors
-    /// KVC-947 where another writer does not finish; 95x; 94x; what `seal` refuses, and there is then no new version.
-    pub fn checkpoint(&mut self, now: u64, cause: Cause, seal: Option<Seal<'_>>) -> Result<Record> {
+    /// Those for which it cannot be sealed as an increment: it is then sealed whole.
+    fn continues(&mut self, parent: &SavedState) -> Result<()>;
+
+    /// Seals it into an output, and names the capsule.
+    ///
+    /// # Errors
+    /// Those of sealing.
+    fn seal(&mut self, output: &Output, sealing: Sealing<'_>) -> Result<CapsuleId>;
+}
+
+/// The capsule that a state is to be sealed as.
+#[derive(Clone, Debug)]
+pub struct Sealing<'a> {
+    /// Its claims of the session.
+    pub claims: kvcap::Session,
+    /// Sections beside the state: history, agent state, controller.
+    pub sections: Vec<(SectionKind, Vec<u8>)>,
+    /// The capsule that it is an increment of: the one that [`NewState::continues`] has compared.
+    pub parent: Option<&'a SavedState>,
+}
+
+impl Session {
+    /// Makes the next version: the session as it is, with this state, or else the latest one that there is. It is kept
+    /// when this returns. The state is sealed as an increment of the latest one where that is possible and lives long
+    /// enough, else whole (session-v1 §8).
+    ///
+    /// # Errors
+    /// KVC-947 where another writer does not finish; 95x; 94x; those of sealing, and there is then no new version.
+    pub fn checkpoint(
+        &mut self,
+        now: u64,
+        cause: Cause,
+        state: Option<&mut dyn NewState>,
+    ) -> Result<Record> {
         let mut writer = self.tier.writer(&self.names())?;
-        self.put_next(&mut writer, now, cause, seal)
+        self.put_next(&mut writer, now, cause, state)
     }
 
     /// Takes back the events after a number, which a revert of the log says, and makes the next version: the latest
@@ -71,8 +110,7 @@ impl Session {
             let line = log.line(seq).unwrap_or_default();
             writer.put(Artefact::Event(seq), &line)?;
         }
-        if let Some(capsule) = &record.capsule {
-            let artefact = Artefact::Capsule(capsule.version, capsule_id(&capsule.id)?);
+        for artefact in self.chain(record.capsule.as_ref())? {
             if let Some(bytes) = self.tier.get(&self.names(), artefact)? {
                 writer.put(artefact, &&*bytes)?;
             }
@@ -91,7 +129,7 @@ impl Session {
         writer: &mut DeviceWriter,
         now: u64,
         cause: Cause,
-        seal: Option<Seal<'_>>,
+        state: Option<&mut dyn NewState>,
     ) -> Result<Record> {
         let latest = self.newest()?;
         let mut next = self.current()?;
@@ -104,42 +142,98 @@ impl Session {
         // a clock that went back makes nothing older than what it follows
         next.at = now.max(latest.map_or(0, |latest| latest.at));
         next.cause = cause;
-        if let Some(seal) = seal {
-            next.capsule = Some(save(writer, &next, seal)?);
+        if let Some(state) = state {
+            let continued = next.capsule.take();
+            let continued = continued
+                .filter(|capsule| capsule.may_be_continued(now, state.expires()))
+                .map(|capsule| self.state(next.version, capsule))
+                .transpose()?
+                .filter(|parent| state.continues(parent).is_ok());
+            next.capsule = Some(save(writer, &next, state, continued.as_ref())?);
         }
         let json = next.to_json()?.into_bytes();
         writer.put(Artefact::Checkpoint(next.version), &json)?;
         Ok(next)
     }
+
+    /// The capsules of a state that are there: its own, and those that it continues.
+    fn chain(&self, capsule: Option<&CapsuleEntry>) -> Result<Vec<Artefact>> {
+        let held = self.tier.files(&self.names())?.into_iter();
+        let is_of = |artefact: &Artefact| match (artefact, capsule) {
+            (Artefact::Capsule(_, id), Some(capsule)) => {
+                let id = id.to_string();
+                id == capsule.id || capsule.ancestors.contains(&id)
+            }
+            _ => false,
+        };
+        Ok(held.map(|(artefact, _)| artefact).filter(is_of).collect())
+    }
 }
 
 /// Seals a state as the capsule of a version, and reads from its header what the record says of it.
-fn save(writer: &mut DeviceWriter, next: &Record, seal: Seal<'_>) -> Result<CapsuleEntry> {
+fn save(
+    writer: &mut DeviceWriter,
+    next: &Record,
+    state: &mut dyn NewState,
+    parent: Option<&SavedState>,
+) -> Result<CapsuleEntry> {
     let (version, cursor) = (next.version, next.replay_cursor);
-    let output = writer.begin(version)?;
-    let claims = kvcap::Session {
-        id: next.session.clone(),
-        version,
-        replay_cursor: cursor,
+    let mut sections = next.sections()?;
+    if let Some(controller) = state.controller() {
+        let kind = SectionKind::Other(CONTROLLER.to_owned());
+        sections.push((kind, controller.to_cbor()?));
+    }
+    let sealing = |parent| Sealing {
+        claims: kvcap::Session {
+            id: next.session.clone(),
+            version,
+            replay_cursor: cursor,
+        },
+        sections: sections.clone(),
+        parent,
     };
-    let id = seal(&output, claims)?;
+    let mut output = writer.begin(version)?;
+    let mut sealed = state.seal(&output, sealing(parent));
+    if parent.is_some() && sealed.as_ref().is_err_and(is_of_lineage) {
+        drop(output);
+        output = writer.begin(version)?;
+        sealed = state.seal(&output, sealing(None));
+    }
+    let id = sealed?;
     writer.finish(output, version, id)?;
     let file = SourceFile::open(writer.path(Artefact::Capsule(version, id)))?;
     let untrusted = Untrusted::read_at(&file, &Limits::default())?;
     let outline = untrusted.outline()?;
+    let parent = parent.filter(|_| outline.parent.is_some());
     let [model, ..] = &outline.model;
     let malformed = || Error::new(Code::SessionMalformed, "a model's id is no digest");
-    Ok(CapsuleEntry {
+    let mut entry = CapsuleEntry {
         id: id.to_string(),
         session: None,
         lineage: untrusted.lineage()?,
         version,
         cursor,
         positions: outline.positions.end,
-        bytes: kvcap::ReadAt::len(&file),
+        bytes: file.len(),
         expires: untrusted.claims().terms.expires,
         model: Digest::from_hex(model).ok_or_else(malformed)?,
         ancestors: Vec::new(),
-        controller: false,
-    })
+        controller: holds_controller(&outline),
+    };
+    if let Some(SavedState { capsule, .. }) = parent {
+        entry.expires = entry.expires.min(capsule.expires);
+        entry.ancestors.push(capsule.id.clone());
+        entry.ancestors.extend_from_slice(&capsule.ancestors);
+    }
+    Ok(entry)
+}
+
+/// Refusals of a capsule as an increment of another, which it need not be.
+fn is_of_lineage(error: &Error) -> bool {
+    matches!(error.code().number(), 410 | 701..=708)
+}
+
+fn holds_controller(outline: &Outline) -> bool {
+    let mut streams = outline.streams.iter();
+    streams.any(|stream| stream.kind == "section" && stream.name == CONTROLLER)
 }
