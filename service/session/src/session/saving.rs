@@ -158,7 +158,7 @@ impl Session {
 
     /// The capsules of a state that are there: its own, and those that it continues.
     fn chain(&self, capsule: Option<&CapsuleEntry>) -> Result<Vec<Artefact>> {
-        let held = self.tier.files(&self.names())?.into_iter();
+        let held = self.tier.parts(&self.names())?.into_iter();
         let is_of = |artefact: &Artefact| match (artefact, capsule) {
             (Artefact::Capsule(_, id), Some(capsule)) => {
                 let id = id.to_string();
@@ -166,7 +166,7 @@ impl Session {
             }
             _ => false,
         };
-        Ok(held.map(|(artefact, _)| artefact).filter(is_of).collect())
+        Ok(held.filter(is_of).collect())
     }
 }
 
