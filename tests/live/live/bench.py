@@ -1,6 +1,7 @@
 """One runtime: its processes, started, killed and restarted around capsules."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -33,8 +34,11 @@ class Plan:
 
 
 class Bench:
-    def __init__(self, runtime, plan, folder, program):
+    def __init__(self, runtime, plan, folder, program, packages=None):
+        """`packages` is a folder of packages that its processes import in the place of those installed."""
         self.runtime, self.plan, self.folder = runtime, plan, folder
+        found = os.environ.get("PYTHONPATH", "")
+        self.variables = {**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{found}" if packages else found}
         folder.mkdir()
         self.program = program
         self.kvcap = Kvcap(program)
@@ -89,7 +93,7 @@ class Bench:
     def run(self, do, environment="base", **more):
         """Runs a process to its end."""
         path, command = self.job(do, environment, **more)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, env=self.variables, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{self.runtime} {do}: {done.stderr[-3000:]}")
         return self.answer(path)
@@ -97,7 +101,9 @@ class Bench:
     def live(self, environment="base", **more):
         """Starts a process that computes and saves a state and goes on. It stays until `kill`."""
         path, command = self.job("live", environment, **more)
-        process = subprocess.Popen(command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=self.variables, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
+        )
         said = process.stdout.readline()
         while said and said.strip() != "ready":
             said = process.stdout.readline()

@@ -13,12 +13,14 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from live import environments, experts, script, to_gguf
-from live.agent import Process
+from live import day_report, environments, experts, restart, script, to_gguf
+from live.agent import Process, template
 from live.kvcap import Kvcap, Refused
 from live.llama_server import VERSION, Server
 
 NAME, BRANCH = "day", "attempt"
+#: turns after whose checkpoint restarts are measured
+MARKS = (12, 24, 39)
 #: what differs from one report to the next
 TIMES = {"wall": 0, "computed": 0}
 
@@ -54,13 +56,15 @@ def check(holds, *what):
 
 
 class Day:
-    def __init__(self, kvcap, model, other, context, steps, folder, say):
+    def __init__(self, kvcap, model, other, context, steps, folder, say, runs):
         self.kvcap, self.program, self.say = Kvcap(kvcap), kvcap, say
         self.model, self.other, self.context, self.steps, self.folder = model, other, context, steps, folder
         self.servers, self.server, self.agent = 0, None, None
         #: the tokens whose state the server's slot holds
         self.held = []
         self.saved, self.answers, self.done = {}, {}, []
+        #: how often each restart is measured; not at all in the short form
+        self.runs, self.restarts, self.name = runs, [], NAME
         runtime = ("--runtime", "llama-cpp", "--runtime-version", VERSION)
         self.kvcap("init", *self.expected(model), *runtime, "--yes")
 
@@ -86,11 +90,15 @@ class Day:
 
     # processes
 
+    def fresh(self, model=None):
+        self.servers += 1
+        return Server(model or self.model, self.context, self.folder / f"server{self.servers}")
+
     def begin(self, session=NAME, model=None):
         """A fresh server and a fresh agent."""
-        self.servers += 1
-        self.server = Server(model or self.model, self.context, self.folder / f"server{self.servers}")
+        self.server = self.fresh(model)
         self.server.__enter__()
+        self.template = template(self.server)
         self.agent = Process(self.program, self.server.folder, session, self.steps)
         self.held = []
 
@@ -131,6 +139,10 @@ class Day:
         check(state["positions"] == len(self.held), "checkpoint", state, len(self.held))
         check(state["version"] == checkpoint["version"], "a state of its own", checkpoint)
         self.saved[checkpoint["version"]] = Saved(checkpoint["version"], self.held, report)
+        turns = checkpoint["turns"]
+        if self.runs and turns in MARKS and turns not in [found.turns for found in self.restarts]:
+            self.say(f"day: restarts after turn {turns}")
+            self.restarts.append(restart.measure(self, turns, script.TURNS[turns][0], report, self.runs))
         return checkpoint
 
     def resume(self, rung="exact", *options):
@@ -222,7 +234,8 @@ class Day:
         """Goes on to turn 40, and ends."""
         self.begin()
         self.resume()
-        for number in range(14, 41):
+        self.turn(14, name="turn 14, resumed")
+        for number in range(15, 41):
             self.turn(number, state="done" if number == 22 else None)
         check(self.kvcap("status", NAME)["current"]["turns"] == 40, "turns")
         self.save("--ttl", "1h")
@@ -295,6 +308,7 @@ def main():
     parser.add_argument("--day", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--runtime", help=argparse.SUPPRESS)
     parser.add_argument("--short", action="store_true", help="a small model, nothing written")
+    parser.add_argument("--runs", type=int, default=3, help="of which each time of a restart is the median [3]")
     arguments = parser.parse_args()
 
     def say(text):
@@ -304,13 +318,17 @@ def main():
         folder = Path(scratch)
         os.environ["XDG_CONFIG_HOME"], os.environ["XDG_STATE_HOME"] = str(folder / "config"), str(folder / "state")
         model, other, context, steps = models(folder, arguments.short)
-        day = Day(arguments.kvcap, model, other, context, steps, folder, say)
+        load = os.getloadavg()[0]
+        day = Day(arguments.kvcap, model, other, context, steps, folder, say, 0 if arguments.short else arguments.runs)
         try:
             day.run()
         finally:
             day.crash()
     reused, asked = (sum(getattr(step, name) for step in day.done) for name in ("reused", "asked"))
     say(f"day: {len(day.done)} answers, {reused:,} of {asked:,} tokens reused, as claimed each time")
+    if not arguments.short:
+        print(day_report.tables(day))
+        day_report.write(day, (load, os.getloadavg()[0]), arguments.runs)
 
 
 if __name__ == "__main__":

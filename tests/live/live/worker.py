@@ -87,6 +87,14 @@ class Worker:
         self.answer["held"] = runtime.held()
         self.cold()
 
+    def restored(self):
+        """Goes on from a state that is open already."""
+        self.runtime.restore(self.job["state"])
+        if not self.runtime.held():
+            # what was loaded holds no cache at all
+            self.runtime.clear()
+        self.continued(self.prompt[self.runtime.held() : self.prefix + 1])
+
     def quality(self):
         quality.score(self)
 
