@@ -1,8 +1,9 @@
 """An engine that is another version when its session resumes: python -m live.upgrade KVCAP [--runtime llama-server]
 
-A state of the older version is resumed by the newer one, and the other way round. The profile says which version states are
-of: it refuses those of another (KVC-608) until somebody accepts any version. Then what the engine does with the file is what
-it is known to do here, and where it does not use it, `kvcap open` writes it in the format of the engine's own version.
+A state of the older version is resumed by the newer one, and the other way round, from the capsule beside the agent's own
+file; the session's folder has lost its copy. The profile says which version states are of: it refuses those of another
+(KVC-608) until somebody accepts any version. Then what the engine does with the file is what it is known to do here, and
+where it does not use it, `kvcap open` writes it in the format of the engine's own version.
 """
 
 import argparse
@@ -136,21 +137,25 @@ def crossed(kvcap, source, target, prompt, folder):
     for kind, said in (("user", "Read on."), ("assistant", "I have read it.")):
         kvcap("events", "append", name, said, "--kind", kind, *profile)
     live = source.live(prompt, state)
-    saved = kvcap("checkpoint", name, state, "--tokens", tokens, *profile)["checkpoint"]
+    transcript = folder / f"{name}.jsonl"
+    beside = ("--beside", transcript)
+    saved = kvcap("checkpoint", name, state, "--tokens", tokens, *beside, *profile)["checkpoint"]
     state.unlink()
+    # what is left is the capsule beside the agent's own file
+    sessions = Path(os.environ["XDG_STATE_HOME"]) / "kvcap/sessions/-/-"
+    (sessions / name / f"{saved['version']}-{saved['state']['id']}.kvcap").unlink()
+    capsule = transcript.with_name(f"{transcript.name}.kvcap")
 
     upgraded = (*profile, "--runtime", f"{target.name}={target.version}")
-    plan = kvcap("resume", name, *upgraded)
+    plan = kvcap("resume", name, *beside, *upgraded)
     assert (plan["rung"], plan["reason"]) == ("history-only", 608), plan
-    refused(608, kvcap, "resume", name, "-o", state, *upgraded)
+    refused(608, kvcap, "resume", name, "-o", state, *beside, *upgraded)
     assert not state.exists()
 
     accepted = (*profile, "--runtime", target.name)
-    report = kvcap("resume", name, "-o", state, *accepted)
+    report = kvcap("resume", name, "-o", state, *beside, *accepted)
     assert (report["rung"], report["positions"]) == ("exact", len(prompt) - 1), report
     found, evaluated = target.resumed(prompt, state)
-    sessions = Path(os.environ["XDG_STATE_HOME"]) / "kvcap/sessions/-/-"
-    capsule = sessions / name / f"{saved['version']}-{saved['state']['id']}.kvcap"
     used = {1: "used", len(prompt): "evaluated again", None: "does not load"}[evaluated]
     assert used == source.takes[source.age], f"{name}: {used}"
     receipt = ("check-restore", capsule, *accepted, "--prompt", len(prompt), "--evaluated")
