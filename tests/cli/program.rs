@@ -17,6 +17,8 @@ mod program {
     mod profiles;
     mod prune;
     mod refusals;
+    #[cfg(unix)]
+    mod resuming;
     mod round_trip;
     mod schema;
     #[cfg(unix)]

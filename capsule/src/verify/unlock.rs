@@ -33,14 +33,22 @@ impl Verified {
     /// # Errors
     /// KVC-605 where it is another prompt.
     pub fn check_prompt(&self, tokens: &[u32], keys: &[WrappingKey]) -> Result<()> {
+        match self.names_prompt(tokens, keys) {
+            Some(false) => Err(mismatch("the capsule is of another prompt")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether the header names the prompt of these tokens; `None` where no prompt is named, or by a key of
+    /// which none of `keys` is the one.
+    #[must_use]
+    pub fn names_prompt(&self, tokens: &[u32], keys: &[WrappingKey]) -> Option<bool> {
         let prefix = &self.manifest.context.prefix;
         let value = PrefixValue::of(tokens).value;
-        let other =
-            |key: &WrappingKey| prefix.names(&value, Some(&key.prefix_key())) == Some(false);
-        match keys.iter().any(other) {
-            true => Err(mismatch("the capsule is of another prompt")),
-            false => Ok(()),
-        }
+        let by = |key: &WrappingKey| prefix.names(&value, Some(&key.prefix_key()));
+        prefix
+            .names(&value, None)
+            .or_else(|| keys.iter().find_map(by))
     }
 
     /// The entry that `key` opens: its id, and its kind.

@@ -1,6 +1,6 @@
 //! Files of token ids.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use kvcap::Result;
@@ -22,26 +22,32 @@ pub(crate) struct TokensArgs {
     tokens_format: Option<TokensFormat>,
 }
 
-fn format(text: &str) -> Result<TokensFormat, String> {
+/// Reads a format by its name.
+pub(super) fn format(text: &str) -> Result<TokensFormat, String> {
     text.parse()
         .map_err(|error: kvcap::Error| error.to_string())
+}
+
+/// The ids in a file.
+///
+/// # Errors
+/// KVC-940; as [`TokensFormat::of_file`] and [`TokensFormat::parse`].
+pub(super) fn read(path: &Path, format: Option<TokensFormat>) -> Result<Vec<u32>> {
+    let bytes = small(path, LONGEST)?;
+    let format = match format {
+        Some(format) => format,
+        None => TokensFormat::of_file(path, &bytes)?,
+    };
+    format.parse(&bytes).map_err(|error| at(error, path))
 }
 
 impl TokensArgs {
     /// The ids, where a file of them is given.
     ///
     /// # Errors
-    /// KVC-940; as [`TokensFormat::of_file`] and [`TokensFormat::parse`].
+    /// As [`read`].
     pub(crate) fn read(&self) -> Result<Option<Vec<u32>>> {
-        let Some(path) = &self.tokens else {
-            return Ok(None);
-        };
-        let bytes = small(path, LONGEST)?;
-        let format = match self.tokens_format {
-            Some(format) => format,
-            None => TokensFormat::of_file(path, &bytes)?,
-        };
-        let ids = format.parse(&bytes);
-        ids.map(Some).map_err(|error| at(error, path))
+        let read = |path: &PathBuf| read(path, self.tokens_format);
+        self.tokens.as_ref().map(read).transpose()
     }
 }

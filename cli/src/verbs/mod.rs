@@ -20,6 +20,7 @@ pub(crate) mod keygen;
 pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod man;
+mod metrics;
 pub(crate) mod model_id;
 pub(crate) mod open;
 mod open_target;

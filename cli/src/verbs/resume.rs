@@ -1,28 +1,29 @@
 //! `kvcap resume`: the best that is left of a session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use kvcap::{Code, Error, Result, text::printable};
-use kvcap_session::{OfState, Rung, SavedState};
-use kvcap_states::open_state;
+use kvcap::{Code, Error, ExpectedSession, Result, text::printable};
+use kvcap_session::{
+    Candidate, Confirmed, Header, Observation, Opener, Restorer, Resumed, Rung, Session, Written,
+};
 use kvcap_store::{
-    Ancestors, WrapKeys,
-    input::Capsule,
-    output::{Output, Readers},
+    output::{Output, Readers, check_absent},
     time,
 };
 use serde_json::{Value, json};
 
 use super::checkpoint::entry;
 use crate::{
-    flags::{Budget, Common, PolicyArgs, SessionArgs, Threads, TokensArgs, tier},
-    ui::{Report, grouped, passphrases, progress, usage, verdict},
+    flags::{Budget, Common, PolicyArgs, RequestArgs, ReuseArgs, SessionArgs, Threads, tier},
+    ui::{Report, bytes, grouped, passphrases, progress, usage, verdict},
 };
 
-/// Resumes a session: restores the newest state that is accepted
+/// Resumes a session: restores the most of it that is accepted
 ///
 /// Every state of the session is judged by its header, newest first; the best that holds is verified, opened and
-/// written. What was left and why is said. Without -o nothing is written, and the plan is told.
+/// written: whole, cut to what it has in common with the request, or a base image. What was left and why is said.
+/// Without -o nothing is written, and the plan is told. What was really reused only the runtime knows: tell its
+/// count with --reused and --evaluated.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -45,7 +46,9 @@ pub(crate) struct Args {
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
-    tokens: TokensArgs,
+    request: RequestArgs,
+    #[command(flatten)]
+    reuse: ReuseArgs,
     #[command(flatten)]
     budget: Budget,
     #[command(flatten)]
@@ -53,116 +56,223 @@ pub(crate) struct Args {
 }
 
 /// # Errors
-/// KVC-955 where there is no such session; with -o, the reason that no state can be restored; 94x.
+/// KVC-955 where there is no such session, or no resume of it waits for a count; with -o, the reason that no state can
+/// be restored; 94x.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
+    let asked = time::now_in_milliseconds();
     let (tenant, subject) = (
         args.policy.tenant.as_deref(),
         args.policy.subject.as_deref(),
     );
     let names = args.session.find(tenant, subject)?;
-    let mut session = kvcap_session::Session::load(&tier()?, &names)?;
+    let mut session = Session::load(&tier()?, &names)?;
     if let Some(path) = &args.beside {
         session = session.with_beside(path);
     }
-    let tokens = args.tokens.read()?;
-    let verifier = args.budget.of(args.policy.verifier()?);
-    let model = args.policy.model(common)?;
-    let judge_of = |state: &SavedState| {
-        let expected = Some(state.expected.clone());
-        args.policy.judge(&verifier, model.as_ref(), expected)
-    };
-    let mut report = Report::new();
-    let mut refused = None;
-    let mut by_header = |state: &SavedState| {
-        let (untrusted, _) = Capsule::read(&state.path)?.split();
-        let judge = judge_of(state)?;
-        let judged = judge
-            .verify(untrusted)
-            .and_then(|verdict| judge.with_ancestors(verdict, &ancestors(state), |_| ()));
-        let judged = judged.map(|_| ());
-        judged.inspect_err(|error| _ = refused.get_or_insert(error.clone()))
-    };
-    let mut written = None;
-    let mut restore = |state: &SavedState| {
-        let Some(out) = &args.output else {
-            return Ok(());
-        };
-        let mut judge = judge_of(state)?;
-        let (untrusted, body) = Capsule::read(&state.path)?.split();
-        let verdict = judge.verify(untrusted)?;
-        let output = Output::create(out, args.force, Readers::Owner)?;
-        let source = body.fetch(verdict.tip().file_len())?;
-        let verdict = verdict.with_source(source);
-        let verdict = judge.with_ancestors(verdict, &ancestors(state), |file| file)?;
-        let accepted = judge.conclude(verdict)?;
-        let keys = WrapKeys::read(&args.wrap_key, &passphrases())?;
-        let workers = args.threads.workers();
-        let admitted = judge.open(accepted, keys, tokens.as_deref(), workers)?;
-        let bar = progress::bar(common.shows_progress(), "resume", state.capsule.bytes);
-        let opened = open_state(&admitted.opened, &output, workers, &mut |done| {
-            bar.inc(done)
-        });
-        bar.finish();
-        let opened = opened.map_err(|error| output.at(error))?;
-        output.commit()?;
-        verdict::describe_unchecked(&judge, &admitted.unchecked, &mut report);
-        written = Some((out, opened.state_len));
-        Ok(())
-    };
     if args.output.is_some() && args.wrap_key.is_empty() {
         return usage("nothing is named that could open the state", "--wrap-key");
     }
-    let wanted: Option<OfState<'_>> = match &args.output {
-        Some(_) => Some(&mut restore),
-        None => None,
+    if let Some(out) = &args.output {
+        check_absent(out, args.force)?;
+    }
+    let mut request = args.request.read(&args.policy.model_args)?;
+    let mut report = Report::new();
+    if let Some(reuse) = args.reuse.read() {
+        match session.confirm(&reuse, asked)? {
+            Confirmed::Effective(observation) => {
+                report.row("session", printable(&names.session));
+                report.fact("session", names.session);
+                describe_reuse(&observation, &mut report);
+                return Ok(report);
+            }
+            Confirmed::Ineffective { states, refusal } => {
+                report.warn(refusal);
+                request.ineffective = states;
+            }
+        }
+    }
+    let verifier = args.budget.of(args.policy.verifier()?);
+    let model = args.policy.model(common)?;
+    let passphrases = passphrases();
+    let judge =
+        |expected: Option<ExpectedSession>| args.policy.judge(&verifier, model.as_ref(), expected);
+    let mut reader = Reader {
+        opener: Opener {
+            judge: &judge,
+            keys: &args.wrap_key,
+            passphrases: &passphrases,
+            workers: args.threads.workers(),
+        },
+        args,
+        common,
+        request: request.tokens.as_deref(),
+        refused: None,
+        written: None,
     };
-    let resumed = session.resume(&mut by_header, wanted)?;
-    let rung = resumed.plan.taken().map_or(Rung::Fresh, |step| step.rung);
-    let reason = resumed.plan.reason();
+    let resumed = match &args.output {
+        Some(_) => session.resume(&request, &mut reader, asked),
+        None => session.plan(&request, &mut reader),
+    }?;
+    let Reader {
+        refused, written, ..
+    } = reader;
     if args.output.is_some() && resumed.state.is_none() {
-        let code = reason.unwrap_or(Code::SessionNoState);
+        let code = resumed.plan.reason().unwrap_or(Code::SessionNoState);
         let none = || Error::new(code, "no state of the session can be restored");
         return Err(refused
             .filter(|error| error.code() == code)
             .unwrap_or_else(none));
     }
     report.row("session", printable(&names.session));
+    describe(&resumed, &mut report);
+    if let (Some(out), Some(written)) = (&args.output, written) {
+        report.row(
+            "written",
+            format_args!("{}, {}", out.display(), bytes(written.bytes)),
+        );
+        report.row(
+            "reused",
+            "not known before the runtime has counted: --reused and --evaluated tell it",
+        );
+        report.fact("output_bytes", written.bytes);
+        verdict::describe_unchecked(&written.judge, &written.unchecked, &mut report);
+    }
+    if let Some(error) = &resumed.unkept {
+        report.note(format_args!("this resume cannot be confirmed: {error}"));
+    }
+    explain(&resumed, args.explain, &mut report);
+    report.fact("session", names.session);
+    let output = args.output.as_ref().map(|out| out.display().to_string());
+    report.fact("output", output);
+    report.fact("resumed_at", asked / 1000);
+    Ok(report)
+}
+
+/// Reads states for the ladder, into the file that is to be written.
+struct Reader<'a> {
+    opener: Opener<'a>,
+    args: &'a Args,
+    common: &'a Common,
+    request: Option<&'a [u32]>,
+    /// The first refusal.
+    refused: Option<Error>,
+    written: Option<Written<'a>>,
+}
+
+impl Reader<'_> {
+    fn write(&mut self, state: &Candidate, positions: u64, out: &Path) -> Result<()> {
+        let output = Output::create(out, self.args.force, Readers::Owner)?;
+        let len = match state {
+            Candidate::Saved(state) => state.capsule.bytes,
+            Candidate::Base(_) => 0,
+        };
+        let bar = progress::bar(self.common.shows_progress(), "resume", len);
+        let written = self
+            .opener
+            .write(state, positions, self.request, &output, &mut |done| {
+                bar.inc(done);
+            });
+        bar.finish();
+        let written = written.map_err(|error| output.at(error))?;
+        output.commit()?;
+        self.written = Some(written);
+        Ok(())
+    }
+
+    fn noted<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| _ = self.refused.get_or_insert(error.clone()))
+    }
+}
+
+impl Restorer for Reader<'_> {
+    fn judge(&mut self, state: &Candidate) -> Result<Header> {
+        let header = self.opener.header(state);
+        self.noted(header)
+    }
+
+    fn common(&mut self, state: &Candidate, request: &[u32]) -> Result<Option<u64>> {
+        let common = self.opener.common(state, request);
+        self.noted(common)
+    }
+
+    fn restore(&mut self, state: &Candidate, positions: u64) -> Result<()> {
+        let Some(out) = &self.args.output else {
+            return Ok(());
+        };
+        let written = self.write(state, positions, out);
+        self.noted(written)
+    }
+}
+
+fn describe(resumed: &Resumed, report: &mut Report) {
+    let taken = resumed.plan.taken();
+    let rung = taken.map_or(Rung::Fresh, |step| step.rung);
+    let reason = resumed.plan.reason();
+    let positions = taken.filter(|step| step.state.is_some());
+    let positions = positions.map(|step| step.positions);
     report.row("rung", rung.name());
     report.row("means", rung.sentence());
     if let Some(code) = reason {
         report.row("because", format_args!("{code}: {}", code.meaning()));
     }
-    if let Some(state) = &resumed.state {
-        let tokens = grouped(state.capsule.positions);
-        report.row(
-            "state",
-            format_args!("version {}, {tokens} tokens", state.version),
-        );
+    if let (Some(state), Some(positions)) = (&resumed.state, positions) {
+        let tokens = grouped(positions);
+        match state {
+            Candidate::Saved(state) => report.row(
+                "state",
+                format_args!("version {}, {tokens} tokens", state.version),
+            ),
+            Candidate::Base(path) => report.row(
+                "state",
+                format_args!("base image {}, {tokens} tokens", path.display()),
+            ),
+        }
     }
-    let behind = resumed
-        .state
-        .as_ref()
-        .map_or(0, |state| state.capsule.cursor);
-    let events = resumed.current.replay_cursor.saturating_sub(behind);
-    report.row("to read again", format_args!("{} events", grouped(events)));
-    if let Some((out, len)) = written {
-        report.row(
-            "written",
-            format_args!("{}, {}", out.display(), crate::ui::bytes(len)),
-        );
-        report.fact("output_bytes", len);
-    }
+    let state = resumed.state.as_ref();
+    let events = resumed.events_after();
+    report.row(
+        "to read again",
+        match events {
+            Some(events) => format!("{} events", grouped(events)),
+            None => format!(
+                "the request after its first {} tokens",
+                grouped(positions.unwrap_or(0))
+            ),
+        },
+    );
+    report.fact("rung", rung.name());
+    report.fact("sentence", rung.sentence());
+    report.fact("reason", reason.map(Code::number));
+    report.fact("version", state.and_then(Candidate::version));
+    report.fact("positions", positions);
+    report.fact("events_after", events);
+    report.fact("current", entry(&resumed.current));
+}
+
+/// Every step with its reason.
+fn explain(resumed: &Resumed, told: bool, report: &mut Report) {
     let mut steps = Vec::new();
+    let taken = resumed.plan.taken();
     for step in &resumed.plan.steps {
-        if args.explain {
-            let why = step.refused.map_or("can be taken".to_owned(), |code| {
-                format!("{code}: {}", code.meaning())
+        if told {
+            let why = match step.refused {
+                Some(code) => format!("{code}: {}", code.meaning()),
+                None if Some(step) == taken => "taken".to_owned(),
+                None => "can be taken".to_owned(),
+            };
+            let of = step.state.as_deref().map_or(String::new(), |name| {
+                format!(" {name}, {} tokens", grouped(step.positions))
             });
-            let of = step
-                .state
-                .as_deref()
-                .map_or(String::new(), |id| format!(" {id}"));
             report.line(format_args!("  {}{of}: {why}", step.rung.name()));
+            let first = step.rung == Rung::Exact;
+            if first && !resumed.plan.steps.iter().any(|s| s.rung == Rung::Shorter) {
+                let none = Code::SessionNoState;
+                report.line(format_args!(
+                    "  {}: {none}: {}",
+                    Rung::Shorter.name(),
+                    none.meaning()
+                ));
+            }
         }
         steps.push(json!({
             "rung": step.rung.name(),
@@ -171,30 +281,33 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             "code": step.refused.map(Code::number),
         }));
     }
-    report.fact("session", names.session.clone());
-    report.fact("rung", rung.name());
-    report.fact("sentence", rung.sentence());
-    report.fact("reason", reason.map(Code::number));
-    report.fact("version", resumed.state.as_ref().map(|state| state.version));
-    report.fact(
-        "positions",
-        resumed.state.as_ref().map(|state| state.capsule.positions),
-    );
-    report.fact("events_after", events);
-    report.fact(
-        "output",
-        args.output.as_ref().map(|out| out.display().to_string()),
-    );
     report.fact("steps", Value::Array(steps));
-    report.fact("current", entry(&resumed.current));
-    report.fact("resumed_at", time::now());
-    Ok(report)
 }
 
-/// The capsules that a state continues lie beside its own.
-fn ancestors(state: &SavedState) -> Ancestors<'_> {
-    Ancestors {
-        tip: &state.path,
-        given: &[],
-    }
+/// What the runtime's count has shown.
+fn describe_reuse(observation: &Observation, report: &mut Report) {
+    let rung = observation.rung;
+    report.row("rung", rung.name());
+    report.row("means", rung.sentence());
+    report.row(
+        "reused",
+        format_args!(
+            "{} of {} tokens, {} evaluated",
+            grouped(observation.restored),
+            grouped(observation.asked),
+            grouped(observation.evaluated)
+        ),
+    );
+    report.row(
+        "first token",
+        format_args!("after {} ms", grouped(observation.milliseconds)),
+    );
+    report.fact("rung", rung.name());
+    report.fact("sentence", rung.sentence());
+    report.fact("reason", observation.code);
+    report.fact("asked", observation.asked);
+    report.fact("reused", observation.restored);
+    report.fact("evaluated", observation.evaluated);
+    report.fact("milliseconds", observation.milliseconds);
+    report.fact("device", observation.device.clone());
 }

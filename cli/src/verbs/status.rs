@@ -7,7 +7,10 @@ use kvcap_session::Session;
 use kvcap_store::time;
 use serde_json::{Value, json};
 
-use super::checkpoint::{describe, entry};
+use super::{
+    checkpoint::{describe, entry},
+    metrics,
+};
 use crate::{
     flags::{OwnerArgs, tier},
     ui::{Report, bytes, grouped, table, time::show_distance},
@@ -27,11 +30,19 @@ pub(crate) struct Args {
     last: bool,
     #[command(flatten)]
     owner: OwnerArgs,
+    /// Show figures instead, in Prometheus' text format: of resumes, by rung, and of checkpoints; of SESSION,
+    /// or of all sessions
+    #[arg(long)]
+    metrics: bool,
 }
 
 /// # Errors
 /// KVC-955 where there is no such session; 950; 94x.
 pub(crate) fn run(args: &Args) -> Result<Report> {
+    if args.metrics {
+        let all = args.name.is_none() && !args.last;
+        return metrics::run(all, args.name.as_deref(), &args.owner);
+    }
     let session = args.owner.load(args.name.as_deref())?;
     let (status, now) = (session.status()?, time::now());
     let mut report = Report::new();

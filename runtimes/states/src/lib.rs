@@ -36,8 +36,8 @@ pub use pipeline::{
 pub use restore_check::RestoreCheck;
 // into other states
 pub use transform::{
-    Elements, Extracted, Layer, Selection, Target, TargetRuntime, as_sealed, extract, layers,
-    open_as, open_layer, reopen, truncate_state,
+    Elements, Extracted, Layer, Selection, Target, TargetRuntime, as_sealed, can_be_cut, extract,
+    layers, open_as, open_layer, reopen, truncate_state,
 };
 // sizes before anything is sealed
 pub use predict::{Predicted, Sample, predict};

@@ -10,4 +10,4 @@ pub use convert::{Elements, Target, TargetRuntime, open_as};
 pub use extract::{Extracted, Selection, extract};
 pub use layers::{Layer, layers, open_layer};
 pub use reseal::{as_sealed, reopen};
-pub use truncate::truncate_state;
+pub use truncate::{can_be_cut, truncate_state};

@@ -224,6 +224,25 @@ impl Plan {
 }
 
 impl Facts {
+    /// Notes what the verified header of the state `name` tells.
+    pub fn describe(&mut self, name: &str, positions: u64, whole: bool) {
+        for state in self.named(name) {
+            (state.positions, state.whole) = (positions, whole);
+        }
+    }
+
+    /// Notes how many of the request's tokens are the first of the state `name`.
+    pub fn learn(&mut self, name: &str, common: Option<u64>) {
+        for state in self.named(name) {
+            state.common = common;
+        }
+    }
+
+    fn named(&mut self, name: &str) -> impl Iterator<Item = &mut StateFacts> {
+        let all = self.states.iter_mut().chain(&mut self.bases);
+        all.filter(move |state| state.name == name)
+    }
+
     /// Notes that the state `name` failed with `code` when it was opened or restored, so that the next plan
     /// goes without it.
     ///

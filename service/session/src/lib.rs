@@ -27,6 +27,7 @@ mod course;
 mod ladder;
 mod metrics;
 mod policy;
+mod prometheus;
 mod replay;
 mod retention;
 mod sealed;
@@ -59,12 +60,15 @@ pub use ladder::{Facts, GREEDY_ONLY, LeadsTo, MAX_STATES, Plan, Rung, StateFacts
 pub use policy::{Moment, SavePolicy};
 pub use retention::{KEEP, Retained, retained};
 // measuring
-pub use metrics::{Coverage, Metrics, Observation};
+pub use metrics::{Coverage, Metrics, Observation, SessionFigures};
 // a session on its device
 pub use description::Description;
 pub use session::{
     Session,
+    confirming::{Claim, Confirmed, Reuse},
     keeping::{Clearance, Status},
-    resuming::{OfState, Resumed, SavedState},
+    opening::{Opener, Written},
+    resuming::{Header, Request, Restorer, Resumed},
     saving::{NewState, Sealing},
+    states::{Candidate, SavedState},
 };

@@ -1,24 +1,20 @@
 //! Metrics of sessions and of resumes (session-v1 §12).
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::{BTreeMap, BTreeSet};
 
 use kvcap::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{ladder::Rung, record::Record, value};
+use crate::{ladder::Rung, names::Names, record::Record, value};
 
-/// Upper bounds of the histogram of recovery, in milliseconds.
-const BUCKETS: [u64; 10] = [
-    10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000,
-];
 /// A checkpoint of fewer turns than these counts as covering.
 const COVERING: u64 = 3;
 /// Longest line of an observation, in bytes.
 const MAX_LINE: usize = 4096;
 
 /// One resume, as it was measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Observation {
     /// Time at which it was asked for, in seconds since 1970.
@@ -36,6 +32,9 @@ pub struct Observation {
     pub restored: u64,
     /// Tokens that it evaluated.
     pub evaluated: u64,
+    /// Name of the device that resumed, where it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 impl Observation {
@@ -81,11 +80,70 @@ impl Coverage {
     }
 }
 
+/// Figures of one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFigures {
+    /// Its names.
+    pub names: Names,
+    /// Its distance from its newest checkpoint.
+    pub coverage: Coverage,
+    /// Seconds from its first event to its last.
+    pub seconds: u64,
+    /// Messages of it.
+    pub messages: u64,
+    /// Positions of its newest state; 0 where it has none.
+    pub positions: u64,
+    /// Bytes of its capsules.
+    pub capsule_bytes: u64,
+    /// Resumes of it that a runtime has answered for.
+    pub observations: Vec<Observation>,
+}
+
+impl SessionFigures {
+    /// Returns the number of devices by whose names it was resumed; `None` where no name was told.
+    #[must_use]
+    pub fn devices(&self) -> Option<usize> {
+        let named = self
+            .observations
+            .iter()
+            .filter_map(|one| one.device.as_ref());
+        let devices = named.collect::<BTreeSet<_>>().len();
+        (devices > 0).then_some(devices)
+    }
+
+    fn to_json(&self, now: u64) -> Value {
+        let of = std::slice::from_ref(&self.coverage).to_vec();
+        let own = Metrics::of(self.observations.clone(), of);
+        let mut all = json!({
+            "session": self.names.session,
+            "tenant": self.names.tenant,
+            "subject": self.names.subject,
+            "seconds": self.seconds,
+            "turns": self.coverage.turns,
+            "messages": self.messages,
+            "positions": self.positions,
+            "capsule_bytes": self.capsule_bytes,
+            "resumes": self.observations.len(),
+            "tokens_restored": own.sum(|one| one.restored),
+            "tokens_evaluated": own.sum(|one| one.evaluated),
+        });
+        if let Some(devices) = self.devices() {
+            all["devices"] = devices.into();
+        }
+        if let Some(age) = own.ages(now).first() {
+            all["checkpoint_age_seconds"] = (*age).into();
+        }
+        all
+    }
+}
+
 /// Figures of observations and sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
     observations: Vec<Observation>,
     sessions: Vec<Coverage>,
+    each: Vec<SessionFigures>,
+    is_alone: bool,
 }
 
 fn ratio(part: u64, whole: u64) -> Option<f64> {
@@ -101,10 +159,37 @@ impl Metrics {
         Self {
             observations,
             sessions,
+            ..Self::default()
         }
     }
 
-    fn sum(&self, of: impl Fn(&Observation) -> u64) -> u64 {
+    /// Returns the figures of these sessions, and of each of them.
+    #[must_use]
+    pub fn over(each: Vec<SessionFigures>) -> Self {
+        let observations = each.iter().flat_map(|one| one.observations.iter().cloned());
+        Self {
+            observations: observations.collect(),
+            sessions: each.iter().map(|one| one.coverage).collect(),
+            each,
+            is_alone: false,
+        }
+    }
+
+    /// Returns the figures of one session alone, which stand under its name.
+    #[must_use]
+    pub fn alone(figures: SessionFigures) -> Self {
+        Self {
+            is_alone: true,
+            ..Self::over(vec![figures])
+        }
+    }
+
+    /// Returns the one session that these are the figures of.
+    pub(crate) fn only(&self) -> Option<&SessionFigures> {
+        self.each.first().filter(|_| self.is_alone)
+    }
+
+    pub(crate) fn sum(&self, of: impl Fn(&Observation) -> u64) -> u64 {
         self.observations
             .iter()
             .map(of)
@@ -138,7 +223,7 @@ impl Metrics {
         )
     }
 
-    fn outcomes(&self) -> BTreeMap<(Rung, u64), u64> {
+    pub(crate) fn outcomes(&self) -> BTreeMap<(Rung, u64), u64> {
         let mut outcomes = BTreeMap::new();
         for one in &self.observations {
             let count: &mut u64 = outcomes
@@ -163,6 +248,7 @@ impl Metrics {
                 json!({ "rung": rung.name(), "code": code, "count": count })
             }).collect::<Vec<_>>(),
             "checkpoint_age_seconds": self.ages(now),
+            "each": self.each.iter().map(|one| one.to_json(now)).collect::<Vec<_>>(),
         });
         for rung in Rung::ALL {
             let mut times: Vec<u64> = self.times(rung).collect();
@@ -185,145 +271,16 @@ impl Metrics {
         all
     }
 
-    fn times(&self, rung: Rung) -> impl Iterator<Item = u64> {
+    pub(crate) fn times(&self, rung: Rung) -> impl Iterator<Item = u64> {
         let of = self.observations.iter().filter(move |one| one.rung == rung);
         of.map(|one| one.milliseconds)
     }
 
-    fn ages(&self, now: u64) -> Vec<u64> {
+    pub(crate) fn ages(&self, now: u64) -> Vec<u64> {
         let taken = self
             .sessions
             .iter()
             .filter_map(|session| session.checkpoint);
         taken.map(|(_, at)| now.saturating_sub(at)).collect()
-    }
-
-    /// Returns the figures in Prometheus' text format.
-    #[must_use]
-    pub fn to_prometheus(&self, now: u64) -> String {
-        let mut text = Text(String::new());
-        text.head(
-            "kvcap_recovery_seconds",
-            "histogram",
-            "From a resume to its first token.",
-        );
-        for rung in Rung::ALL {
-            let name = rung.name();
-            let times: Vec<u64> = self.times(rung).collect();
-            if times.is_empty() {
-                continue;
-            }
-            for bound in BUCKETS {
-                let within = times.iter().filter(|time| **time <= bound).count();
-                let label = format!("_bucket{{rung=\"{name}\",le=\"{}\"}}", Seconds(bound));
-                text.line("kvcap_recovery_seconds", &label, within);
-            }
-            let sum = times.iter().copied().fold(0, u64::saturating_add);
-            for (label, value) in [
-                (
-                    format!("_bucket{{rung=\"{name}\",le=\"+Inf\"}}"),
-                    times.len().to_string(),
-                ),
-                (format!("_sum{{rung=\"{name}\"}}"), Seconds(sum).to_string()),
-                (
-                    format!("_count{{rung=\"{name}\"}}"),
-                    times.len().to_string(),
-                ),
-            ] {
-                text.line("kvcap_recovery_seconds", &label, value);
-            }
-        }
-        text.head(
-            "kvcap_tokens_restored_total",
-            "counter",
-            "Tokens that runtimes reused.",
-        );
-        text.line(
-            "kvcap_tokens_restored_total",
-            "",
-            self.sum(|one| one.restored),
-        );
-        text.head(
-            "kvcap_tokens_evaluated_total",
-            "counter",
-            "Tokens that runtimes evaluated.",
-        );
-        text.line(
-            "kvcap_tokens_evaluated_total",
-            "",
-            self.sum(|one| one.evaluated),
-        );
-        text.head(
-            "kvcap_open_outcome_total",
-            "counter",
-            "Resumes by rung and code.",
-        );
-        for ((rung, code), count) in self.outcomes() {
-            let label = format!("{{rung=\"{}\",code=\"{code}\"}}", rung.name());
-            text.line("kvcap_open_outcome_total", &label, count);
-        }
-        if let Some(overhead) = self.replay_overhead() {
-            text.head(
-                "kvcap_replay_overhead_ratio",
-                "gauge",
-                "Tokens evaluated for each one asked.",
-            );
-            text.line("kvcap_replay_overhead_ratio", "", overhead);
-        }
-        let shares = Rung::ALL
-            .into_iter()
-            .skip(1)
-            .filter_map(|rung| Some((rung, self.share(rung)?)));
-        text.head(
-            "kvcap_degradation_ratio",
-            "gauge",
-            "Share of resumes at each rung below exact.",
-        );
-        for (rung, share) in shares {
-            text.line(
-                "kvcap_degradation_ratio",
-                &format!("{{rung=\"{}\"}}", rung.name()),
-                share,
-            );
-        }
-        if let Some(age) = self.ages(now).into_iter().max() {
-            text.head(
-                "kvcap_checkpoint_age_seconds",
-                "gauge",
-                "Age of the oldest newest checkpoint.",
-            );
-            text.line("kvcap_checkpoint_age_seconds", "", age);
-        }
-        if let Some(coverage) = self.coverage() {
-            text.head(
-                "kvcap_checkpoint_coverage_ratio",
-                "gauge",
-                "Sessions with a checkpoint of fewer than 3 turns ago.",
-            );
-            text.line("kvcap_checkpoint_coverage_ratio", "", coverage);
-        }
-        text.0
-    }
-}
-
-/// Milliseconds, shown in seconds.
-struct Seconds(u64);
-
-impl std::fmt::Display for Seconds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
-    }
-}
-
-/// Prometheus' text; writing to a string cannot fail.
-struct Text(String);
-
-impl Text {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn line(&mut self, name: &str, label: &str, value: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{name}{label} {value}");
     }
 }

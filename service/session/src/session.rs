@@ -1,9 +1,13 @@
 //! A session on its device (session-v1 §10): its log and its records.
 
 pub(crate) mod beside;
+pub(crate) mod confirming;
 pub(crate) mod keeping;
+pub(crate) mod measuring;
+pub(crate) mod opening;
 pub(crate) mod resuming;
 pub(crate) mod saving;
+pub(crate) mod states;
 
 use std::path::PathBuf;
 

@@ -47,6 +47,15 @@ pub fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// Returns the time now, in milliseconds since 1970; 0 where the clock stands before 1970.
+#[must_use]
+pub fn now_in_milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
 /// Earliest time that digits alone may mean, in September 2001: `2027` and `28112026` are dates that somebody meant.
 const EARLIEST: u64 = 1_000_000_000;
 

@@ -11,3 +11,4 @@ mod ladder;
 mod leaving;
 mod measuring;
 mod replaying;
+mod resuming;

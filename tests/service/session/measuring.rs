@@ -1,6 +1,6 @@
 //! Metrics by their formulas.
 
-use kvcap_session::{Coverage, Metrics, Observation, Rung};
+use kvcap_session::{Coverage, Metrics, Names, Observation, Rung, SessionFigures};
 
 fn resumed(rung: Rung, code: Option<u64>, milliseconds: u64, evaluated: u64) -> Observation {
     Observation {
@@ -11,6 +11,7 @@ fn resumed(rung: Rung, code: Option<u64>, milliseconds: u64, evaluated: u64) -> 
         asked: 100,
         restored: 100 - evaluated,
         evaluated,
+        device: None,
     }
 }
 
@@ -53,6 +54,46 @@ fn figures_are_those_of_the_formulas() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
+}
+
+/// A session that is measured alone stands under its name, whatever that is.
+#[test]
+fn a_session_alone_has_figures_of_its_own() {
+    let alone = |name: &str, device: Option<&str>| {
+        let mut observation = resumed(Rung::Exact, None, 20, 1);
+        observation.device = device.map(str::to_owned);
+        SessionFigures {
+            names: Names::of(name),
+            coverage: Coverage {
+                turns: 4,
+                checkpoint: None,
+            },
+            seconds: 60,
+            messages: 9,
+            positions: 100,
+            capsule_bytes: 4096,
+            observations: vec![observation],
+        }
+    };
+    let named = Metrics::alone(alone("a\"b\\c\nd", Some("laptop")));
+    let text = named.to_prometheus(0);
+    let label = "{session=\"a\\\"b\\\\c\\nd\"}";
+    for (name, value) in [
+        ("duration_seconds", 60),
+        ("turns", 4),
+        ("tokens", 100),
+        ("capsule_bytes", 4096),
+        ("devices", 1),
+    ] {
+        let line = format!("kvcap_session_{name}{label} {value}");
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    let two = Metrics::over(vec![alone("a", None), alone("b", None)]);
+    assert!(!two.to_prometheus(0).contains("kvcap_session_"));
+    let json = two.to_json(0);
+    assert_eq!(json["each"][1]["session"], "b");
+    assert_eq!(json["each"][1].get("devices"), None);
+    assert_eq!(json["tokens_restored"], 198);
 }
 
 #[test]

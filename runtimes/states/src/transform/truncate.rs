@@ -6,7 +6,7 @@
 mod cells;
 mod tensors;
 
-use kvcap::{Bank, Code, Error, Result, Rows, Workers, WriteAt};
+use kvcap::{Bank, Code, Context, Error, Result, Rows, RowsEntry, Workers, WriteAt};
 use kvcap_codecs::{BLOCK_TOKENS, BankShape};
 
 use crate::{
@@ -92,6 +92,26 @@ pub fn truncate_state(
         },
     )?;
     Ok(shorter)
+}
+
+/// Returns whether a capsule's header shows nothing that [`truncate_state`] refuses of its state: an unknown runtime, a
+/// bank that does not keep every position, or a prompt of which no token is known to be a position's. A last token that
+/// was not evaluated is none. What only the file tells, as several sequences, is told when it is cut.
+#[must_use]
+pub fn can_be_cut(context: &Context) -> bool {
+    let known = RuntimeKind::from_runtime(&context.runtime.name);
+    let positions = &context.positions;
+    let one_to_one = context
+        .prefix
+        .tokens()
+        .and_then(|tokens| tokens.checked_sub(positions.end))
+        .is_some_and(|more| more <= 1);
+    // an increment begins where its parent ends, and is joined with it before it is cut
+    let keeps = |rows| matches!(rows, RowsEntry::From(start) if start == positions.start);
+    let mut banks = context.banks().map(|(_, bank)| bank);
+    known.is_some_and(|kind| kind != RuntimeKind::Raw)
+        && one_to_one
+        && banks.all(|bank| keeps(bank.rows) && bank.window == 0)
 }
 
 /// A rewind is valid where every bank keeps every position.

@@ -189,6 +189,12 @@ impl DeviceWriter {
         self.folder.join(artefact.file_name())
     }
 
+    /// The session's folder, while it is this writer's alone.
+    pub(super) fn held(&self) -> Result<&Path> {
+        self.lock.check()?;
+        Ok(&self.folder)
+    }
+
     fn append(&self, seq: u64, bytes: &dyn ReadAt) -> Result<Put> {
         let path = self.folder.join(LOG);
         let log = Log::read_part(&path, Part::After(seq.saturating_sub(1)))?;

@@ -4,6 +4,7 @@
 mod device;
 mod listing;
 mod log;
+pub(crate) mod measures;
 mod memory;
 mod name;
 mod tier;

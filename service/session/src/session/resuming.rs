@@ -1,144 +1,213 @@
-//! Resuming: the states that there are, and the best rung that holds (session-v1 §7).
+//! Resuming: the facts that a plan is made of, and the best rung that holds (session-v1 §7).
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use kvcap::{Code, Error, ExpectedSession, Result};
+use kvcap::{Code, Error, Result};
 
-use super::Session;
+use super::{Session, confirming::Claim, states::Candidate};
 use crate::{
-    event::Event,
     ladder::{Facts, MAX_STATES, Plan, StateFacts},
-    record::{CapsuleEntry, Record},
+    record::Record,
 };
 
-/// Judges a state, or restores it.
-pub type OfState<'a> = &'a mut dyn FnMut(&SavedState) -> Result<()>;
-
-/// A state that a session may resume from.
-#[derive(Clone, Debug)]
-pub struct SavedState {
-    /// Version of the newest checkpoint that has it.
-    pub version: u64,
-    /// Entry of it in the record.
-    pub capsule: CapsuleEntry,
-    /// Path of its capsule.
-    pub path: PathBuf,
-    /// The session that its capsule has to name.
-    pub expected: ExpectedSession,
+/// A request that a session is resumed for, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Token ids of the request, the whole conversation among them.
+    pub tokens: Option<Vec<u32>>,
+    /// Positions that the runtime has room for, 0 where unknown.
+    pub context: u64,
+    /// Positions that the answer needs.
+    pub reserve: u64,
+    /// Files of base images.
+    pub bases: Vec<PathBuf>,
+    /// Names of states whose restore the runtime has shown to have no effect.
+    pub ineffective: Vec<String>,
 }
 
-/// Outcome of resuming a session.
+/// Facts of a state that its verified header gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Position at which the state ends.
+    pub positions: u64,
+    /// It cannot be cut.
+    pub whole: bool,
+}
+
+/// A reader of states for the ladder. What it refuses leads as the page's table says.
+pub trait Restorer {
+    /// Verifies the header of a state.
+    ///
+    /// # Errors
+    /// What refuses the state.
+    fn judge(&mut self, state: &Candidate) -> Result<Header>;
+
+    /// Returns how many of a request's tokens are the state's first, which may take opening it; `None` where that
+    /// cannot be told here.
+    ///
+    /// # Errors
+    /// What refuses the state: KVC-605 where it does not hold what could be compared.
+    fn common(&mut self, state: &Candidate, request: &[u32]) -> Result<Option<u64>>;
+
+    /// Restores the first positions of a state.
+    ///
+    /// # Errors
+    /// What refuses the state.
+    fn restore(&mut self, state: &Candidate, positions: u64) -> Result<()>;
+}
+
+/// Outcome of resuming a session, or of planning to.
 #[derive(Clone, Debug)]
 pub struct Resumed {
     /// Every rung with its reason, and the one that was taken.
     pub plan: Plan,
-    /// The state that was restored.
-    pub state: Option<SavedState>,
+    /// The state that was restored, or would be.
+    pub state: Option<Candidate>,
     /// The session as it is now.
     pub current: Record,
+    /// Error that the claim could not be kept for: the restore stands, and cannot be confirmed.
+    pub unkept: Option<Error>,
+}
+
+impl Resumed {
+    /// Returns how many events after the state are to be read again; `None` where it was cut, so that no event says how
+    /// far it has seen.
+    #[must_use]
+    pub fn events_after(&self) -> Option<u64> {
+        let positions = self.plan.taken().map_or(0, |step| step.positions);
+        let seen = match &self.state {
+            Some(Candidate::Saved(state)) if positions < state.capsule.positions => return None,
+            state => state.as_ref().map_or(0, Candidate::cursor),
+        };
+        Some(self.current.replay_cursor.saturating_sub(seen))
+    }
 }
 
 impl Session {
-    /// Returns the states that the session may resume from, the newest checkpoint's first.
+    /// Plans how to resume, without restoring anything.
     ///
     /// # Errors
-    /// As [`Self::record`].
-    pub fn states(&self) -> Result<Vec<SavedState>> {
-        let mut seen = BTreeSet::new();
-        let mut states = Vec::new();
-        for version in self.versions()?.into_iter().rev() {
-            let Some(capsule) = self.record(version)?.capsule else {
-                continue;
-            };
-            if seen.insert(capsule.id.clone()) {
-                states.push(self.state(version, capsule)?);
-            }
-        }
-        // what a revert took back is in the state all the same; what another one brought back is live again
-        let mut live = Vec::new();
-        let (events, mut end) = (self.events()?, u64::MAX);
-        while let Some((seq, to)) = last_revert(&events, end) {
-            live.push(seq..=end);
-            end = to;
-        }
-        live.push(0..=end);
-        states.retain(|state| live.iter().any(|part| part.contains(&state.capsule.cursor)));
-        Ok(states)
+    /// Those of a state that its user has to mend, as for a key's passphrase; 95x; 94x.
+    pub fn plan(&self, request: &Request, reader: &mut dyn Restorer) -> Result<Resumed> {
+        self.climb(request, reader, false)
     }
 
-    /// Resumes at the best rung that holds: `judge` accepts a state by its header, and `restore` restores it, where that
-    /// is wanted. A state that fails to is left, and the rungs below are tried.
+    /// Resumes at the best rung that holds, and keeps what it claims until [`Self::confirm`] is told the runtime's own
+    /// count. A state that fails is left, and the ladder is planned again without it.
     ///
     /// # Errors
-    /// Those of a state that its user has to mend, as for a key's passphrase or a full disk; 95x; 94x.
-    pub fn resume(&self, judge: OfState<'_>, mut restore: Option<OfState<'_>>) -> Result<Resumed> {
-        let mut states = self.states()?;
-        states.truncate(MAX_STATES);
+    /// As [`Self::plan`], and for a full disk.
+    pub fn resume(
+        &self,
+        request: &Request,
+        reader: &mut dyn Restorer,
+        milliseconds: u64,
+    ) -> Result<Resumed> {
+        let mut resumed = self.climb(request, reader, true)?;
+        let claim = Claim::of(&resumed.plan, &request.ineffective, milliseconds);
+        resumed.unkept = self.claim(&claim).err();
+        Ok(resumed)
+    }
+
+    fn climb(
+        &self,
+        request: &Request,
+        reader: &mut dyn Restorer,
+        restores: bool,
+    ) -> Result<Resumed> {
         let current = self.current()?;
-        let mut facts = Facts {
-            messages: current.messages,
-            ..Facts::default()
-        };
-        for state in &states {
-            facts.states.push(StateFacts {
-                name: state.capsule.id.clone(),
-                positions: state.capsule.positions,
-                common: None,
-                whole: true,
-                refused: None,
-            });
-        }
-        for state in &states {
-            let judged = match state.path.try_exists() {
-                Ok(false) => {
-                    let what = "the checkpoint's capsule is not there";
-                    Err(Error::new(Code::SessionNoState, what).at(state.path.display()))
-                }
-                _ => judge(state),
-            };
-            if let Err(error) = judged {
-                facts.failed(&state.capsule.id, error)?;
-            }
-        }
+        let candidates = self.candidates(request)?;
+        let mut facts = gathered(request, &candidates, reader)?;
+        facts.messages = current.messages;
+        let mut untold = BTreeSet::new();
         loop {
             let plan = Plan::of(&facts)?;
-            let name = plan.taken().and_then(|step| step.state.clone());
-            let state = states
-                .iter()
-                .find(|state| Some(&state.capsule.id) == name.as_ref());
-            if let (Some(state), Some(restore)) = (state, &mut restore)
-                && let Err(error) = restore(state)
-            {
-                facts.failed(&state.capsule.id, error)?;
-                continue;
+            let taken = plan.taken();
+            let name = taken.and_then(|step| step.state.clone());
+            let positions = taken.map_or(0, |step| step.positions);
+            let mut all = candidates.iter();
+            let state = all.find(|state| Some(state.name()) == name);
+            if let Some(state) = state {
+                let name = state.name();
+                // a plan takes what is not known for the same, so it is made known first
+                let asked = request.tokens.as_deref();
+                if let Some(tokens) = asked.filter(|_| !untold.contains(&name)) {
+                    untold.insert(name.clone());
+                    match reader.common(state, tokens) {
+                        Ok(common) => facts.learn(&name, common),
+                        Err(error) => facts.failed(&name, error)?,
+                    }
+                    continue;
+                }
+                if restores && let Err(error) = reader.restore(state, positions) {
+                    facts.failed(&name, error)?;
+                    continue;
+                }
             }
+            let state = state.cloned();
             return Ok(Resumed {
                 plan,
-                state: state.cloned(),
+                state,
                 current,
+                unkept: None,
             });
         }
     }
 
-    pub(super) fn state(&self, version: u64, capsule: CapsuleEntry) -> Result<SavedState> {
-        Ok(SavedState {
-            version,
-            path: self.place(&capsule)?,
-            expected: ExpectedSession {
-                id: match &capsule.session {
-                    Some(branched_from) => branched_from.clone(),
-                    None => self.description.session.clone(),
-                },
-                version: Some(capsule.version),
-                replay_cursor: Some(capsule.cursor),
-            },
-            capsule,
-        })
+    fn candidates(&self, request: &Request) -> Result<Vec<Candidate>> {
+        let bases = request.bases.iter().cloned().map(Candidate::Base);
+        let room = MAX_STATES.saturating_sub(request.bases.len());
+        let saved = self.states()?.into_iter().take(room);
+        let saved = saved.map(|state| Candidate::Saved(Box::new(state)));
+        Ok(saved.chain(bases).collect())
     }
 }
 
-/// The last revert up to an event: its own number, and the one that it goes back to.
-fn last_revert(events: &[Event], end: u64) -> Option<(u64, u64)> {
-    let mut before = events.iter().rev().filter(|event| event.seq <= end);
-    before.find_map(|event| Some((event.seq, event.reverts_to()?)))
+/// What the headers tell.
+fn gathered(
+    request: &Request,
+    candidates: &[Candidate],
+    reader: &mut dyn Restorer,
+) -> Result<Facts> {
+    let mut facts = Facts {
+        context: request.context,
+        reserve: request.reserve,
+        ..Facts::default()
+    };
+    for candidate in candidates {
+        let unread = |positions| StateFacts {
+            name: candidate.name(),
+            positions,
+            common: None,
+            whole: true,
+            refused: None,
+        };
+        match candidate {
+            Candidate::Saved(state) => facts.states.push(unread(state.capsule.positions)),
+            Candidate::Base(_) => facts.bases.push(unread(0)),
+        }
+    }
+    for candidate in candidates {
+        let name = candidate.name();
+        match present(candidate).and_then(|()| reader.judge(candidate)) {
+            Ok(header) => facts.describe(&name, header.positions, header.whole),
+            Err(error) => facts.failed(&name, error)?,
+        }
+        if request.ineffective.contains(&name) {
+            let what = "the runtime evaluated again what was restored";
+            facts.failed(&name, Error::new(Code::StateRestoreIneffective, what))?;
+        }
+    }
+    Ok(facts)
+}
+
+/// A capsule that is gone is no failure of its disk's.
+fn present(candidate: &Candidate) -> Result<()> {
+    match candidate {
+        Candidate::Saved(state) if matches!(state.path.try_exists(), Ok(false)) => {
+            let what = "the checkpoint's capsule is not there";
+            Err(Error::new(Code::SessionNoState, what).at(state.path.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -6,7 +6,7 @@ use kvcap::{
 };
 use kvcap_store::output::Output;
 
-use super::{Session, resuming::SavedState};
+use super::{Session, states::SavedState};
 use crate::{
     description::Description,
     event::{Body, Kind},
