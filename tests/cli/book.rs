@@ -20,7 +20,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use page::{Session, masked, sessions, written};
+use page::{Session, masked, sessions, with_files, written};
 use tempfile::TempDir;
 
 /// Between two commands' output: the exit status of the first follows.
@@ -136,6 +136,25 @@ fn sessions_are_what_the_program_prints() {
         compare(&path, &today(&path));
     }
     assert!(count >= 1, "{count} pages with sessions were found");
+}
+
+/// A page that shows a file beside it shows it as it is.
+#[test]
+fn shown_files_are_as_they_are() {
+    let mut count = 0;
+    for entry in fs::read_dir(root().join("docs/howto")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|kind| kind != "md") {
+            continue;
+        }
+        let page = fs::read_to_string(&path).unwrap();
+        let (wanted, shown) = with_files(&page, |name| {
+            fs::read_to_string(path.with_file_name(name)).unwrap()
+        });
+        count += shown;
+        compare(&path, &wanted);
+    }
+    assert!(count >= 2, "{count} files are shown");
 }
 
 /// What `--help` prints of a command and of those below it.

@@ -119,6 +119,25 @@ fn mask(word: &str) -> String {
     format!("{word}{colons}")
 }
 
+/// The page with the files that it shows: a block after `<!-- NAME -->` holds the file of this name. Gives their number.
+pub(crate) fn with_files(page: &str, file: impl Fn(&str) -> String) -> (String, usize) {
+    let (mut shown, mut count) = (String::new(), 0);
+    let mut lines = page.split_inclusive('\n');
+    while let Some(line) = lines.next() {
+        shown += line;
+        let name = line.trim_end().strip_prefix("<!-- ");
+        let Some(name) = name.and_then(|rest| rest.strip_suffix(" -->")) else {
+            continue;
+        };
+        shown += lines.next().unwrap();
+        shown += file(name).trim_end();
+        shown += "\n```\n";
+        lines.find(|line| line.trim_end() == "```").unwrap();
+        count += 1;
+    }
+    (shown, count)
+}
+
 #[test]
 fn what_differs_from_run_to_run_is_masked_and_nothing_else() {
     let first = "key  bb6c6e9c2a22b29ce121b2f1190f7b1c: revoked\nuntil 2026-11-22T01:42:25Z (in 1 d), 58,540 bytes\ntook     8.8ms";

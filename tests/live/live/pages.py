@@ -13,7 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 #: pages by runtime; the bindings of llama.cpp have none
-PAGES = {"mlx-lm": "mlx-lm.md", "transformers": "transformers.md", "llama-server": "llama-server.md"}
+PAGES = {
+    **{"mlx-lm": ["mlx-lm.md"], "transformers": ["transformers.md"]},
+    "llama-server": ["llama-server.md", "agent-memory.md"],
+}
+#: files that a page shows
+SHOWN = re.compile(r"^<!-- (\S+) -->$", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -27,11 +32,15 @@ def run(page, kvcap, folder):
         (folder / "model.gguf").symlink_to(model)
         (folder / "bin/llama-server").symlink_to(Path(sys.executable).parent / "llama-server-vulkan")
     keys = "kvcap keygen sign -o issuer.key -q && kvcap keygen wrap -o reader.key -q"
-    blocks = [("sh", keys), *BLOCK.findall(page.read_text().replace("8080", str(free_port())))]
+    port = str(free_port())
+    for shown in SHOWN.findall(page.read_text()):
+        (folder / shown).write_text((page.parent / shown).read_text().replace("8080", port))
+    home = {f"XDG_{kind}_HOME": f"{folder}/{kind}" for kind in ("CONFIG", "STATE")}
+    blocks = [("sh", keys), *BLOCK.findall(page.read_text().replace("8080", port))]
     printed = []
     for language, block in blocks:
         command = ["bash", "-ec", block] if language == "sh" else [sys.executable, "-c", block]
-        ran = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, text=True, capture_output=True)
+        ran = subprocess.run(command, cwd=folder, env={**os.environ, **home, "PATH": path}, text=True, capture_output=True)
         if ran.returncode != 0:
             sys.exit(f"{page}:\n{block}\n{ran.stdout}{ran.stderr}")
         printed.append(ran.stdout)
@@ -46,7 +55,11 @@ def free_port():
 
 def went_on(name, folder):
     """Whether a restored state is what was saved: its bytes, or what llama-server said before and after."""
-    if name != "llama-server":
+    if name == "agent-memory.md":
+        reused, asked = re.search(r"(\d+) of (\d+) tokens", (folder / "second.txt").read_text()).groups()
+        # the new words, and perhaps the last answer, are evaluated; not the first turn
+        return 0 < int(asked) - int(reused) < int(reused)
+    if name != "llama-server.md":
         return filecmp.cmp(folder / "chat.safetensors", folder / "restored.safetensors", shallow=False)
     before, after = (json.loads((folder / f"{when}.json").read_text()) for when in ("before", "after"))
     return before["content"] == after["content"] and after["timings"]["prompt_n"] == 1
@@ -57,13 +70,13 @@ def main():
     for name in names:
         if name not in PAGES:
             continue
-        page = ROOT / "docs/howto" / PAGES[name]
-        with tempfile.TemporaryDirectory() as folder:
-            printed = run(page, Path(kvcap), Path(folder))
-            same = went_on(name, Path(folder))
-        if not same or not printed[-1].strip():
-            sys.exit(f"{page}: restored {'the same' if same else 'another state'}, went on with {printed[-1]!r}")
-        print(f"{page.name}: {len(printed) - 1} blocks", file=sys.stderr)
+        for page in (ROOT / "docs/howto" / page for page in PAGES[name]):
+            with tempfile.TemporaryDirectory() as folder:
+                printed = run(page, Path(kvcap), Path(folder))
+                same = went_on(page.name, Path(folder))
+            if not same or not printed[-1].strip():
+                sys.exit(f"{page}: restored {'the same' if same else 'another state'}, went on with {printed[-1]!r}")
+            print(f"{page.name}: {len(printed) - 1} blocks", file=sys.stderr)
 
 
 if __name__ == "__main__":

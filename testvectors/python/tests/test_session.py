@@ -179,7 +179,8 @@ class Ladder(Session):
 
     def test_a_code_leads_where_the_table_says(self):
         older = {**STATE, "name": "b"}
-        for code, wanted in [(926, "shorter"), (805, "shorter"), (601, "history-only"), (956, "fresh"), (999, "shorter")]:
+        leads = {926: "shorter", 805: "shorter", 999: "shorter", 601: "history-only", 956: "fresh"}
+        for code, wanted in leads.items():
             given = facts(STATE, older, failed=[{"name": "a", "code": code}])
             self.assertEqual(self.taken(given)[0], wanted)
         for code in [907, 940, 946, 947, 952, 955]:

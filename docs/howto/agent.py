@@ -1,0 +1,60 @@
+"""One turn of an agent whose model remembers: python agent.py SESSION WORDS"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+MODEL, SERVER, SLOTS = "model.gguf", "http://localhost:8080", os.path.abspath("slots")
+
+
+def kvcap(*words):
+    ran = subprocess.run(["kvcap", *words, "--json"], capture_output=True, text=True)
+    return json.loads(ran.stdout)
+
+
+def server(path, **body):
+    data = json.dumps(body).encode() if body else None
+    with urllib.request.urlopen(urllib.request.Request(SERVER + path, data)) as answer:
+        return json.load(answer)
+
+
+def started():
+    options = ["-c", "4096", "-np", "1", "--slot-save-path", f"{SLOTS}/", "--port", SERVER.rsplit(":")[-1]]
+    process = subprocess.Popen(["llama-server", "-m", MODEL, *options], stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        try:
+            return server("/health") and process
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    sys.exit("llama-server did not start")
+
+
+session, words = sys.argv[1:]
+state = f"{SLOTS}/chat.bin"
+os.makedirs(SLOTS, mode=0o700, exist_ok=True)
+kvcap("events", "append", session, words, "--kind", "user")
+process = started()
+try:
+    resumed = kvcap("resume", session, "-o", state)
+    print(resumed["sentence"] if resumed["ok"] else resumed["error"]["message"], file=sys.stderr)
+    if resumed["ok"]:
+        server("/slots/0?action=restore", filename="chat.bin")
+        os.remove(state)
+    # each message by itself, so that the ids of what was said stay the same; the marks are the model's
+    events = kvcap("events", "list", session)["events"]
+    said = [f"<|im_start|>{event['kind']}\n{event['body']}<|im_end|>\n" for event in events]
+    prompt = sum((server("/tokenize", content=text)["tokens"] for text in [*said, "<|im_start|>assistant\n"]), [])
+    answer = server("/completion", prompt=prompt, n_predict=24, temperature=0, id_slot=0, cache_prompt=True)
+    print(f"{answer['timings']['cache_n']} of {len(prompt)} tokens were not evaluated again", file=sys.stderr)
+    kvcap("events", "append", session, answer["content"], "--kind", "assistant")
+    server("/slots/0?action=save", filename="chat.bin")
+    saved = kvcap("checkpoint", session, state)
+    os.remove(state)
+    print(answer["content"] if saved["ok"] else saved["error"]["message"])
+finally:
+    process.terminate()
+    process.wait()
