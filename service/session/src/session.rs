@@ -1,6 +1,7 @@
 //! A session on its device (session-v1 §10): its log and its records.
 
 pub(crate) mod beside;
+pub(crate) mod branching;
 pub(crate) mod confirming;
 pub(crate) mod keeping;
 pub(crate) mod measuring;
@@ -24,6 +25,9 @@ use crate::{
     replay::{Summarize, replay},
     summary::plain_summary,
 };
+
+/// Longest record that is read, in bytes.
+const LONGEST_RECORD: u64 = MAX_RECORD as u64;
 
 /// A session in the files of its owner.
 #[derive(Clone, Debug)]
@@ -105,10 +109,9 @@ impl Session {
     /// # Errors
     /// KVC-955 where there is none; 950 for one that is malformed, or another's.
     pub fn record(&self, version: u64) -> Result<Record> {
-        let longest = u64::try_from(MAX_RECORD).unwrap_or(u64::MAX);
         let names = self.names();
         let artefact = Artefact::Checkpoint(version);
-        let Some(text) = get_small(&self.tier, &names, artefact, longest)? else {
+        let Some(text) = get_small(&self.tier, &names, artefact, LONGEST_RECORD)? else {
             let error = Error::new(Code::SessionMissing, "the session has no such version");
             return Err(error.at(version));
         };

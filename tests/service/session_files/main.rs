@@ -11,5 +11,6 @@ mod costs;
 mod crash;
 mod disk;
 mod kill;
+mod mishaps;
 mod tier;
 mod work;

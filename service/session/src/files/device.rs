@@ -237,9 +237,23 @@ impl Write for DeviceWriter {
         if matches!(artefact, Artefact::Event(_)) {
             return Err(stays(artefact));
         }
-        let path = self.path(artefact);
-        let removed = operation::before(Operation::Remove(&path))
-            .and_then(|()| fs::remove_file(&path))
+        self.remove_file(&self.path(artefact))
+    }
+}
+
+impl DeviceWriter {
+    /// Removes the log of what is no session.
+    ///
+    /// # Errors
+    /// KVC-947 where the lock was taken away; 940.
+    pub(crate) fn remove_log(&mut self) -> Result<()> {
+        self.lock.check()?;
+        self.remove_file(&self.folder.join(LOG))
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        let removed = operation::before(Operation::Remove(path))
+            .and_then(|()| fs::remove_file(path))
             .and_then(|()| output::sync_folder(&self.folder));
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,17 +1,15 @@
-//! Making versions: checkpoints, reverts and branches (session-v1 §§4.1, 4.3, 8).
+//! Making versions: checkpoints and reverts (session-v1 §§4.1, 4.3, 8).
 
 use kvcap::{
     CapsuleId, Code, Error, Limits, Outline, ReadAt, Result, SectionKind, SourceFile, Untrusted,
-    binding::Digest, text::printable,
+    binding::Digest,
 };
 use kvcap_store::output::Output;
 
 use super::{Session, states::SavedState};
 use crate::{
-    description::Description,
     event::{Body, Kind},
-    files::{Artefact, DeviceWriter, Tier, Write},
-    names::Names,
+    files::{Artefact, DeviceWriter, Write},
     record::{CapsuleEntry, Cause, Record},
     sealed::{CONTROLLER, Controller},
 };
@@ -85,44 +83,6 @@ impl Session {
         self.put_next(&mut writer, now, Cause::Revert, None)
     }
 
-    /// Begins another session of the same owner with the log up to a checkpoint, and its state.
-    ///
-    /// # Errors
-    /// KVC-955 where there is no such checkpoint; 954 where the other session is there already; 947, 94x.
-    pub fn branch(&self, id: &str, version: u64, now: u64) -> Result<Self> {
-        let record = self.record(version)?;
-        let names = Names {
-            session: id.to_owned(),
-            ..self.names()
-        };
-        let mut writer = self.tier.writer(&names)?;
-        match Self::load(&self.tier, &names) {
-            Err(error) if error.code() == Code::SessionMissing => {}
-            Err(error) => return Err(error),
-            Ok(_) => {
-                let what = "the session that is to be the branch is there already";
-                return Err(Error::new(Code::SessionVersion, what).at(printable(id)));
-            }
-        }
-        let first = record.branch(&names, now);
-        let log = self.log()?;
-        for seq in 1..=record.replay_cursor {
-            let line = log.line(seq).unwrap_or_default();
-            writer.put(Artefact::Event(seq), &line)?;
-        }
-        for artefact in self.chain(record.capsule.as_ref())? {
-            if let Some(bytes) = self.tier.get(&self.names(), artefact)? {
-                writer.put(artefact, &&*bytes)?;
-            }
-        }
-        writer.put(Artefact::Checkpoint(1), &first.to_json()?.into_bytes())?;
-        let mut description = Description::new(&names, now);
-        description.origin.clone_from(&self.description.origin);
-        // last: before it there is no session
-        writer.put(Artefact::Session, &description.to_json()?.into_bytes())?;
-        Self::load(&self.tier, &names)
-    }
-
     /// Puts the next version: the session as it is.
     fn put_next(
         &self,
@@ -154,19 +114,6 @@ impl Session {
         let json = next.to_json()?.into_bytes();
         writer.put(Artefact::Checkpoint(next.version), &json)?;
         Ok(next)
-    }
-
-    /// The capsules of a state that are there: its own, and those that it continues.
-    fn chain(&self, capsule: Option<&CapsuleEntry>) -> Result<Vec<Artefact>> {
-        let held = self.tier.parts(&self.names())?.into_iter();
-        let is_of = |artefact: &Artefact| match (artefact, capsule) {
-            (Artefact::Capsule(_, id), Some(capsule)) => {
-                let id = id.to_string();
-                id == capsule.id || capsule.ancestors.contains(&id)
-            }
-            _ => false,
-        };
-        Ok(held.filter(is_of).collect())
     }
 }
 
