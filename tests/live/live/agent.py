@@ -65,9 +65,13 @@ class Agent:
         if tool:
             self.append("tool", content=tool)
 
+    def request(self):
+        """The token ids of what was said."""
+        return tokens(self.server, self.messages(), self.template)
+
     def answer(self, keep=True):
         """What the model says now, from nothing but the log and the server's slot; `keep` puts it into the log."""
-        request = tokens(self.server, self.messages(), self.template)
+        request = self.request()
         found = self.server.complete(request, self.steps)
         if keep:
             self.append("assistant", content=found["content"])
@@ -93,12 +97,22 @@ class Agent:
         return report | {"slot_seconds": seconds, "slot_bytes": size}
 
     def resume(self, *options):
-        """Opens the newest state into a slot: the report, and seconds of both."""
-        state = self.server.slots / "resumed.bin"
-        report = self.kvcap("resume", self.session, "-o", state, *options)
+        """Opens what a state has in common with what was said into the slot: the report, and seconds of both."""
+        state, ids = self.server.slots / "resumed.bin", self.server.folder / "request.json"
+        request = self.request()
+        ids.write_text(json.dumps(request))
+        report = self.kvcap("resume", self.session, "-o", state, "--tokens", ids, *options)
         seconds = self.server.slot("restore", state.name)
         state.unlink()
-        return report | {"slot_seconds": seconds}
+        return report | {"slot_seconds": seconds, "request": request}
+
+    def tell(self, reused, evaluated):
+        """The server's count after a resume."""
+        return self.kvcap("resume", self.session, "--reused", reused, "--evaluated", evaluated)
+
+    def erase(self):
+        """What a server does that does not take what it was given."""
+        self.server.slot("erase", "")
 
 
 class Process:

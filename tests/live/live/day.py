@@ -71,7 +71,7 @@ class Day:
     def run(self):
         parts = (
             *(self.morning, self.crashes, self.revert, self.branch, self.evening),
-            *(self.elsewhere, self.expiry, self.clearing),
+            *(self.elsewhere, self.expiry, self.dropped, self.clearing),
         )
         for part in parts:
             self.say(f"day: {part.__doc__.splitlines()[0]}")
@@ -123,10 +123,11 @@ class Day:
         self.held = request + found["tokens"][:-1]
         return found["tokens"]
 
-    def turn(self, number, name=None, state=None):
-        """One turn; `state` is the job's in a milestone after it."""
+    def turn(self, number, name=None, state=None, told=False):
+        """One turn, the first after a resume where it is `told`; `state` is the job's in a milestone after it."""
         self.agent("ask", *script.TURNS[number - 1])
-        self.answers[number] = self.answered(name or f"turn {number}", self.agent("answer"))
+        judged = self.told if told else self.answered
+        self.answers[number] = judged(name or f"turn {number}", self.agent("answer"))
         if state:
             self.agent("milestone", script.working(state))
         if self.agent("due"):
@@ -145,14 +146,23 @@ class Day:
             self.restarts.append(restart.measure(self, turns, script.TURNS[turns][0], report, self.runs))
         return checkpoint
 
-    def resume(self, rung="exact", *options):
-        """A fresh server and agent, which resume."""
+    def resume(self, *options, rung=None):
+        """What a state has in common with what was said is restored: all of it is `exact`, less is `shorter`."""
         report = self.agent("resume", *map(str, options))
-        check(report["rung"] == rung, "resume", report["rung"], "and not", rung, report["steps"])
         saved = self.saved[report["version"]]
-        check(report["positions"] == len(saved.ids), "resume", report["positions"], len(saved.ids))
-        self.held = saved.ids
+        shared = common(saved.ids, report["request"])
+        rung = rung or ("exact" if shared == len(saved.ids) else "shorter")
+        check(report["rung"] == rung, "resume", report["rung"], "and not", rung, report["steps"])
+        check(report["positions"] == shared, "resume", report["positions"], shared)
+        self.held = saved.ids[:shared]
         return report
+
+    def told(self, name, found):
+        """The first answer after a resume, whose count the session is told."""
+        tokens, step = self.answered(name, found), self.done[-1]
+        report = self.agent("tell", step.reused, step.asked - step.reused)
+        check(report["reused"] == step.reused, name, report)
+        return tokens
 
     def receipt(self, step):
         """The program's own judgement of what a restore was worth."""
@@ -176,6 +186,11 @@ class Day:
             self.turn(number, state="running" if number == 9 else None)
         turns = [saved.report["checkpoint"]["turns"] for saved in self.saved.values()]
         check(turns == [3, 6, 9, 12], "saved after turns", turns)
+        for version in (2, 3, 4):
+            before, after = self.saved[version - 1].ids, self.saved[version].ids
+            prefix = common(before, after) == len(before)
+            parent = self.record(version)["capsule"]["ancestors"][:1] == [self.record(version - 1)["capsule"]["id"]]
+            check(parent == prefix, "an increment, where the state before is a prefix of it", version, prefix)
         for version in (3, 4):
             check(self.record(version)["agent_state"] == script.working("running"), "agent state of version", version)
 
@@ -188,7 +203,7 @@ class Day:
         self.crash()
         self.begin()
         self.resume()
-        check(self.answered("turn 19, resumed", self.agent("answer")) == lost, "turn 19: other tokens")
+        check(self.told("turn 19, resumed", self.agent("answer")) == lost, "turn 19: other tokens")
         self.receipt(self.done[-1])
         for number in range(20, 24):
             self.turn(number, state="done" if number == 22 else None)
@@ -196,7 +211,7 @@ class Day:
         self.begin()
         report = self.resume()
         check(report["events_after"] > 0, "what came after the checkpoint is read again", report)
-        self.turn(24, name="turn 24, resumed")
+        self.turn(24, name="turn 24, resumed", told=True)
 
     def revert(self):
         """Back to turn 12: the thirteenth is what it was."""
@@ -207,7 +222,7 @@ class Day:
         first = self.answers[13]
         self.begin()
         self.resume()
-        self.turn(13, name="turn 13, reverted to 12")
+        self.turn(13, name="turn 13, reverted to 12", told=True)
         check(self.answers[13] == first, "turn 13: other tokens after the revert")
 
     def branch(self):
@@ -219,12 +234,12 @@ class Day:
         self.begin(BRANCH)
         self.resume()
         self.agent("ask", *script.OTHER)
-        self.answered("branch", self.agent("answer"))
+        self.told("branch", self.agent("answer"))
         self.save()
         self.crash()
         self.begin(BRANCH)
         self.resume()
-        self.turn(14, name="branch, resumed")
+        self.turn(14, name="branch, resumed", told=True)
         self.crash()
         after = self.kvcap("status", NAME)
         check({**after, **TIMES} == {**before, **TIMES}, "the branch changed its origin", before, after)
@@ -234,7 +249,7 @@ class Day:
         """Goes on to turn 40, and ends."""
         self.begin()
         self.resume()
-        self.turn(14, name="turn 14, resumed")
+        self.turn(14, name="turn 14, resumed", told=True)
         for number in range(15, 41):
             self.turn(number, state="done" if number == 22 else None)
         check(self.kvcap("status", NAME)["current"]["turns"] == 40, "turns")
@@ -257,7 +272,7 @@ class Day:
         self.begin()
         hour = 3600
         now = self.record(max(self.saved))["at"]
-        report = self.resume("shorter", *self.audit(now + 2 * hour))
+        report = self.resume(*self.audit(now + 2 * hour), rung="shorter")
         check(report["reason"] == 402, "expired", report)
         self.answered("an older state", self.agent("answer", False))
         self.crash()
@@ -265,6 +280,17 @@ class Day:
         check((plan["rung"], plan["reason"]) == ("history-only", 402), "expired", plan)
         self.begin()
         self.refused(402, *self.audit(now + 25 * hour))
+
+    def dropped(self):
+        """A server that drops what it was given is found out, and the next state is taken."""
+        newest = self.resume()["version"]
+        self.agent("erase")
+        self.held = []
+        self.answered("restored and dropped", self.agent("answer", False))
+        asked = self.done[-1].asked
+        report = self.resume("--reused", 0, "--evaluated", asked, rung="shorter")
+        check(report["reason"] == 926 and report["version"] < newest, "dropped", report)
+        self.told("the next state", self.agent("answer", False))
 
     def clearing(self):
         """The two newest versions are kept, with what they need."""

@@ -21,8 +21,7 @@ def likelihood(study):
         first, last = (at * study.windows[-1] // 8192 for at in DISTANCES.get(name, (0, 0)))
         back = f"{first:,} to {last:,}" if last else "any"
         nats = (f"{study.nats(name, size):.3f}" for size in (0, *study.windows))
-        stable = study.stable(name)
-        rows.append([name, back, *nats, f"**{stable:,}**" if stable else "none"])
+        rows.append([name, back, *nats, f"**{study.stable(name):,}**"])
     return report.table(head, rows)
 
 
@@ -109,8 +108,9 @@ session began; *reading on* needs no one fact: it is the next 48 tokens of the p
 ## Likelihood of what needs the past
 
 Negative log-likelihood in nats a token of the answer's words that need the past ("The host where it failed is *basalt-41*"), each word forced and read off
-the server's own probabilities; lower is better. *nothing*: after the system's words alone. The **smallest stable window** is the one from which on all are
-within {stable} nats of the best one.
+the server's own probabilities; lower is better. *nothing*: after the system's words alone. The **smallest stable window** is the first whose value is
+within {stable} nats of the lowest of its row. A fact is in a window that is larger than its distance; whether the model finds it there is another matter, and
+this is a small one.
 
 {likelihood}
 
