@@ -63,6 +63,8 @@ class Day:
         #: the tokens whose state the server's slot holds
         self.held = []
         self.saved, self.answers, self.done = {}, {}, []
+        #: what sessions were told: tokens reused and evaluated
+        self.session, self.counts = NAME, []
         #: how often each restart is measured; not at all in the short form
         self.runs, self.restarts, self.name = runs, [], NAME
         runtime = ("--runtime", "llama-cpp", "--runtime-version", VERSION)
@@ -71,7 +73,7 @@ class Day:
     def run(self):
         parts = (
             *(self.morning, self.crashes, self.revert, self.branch, self.evening),
-            *(self.elsewhere, self.expiry, self.dropped, self.clearing),
+            *(self.elsewhere, self.expiry, self.dropped, self.clearing, self.figures),
         )
         for part in parts:
             self.say(f"day: {part.__doc__.splitlines()[0]}")
@@ -100,7 +102,7 @@ class Day:
         self.server.__enter__()
         self.template = template(self.server)
         self.agent = Process(self.program, self.server.folder, session, self.steps)
-        self.held = []
+        self.session, self.held = session, []
 
     def crash(self):
         """Both killed, and with the server's folder what it held in files."""
@@ -162,6 +164,7 @@ class Day:
         tokens, step = self.answered(name, found), self.done[-1]
         report = self.agent("tell", step.reused, step.asked - step.reused)
         check(report["reused"] == step.reused, name, report)
+        self.counts.append((self.session, step.reused, step.asked - step.reused))
         return tokens
 
     def receipt(self, step):
@@ -302,7 +305,18 @@ class Day:
         gone = before - {file.name for file in self.files().iterdir()}
         check(gone == {file["file"] for file in said}, "gc", gone)
         self.resume()
-        self.answered("after gc", self.agent("answer", False))
+        self.told("after gc", self.agent("answer", False))
+
+    def figures(self):
+        """The session's own figures are what it was told, and no more."""
+        found = self.kvcap("status", NAME, "--metrics")["metrics"]
+        told = [counts for session, *counts in self.counts if session == NAME]
+        sums = [len(told), *map(sum, zip(*told))]
+        check(
+            [found[name] for name in ("resumes", "tokens_restored", "tokens_evaluated")] == sums, "figures", found, sums
+        )
+        outcomes = {(of["rung"], of["code"]) for of in found["outcomes"]}
+        check(("shorter", 926) in outcomes and ("exact", 0) in outcomes, "figures", outcomes)
 
     def refused(self, code, *options):
         """Refused with a code, and no file written."""

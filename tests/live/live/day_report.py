@@ -30,18 +30,35 @@ def saving(day):
     for found in day.restarts:
         saved = found.saved
         row = [f"{found.turns}", f"{found.held:,}", f"{saved['slot_seconds']:.3f}", f"{saved['wall']:.3f}"]
-        row += [f"{size:,}" for size in (saved["slot_bytes"], saved["checkpoint"]["state"]["capsule_bytes"], found.kept)]
+        row += [
+            f"{size:,}" for size in (saved["slot_bytes"], saved["checkpoint"]["state"]["capsule_bytes"], found.kept)
+        ]
         rows.append(row)
     return report.table(head, rows)
 
 
 def returning(day):
     """What it takes to be back, by each way."""
-    head = ["after turn", "way", "tokens asked", "evaluated", "file: s", "slot restore: s", "first token: s", "together: s", "CPU s"]
+    head = [
+        "after turn",
+        "way",
+        "tokens asked",
+        "evaluated",
+        "file: s",
+        "slot restore: s",
+        "first token: s",
+        "together: s",
+        "CPU s",
+    ]
     rows = []
     for found in day.restarts:
         for name, way in found.ways.items():
-            row = [f"{found.turns}", name, f"{found.asked:,}", ", ".join(f"{count:,}" for count in sorted(way.evaluated))]
+            row = [
+                f"{found.turns}",
+                name,
+                f"{found.asked:,}",
+                ", ".join(f"{count:,}" for count in sorted(way.evaluated)),
+            ]
             row += [f"{way.time(part):.3f}" for part in ("opened", "restored", "first")]
             rows.append([*row, f"{way.total():.3f}", f"{way.time('computed'):.2f}"])
     return report.table(head, rows)
