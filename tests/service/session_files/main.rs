@@ -12,5 +12,6 @@ mod crash;
 mod disk;
 mod kill;
 mod mishaps;
+mod recall;
 mod tier;
 mod work;

@@ -239,6 +239,11 @@ impl Write for DeviceWriter {
         }
         self.remove_file(&self.path(artefact))
     }
+
+    fn forget(&mut self) -> Result<()> {
+        let what = "the device's files are the truth of a session, and are not forgotten";
+        Err(Error::new(Code::LocalUsage, what).at(self.folder.display()))
+    }
 }
 
 impl DeviceWriter {

@@ -85,4 +85,9 @@ impl Write for Writer<'_> {
         }
         Ok(())
     }
+
+    fn forget(&mut self) -> Result<()> {
+        self.sessions.remove(&self.session);
+        Ok(())
+    }
 }

@@ -7,10 +7,12 @@ mod log;
 pub(crate) mod measures;
 mod memory;
 mod name;
+mod recall;
 mod tier;
 
 pub(crate) use device::fill;
 pub use device::{DeviceTier, DeviceWriter};
 pub use log::Log;
 pub use memory::MemoryTier;
+pub use recall::{Recalled, recall};
 pub use tier::{Artefact, Keep, Put, Tier, Write, get_small, rebuild};

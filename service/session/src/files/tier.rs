@@ -70,6 +70,12 @@ pub trait Write {
     /// # Errors
     /// KVC-944 for an event, 947, 940.
     fn remove(&mut self, artefact: Artefact) -> Result<()>;
+
+    /// Forgets all that a copy holds of the session, its events among it.
+    ///
+    /// # Errors
+    /// KVC-944 where the tier is the truth; 940.
+    fn forget(&mut self) -> Result<()>;
 }
 
 /// Returns a whole small artefact, if it is there.
