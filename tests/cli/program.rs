@@ -5,12 +5,16 @@
 mod program {
     #[cfg(unix)]
     mod disk;
+    #[cfg(unix)]
+    mod due;
     mod errors;
     mod files;
     #[cfg(unix)]
     mod increments;
     #[cfg(target_os = "linux")]
     mod large;
+    #[cfg(unix)]
+    mod leaving;
     #[cfg(unix)]
     mod naming;
     #[cfg(unix)]

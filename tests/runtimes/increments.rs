@@ -379,6 +379,9 @@ fn windows_and_recurrent_states_are_whole_in_every_increment() {
     let exact = Encoding::EXACT;
     let mut chain = vec![world.seal(kind, &four, &ids(4), exact, None).unwrap()];
     let opened = world.open(&chain).unwrap();
+    let state = parse(kind, &nine, Hints::None).unwrap();
+    let continued = Continued::check(&state, &nine, &opened, Workers::ONE, &mut |_| {}).unwrap();
+    assert!(continued.leaves_rows_out());
     let next = world
         .seal(kind, &nine, &ids(9), exact, Some(&opened))
         .unwrap();
@@ -399,6 +402,20 @@ fn windows_and_recurrent_states_are_whole_in_every_increment() {
         Code::BodyRange,
     );
     assert!(error.what().contains("recurrent"), "{error}");
+}
+
+#[test]
+fn an_increment_of_whole_banks_leaves_nothing_out() {
+    let world = World::new();
+    let kind = RuntimeKind::Raw;
+    let file = made(4, 1);
+    let root = [world
+        .seal(kind, &file, &ids(4), Encoding::EXACT, None)
+        .unwrap()];
+    let opened = world.open(&root).unwrap();
+    let state = parse(kind, &file, Hints::None).unwrap();
+    let continued = Continued::check(&state, &file, &opened, Workers::ONE, &mut |_| {}).unwrap();
+    assert!(!continued.leaves_rows_out());
 }
 
 #[test]

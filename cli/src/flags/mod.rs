@@ -25,5 +25,5 @@ pub(crate) use sessions::{OwnerArgs, SessionArgs, find, names, tier};
 pub(crate) use tokens::TokensArgs;
 pub(crate) use trust::{SourcesArgs, TrustArgs};
 pub(crate) use values::{byte_count, duration, instant, preset, range, suite};
-pub(crate) use verifier::{CheckpointArgs, PolicyArgs};
+pub(crate) use verifier::{CheckpointArgs, PolicyArgs, ReaderArgs};
 pub(crate) use wait::WaitArgs;

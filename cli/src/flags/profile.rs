@@ -40,12 +40,15 @@ fn taken(verb: &str) -> Vec<S> {
     let opens = [S::WrapKey, S::OpenKey];
     let judged = [&trust[..], &[S::Ledger]].concat();
     let policy = [&judged[..], &model, &runtime, &names].concat();
+    let history = [S::Issuer, S::Ttl, S::SignKey, S::Recipient, S::WrapKey];
     match verb {
         "seal" | "checkpoint" => {
             [&trust[..], &model, &runtime, &names, &sealed, &[S::WrapKey]].concat()
         }
         "verify" | "validate-session" | "check-restore" => policy,
         "open" | "resume" => [&policy[..], &opens].concat(),
+        "export" => [&names[..], &history].concat(),
+        "import" => [&judged[..], &names, &opens].concat(),
         "status" | "sessions" | "gc" | "events" | "revert" | "branch" => {
             vec![S::Tenant, S::Subject]
         }
@@ -175,7 +178,7 @@ fn defaults<'s>(verb: &str, matches: &ArgMatches, settings: &'s Settings) -> Vec
     };
     // a start state that everyone shares is nobody's
     let base = matches.try_get_one::<bool>("base").ok().flatten() == Some(&true);
-    let seals = ["seal", "checkpoint"].contains(&verb);
+    let seals = ["seal", "checkpoint", "export"].contains(&verb);
     let mut found: Vec<Default<'s>> = Vec::new();
     for setting in taken.iter().copied() {
         let Some(Value { texts, origin }) = of(setting) else {

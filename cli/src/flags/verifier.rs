@@ -13,22 +13,14 @@ use kvcap_store::{Judge, Unchecked, Verifier};
 
 use super::{Common, ModelArgs, TrustArgs, duration, instant};
 
-/// Whom to trust, and what is expected of a capsule.
+/// Whom to trust, and on whose behalf a capsule is read.
 #[derive(Debug, Args)]
-pub(crate) struct PolicyArgs {
+pub(crate) struct ReaderArgs {
     #[command(flatten)]
-    pub(crate) trust: TrustArgs,
-    /// The model that it must be of: a model folder, GGUF file or .kvid file
-    #[arg(long, value_name = "PATH")]
-    pub(crate) model: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) model_args: ModelArgs,
-    /// The runtime that it must be of, and where the capsule states one, its version
-    #[arg(long, value_name = "NAME[=VERSION]", value_parser = runtime)]
-    pub(crate) runtime: Option<(String, Option<String>)>,
+    trust: TrustArgs,
     /// A name under which this verifier is known; the capsule must be meant for one of them
     #[arg(long, value_name = "NAME", default_value = "local")]
-    pub(crate) audience: Vec<String>,
+    audience: Vec<String>,
     /// On whose behalf; needed where the capsule names a subject
     #[arg(long, value_name = "NAME")]
     pub(crate) subject: Option<String>,
@@ -37,18 +29,33 @@ pub(crate) struct PolicyArgs {
     pub(crate) tenant: Option<String>,
     /// The use that the capsule's scope must grant
     #[arg(long, value_name = "WORD", default_value = kvcap::RESTORE)]
-    pub(crate) scope: String,
+    scope: String,
     /// Longest lifetime to accept
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = duration)]
-    pub(crate) max_lifetime: u64,
+    max_lifetime: u64,
+    /// Judge as of this time instead of now: for audits and tests
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    at: Option<u64>,
+}
+
+/// Whom to trust, and what is expected of a capsule.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(flatten)]
+    pub(crate) reader: ReaderArgs,
+    /// The model that it must be of: a model folder, GGUF file or .kvid file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model_args: ModelArgs,
+    /// The runtime that it must be of, and where the capsule states one, its version
+    #[arg(long, value_name = "NAME[=VERSION]", value_parser = runtime)]
+    pub(crate) runtime: Option<(String, Option<String>)>,
     /// Accept that these were not checked, by name: model to open without --model, ancestors to verify an
     /// increment without those that it continues, speculative-prefill, multi-token-prediction or
     /// quantized-attention for a state that was captured so; any other is then not named on stderr
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = unchecked())]
     accept_unchecked: Vec<Unchecked>,
-    /// Judge as of this time instead of now: for audits and tests
-    #[arg(long, value_name = "TIME", value_parser = instant)]
-    pub(crate) at: Option<u64>,
 }
 
 /// Which checkpoint a capsule must be.
@@ -94,7 +101,7 @@ fn runtime(text: &str) -> Result<(String, Option<String>), String> {
     }
 }
 
-impl PolicyArgs {
+impl ReaderArgs {
     /// The verifier that these set up.
     ///
     /// # Errors
@@ -108,6 +115,16 @@ impl PolicyArgs {
             max_lifetime: self.max_lifetime,
             ..self.trust.verifier(self.at)?
         })
+    }
+}
+
+impl PolicyArgs {
+    /// The verifier that these set up.
+    ///
+    /// # Errors
+    /// KVC-944.
+    pub(crate) fn verifier(&self) -> Result<Verifier> {
+        self.reader.verifier()
     }
 
     /// A judge of that verifier, for what is expected of `model` and `session`, if they are given.

@@ -6,6 +6,7 @@ use kvcap::{
     Chain, Code, Error, Members, Opened, OpenedChain, Result, SourceFile, Stream, WriteAt,
 };
 use kvcap_codecs::Quality;
+use kvcap_session::check_state;
 use kvcap_states::{Selection, check_quality, extract, open_state, receipts};
 
 use super::open_target::TargetArgs;
@@ -90,6 +91,9 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         .judge(&verifier, model.as_ref(), args.checkpoint.expected())?;
     let verdict = judge.verify(untrusted)?;
     args.policy.check_rotation(verdict.tip().manifest())?;
+    if args.section.is_none() {
+        check_state(verdict.tip().manifest())?;
+    }
     let mut report = Report::new();
     verdict::describe(&verdict, &mut report);
     let single_use = verdict.tip().manifest().claims.terms.single_use;

@@ -7,7 +7,7 @@ use kvcap_session::{
     Candidate, Confirmed, Header, Observation, Opener, Restorer, Resumed, Rung, Session, Written,
 };
 use kvcap_store::{
-    output::{Output, Readers, check_absent},
+    output::{self, Output, Readers, check_absent},
     time,
 };
 use serde_json::{Value, json};
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Replace STATE if it exists
     #[arg(short, long, requires = "output")]
     force: bool,
+    /// Write sampler, random generator and grammar here, as JSON, where they were sealed beside the state
+    #[arg(long, value_name = "FILE", requires = "output")]
+    controller_out: Option<PathBuf>,
     /// Say of each step why, or why not
     #[arg(long)]
     explain: bool,
@@ -61,8 +64,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let asked = time::now_in_milliseconds();
     let (tenant, subject) = (
-        args.policy.tenant.as_deref(),
-        args.policy.subject.as_deref(),
+        args.policy.reader.tenant.as_deref(),
+        args.policy.reader.subject.as_deref(),
     );
     let names = args.session.find(tenant, subject)?;
     let mut session = Session::load(&tier()?, &names)?;
@@ -72,7 +75,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     if args.output.is_some() && args.wrap_key.is_empty() {
         return usage("nothing is named that could open the state", "--wrap-key");
     }
-    if let Some(out) = &args.output {
+    for out in args.output.iter().chain(&args.controller_out) {
         check_absent(out, args.force)?;
     }
     let mut request = args.request.read(&args.policy.model_args)?;
@@ -124,7 +127,12 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             .unwrap_or_else(none));
     }
     report.row("session", printable(&names.session));
-    describe(&resumed, &mut report);
+    let state = resumed.state.as_ref();
+    let controller = state.map(|state| match &written {
+        Some(written) => written.controller.is_some(),
+        None => state.has_controller(),
+    });
+    describe(&resumed, controller, &mut report);
     if let (Some(out), Some(written)) = (&args.output, written) {
         report.row(
             "written",
@@ -174,6 +182,10 @@ impl Reader<'_> {
             });
         bar.finish();
         let written = written.map_err(|error| output.at(error))?;
+        if let (Some(path), Some(controller)) = (&self.args.controller_out, &written.controller) {
+            let text = controller.to_json()?;
+            output::write(path, self.args.force, Readers::Owner, text.as_bytes())?;
+        }
         output.commit()?;
         self.written = Some(written);
         Ok(())
@@ -204,14 +216,15 @@ impl Restorer for Reader<'_> {
     }
 }
 
-fn describe(resumed: &Resumed, report: &mut Report) {
+fn describe(resumed: &Resumed, controller: Option<bool>, report: &mut Report) {
     let taken = resumed.plan.taken();
     let rung = taken.map_or(Rung::Fresh, |step| step.rung);
     let reason = resumed.plan.reason();
     let positions = taken.filter(|step| step.state.is_some());
     let positions = positions.map(|step| step.positions);
     report.row("rung", rung.name());
-    report.row("means", rung.sentence());
+    let sentence = rung.said(controller == Some(true));
+    report.row("means", &sentence);
     if let Some(code) = reason {
         report.row("because", format_args!("{code}: {}", code.meaning()));
     }
@@ -241,7 +254,8 @@ fn describe(resumed: &Resumed, report: &mut Report) {
         },
     );
     report.fact("rung", rung.name());
-    report.fact("sentence", rung.sentence());
+    report.fact("sentence", sentence);
+    report.fact("controller", controller);
     report.fact("reason", reason.map(Code::number));
     report.fact("version", state.and_then(Candidate::version));
     report.fact("positions", positions);

@@ -48,14 +48,14 @@ pub fn current<'a>(
 }
 
 /// Returns the cursor at which a turn has ended: the last live event before the next turn. Turn 0 is the
-/// beginning. `events` are the whole log.
+/// beginning. `events` are the whole log, and `origin` what was before them or their first.
 ///
 /// # Errors
 /// KVC-955 where there is no such turn; those of replay.
 pub fn end_of_turn(origin: &Record, events: &[Event], turn: u64) -> Result<u64> {
     let live = replay::take(origin, events.iter().cloned())?.live;
-    let mut turns = 0;
-    let mut end = 0;
+    let mut turns = origin.turns;
+    let mut end = origin.replay_cursor;
     for event in &live {
         if event.kind == Kind::User {
             if turns == turn {

@@ -56,6 +56,17 @@ impl Rung {
 pub const GREEDY_ONLY: &str =
     "It goes on word for word only where the most likely word is always taken.";
 
+impl Rung {
+    /// Returns the sentences for the user, who is told too what a state promises that has no `controller`.
+    #[must_use]
+    pub fn said(self, controller: bool) -> String {
+        match self {
+            Self::Exact if !controller => format!("{} {GREEDY_ONLY}", self.sentence()),
+            _ => self.sentence().to_owned(),
+        }
+    }
+}
+
 /// A state that might be restored, as its header tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateFacts {

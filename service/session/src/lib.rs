@@ -51,8 +51,8 @@ pub use summary::plain_summary;
 pub use course::{MAX_CHAIN, current, end_of_turn};
 // leaving the device
 pub use sealed::{
-    CONTROLLER, Controller, HISTORY_FORMAT, HISTORY_RUNTIME, is_history_only, opened_agent_state,
-    opened_controller, opened_history, seal_history,
+    CONTROLLER, Controller, HISTORY_FORMAT, HISTORY_RUNTIME, check_state, is_history_only,
+    opened_agent_state, opened_controller, opened_history, seal_history,
 };
 // resuming
 pub use ladder::{Facts, GREEDY_ONLY, LeadsTo, MAX_STATES, Plan, Rung, StateFacts, Step};
@@ -67,6 +67,7 @@ pub use session::{
     Session,
     confirming::{Claim, Confirmed, Reuse},
     keeping::{Clearance, Status},
+    living::{Renewer, Signs},
     opening::{Opener, Written},
     resuming::{Header, Request, Restorer, Resumed},
     saving::{NewState, Sealing},

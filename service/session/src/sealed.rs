@@ -2,7 +2,7 @@
 
 use kvcap::{
     Code, Context, Draft, Error, Manifest, Opened, ReadAt, Recipient, Result, Sealed, Sealer,
-    Section, SectionKind, SigningKey, Terms, WriteAt,
+    Section, SectionKind, SigningKey, Suite, Terms, WriteAt,
     binding::{Digest, Model, Runtime, Tokenizer},
     text::printable,
 };
@@ -133,6 +133,7 @@ impl Record {
 pub fn seal_history<'a, W: WriteAt>(
     out: W,
     record: &Record,
+    suite: Suite,
     terms: Terms,
     signer: &'a SigningKey,
     recipients: &[impl Into<Recipient<'a>> + Copy],
@@ -143,7 +144,7 @@ pub fn seal_history<'a, W: WriteAt>(
         Section::new(kind.clone(), len).into()
     });
     let none = Digest::labelled("kvcap v1 no model", &[]);
-    let context = Context::new(
+    let mut context = Context::new(
         Model::new(none, none, none),
         Tokenizer::new(none, 1),
         Runtime::new(HISTORY_RUNTIME, HISTORY_FORMAT),
@@ -151,6 +152,7 @@ pub fn seal_history<'a, W: WriteAt>(
         1,
         streams.collect(),
     );
+    context.suite = suite;
     let sealer = Sealer::new(out, Draft::new(terms, context), signer, recipients)?;
     for (_, bytes) in &sections {
         sealer.write(bytes)?;
@@ -171,6 +173,20 @@ pub fn is_history_only(manifest: &Manifest) -> bool {
     runtime.name == HISTORY_RUNTIME && runtime.format == HISTORY_FORMAT && !banks
 }
 
+/// Checks that a capsule holds a state of a model.
+///
+/// # Errors
+/// KVC-957 for one of the history-only form.
+pub fn check_state(manifest: &Manifest) -> Result<()> {
+    match is_history_only(manifest) {
+        false => Ok(()),
+        true => {
+            let what = "the capsule holds a session's history and no state";
+            Err(Error::new(Code::SessionNoState, what))
+        }
+    }
+}
+
 /// Returns the record that a capsule holds, of the history-only form or beside a state. Its own agent state is
 /// the one that holds.
 ///
@@ -181,7 +197,22 @@ pub fn opened_history<S: ReadAt>(opened: &Opened<S>) -> Result<Record> {
         let what = "the capsule holds no history";
         return Err(Error::new(Code::SessionEmpty, what));
     };
-    Record::from_cbor(&bytes)
+    let record = Record::from_cbor(&bytes)?;
+    let (claims, cursor) = (
+        &opened.manifest().claims.terms.session,
+        record.replay_cursor,
+    );
+    let is_it = |claims: &kvcap::Session| {
+        (&claims.id, claims.version, claims.replay_cursor)
+            == (&record.session, record.version, cursor)
+    };
+    match claims.as_ref().is_none_or(is_it) {
+        true => Ok(record),
+        false => {
+            let what = "the history is of another checkpoint than the capsule";
+            Err(Error::new(Code::SessionMalformed, what).at("history"))
+        }
+    }
 }
 
 /// Returns the controller that a capsule holds, if it is of the capsule's own runtime.

@@ -3,7 +3,9 @@
 pub(crate) mod beside;
 pub(crate) mod branching;
 pub(crate) mod confirming;
+pub(crate) mod importing;
 pub(crate) mod keeping;
+pub(crate) mod living;
 pub(crate) mod measuring;
 pub(crate) mod opening;
 pub(crate) mod resuming;
@@ -63,6 +65,21 @@ impl Session {
             is_compared: false,
             beside: None,
         })
+    }
+
+    /// Checks that there is no session of these names.
+    ///
+    /// # Errors
+    /// KVC-954 where there is one; else as [`Self::load`].
+    pub fn check_absent(tier: &DeviceTier, names: &Names) -> Result<()> {
+        match Self::load(tier, names) {
+            Err(error) if error.code() == Code::SessionMissing => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                let what = "the session that is to begin is there already";
+                Err(Error::new(Code::SessionVersion, what).at(printable(&names.session)))
+            }
+        }
     }
 
     /// Loads the session of these names, or makes it.
@@ -163,8 +180,18 @@ impl Session {
     /// # Errors
     /// KVC-955 where there is no such turn.
     pub fn end_of_turn(&self, turn: u64) -> Result<u64> {
-        let origin = Record::origin(&self.names(), &self.description.origin())?;
-        end_of_turn(&origin, &self.events()?, turn)
+        let events = self.events()?;
+        let origin = match events.first() {
+            Some(first) if first.is_import() => self.record(1).ok(),
+            _ => None,
+        };
+        // of a branch it is a later one
+        let origin = origin.filter(|first| first.replay_cursor == 1);
+        let origin = match origin {
+            Some(first) => first,
+            None => Record::origin(&self.names(), &self.description.origin())?,
+        };
+        end_of_turn(&origin, &events, turn)
     }
 
     /// The head of the log, of which the last event is held against the one before.

@@ -31,6 +31,8 @@ fn story() -> Vec<String> {
         "events append fix hello --kind user".to_owned(),
         "checkpoint fix state.bin --model model".to_owned(),
         "resume fix -o resumed --model model".to_owned(),
+        "export fix -o history.kvcap".to_owned(),
+        "import next history.kvcap".to_owned(),
         "status fix".to_owned(),
         "sessions".to_owned(),
         "pin fix".to_owned(),

@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 
-use kvcap::{Code, Expected, Limits, Policy, SigningKey, Terms, Trust, Untrusted, WrappingKey};
+use kvcap::{
+    Code, Expected, Limits, Policy, SigningKey, Suite, Terms, Trust, Untrusted, WrappingKey,
+};
 use kvcap_session::{
     AgentState, Controller, Record, is_history_only, opened_agent_state, opened_history,
     replay_plainly, seal_history,
@@ -27,7 +29,15 @@ fn history_alone_opens_under_any_model() {
     let terms = Terms::new("issuer", "local", 1000, 2000);
     let record = record();
     let out = Mutex::new(Vec::new());
-    let (out, _) = seal_history(out, &record, terms, &signer, &[&key]).unwrap();
+    let (out, _) = seal_history(
+        out,
+        &record,
+        Suite::ChaCha20Poly1305,
+        terms,
+        &signer,
+        &[&key],
+    )
+    .unwrap();
     let file = out.into_inner().unwrap();
     let trust = Trust::from(&signer);
     let policy = Policy::new(&trust, 1500, "local", Expected::danger_any_model());
@@ -42,6 +52,40 @@ fn history_alone_opens_under_any_model() {
         opened_agent_state(&opened).unwrap(),
         Some(record.agent_state)
     );
+}
+
+/// A capsule that names a checkpoint holds the history of that one.
+#[test]
+fn history_of_another_checkpoint_is_refused() {
+    let signer = SigningKey::from_seed(&[7; 32])
+        .speaking_for("issuer")
+        .unwrap();
+    let key = WrappingKey::from_bytes([9; 32]);
+    let trust = Trust::from(&signer);
+    let record = record();
+    let opened = |version, replay_cursor| {
+        let mut terms = Terms::new("issuer", "local", 1000, 2000);
+        terms.session = Some(kvcap::Session {
+            id: "s".to_owned(),
+            version,
+            replay_cursor,
+        });
+        let out = Mutex::new(Vec::new());
+        let suite = Suite::Aes256Gcm;
+        let (out, _) = seal_history(out, &record, suite, terms, &signer, &[&key]).unwrap();
+        let file = out.into_inner().unwrap();
+        let policy = Policy::new(&trust, 1500, "local", Expected::danger_any_model());
+        let untrusted = Untrusted::read_at(&file, &Limits::default()).unwrap();
+        let verified = untrusted.verify(&policy).unwrap();
+        assert_eq!(verified.manifest().context.suite, suite);
+        let opened = verified.open(file, &key).unwrap().release().unwrap();
+        opened_history(&opened)
+    };
+    assert_eq!(opened(1, 36).unwrap(), record);
+    for (version, cursor) in [(2, 36), (1, 35)] {
+        let refused = opened(version, cursor).unwrap_err();
+        assert_eq!(refused.code(), Code::SessionMalformed);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod course;
 mod keeping;
 mod ladder;
 mod leaving;
+mod living;
 mod measuring;
 mod replaying;
 mod resuming;

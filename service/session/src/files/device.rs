@@ -183,6 +183,21 @@ impl DeviceWriter {
         output.commit_as(&Artefact::Capsule(version, id).file_name())
     }
 
+    /// Puts a capsule's renewal in its place: the same body under another header.
+    ///
+    /// # Errors
+    /// KVC-947 where the lock was taken away; 940; those of `write`.
+    pub fn replace(
+        &mut self,
+        artefact: Artefact,
+        write: impl FnOnce(&Output) -> Result<()>,
+    ) -> Result<()> {
+        let output = Output::create(&self.path(artefact), true, Readers::Owner)?;
+        write(&output).map_err(|error| output.at(error))?;
+        self.lock.check()?;
+        output.commit()
+    }
+
     /// Returns the path of an artefact that has a file of its own.
     #[must_use]
     pub fn path(&self, artefact: Artefact) -> PathBuf {

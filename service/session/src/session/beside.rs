@@ -47,10 +47,13 @@ impl Session {
         };
         let place = beside(path);
         self.check_place(&place)?;
-        if is_it(&place, &capsule) {
+        let own = self.own_place(&capsule)?;
+        // a renewal is the same capsule under another header
+        let renewed = claims(&own).is_some_and(|own| claims(&place) != Some(own));
+        if is_it(&place, &capsule) && !renewed {
             return Ok(Some(place));
         }
-        let source = SourceFile::open(self.own_place(&capsule)?)?;
+        let source = SourceFile::open(own)?;
         let output = Output::create(&place, true, Readers::Owner)?;
         fill(&output, &source, &place)?;
         output.commit()?;

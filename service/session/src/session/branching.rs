@@ -2,7 +2,7 @@
 
 use kvcap::{Code, Error, Result, text::printable};
 
-use super::{LONGEST_RECORD, Session};
+use super::{LONGEST_RECORD, Session, saving::put_record};
 use crate::{
     description::Description,
     files::{Artefact, DeviceWriter, Tier, Write, get_small},
@@ -22,13 +22,8 @@ impl Session {
             ..self.names()
         };
         let mut writer = self.tier.writer(&names)?;
-        match Self::load(&self.tier, &names) {
-            Err(error) if error.code() == Code::SessionMissing => {
-                self.discard_copy(&names, &mut writer)?;
-            }
-            Err(error) => return Err(error),
-            Ok(_) => return Err(is_there(&names)),
-        }
+        Self::check_absent(&self.tier, &names)?;
+        self.discard_copy(&names, &mut writer)?;
         let first = record.branch(&names, now);
         let log = self.log()?;
         for seq in 1..=record.replay_cursor {
@@ -40,7 +35,7 @@ impl Session {
                 writer.put(artefact, &&*bytes)?;
             }
         }
-        writer.put(Artefact::Checkpoint(1), &first.to_json()?.into_bytes())?;
+        put_record(&mut writer, &first)?;
         let mut description = Description::new(&names, now);
         description.origin.clone_from(&self.description.origin);
         // last: before it there is no session
@@ -73,7 +68,7 @@ impl Session {
     }
 
     /// The capsules of a state that are there: its own, and those that it continues.
-    fn chain(&self, capsule: Option<&CapsuleEntry>) -> Result<Vec<Artefact>> {
+    pub(super) fn chain(&self, capsule: Option<&CapsuleEntry>) -> Result<Vec<Artefact>> {
         let held = self.tier.parts(&self.names())?.into_iter();
         let is_of = |artefact: &Artefact| match (artefact, capsule) {
             (Artefact::Capsule(_, id), Some(capsule)) => {

@@ -15,6 +15,9 @@ use crate::{
     replay::replay_plainly,
 };
 
+/// Member of the note that tells where an imported history is from.
+const IMPORTED: &str = "imported";
+
 impl Session {
     /// Returns the session as it is, to leave the device: without its capsule, which stays.
     ///
@@ -62,7 +65,9 @@ impl Session {
         for record in [&first, &second] {
             put_record(&mut writer, record)?;
         }
-        let description = Description::new(names, at);
+        let mut description = Description::new(names, at);
+        // without it a revert would lose what the summary covers
+        description.pinned.insert(1);
         // last: before it there is no session
         writer.put(Artefact::Session, &description.to_json()?.into_bytes())?;
         Self::load(tier, names)
@@ -80,7 +85,14 @@ fn imported(history: &Record) -> Map<String, Value> {
         ),
         ("head".to_owned(), Value::from(history.head.to_string())),
     ]);
-    Map::from_iter([("imported".to_owned(), Value::Object(of))])
+    Map::from_iter([(IMPORTED.to_owned(), Value::Object(of))])
+}
+
+impl Event {
+    /// Whether a log begins so that has another one's history before it.
+    pub(super) fn is_import(&self) -> bool {
+        matches!(&self.body, Body::Members(members) if members.contains_key(IMPORTED))
+    }
 }
 
 /// The first version: a history without its latest turns, at the note that the log begins with.

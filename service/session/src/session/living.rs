@@ -90,10 +90,11 @@ impl Session {
         };
         // without a state nothing else keeps the latest one
         let renews = policy.renews(moment) || (cause == Cause::Expiry && state.is_none());
-        if let Some(renewer) = renewer.filter(|_| renews)
-            && let Some(renewed) = self.renew(now, renewer)?
-        {
-            return Ok(Some(renewed));
+        match renewer.filter(|_| renews).map(|by| self.renew(now, by)) {
+            Some(Ok(Some(renewed))) => return Ok(Some(renewed)),
+            Some(Err(error)) if state.is_none() => return Err(error),
+            // what cannot be renewed is sealed again
+            _ => {}
         }
         match moment.events == 0 && state.is_none() {
             true => Ok(None),

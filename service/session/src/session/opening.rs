@@ -12,6 +12,7 @@ use kvcap_store::{
 };
 
 use super::{resuming::Header, states::Candidate};
+use crate::sealed::{Controller, check_state, opened_controller};
 
 /// Opens states of a session: as one judge says, by keys that an operator names.
 #[derive(Clone, Copy)]
@@ -34,17 +35,21 @@ pub struct Written<'a> {
     pub unchecked: BTreeSet<Unchecked>,
     /// The judge that accepted it.
     pub judge: Judge<'a>,
+    /// The controller that was sealed beside it, where it is the whole state.
+    pub controller: Option<Controller>,
 }
 
 impl<'a> Opener<'a> {
     /// Verifies the header of a state, and those of the capsules that it continues and that are there.
     ///
     /// # Errors
-    /// As [`Judge::verify`] and [`Judge::with_ancestors`]; KVC-957 for a base image that is none.
+    /// As [`Judge::verify`] and [`Judge::with_ancestors`]; KVC-957 for a base image that is none, and for
+    /// history alone.
     pub fn header(&self, state: &Candidate) -> Result<Header> {
         let judge = (self.judge)(state.expected())?;
         let (untrusted, _) = Capsule::read(state.path())?.split();
         let verdict = verified(&judge, judge.verify(untrusted)?, state, |_| ())?;
+        check_state(verdict.tip().manifest())?;
         let context = &verdict.tip().manifest().context;
         Ok(Header {
             positions: context.positions.end,
@@ -115,14 +120,19 @@ impl<'a> Opener<'a> {
             admitted.unchecked.remove(&Unchecked::Prompt);
         }
         let end = admitted.opened.tip().manifest().context.positions.end;
-        let bytes = match positions < end {
-            false => open_state(&admitted.opened, out, self.workers, progress)?.state_len,
-            true => self.cut(&admitted.opened, positions, out, progress)?,
+        let (bytes, controller) = match positions < end {
+            false => {
+                let controller = opened_controller(admitted.opened.tip())?;
+                let opened = open_state(&admitted.opened, out, self.workers, progress)?;
+                (opened.state_len, controller)
+            }
+            true => (self.cut(&admitted.opened, positions, out, progress)?, None),
         };
         Ok(Written {
             bytes,
             unchecked: admitted.unchecked,
             judge,
+            controller,
         })
     }
 

@@ -91,6 +91,22 @@ impl Session {
         cause: Cause,
         state: Option<&mut dyn NewState>,
     ) -> Result<Record> {
+        let mut next = self.next(now, cause)?;
+        if let Some(state) = state {
+            let continued = next.capsule.take();
+            let continued = continued
+                .filter(|capsule| capsule.may_be_continued(now, state.expires()))
+                .map(|capsule| self.state(next.version, capsule))
+                .transpose()?
+                .filter(|parent| state.continues(parent).is_ok());
+            next.capsule = Some(save(writer, &next, state, continued.as_ref())?);
+        }
+        put_record(writer, &next)?;
+        Ok(next)
+    }
+
+    /// The next version, with the latest state that there is.
+    pub(super) fn next(&self, now: u64, cause: Cause) -> Result<Record> {
         let latest = self.newest()?;
         let mut next = self.current()?;
         next.parent_version = (next.version > 0).then_some(next.version);
@@ -102,19 +118,14 @@ impl Session {
         // a clock that went back makes nothing older than what it follows
         next.at = now.max(latest.map_or(0, |latest| latest.at));
         next.cause = cause;
-        if let Some(state) = state {
-            let continued = next.capsule.take();
-            let continued = continued
-                .filter(|capsule| capsule.may_be_continued(now, state.expires()))
-                .map(|capsule| self.state(next.version, capsule))
-                .transpose()?
-                .filter(|parent| state.continues(parent).is_ok());
-            next.capsule = Some(save(writer, &next, state, continued.as_ref())?);
-        }
-        let json = next.to_json()?.into_bytes();
-        writer.put(Artefact::Checkpoint(next.version), &json)?;
         Ok(next)
     }
+}
+
+pub(super) fn put_record(writer: &mut DeviceWriter, record: &Record) -> Result<()> {
+    let json = record.to_json()?.into_bytes();
+    let put = writer.put(Artefact::Checkpoint(record.version), &json);
+    put.map(|_| ())
 }
 
 /// Seals a state as the capsule of a version, and reads from its header what the record says of it.

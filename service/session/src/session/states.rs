@@ -69,6 +69,15 @@ impl Candidate {
         }
     }
 
+    /// Returns true where a controller was sealed beside it.
+    #[must_use]
+    pub const fn has_controller(&self) -> bool {
+        match self {
+            Self::Saved(state) => state.capsule.controller,
+            Self::Base(_) => false,
+        }
+    }
+
     /// Returns the number of the last event that it has seen; a base image has seen none.
     #[must_use]
     pub const fn cursor(&self) -> u64 {
