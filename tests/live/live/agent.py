@@ -15,8 +15,6 @@ from live.llama_server import Client
 
 #: the events of a log that are messages
 ROLES = ("user", "assistant", "tool")
-#: turns after which it saves without being asked
-EVERY = 3
 
 
 def live(events):
@@ -47,7 +45,7 @@ class Agent:
     def __init__(self, kvcap, folder, session, steps):
         self.kvcap, self.server = Kvcap(kvcap), Client(Path(folder))
         self.session, self.steps = session, int(steps)
-        self.template = template(self.server)
+        self.template, self.summary = template(self.server), ""
 
     def append(self, kind, **body):
         file = self.server.folder / "body.json"
@@ -57,7 +55,11 @@ class Agent:
     def messages(self):
         events = live(self.kvcap("events", "list", self.session)["events"])
         said = [(event["kind"], event["body"]["content"]) for event in events if event["kind"] in ROLES]
-        return [("system", script.SYSTEM), *said]
+        return [("system", script.SYSTEM + self.summary), *said]
+
+    def carry(self, summary):
+        """Knows of what stands in no log here: of a session that came from another device, what its record sums up."""
+        self.summary = f"\nSummary of the conversation so far:\n{summary}"
 
     def ask(self, text, tool):
         """Puts the user's words and a tool's answer into the log."""
@@ -80,12 +82,6 @@ class Agent:
     def milestone(self, state):
         """A milestone with the state of the work."""
         self.append("milestone", agent_state=state)
-
-    def due(self):
-        """Turns since the last checkpoint, where they are enough to save."""
-        status = self.kvcap("status", self.session)
-        saved = status["checkpoint"]["turns"] if status["checkpoint"] else 0
-        return status["current"]["turns"] - saved >= EVERY
 
     def save(self, *options):
         """Saves the slot and puts a checkpoint: its report, and seconds of both."""
@@ -123,7 +119,7 @@ class Process:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __call__(self, name, *arguments):
-        self.process.stdin.write(json.dumps([name, *arguments]) + "\n")
+        self.process.stdin.write(json.dumps([name, *arguments], default=str) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:

@@ -18,7 +18,9 @@ from live.agent import Process, template
 from live.kvcap import Kvcap, Refused
 from live.llama_server import VERSION, Server
 
-NAME, BRANCH = "day", "attempt"
+NAME, BRANCH, MOVED = "day", "attempt", "moved"
+#: turns after which a session is saved without being asked
+EVERY = 3
 #: turns after whose checkpoint restarts are measured
 MARKS = (12, 24, 39)
 #: what differs from one report to the next
@@ -65,6 +67,8 @@ class Day:
         self.saved, self.answers, self.done = {}, {}, []
         #: what sessions were told: tokens reused and evaluated
         self.session, self.counts = NAME, []
+        #: turns of the newest checkpoint
+        self.last = 0
         #: how often each restart is measured; not at all in the short form
         self.runs, self.restarts, self.name = runs, [], NAME
         runtime = ("--runtime", "llama-cpp", "--runtime-version", VERSION)
@@ -132,17 +136,22 @@ class Day:
         self.answers[number] = judged(name or f"turn {number}", self.agent("answer"))
         if state:
             self.agent("milestone", script.working(state))
-        if self.agent("due"):
-            self.save()
+        cause = "milestone" if state else "turns"
+        self.save("--if-due", due=cause if state or number - self.last >= EVERY else None)
 
-    def save(self, *options):
+    def save(self, *options, due="asked"):
+        """A checkpoint for the cause `due`; none where nothing is."""
         report = self.agent("save", *options)
+        check(report["saved"] == bool(due), "saved", report, due)
+        if not due:
+            return None
         checkpoint = report["checkpoint"]
+        check(checkpoint["cause"] == due, "cause", checkpoint, due)
         state = checkpoint["state"]
         check(state["positions"] == len(self.held), "checkpoint", state, len(self.held))
         check(state["version"] == checkpoint["version"], "a state of its own", checkpoint)
         self.saved[checkpoint["version"]] = Saved(checkpoint["version"], self.held, report)
-        turns = checkpoint["turns"]
+        turns = self.last = checkpoint["turns"]
         if self.runs and turns in MARKS and turns not in [found.turns for found in self.restarts]:
             self.say(f"day: restarts after turn {turns}")
             self.restarts.append(restart.measure(self, turns, script.TURNS[turns][0], report, self.runs))
@@ -150,7 +159,7 @@ class Day:
 
     def resume(self, *options, rung=None):
         """What a state has in common with what was said is restored: all of it is `exact`, less is `shorter`."""
-        report = self.agent("resume", *map(str, options))
+        report = self.agent("resume", *options)
         saved = self.saved[report["version"]]
         shared = common(saved.ids, report["request"])
         rung = rung or ("exact" if shared == len(saved.ids) else "shorter")
@@ -209,7 +218,7 @@ class Day:
         check(self.told("turn 19, resumed", self.agent("answer")) == lost, "turn 19: other tokens")
         self.receipt(self.done[-1])
         for number in range(20, 24):
-            self.turn(number, state="done" if number == 22 else None)
+            self.turn(number, state="done" if number == 21 else None)
         self.crash()
         self.begin()
         report = self.resume()
@@ -221,7 +230,7 @@ class Day:
         self.crash()
         checkpoint = self.kvcap("revert", NAME, "--to-turn", 12)["checkpoint"]
         check(checkpoint["turns"] == 12, "revert", checkpoint)
-        self.saved[checkpoint["version"]] = self.saved[4]
+        self.saved[checkpoint["version"]], self.last = self.saved[4], 12
         first = self.answers[13]
         self.begin()
         self.resume()
@@ -246,7 +255,7 @@ class Day:
         self.crash()
         after = self.kvcap("status", NAME)
         check({**after, **TIMES} == {**before, **TIMES}, "the branch changed its origin", before, after)
-        self.saved = own
+        self.saved, self.last = own, 12
 
     def evening(self):
         """Goes on to turn 40, and ends."""
@@ -254,20 +263,36 @@ class Day:
         self.resume()
         self.turn(14, name="turn 14, resumed", told=True)
         for number in range(15, 41):
-            self.turn(number, state="done" if number == 22 else None)
+            self.turn(number, state="done" if number == 21 else None)
         check(self.kvcap("status", NAME)["current"]["turns"] == 40, "turns")
-        self.save("--ttl", "1h")
+        self.save("--if-due=exit", "--ttl", "1h", due="exit")
 
     def elsewhere(self):
-        """Another model is given no state, and reads what was said."""
+        """Another model is given no state; on another device it reads the history, and has a state of its own then."""
         self.crash()
         self.begin(model=self.other)
         expected = self.expected(self.other)
         plan = self.kvcap("resume", NAME, *expected)
         check((plan["rung"], plan["reason"]) == ("history-only", 601), "another model", plan)
         self.refused(601, *expected)
-        self.answered("another model", self.agent("answer", False))
-        check(self.done[-1].reused == 0, "another model", self.done[-1])
+        self.crash()
+        history = self.folder / "history.kvcap"
+        self.kvcap("export", NAME, "-o", history)
+        home = os.environ["XDG_STATE_HOME"]
+        os.environ["XDG_STATE_HOME"] = str(self.folder / "another device")
+        self.kvcap("import", MOVED, history)
+        own, self.saved = self.saved, {}
+        for name in ("another model", "another model, resumed"):
+            self.begin(MOVED, model=self.other)
+            self.agent("carry", self.record(1, MOVED)["summary"])
+            if self.saved:
+                self.resume(*expected)
+            self.agent("ask", *script.OTHER)
+            self.answered(name, self.agent("answer"))
+            self.save(*expected)
+            self.crash()
+        check(self.done[-2].reused == 0, "another model", self.done[-2])
+        self.saved, os.environ["XDG_STATE_HOME"] = own, home
 
     def expiry(self):
         """The newest state expires, and an older one is restored; then all have."""

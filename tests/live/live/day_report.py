@@ -12,7 +12,8 @@ RESTARTS = {
     "branch": "a branch from turn 12",
     "branch, resumed": "the branch, from its own state",
     "turn 14, resumed": "the first session again",
-    "another model": "another model, from what was said",
+    "another model": "another model on another device, from the history",
+    "another model, resumed": "the same, from its own state",
     "an older state": "the newest state has expired",
     "after gc": "after `kvcap gc --keep 2`",
 }

