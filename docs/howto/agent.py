@@ -1,19 +1,17 @@
 """One turn of an agent whose model remembers: python agent.py SESSION WORDS"""
 
 import json
-import os
+import pathlib
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
-MODEL, SERVER, SLOTS = "model.gguf", "http://localhost:8080", os.path.abspath("slots")
+MODEL, SERVER, SLOTS = "model.gguf", "http://localhost:8080", pathlib.Path("slots").absolute()
 
 
 def kvcap(*words):
-    ran = subprocess.run(["kvcap", *words, "--json"], capture_output=True, text=True)
-    return json.loads(ran.stdout)
+    return json.loads(subprocess.run(["kvcap", *map(str, words), "--json"], capture_output=True).stdout)
 
 
 def server(path, **body):
@@ -28,32 +26,34 @@ def started():
     while process.poll() is None:
         try:
             return server("/health") and process
-        except urllib.error.URLError:
+        except OSError:
             time.sleep(0.2)
     sys.exit("llama-server did not start")
 
 
 session, words = sys.argv[1:]
-state = f"{SLOTS}/chat.bin"
-os.makedirs(SLOTS, mode=0o700, exist_ok=True)
+state, request = SLOTS / "chat.bin", SLOTS / "request.json"
+SLOTS.mkdir(mode=0o700, exist_ok=True)
 kvcap("events", "append", session, words, "--kind", "user")
 process = started()
 try:
-    resumed = kvcap("resume", session, "-o", state)
+    # each message by itself, so that the ids of what was said stay the same; the marks are the model's
+    said = [f"<|im_start|>{e['kind']}\n{e['body']}<|im_end|>\n" for e in kvcap("events", "list", session)["events"]]
+    prompt = sum((server("/tokenize", content=text)["tokens"] for text in [*said, "<|im_start|>assistant\n"]), [])
+    request.write_text(json.dumps(prompt))
+    resumed = kvcap("resume", session, "-o", state, "--tokens", request)
     print(resumed["sentence"] if resumed["ok"] else resumed["error"]["message"], file=sys.stderr)
     if resumed["ok"]:
         server("/slots/0?action=restore", filename="chat.bin")
-        os.remove(state)
-    # each message by itself, so that the ids of what was said stay the same; the marks are the model's
-    events = kvcap("events", "list", session)["events"]
-    said = [f"<|im_start|>{event['kind']}\n{event['body']}<|im_end|>\n" for event in events]
-    prompt = sum((server("/tokenize", content=text)["tokens"] for text in [*said, "<|im_start|>assistant\n"]), [])
+        state.unlink()
     answer = server("/completion", prompt=prompt, n_predict=24, temperature=0, id_slot=0, cache_prompt=True)
-    print(f"{answer['timings']['cache_n']} of {len(prompt)} tokens were not evaluated again", file=sys.stderr)
+    reused, evaluated = answer["timings"]["cache_n"], answer["timings"]["prompt_n"]
+    print(f"{reused} of {len(prompt)} tokens were not evaluated again", file=sys.stderr)
+    kvcap("resume", session, "--reused", reused, "--evaluated", evaluated)
     kvcap("events", "append", session, answer["content"], "--kind", "assistant")
     server("/slots/0?action=save", filename="chat.bin")
     saved = kvcap("checkpoint", session, state)
-    os.remove(state)
+    state.unlink()
     print(answer["content"] if saved["ok"] else saved["error"]["message"])
 finally:
     process.terminate()

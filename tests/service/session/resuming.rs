@@ -229,3 +229,18 @@ fn observations_are_bounded_and_torn_ones_are_dropped() {
         Code::SessionMalformed
     );
 }
+
+/// A resume waits for no writer longer than a writer does, and what it restored stands.
+#[test]
+fn a_claim_that_cannot_be_kept_is_told() {
+    let (folder, session) = session();
+    let tier = DeviceTier::at(folder.path().join("sessions"));
+    let alone = tier.writer(&Names::of("s")).unwrap();
+    let mut told = Told::default();
+    let resumed = session.resume(&Request::default(), &mut told, 0).unwrap();
+    assert_eq!(told.restored, Some((2, 20)));
+    assert_eq!(resumed.unkept.unwrap().code(), Code::LocalBusy);
+    drop(alone);
+    let refused = session.confirm(&Reuse::default(), 0).unwrap_err();
+    assert_eq!(refused.code(), Code::SessionMissing);
+}
