@@ -184,14 +184,28 @@ fn what_others_appended_is_gone_on_from() {
     assert_eq!(log.len(), 12);
     let current = one.status().unwrap().current;
     assert_eq!((current.replay_cursor, current.version), (12, 4));
-    // and a log that another one has taken the place of is refused
-    let elsewhere = Session::load_or_create(&tier, &Names::of("elsewhere"), 1);
-    elsewhere
-        .unwrap()
-        .append(1, Kind::Note, Body::from("off"))
-        .unwrap();
-    let of = |names| tier.folder(names).unwrap().join("log.jsonl");
-    fs::copy(of(&Names::of("elsewhere")), of(&name())).unwrap();
-    let code = |refused: kvcap::Result<_>| refused.unwrap_err().code().number();
-    assert_eq!(code(open().append(1, Kind::Note, Body::from("on"))), 953);
+    // a log that ends before the newest checkpoint, and another log of the same length or session, are refused
+    let path = tier.folder(&name()).unwrap().join("log.jsonl");
+    let code = |log: &[u8]| {
+        fs::write(&path, log).unwrap();
+        let refused = open().append(1, Kind::Note, Body::from("on"));
+        refused.unwrap_err().code().number()
+    };
+    let whole = fs::read(&path).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    assert_eq!(code(&lines[..11].concat()), 952);
+    assert_eq!(code(b""), 952);
+    let other = |names: &Names, events: usize| {
+        let elsewhere = quick();
+        let tier = DeviceTier::at(elsewhere.path().join("sessions"));
+        let mut session = Session::load_or_create(&tier, names, 1).unwrap();
+        for _ in 0..events {
+            session.append(1, Kind::Note, Body::from("off")).unwrap();
+        }
+        fs::read(tier.folder(names).unwrap().join("log.jsonl")).unwrap()
+    };
+    assert_eq!(code(&other(&name(), 12)), 953);
+    assert_eq!(code(&other(&Names::of("elsewhere"), 1)), 953);
+    fs::write(&path, &whole).unwrap();
+    open().append(1, Kind::Note, Body::from("on")).unwrap();
 }

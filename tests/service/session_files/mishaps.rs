@@ -291,6 +291,28 @@ fn hundreds_of_sessions_are_listed_and_found() {
     }
 }
 
+/// A version that another process pins after it was said what would go is not removed.
+#[test]
+fn what_is_pinned_in_the_meantime_stays() {
+    let folder = quick();
+    let tier = DeviceTier::at(folder.path().join("sessions"));
+    let mut session = Session::load_or_create(&tier, &Names::of("fix"), 1).unwrap();
+    for _ in 0..3 {
+        session.checkpoint(1, Cause::Asked, None).unwrap();
+    }
+    let mut other = Session::load(&tier, &Names::of("fix")).unwrap();
+    let plan = session.clearance(1).unwrap();
+    assert_eq!(plan.parts.len(), 2);
+    other.pin(1, true).unwrap();
+    session.clear(&plan, 1).unwrap();
+    assert_eq!(session.versions().unwrap(), [1, 3]);
+    // and neither forgets what the other has pinned
+    session.pin(3, true).unwrap();
+    other.pin(3, false).unwrap();
+    let pinned = Session::load(&tier, &Names::of("fix")).unwrap();
+    assert_eq!(pinned.pinned().iter().copied().collect::<Vec<u64>>(), [1]);
+}
+
 /// A branch that was begun and not finished is begun anew, and nothing else is taken for one.
 #[test]
 fn what_has_lost_its_description_is_no_copy() {
@@ -312,18 +334,21 @@ fn what_has_lost_its_description_is_no_copy() {
     assert_eq!(twig.events().unwrap().len(), 1);
     assert_eq!(twig.versions().unwrap(), [1]);
 
-    let own = |name: &str, checkpoints: bool| {
+    let own = |name: &str, says: bool, checkpoints: bool| {
         let mut own = Session::load_or_create(&tier, &Names::of(name), 1).unwrap();
-        said(&mut own, 1, "own").unwrap();
+        if says {
+            said(&mut own, 1, "own").unwrap();
+        }
         if checkpoints {
             own.checkpoint(1, Cause::Asked, None).unwrap();
         }
         lose(name);
     };
-    own("event", false);
-    own("checkpoint", true);
-    own("twig", false);
-    for name in ["event", "checkpoint", "twig"] {
+    own("event", true, false);
+    own("checkpoint", false, true);
+    own("both", true, true);
+    own("twig", true, false);
+    for name in ["event", "checkpoint", "both", "twig"] {
         let before = files(&tier.folder(&Names::of(name)).unwrap());
         assert_eq!(number(session.branch(name, 2, 3)), 954, "{name}");
         assert_eq!(files(&tier.folder(&Names::of(name)).unwrap()), before);
