@@ -24,6 +24,7 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
     ("runtimes/states/src", &[]),
     ("service/store/src", &[]),
     ("service/session/src", &[]),
+    ("service/server/src", &[]),
     ("cli/src", &[]),
 ];
 

@@ -136,7 +136,7 @@ pub use open::{
 pub use verify::{
     body::BodyChecked,
     policy::{ByRuntime, Expected, ExpectedSession, Needs, Policy, RESTORE},
-    push::{Arrived, Fed, PushBody, PushHeader},
+    push::{Arrived, Fed, PausedBody, PushBody, PushHeader},
     step::Step,
     untrusted::{Untrusted, Verified},
 };

@@ -25,6 +25,7 @@ mod program {
     mod resuming;
     mod round_trip;
     mod schema;
+    mod serve;
     #[cfg(unix)]
     mod sessions;
     mod support;

@@ -14,9 +14,10 @@ use std::{
 use kvcap_testvectors::{generate, session_set};
 
 /// The pages, and the letters before the rules of each.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("capsule-v1", "CAP"),
     ("codecs-v1", "COD"),
+    ("http-v1", "HTTP"),
     ("lineage-v1", "LIN"),
     ("model-id-v1", "MOD"),
     ("registry-v1", "REG"),

@@ -10,9 +10,29 @@ use crate::{
 };
 
 pub(crate) fn chunk_digest(ciphertext: &[u8]) -> [u8; 32] {
-    let mut hasher = labelled_hasher("kvcap v1 leaf");
+    let mut hasher = ChunkHasher::new();
     hasher.update(ciphertext);
-    *hasher.finalize().as_bytes()
+    hasher.finish()
+}
+
+/// The digest of a chunk that comes in pieces.
+pub(crate) struct ChunkHasher(blake3::Hasher);
+
+impl ChunkHasher {
+    pub(crate) fn new() -> Self {
+        Self(labelled_hasher("kvcap v1 leaf"))
+    }
+
+    pub(crate) fn update(&mut self, ciphertext: &[u8]) {
+        self.0.update(ciphertext);
+    }
+
+    /// Gives the digest, and begins the next.
+    pub(crate) fn finish(&mut self) -> [u8; 32] {
+        let digest = self.0.finalize();
+        self.0.reset();
+        *digest.as_bytes()
+    }
 }
 
 /// Where a stream's chunks and table rows lie in the file.

@@ -49,8 +49,18 @@ impl Table {
 
     /// CAP-T-3 for one chunk; gives its tag.
     pub(crate) fn check(&self, stream: usize, chunk: Chunk, ciphertext: &[u8]) -> Result<[u8; 16]> {
+        self.check_digest(stream, chunk, &chunk_digest(ciphertext))
+    }
+
+    /// CAP-T-3 for one chunk of this digest; gives its tag.
+    pub(crate) fn check_digest(
+        &self,
+        stream: usize,
+        chunk: Chunk,
+        digest: &[u8; 32],
+    ) -> Result<[u8; 16]> {
         match self.row(chunk.index) {
-            Some(row) if row.digest == chunk_digest(ciphertext) => Ok(row.tag),
+            Some(row) if row.digest == *digest => Ok(row.tag),
             _ => Err(Error::new(
                 Code::BodyChunkDigest,
                 "a chunk does not match its signed hash",

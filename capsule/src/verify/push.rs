@@ -6,9 +6,10 @@
 
 use crate::{
     crypto::{
-        chunk::{Chunk, Extent},
+        chunk::{Chunk, ChunkHasher, Extent},
         table::Table,
     },
+    digest::Digest,
     error::{Code, Error, Result},
     io::usize_of,
     limits::Limits,
@@ -38,15 +39,30 @@ pub enum Fed {
     Header(Box<Untrusted>),
 }
 
-/// A body that is on its way, under the tables before it. Holds the tables and at most one chunk.
+/// A body that is on its way, under the tables before it. Holds the tables, and of a chunk its digest so far.
 pub struct PushBody<'v> {
     capsule: &'v Verified,
+    progress: Progress,
+}
+
+/// A body that is on its way, put aside without its capsule: for who waits for the next piece elsewhere.
+/// [`Verified::resume_body`] takes it up again.
+pub struct PausedBody {
+    lineage: Digest,
+    progress: Progress,
+}
+
+struct Progress {
     extents: Vec<Extent>,
     tables: Vec<Table>,
     /// Offset in the file at which the next unit begins.
     at: u64,
-    /// Its bytes so far.
+    /// Number of its bytes so far.
+    taken: usize,
+    /// These, unless it is a chunk.
     bytes: Vec<u8>,
+    /// Their digest, if it is one.
+    hasher: ChunkHasher,
     /// The next chunk.
     stream: usize,
     index: u64,
@@ -62,6 +78,12 @@ pub struct Arrived<'v> {
 }
 
 impl Arrived<'_> {
+    /// Returns what was checked, for who judges by himself whether the capsule still may be accepted.
+    #[must_use]
+    pub fn checked(&self) -> BodyChecked {
+        self.checked
+    }
+
     /// Accepts the capsule, if it still may be: its key, revocation and times are judged again, by the trust
     /// and the time of `policy` (capsule-v1 §3.2).
     ///
@@ -144,19 +166,39 @@ impl Verified {
     /// The check of every byte after the header, as [`Self::check_body`], of bytes as they come.
     #[must_use]
     pub fn push_body(&self) -> PushBody<'_> {
-        PushBody {
-            capsule: self,
+        let progress = Progress {
             extents: Extent::all(&self.manifest, self.prologue),
             tables: Vec::new(),
             at: self.prologue.tables_at(),
+            taken: 0,
             bytes: Vec::new(),
+            hasher: ChunkHasher::new(),
             stream: 0,
             index: 0,
             checked: BodyChecked {
                 chunks: 0,
                 bytes: 0,
             },
+        };
+        PushBody {
+            capsule: self,
+            progress,
         }
+    }
+
+    /// Goes on with a body of this capsule that was put aside.
+    ///
+    /// # Errors
+    /// KVC-507 for the body of another capsule.
+    pub fn resume_body(&self, paused: PausedBody) -> Result<PushBody<'_>> {
+        if paused.lineage != self.lineage() {
+            let what = "the body that was put aside is another capsule's";
+            return Err(Error::new(Code::ManifestInconsistent, what));
+        }
+        Ok(PushBody {
+            capsule: self,
+            progress: paused.progress,
+        })
     }
 }
 
@@ -167,39 +209,38 @@ impl<'v> PushBody<'v> {
     /// KVC-107, 801 for the tables; 805, 108 for the body.
     pub fn feed(mut self, mut bytes: &[u8]) -> Result<Self> {
         loop {
-            let unit = self.unit();
-            let len = self.len(&unit);
+            let unit = self.progress.unit(self.capsule);
             if matches!(unit, Unit::End) {
                 return match bytes.is_empty() {
                     true => Ok(self),
                     false => Err(trailing()),
                 };
             }
-            let missing = len.saturating_sub(self.bytes.len());
-            let Some((now, later)) = bytes.split_at_checked(missing) else {
-                self.bytes.extend_from_slice(bytes);
-                return Ok(self);
-            };
+            let len = self.progress.len(&unit);
+            let missing = len.saturating_sub(self.progress.taken);
+            let (now, later) = bytes.split_at(missing.min(bytes.len()));
             bytes = later;
-            if self.bytes.is_empty() {
-                self.check(&unit, now)?;
-            } else {
-                let mut whole = std::mem::take(&mut self.bytes);
-                whole.extend_from_slice(now);
-                self.check(&unit, &whole)?;
-                whole.clear();
-                self.bytes = whole;
+            self.progress.take(&unit, now);
+            if self.progress.taken < len {
+                return Ok(self);
             }
-            let len = u64::try_from(len).unwrap_or(u64::MAX);
-            self.at = self.at.saturating_add(len);
-            self.checked.bytes = self.checked.bytes.saturating_add(len);
+            self.progress.check(&unit, self.capsule)?;
         }
     }
 
     /// Returns what has been checked so far: chunks up to here may be passed on.
     #[must_use]
     pub fn checked(&self) -> BodyChecked {
-        self.checked
+        self.progress.checked
+    }
+
+    /// Puts the body aside.
+    #[must_use]
+    pub fn pause(self) -> PausedBody {
+        PausedBody {
+            lineage: self.capsule.lineage(),
+            progress: self.progress,
+        }
     }
 
     /// Says that no more bytes come.
@@ -209,10 +250,10 @@ impl<'v> PushBody<'v> {
     /// without chunks.
     pub fn finish(self) -> Result<Arrived<'v>> {
         let mut body = self.feed(&[])?;
-        match body.unit() {
+        match body.progress.unit(body.capsule) {
             Unit::End => Ok(Arrived {
                 capsule: body.capsule,
-                checked: body.checked,
+                checked: body.progress.checked,
             }),
             Unit::Chunk(stream, chunk) => Err(body_cut(stream, chunk)),
             Unit::Table(_) | Unit::Padding(_) => Err(Error::new(
@@ -221,12 +262,14 @@ impl<'v> PushBody<'v> {
             )),
         }
     }
+}
 
-    fn unit(&mut self) -> Unit {
+impl Progress {
+    fn unit(&mut self, capsule: &Verified) -> Unit {
         if self.tables.len() < self.extents.len() {
             return Unit::Table(self.tables.len());
         }
-        let body_at = self.capsule.prologue.body_at();
+        let body_at = capsule.prologue.body_at();
         if self.at < body_at {
             return Unit::Padding(usize_of(body_at - self.at).min(4096));
         }
@@ -252,28 +295,49 @@ impl<'v> PushBody<'v> {
         }
     }
 
-    fn check(&mut self, unit: &Unit, bytes: &[u8]) -> Result<()> {
+    fn take(&mut self, unit: &Unit, bytes: &[u8]) {
+        self.taken += bytes.len();
+        match unit {
+            Unit::Chunk(..) => self.hasher.update(bytes),
+            _ => self.bytes.extend_from_slice(bytes),
+        }
+    }
+
+    /// Checks a unit that is there whole, and goes to the next.
+    fn check(&mut self, unit: &Unit, capsule: &Verified) -> Result<()> {
         match unit {
             Unit::Table(stream) => {
-                let table = self.capsule.table(*stream, bytes.to_vec())?;
+                let table = capsule.table(*stream, std::mem::take(&mut self.bytes))?;
                 self.tables.push(table);
             }
-            Unit::Padding(_) => check_zero(bytes)?,
+            Unit::Padding(_) => check_zero(&self.bytes)?,
             Unit::Chunk(stream, chunk) => {
+                let digest = self.hasher.finish();
                 if let Some(table) = self.tables.get(*stream) {
-                    table.check(*stream, *chunk, bytes)?;
+                    table.check_digest(*stream, *chunk, &digest)?;
                 }
                 self.index += 1;
                 self.checked.chunks += 1;
             }
             Unit::End => {}
         }
+        let len = u64::try_from(self.taken).unwrap_or(u64::MAX);
+        self.at = self.at.saturating_add(len);
+        self.checked.bytes = self.checked.bytes.saturating_add(len);
+        self.taken = 0;
+        self.bytes.clear();
         Ok(())
     }
 }
 
 impl std::fmt::Debug for PushBody<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PushBody({:?})", self.checked)
+        write!(f, "PushBody({:?})", self.progress.checked)
+    }
+}
+
+impl std::fmt::Debug for PausedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PausedBody({:?})", self.progress.checked)
     }
 }

@@ -305,6 +305,12 @@ pub(crate) fn waiting(path: &Path) {
     );
 }
 
+/// Says where somebody is listened to, once that is so.
+#[cfg(feature = "server")]
+pub(crate) fn listening(address: std::net::SocketAddr) {
+    let _closed = writeln!(io::stderr(), "kvcap: note: listening at {address}");
+}
+
 fn say(code: Code, message: &str, hint: &str) {
     let (red, bold) = (AnsiColor::Red.on_default().bold(), Style::new().bold());
     let _closed = writeln!(

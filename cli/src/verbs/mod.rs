@@ -42,6 +42,7 @@ pub(crate) mod seal;
 mod seal_report;
 mod sealing;
 pub(crate) mod selftest;
+pub(crate) mod serve;
 pub(crate) mod shred;
 pub(crate) mod status;
 pub(crate) mod truncate;

@@ -15,12 +15,14 @@
 //! - [`key_file`], [`Passphrases`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end
 //!   (registry-v1 §6).
 //! - [`profile`]: what a person would else say with flags every day.
+//! - [`Blobs`]: capsules that are kept for others, each put once.
 //! - [`input`], [`output`]: inputs that may be pipes, outputs that appear whole or not at all; [`operation`]: what
 //!   these do to the disk, for tests that crash in between; [`private`]: files and folders of one user.
 
 #![forbid(unsafe_code)]
 
 mod ancestors;
+mod blobs;
 mod budget;
 mod continuation;
 mod fresh_key;
@@ -60,6 +62,8 @@ pub use trust::TrustSources;
 pub use unchecked::Unchecked;
 pub use verdict::{Accepted, Admitted, Verdict};
 pub use verifier::{Judge, Verifier};
+// keeping for others
+pub use blobs::{Blobs, Space};
 // remembering
 pub use ledger_file::{LedgerFile, Remembered};
 pub use lock::{Lock, Wait};

@@ -26,7 +26,7 @@ use crate::{
 };
 pub use crate::{
     operation::sync_folder,
-    signals::{before_signal_ends, watch_signals},
+    signals::{at_first_signal, before_signal_ends, watch_signals},
     spool::at,
 };
 
@@ -65,6 +65,24 @@ impl Output {
     /// # Errors
     /// As [`check_absent`]; 940.
     pub fn create(path: &Path, force: bool, readers: Readers) -> Result<Self> {
+        Self::begin(path, force, readers, Writeback::new)
+    }
+
+    /// Begins an output as [`Self::create`] does, without a thread of its own that syncs long ones early: for who
+    /// writes many at once.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn one_of_many(path: &Path, force: bool, readers: Readers) -> Result<Self> {
+        Self::begin(path, force, readers, |_| Writeback::default())
+    }
+
+    fn begin(
+        path: &Path,
+        force: bool,
+        readers: Readers,
+        writeback: fn(&File) -> Writeback,
+    ) -> Result<Self> {
         watch_signals();
         if is_stdout(path) {
             return Ok(Self(Destination::Stdout(spool::spool()?)));
@@ -78,7 +96,7 @@ impl Output {
         let temporary = unfinished::begin(folder, name, readers).map_err(failed)?;
         doomed.push(temporary.path().to_owned());
         Ok(Self(Destination::File {
-            writeback: Writeback::new(temporary.as_file()),
+            writeback: writeback(temporary.as_file()),
             temporary,
             path: path.to_owned(),
             force,

@@ -24,6 +24,16 @@ pub fn before_signal_ends(act: fn()) {
         .push(act);
 }
 
+/// What the first signal does instead of ending the process.
+static FIRST: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+/// Calls `act` at the first signal that asks the process to end, in a thread of its own, and leaves the rest to it: for
+/// a process that ends what it has begun. The second signal ends the process as [`watch_signals`] says.
+pub fn at_first_signal(act: impl FnOnce() + Send + 'static) {
+    watch_signals();
+    *FIRST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+}
+
 /// Removes unfinished files when the process is asked to end, and then lets it. A file that grows past its limit is an
 /// error of its writer from then on, and no end of the process: every output begins with this, and a program may
 /// sooner.
@@ -46,6 +56,11 @@ pub fn watch_signals() {
             if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
                 std::thread::spawn(move || {
                     for signal in signals.forever() {
+                        let first = FIRST.lock().unwrap_or_else(PoisonError::into_inner).take();
+                        if let Some(act) = first {
+                            act();
+                            continue;
+                        }
                         // held to the end: nothing new begins
                         let doomed = doomed();
                         for path in &*doomed {

@@ -86,6 +86,12 @@ impl<S> Accepted<S> {
         &self.0.chain
     }
 
+    /// Gives the verdict, as it is after it was judged again.
+    #[must_use]
+    pub fn into_verdict(self) -> Verdict<S> {
+        self.0
+    }
+
     /// Gives the capsule and the ancestors that were found.
     #[must_use]
     pub fn into_chain(self) -> Chain<S> {

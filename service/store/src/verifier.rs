@@ -48,6 +48,8 @@ pub struct Judge<'a> {
     expected: Expected<'a>,
     as_stated: Option<Terms>,
     accepted: BTreeSet<Unchecked>,
+    /// Refuses a capsule without the names that the verifier has.
+    named: bool,
 }
 
 impl Verifier {
@@ -82,6 +84,7 @@ impl Verifier {
             expected: Expected::danger_any_model(),
             as_stated: None,
             accepted: BTreeSet::new(),
+            named: false,
         })
     }
 
@@ -135,6 +138,20 @@ impl<'a> Judge<'a> {
         self
     }
 
+    /// Judges for who keeps capsules for others and restores none (http-v1 §5): accepts ancestors that are not at hand
+    /// and an unusual capture, and refuses a capsule that does not name the tenant or the subject that the verifier
+    /// names.
+    #[must_use]
+    pub fn for_keeping(mut self) -> Self {
+        self.named = true;
+        self.danger_without(&[
+            Unchecked::Ancestors,
+            Unchecked::SpeculativePrefill,
+            Unchecked::MultiTokenPrediction,
+            Unchecked::QuantizedAttention,
+        ])
+    }
+
     /// Takes from `terms` for whom and what a capsule is, compares and misses nothing else, and asks no
     /// ledger for its use: for its issuer, who renews it or seals it again as what it is. Whoever restores
     /// states his own names.
@@ -161,7 +178,7 @@ impl<'a> Judge<'a> {
     /// Verifies a header.
     ///
     /// # Errors
-    /// As [`Untrusted::verify`]; 410 and 411 for what is remembered.
+    /// As [`Untrusted::verify`]; 410 and 411 for what is remembered; 612 after [`Self::for_keeping`].
     pub fn verify(&self, untrusted: Untrusted) -> Result<Verdict> {
         self.verify_in_steps(untrusted, &mut |_| {})
     }
@@ -176,6 +193,7 @@ impl<'a> Judge<'a> {
         passed: &mut dyn FnMut(Step),
     ) -> Result<Verdict> {
         let verified = untrusted.verify_in_steps(&self.policy(), passed)?;
+        self.check_named(&verified.manifest().claims.terms)?;
         self.check_usage(&verified)?;
         Ok(Verdict {
             unchecked: self.unchecked(verified.manifest()),
@@ -328,6 +346,23 @@ impl<'a> Judge<'a> {
             Some(parent) if unaccepted.contains(&Unchecked::Ancestors) => {
                 let what = "the chain lacks the parent of its oldest capsule";
                 Err(Error::new(Code::LineageParentAbsent, what).at(parent.digest))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what belongs to nobody, where it has to be somebody's.
+    fn check_named(&self, terms: &Terms) -> Result<()> {
+        let sides = [
+            (&self.verifier.tenant, &terms.tenant, Unchecked::Tenant),
+            (&self.verifier.subject, &terms.subject, Unchecked::Subject),
+        ];
+        let nobody =
+            |(own, named, _): &(&Option<_>, &Option<_>, _)| own.is_some() && named.is_none();
+        match sides.into_iter().find(nobody) {
+            Some((.., what)) if self.named => {
+                let text = "the capsule does not say whose it is";
+                Err(Error::new(Code::BindingUnchecked, text).at(what))
             }
             _ => Ok(()),
         }

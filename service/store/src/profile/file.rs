@@ -248,7 +248,7 @@ pub(super) fn check_folder(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// KVC-945, 940.
-pub(super) fn read_unchanged(path: &Path, longest: u64) -> Result<String> {
+pub fn read_unchanged(path: &Path, longest: u64) -> Result<String> {
     let io = |error: std::io::Error| Error::io(&error, path.display());
     if path.symlink_metadata().map_err(io)?.is_symlink() {
         return Err(

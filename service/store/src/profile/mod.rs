@@ -19,16 +19,16 @@ use std::{
 
 use kvcap::{Error, Result, TrustedKey};
 
+use self::{
+    file::{Config, ConfigFile, Entry, NONE, Stated, check_text, fault, is_name},
+    setting::Kind,
+};
 pub use self::{
-    file::DEFAULT,
+    file::{DEFAULT, read_unchanged},
     new::{Made, NewProfile, default_issuer},
     place::{Environment, config_folder, state_folder},
     setting::Setting,
     variables::check_variables,
-};
-use self::{
-    file::{Config, ConfigFile, Entry, NONE, Stated, check_text, fault, is_name, read_unchanged},
-    setting::Kind,
 };
 use crate::{LedgerFile, TrustSources, Verifier, key_file};
 

@@ -1,0 +1,123 @@
+//! Refusals as problem details (http-v1 §4): a code and its meaning, and nothing of anybody else.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use kvcap::{Code, Error};
+use serde_json::json;
+
+/// Seconds after which a caller who came too often, or at a bad time, may come again.
+const LATER: &str = "1";
+
+/// Reason that a request is refused.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// By a code of the specification.
+    Code(Error),
+    /// By a code, though nothing is wrong with the request: the relay cannot judge.
+    Unready(Error),
+    /// By HTTP alone.
+    Status(StatusCode),
+}
+
+/// Result of handling a request.
+pub(crate) type Answer<T = Response> = Result<T, Refusal>;
+
+impl Refusal {
+    /// The status of HTTP-P-3.
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Status(status) => *status,
+            Self::Unready(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Code(error) => status_of(error.public().code()),
+        }
+    }
+
+    /// The code, where there is one.
+    pub(crate) fn code(&self) -> Option<Code> {
+        match self {
+            Self::Code(error) | Self::Unready(error) => Some(error.public().code()),
+            Self::Status(_) => None,
+        }
+    }
+}
+
+fn status_of(code: Code) -> StatusCode {
+    match code.number() {
+        910 => StatusCode::PAYLOAD_TOO_LARGE,
+        941 | 947 => StatusCode::CONFLICT,
+        308..=311 | 313 | 412 | 930..=946 => StatusCode::SERVICE_UNAVAILABLE,
+        300..=499 | 600..=799 => StatusCode::FORBIDDEN,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Code(error)
+    }
+}
+
+impl From<StatusCode> for Refusal {
+    fn from(status: StatusCode) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let problem = match self.code() {
+            Some(code) => json!({
+                "type": format!("urn:kvcap:{code}"),
+                "title": code.meaning(),
+                "status": status.as_u16(),
+                "code": code.number(),
+                "name": code.slug(),
+            }),
+            None => json!({
+                "type": "about:blank",
+                "title": status.canonical_reason().unwrap_or_default(),
+                "status": status.as_u16(),
+            }),
+        };
+        let mut response = (status, Body::from(problem.to_string())).into_response();
+        let headers = response.headers_mut();
+        let typ = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, typ);
+        match status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(LATER));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_the_status_of_the_table() {
+        for code in Code::ALL {
+            let expected = match code.number() {
+                910 => 413,
+                941 | 947 => 409,
+                308 | 309 | 310 | 311 | 313 | 412 => 503,
+                number if (930..=946).contains(&number) => 503,
+                number if [3, 4, 6, 7].contains(&(number / 100)) => 403,
+                _ => 422,
+            };
+            assert_eq!(status_of(*code).as_u16(), expected, "{code}");
+        }
+        let unready = Refusal::Unready(Error::new(Code::KeyWeak, "a key"));
+        assert_eq!(unready.status(), 503);
+    }
+}

@@ -1,0 +1,71 @@
+//! Answers to uploads (http-v1 HTTP-U-8).
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use kvcap::CapsuleId;
+use serde_json::json;
+
+use super::index::Tag;
+use crate::refusal::Answer;
+
+/// What became of an upload.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    pub(super) id: CapsuleId,
+    pub(super) tag: Tag,
+    pub(super) bytes: u64,
+    pub(super) expires: u64,
+    pub(super) unchecked: Vec<&'static str>,
+    pub(super) kind: Kind,
+}
+
+/// How an upload ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Its header was checked, and nothing more was asked.
+    Checked,
+    /// It was there already.
+    There,
+    /// It is kept now.
+    Kept,
+}
+
+impl IntoResponse for Outcome {
+    fn into_response(self) -> Response {
+        let facts = json!({
+            "id": self.id.to_string(),
+            "bytes": self.bytes,
+            "expires": self.expires,
+            "unchecked": self.unchecked,
+        });
+        let mut response = Body::from(facts.to_string()).into_response();
+        if self.kind == Kind::Kept {
+            *response.status_mut() = StatusCode::CREATED;
+        }
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if self.kind != Kind::Checked {
+            let place = format!("/v1/capsules/{}", self.id);
+            for (name, text) in [(header::LOCATION, place), (header::ETAG, self.tag.quoted())] {
+                if let Ok(value) = HeaderValue::try_from(text) {
+                    headers.insert(name, value);
+                }
+            }
+        }
+        response
+    }
+}
+
+/// The answer to an upload. The connection ends with a refusal: the rest of the body is not waited for.
+pub(super) fn closing(answer: Answer) -> Response {
+    answer.unwrap_or_else(|refusal| {
+        let mut response = refusal.into_response();
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        response
+    })
+}

@@ -1,0 +1,88 @@
+//! Judging, by the one verifier and for the caller (http-v1 §5, steps 3 and 6).
+
+use std::time::Instant;
+
+use kvcap::{CapsuleId, Expected, Manifest, Untrusted};
+use kvcap_store::{Ancestors, Judge, Verdict, Verifier};
+
+use super::{Relay, space};
+use crate::{
+    refusal::{Answer, Refusal},
+    tokens::Token,
+};
+
+impl Relay {
+    fn verifier_for(&self, caller: &Token) -> Verifier {
+        Verifier {
+            tenant: caller.tenant.clone(),
+            subject: caller.subject.clone(),
+            ..(*self.verifier()).clone()
+        }
+    }
+
+    /// Judges a header, and the ancestors of its capsule that are kept.
+    pub(super) fn judge_header(
+        &self,
+        caller: &Token,
+        untrusted: Untrusted,
+        wanted: Option<CapsuleId>,
+    ) -> Answer<Verdict> {
+        let since = Instant::now();
+        let verifier = self.verifier_for(caller);
+        let judged = judge(&verifier, wanted).and_then(|judge| {
+            let verdict = judge.verify(untrusted)?;
+            self.with_ancestors(caller, &judge, verdict)
+        });
+        let code = judged.as_ref().err().and_then(Refusal::code);
+        self.metrics
+            .verdict(code.map_or(0, kvcap::Code::number), since.elapsed());
+        judged
+    }
+
+    fn with_ancestors(
+        &self,
+        caller: &Token,
+        judge: &Judge<'_>,
+        verdict: Verdict,
+    ) -> Answer<Verdict> {
+        let manifest: &Manifest = verdict.tip().manifest();
+        let Some(parent) = &manifest.context.parent else {
+            return Ok(verdict);
+        };
+        let (space, most) = (space(caller), self.limits.reader().chain);
+        let ids = self.index.ancestors(space, parent.digest, most);
+        if ids.is_empty() {
+            return Ok(verdict);
+        }
+        let given: Vec<_> = ids
+            .into_iter()
+            .map(|id| self.blobs.path(space, id))
+            .collect();
+        let tip = self.blobs.path(space, manifest.claims.id);
+        let ancestors = Ancestors {
+            tip: &tip,
+            given: &given,
+        };
+        Ok(judge.with_ancestors(verdict, &ancestors, |_| ())?)
+    }
+
+    /// Judges again what has arrived.
+    pub(super) fn conclude(
+        &self,
+        caller: &Token,
+        wanted: Option<CapsuleId>,
+        verdict: Verdict,
+    ) -> Answer<Verdict> {
+        let verifier = self.verifier_for(caller);
+        let accepted = judge(&verifier, wanted)?.conclude(verdict)?;
+        Ok(accepted.into_verdict())
+    }
+}
+
+/// A judge of capsules that are kept for others. The capsule that is wanted is the one by its id.
+fn judge(verifier: &Verifier, wanted: Option<CapsuleId>) -> Answer<Judge<'_>> {
+    let mut expected = Expected::danger_any_model();
+    expected.capsule = wanted;
+    let judge = verifier.judge().map_err(Refusal::Unready)?;
+    Ok(judge.expecting(expected).for_keeping())
+}

@@ -1,0 +1,166 @@
+//! The relay: what it holds, and which request goes where (http-v1 §2).
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header},
+    routing::{get, head, post, put},
+};
+use kvcap::{CapsuleId, Result};
+use kvcap_store::{Blobs, Space, Verifier, Wait};
+use tokio::sync::Semaphore;
+
+use self::{index::Index, resumable::Uploads};
+use crate::{
+    gates::Gates,
+    limits::Limits,
+    metrics::Metrics,
+    refusal::{Answer, Refusal},
+    settings::Settings,
+    tokens::{Permission, Token, Tokens},
+};
+
+mod admin;
+mod answer;
+mod fields;
+mod incoming;
+mod index;
+mod judging;
+mod pump;
+mod reading;
+mod resumable;
+mod sweep;
+mod upload;
+
+/// Steps at once that write to the disk, so that some threads are left for who only asks.
+const WRITERS: usize = 24;
+
+/// All that requests share.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    verifier: RwLock<Arc<Verifier>>,
+    tokens: Tokens,
+    limits: Limits,
+    blobs: Blobs,
+    index: Arc<Index>,
+    gates: Arc<Gates>,
+    metrics: Metrics,
+    uploads: Uploads,
+    writers: Arc<Semaphore>,
+    swept: sweep::Swept,
+}
+
+impl Relay {
+    /// Opens the folder, and reads the headers of what is kept there.
+    pub(crate) fn open(settings: Settings) -> Result<Self> {
+        let blobs = Blobs::open(&settings.folder, Wait::default())?;
+        // who cannot judge says so at once
+        settings.verifier.judge()?;
+        let relay = Self {
+            verifier: RwLock::new(Arc::new(settings.verifier)),
+            tokens: settings.tokens,
+            limits: settings.limits,
+            blobs,
+            index: Arc::default(),
+            gates: Arc::default(),
+            metrics: Metrics::default(),
+            uploads: Uploads::default(),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            swept: sweep::Swept::default(),
+        };
+        relay.load()?;
+        Ok(relay)
+    }
+
+    pub(crate) fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/v1/capsules:check", post(upload::check))
+            .route(
+                "/v1/capsules",
+                post(upload::post).options(resumable::options),
+            )
+            .route(
+                "/v1/capsules/{id}",
+                put(upload::put)
+                    .get(reading::get)
+                    .head(reading::head)
+                    .delete(reading::delete),
+            )
+            .route(
+                "/v1/uploads/{upload}",
+                head(resumable::offset)
+                    .patch(resumable::append)
+                    .delete(resumable::delete),
+            )
+            .route("/healthz", get(admin::health))
+            .route("/readyz", get(admin::ready))
+            .route("/metrics", get(admin::metrics))
+            .fallback(async || Refusal::Status(StatusCode::NOT_FOUND))
+            .method_not_allowed_fallback(async || Refusal::Status(StatusCode::METHOD_NOT_ALLOWED))
+            .with_state(self)
+    }
+
+    pub(crate) fn judge_by(&self, verifier: Verifier) {
+        *self
+            .verifier
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(verifier);
+    }
+
+    fn verifier(&self) -> Arc<Verifier> {
+        let verifier = self.verifier.read();
+        Arc::clone(&verifier.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who asks, if he may.
+    fn caller(&self, headers: &HeaderMap, permission: Permission) -> Answer<Arc<Token>> {
+        let mut named = headers.get_all(header::AUTHORIZATION).iter();
+        let caller = match (named.next(), named.next()) {
+            (Some(value), None) => value
+                .to_str()
+                .ok()
+                .and_then(|value| self.tokens.find(value)),
+            _ => None,
+        };
+        let caller = caller.ok_or(Refusal::Status(StatusCode::UNAUTHORIZED))?;
+        if !caller.may.contains(&permission) {
+            return Err(Refusal::Status(StatusCode::FORBIDDEN));
+        }
+        self.gates.request(caller.tenant.as_ref(), &self.limits)?;
+        Ok(caller)
+    }
+}
+
+fn space(caller: &Token) -> Space {
+    Space::of(caller.tenant.as_deref(), caller.subject.as_deref())
+}
+
+/// The id in a path, in its one form.
+fn id_in(path: &str) -> Answer<CapsuleId> {
+    CapsuleId::from_hex(path)
+        .filter(|id| id.to_string() == path)
+        .ok_or(Refusal::Status(StatusCode::NOT_FOUND))
+}
+
+/// Runs what may wait for the disk or compute for long, beside the connections.
+async fn aside<T: Send + 'static>(step: impl FnOnce() -> Answer<T> + Send + 'static) -> Answer<T> {
+    let done = tokio::task::spawn_blocking(step).await;
+    done.unwrap_or(Err(Refusal::Status(StatusCode::INTERNAL_SERVER_ERROR)))
+}
+
+impl Relay {
+    /// Runs what writes to the disk, beside the connections and in its turn.
+    async fn writing<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        // the semaphore is never closed
+        let turn = Arc::clone(&self.writers).acquire_owned().await.ok();
+        aside(move || {
+            let _turn = turn;
+            step()
+        })
+        .await
+    }
+}

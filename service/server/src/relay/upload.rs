@@ -1,0 +1,103 @@
+//! Uploads in one request, and checks of headers (http-v1 §5).
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use kvcap::CapsuleId;
+
+use super::{
+    Relay,
+    answer::closing,
+    aside,
+    fields::{CAPSULE, UPLOAD_LENGTH, check_type, complete, content_length, number},
+    id_in,
+    incoming::Incoming,
+    pump::Pump,
+    resumable,
+};
+use crate::{
+    refusal::{Answer, Refusal},
+    tokens::Permission,
+};
+
+/// `POST /v1/capsules:check`.
+pub(super) async fn check(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    closing(receive(relay, None, true, request).await)
+}
+
+/// `POST /v1/capsules`.
+pub(super) async fn post(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    closing(receive(relay, None, false, request).await)
+}
+
+/// `PUT /v1/capsules/ID`.
+pub(super) async fn put(
+    State(relay): State<Arc<Relay>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    closing(match id_in(&id) {
+        Ok(id) => receive(relay, Some(id), false, request).await,
+        Err(refusal) => Err(refusal),
+    })
+}
+
+async fn receive(
+    relay: Arc<Relay>,
+    wanted: Option<CapsuleId>,
+    check: bool,
+    request: Request,
+) -> Answer {
+    let (head, body) = request.into_parts();
+    let mut incoming = begin(&relay, &head.headers, wanted, check)?;
+    if !check && complete(&head.headers)? == Some(false) {
+        return resumable::create(&relay, incoming, &head.headers, body).await;
+    }
+    let mut pump = Pump::new(body, &relay.limits);
+    while let Some(batch) = pump.next().await? {
+        // who only asks does not wait for those who write
+        incoming = match incoming.len() {
+            None => aside(move || incoming.feed(&batch)).await?,
+            Some(_) => relay.writing(move || incoming.feed(&batch)).await?,
+        };
+        if incoming.is_decided() {
+            break;
+        }
+    }
+    let outcome = match incoming.is_decided() {
+        true => incoming.finish()?,
+        false => relay.writing(move || incoming.finish()).await?,
+    };
+    Ok(outcome.into_response())
+}
+
+/// Step 1: what is known without a byte of the body.
+fn begin(
+    relay: &Arc<Relay>,
+    headers: &HeaderMap,
+    wanted: Option<CapsuleId>,
+    check: bool,
+) -> Answer<Incoming> {
+    let caller = relay.caller(headers, Permission::Put)?;
+    check_type(headers, CAPSULE, false)?;
+    let stated = [content_length(headers), number(headers, UPLOAD_LENGTH)?];
+    if stated
+        .into_iter()
+        .flatten()
+        .any(|len| len > relay.limits.capsule)
+    {
+        return Err(Refusal::Status(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    let place = relay.gates.upload(caller.tenant.as_ref(), &relay.limits)?;
+    Ok(Incoming::new(
+        Arc::clone(relay),
+        caller,
+        wanted,
+        check,
+        place,
+    ))
+}

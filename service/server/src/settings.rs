@@ -1,0 +1,235 @@
+//! Settings of a relay, and the file that says them: every key known, every fault with its line.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kvcap::{Code, Error, Result, binding::Digest};
+use kvcap_store::{
+    LedgerFile, TrustSources, Verifier, private, profile::read_unchanged, time::parse_duration,
+};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::{
+    limits::Limits,
+    tokens::{Permission, Token, Tokens},
+};
+
+/// Longest file, in bytes.
+const LONGEST: u64 = 4 << 20;
+
+/// Settings of a relay.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Address to listen at.
+    pub listen: SocketAddr,
+    /// Folder of the capsules.
+    pub folder: PathBuf,
+    /// Whom to trust, what to remember, for which audiences; tenant and subject are the callers'.
+    pub verifier: Verifier,
+    /// Callers.
+    pub tokens: Tokens,
+    /// Limits.
+    pub limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    listen: SocketAddr,
+    folder: PathBuf,
+    audiences: Vec<String>,
+    #[serde(default)]
+    trust: Vec<String>,
+    #[serde(default)]
+    registries: Vec<PathBuf>,
+    #[serde(default)]
+    registry_roots: Vec<String>,
+    ledger: Option<PathBuf>,
+    scope: Option<String>,
+    #[serde(default, deserialize_with = "duration")]
+    max_lifetime: Option<Duration>,
+    #[serde(default)]
+    limits: LimitsTable,
+    #[serde(default)]
+    tokens: Vec<TokenTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenTable {
+    digest: String,
+    tenant: Option<String>,
+    subject: Option<String>,
+    may: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct LimitsTable {
+    capsule: Option<u64>,
+    envelope: Option<u32>,
+    tables: Option<u64>,
+    tenant: Option<u64>,
+    uploads: Option<usize>,
+    tenant_uploads: Option<usize>,
+    rate: Option<u32>,
+    burst: Option<u32>,
+    connections: Option<usize>,
+    #[serde(deserialize_with = "duration")]
+    head: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    silence: Option<Duration>,
+    slowest: Option<u64>,
+    #[serde(deserialize_with = "duration")]
+    resumable: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    sweep: Option<Duration>,
+    #[serde(deserialize_with = "duration")]
+    ending: Option<Duration>,
+}
+
+/// A length of time as it is written elsewhere: `90s`, `15m`, `24h`, `7d`.
+fn duration<'de, D: Deserializer<'de>>(
+    value: D,
+) -> std::result::Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(value)?;
+    match parse_duration(&text) {
+        Some(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(D::Error::custom(
+            "a length of time is written as 90s, 15m, 24h or 7d",
+        )),
+    }
+}
+
+impl Settings {
+    /// Reads settings from a file that its user or root alone can change. Paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// KVC-945 with the line, 940.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = read_unchanged(path, LONGEST)?;
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let before = text.as_bytes().get(..at).unwrap_or_default();
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            let what = error
+                .message()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            Error::new(Code::LocalConfig, what).at(format_args!("{}:{line}", path.display()))
+        })?;
+        file.settings(path.parent().unwrap_or(Path::new(".")))
+            .map_err(|error| error.at(path.display()))
+    }
+
+    /// Loads whom is trusted, and makes sure that the folder, if it is there, is a folder of one user. Returns the
+    /// number of keys.
+    ///
+    /// # Errors
+    /// KVC-3xx for keys and registries, 412 for the clock, 94x for files.
+    pub fn check(&self) -> Result<usize> {
+        if self.folder.symlink_metadata().is_ok() {
+            private::folder(&self.folder)?;
+        }
+        Ok(self.verifier.judge()?.trust().ids().count())
+    }
+}
+
+impl File {
+    fn settings(self, folder: &Path) -> Result<Settings> {
+        let mut tokens = Tokens::default();
+        for (number, table) in (1_usize..).zip(&self.tokens) {
+            table
+                .add_to(&mut tokens)
+                .map_err(|error| error.at(format_args!("tokens, number {number}")))?;
+        }
+        // a key is its text, or its file
+        let key = |text: &String| match folder.join(text) {
+            path if path.is_file() => path.to_string_lossy().into_owned(),
+            _ => text.clone(),
+        };
+        let trust = TrustSources {
+            keys: self.trust.iter().map(key).collect(),
+            registries: self
+                .registries
+                .iter()
+                .map(|path| folder.join(path))
+                .collect(),
+            roots: self.registry_roots.iter().map(key).collect(),
+        };
+        let missing = |what: &'static str| Err(Error::new(Code::LocalConfig, what));
+        if trust.is_empty() {
+            return missing("nobody is trusted: trust, or registries and registry-roots");
+        }
+        if self.audiences.is_empty() {
+            return missing("audiences is empty: no capsule would be accepted");
+        }
+        let mut verifier = Verifier::new(trust);
+        verifier.ledger = self.ledger.map(|path| LedgerFile::at(folder.join(path)));
+        verifier.audiences = self.audiences;
+        if let Some(scope) = self.scope {
+            verifier.scope = scope;
+        }
+        if let Some(longest) = self.max_lifetime {
+            verifier.max_lifetime = longest.as_secs();
+        }
+        Ok(Settings {
+            listen: self.listen,
+            folder: folder.join(self.folder),
+            verifier,
+            tokens,
+            limits: self.limits.limits(),
+        })
+    }
+}
+
+impl TokenTable {
+    fn add_to(&self, tokens: &mut Tokens) -> Result<()> {
+        let wrong = |what: &'static str| Error::new(Code::LocalConfig, what);
+        let digest = Digest::from_hex(&self.digest)
+            .ok_or_else(|| wrong("digest is not the 64 digits that a new token is shown with"))?;
+        let permission = |name: &String| {
+            let known = Permission::ALL
+                .into_iter()
+                .find(|known| known.name() == name);
+            known.ok_or_else(|| {
+                let names = Permission::ALL.map(Permission::name).join(", ");
+                wrong("there is no such permission").sides(names, format_args!("{name:?}"))
+            })
+        };
+        let token = Token {
+            tenant: self.tenant.clone(),
+            subject: self.subject.clone(),
+            may: self.may.iter().map(permission).collect::<Result<_>>()?,
+        };
+        tokens.add(digest, token)
+    }
+}
+
+impl LimitsTable {
+    fn limits(self) -> Limits {
+        let usual = Limits::default();
+        Limits {
+            capsule: self.capsule.unwrap_or(usual.capsule),
+            envelope: self.envelope.unwrap_or(usual.envelope).min(usual.envelope),
+            tables: self.tables.unwrap_or(usual.tables).min(usual.tables),
+            tenant: self.tenant.unwrap_or(usual.tenant),
+            uploads: self.uploads.unwrap_or(usual.uploads),
+            tenant_uploads: self.tenant_uploads.unwrap_or(usual.tenant_uploads),
+            rate: self.rate.unwrap_or(usual.rate),
+            burst: self.burst.unwrap_or(usual.burst),
+            connections: self.connections.unwrap_or(usual.connections),
+            head: self.head.unwrap_or(usual.head),
+            silence: self.silence.unwrap_or(usual.silence),
+            slowest: self.slowest.unwrap_or(usual.slowest),
+            resumable: self.resumable.unwrap_or(usual.resumable),
+            sweep: self.sweep.unwrap_or(usual.sweep),
+            ending: self.ending.unwrap_or(usual.ending),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The relay over real connections (http-v1).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test that meets what it does not expect fails"
+)]
+
+mod asking;
+mod attacks;
+mod crowds;
+mod keeping;
+mod killed;
+mod parts;
+mod putting;
+mod reading;
+mod support;
