@@ -84,6 +84,10 @@ impl IntoResponse for Refusal {
             }),
         };
         let mut response = (status, Body::from(problem.to_string())).into_response();
+        // for the record
+        if let Some(code) = self.code() {
+            response.extensions_mut().insert(code);
+        }
         let headers = response.headers_mut();
         let typ = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, typ);

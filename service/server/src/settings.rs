@@ -29,6 +29,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// Whom to trust, what to remember, for which audiences; tenant and subject are the callers'.
     pub verifier: Verifier,
+    /// File in which requests are recorded, if they are.
+    pub audit: Option<PathBuf>,
     /// Callers.
     pub tokens: Tokens,
     /// Limits.
@@ -48,6 +50,7 @@ struct File {
     #[serde(default)]
     registry_roots: Vec<String>,
     ledger: Option<PathBuf>,
+    audit: Option<PathBuf>,
     scope: Option<String>,
     #[serde(default, deserialize_with = "duration")]
     max_lifetime: Option<Duration>,
@@ -182,6 +185,7 @@ impl File {
             listen: self.listen,
             folder: folder.join(self.folder),
             verifier,
+            audit: self.audit.map(|path| folder.join(path)),
             tokens,
             limits: self.limits.limits(),
         })

@@ -19,13 +19,14 @@ use std::{
     process::{Command, ExitCode},
 };
 
-const LIBRARIES: [&str; 6] = [
+const LIBRARIES: [&str; 7] = [
     "kvcap-codecs",
     "kvcap",
     "kvcap-models",
     "kvcap-states",
     "kvcap-store",
     "kvcap-session",
+    "kvcap-server",
 ];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

@@ -135,6 +135,7 @@ fn every_vector_is_answered_with_its_code_and_leaves_nothing() {
         listen: "127.0.0.1:0".parse().unwrap(),
         folder: folder.clone(),
         verifier: verifier(&default, home.path()).unwrap(),
+        audit: None,
         tokens,
         limits,
     })

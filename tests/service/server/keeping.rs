@@ -154,6 +154,47 @@ fn metrics_count_verdicts_bytes_and_what_is_kept() {
 }
 
 #[test]
+fn requests_are_recorded_before_they_are_answered() {
+    let relay = relay();
+    let file = capsule();
+    assert_eq!(relay.put(&file).status, 201);
+    let token = relay.bob.clone();
+    assert_eq!(
+        relay
+            .ask_as(&token, "POST", "/v1/capsules", &[], &file)
+            .told(),
+        (403, 406)
+    );
+    assert_eq!(relay.ask("DELETE", &path(&file), &[], &[]).status, 204);
+    assert_eq!(relay.ask_as("", "GET", &path(&file), &[], &[]).status, 401);
+    let audit = relay.home.path().join("audit");
+    let text = fs::read_to_string(&audit).unwrap();
+    let line = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let at = line.as_object_mut().unwrap().remove("at");
+        assert!(at.unwrap().as_u64() >= Some(now()));
+        line
+    };
+    let lines: Vec<serde_json::Value> = text.lines().map(line).collect();
+    let entry = |subject, method, path: &str, status, code, location: Option<String>| {
+        serde_json::json!({
+            "tenant": "acme", "subject": subject, "method": method, "path": path,
+            "status": status, "code": code, "location": location,
+        })
+    };
+    let expected = [
+        entry("ana", "POST", "/v1/capsules", 201, 0, Some(path(&file))),
+        entry("bob", "POST", "/v1/capsules", 403, 406, None),
+        entry("ana", "DELETE", &path(&file), 204, 0, None),
+    ];
+    assert_eq!(lines, expected);
+    assert!(!text.contains("kvcap-token"));
+    fs::remove_file(&audit).unwrap();
+    fs::create_dir(&audit).unwrap();
+    assert_eq!(relay.ask("GET", &path(&file), &[], &[]).told(), (503, 940));
+}
+
+#[test]
 fn an_end_loses_nothing_that_was_begun() {
     let mut relay = relay();
     let files: Vec<Vec<u8>> = (0..8).map(|_| capsule()).collect();

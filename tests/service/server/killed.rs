@@ -45,6 +45,7 @@ fn a_relay_in_a_process_of_its_own() {
         listen: "127.0.0.1:0".parse().unwrap(),
         folder: folder.into(),
         verifier: verifier_at(time.parse().unwrap()),
+        audit: None,
         tokens,
         limits,
     })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{body::Bytes, http::StatusCode};
 use kvcap::{CapsuleId, Code, Error, Fed, IoSide, PausedBody, PushHeader, Untrusted, WriteAt};
-use kvcap_store::{Verdict, output::Output};
+use kvcap_store::{Space, Verdict, output::Output};
 
 use super::{
     Relay,
@@ -66,6 +66,11 @@ impl Incoming {
             received: 0,
             _place: place,
         }
+    }
+
+    /// The space that it is for.
+    pub(super) fn space(&self) -> Space {
+        space(&self.caller)
     }
 
     /// Bytes that were taken so far.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header},
+    middleware::from_fn_with_state,
     routing::{get, head, post, put},
 };
 use kvcap::{CapsuleId, Result};
@@ -13,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use self::{index::Index, resumable::Uploads};
 use crate::{
+    audit::Audit,
     gates::Gates,
     limits::Limits,
     metrics::Metrics,
@@ -29,6 +31,7 @@ mod index;
 mod judging;
 mod pump;
 mod reading;
+mod recording;
 mod resumable;
 mod sweep;
 mod upload;
@@ -46,6 +49,7 @@ pub(crate) struct Relay {
     index: Arc<Index>,
     gates: Arc<Gates>,
     metrics: Metrics,
+    audit: Option<Audit>,
     uploads: Uploads,
     writers: Arc<Semaphore>,
     swept: sweep::Swept,
@@ -65,6 +69,7 @@ impl Relay {
             index: Arc::default(),
             gates: Arc::default(),
             metrics: Metrics::default(),
+            audit: settings.audit.map(Audit::at).transpose()?,
             uploads: Uploads::default(),
             writers: Arc::new(Semaphore::new(WRITERS)),
             swept: sweep::Swept::default(),
@@ -93,6 +98,7 @@ impl Relay {
                     .patch(resumable::append)
                     .delete(resumable::delete),
             )
+            .layer(from_fn_with_state(Arc::clone(&self), recording::record))
             .route("/healthz", get(admin::health))
             .route("/readyz", get(admin::ready))
             .route("/metrics", get(admin::metrics))
@@ -113,16 +119,21 @@ impl Relay {
         Arc::clone(&verifier.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Who asks, if he may.
-    fn caller(&self, headers: &HeaderMap, permission: Permission) -> Answer<Arc<Token>> {
+    /// Who asks, if he is known.
+    fn known(&self, headers: &HeaderMap) -> Option<Arc<Token>> {
         let mut named = headers.get_all(header::AUTHORIZATION).iter();
-        let caller = match (named.next(), named.next()) {
+        match (named.next(), named.next()) {
             (Some(value), None) => value
                 .to_str()
                 .ok()
                 .and_then(|value| self.tokens.find(value)),
             _ => None,
-        };
+        }
+    }
+
+    /// Who asks, if he may.
+    fn caller(&self, headers: &HeaderMap, permission: Permission) -> Answer<Arc<Token>> {
+        let caller = self.known(headers);
         let caller = caller.ok_or(Refusal::Status(StatusCode::UNAUTHORIZED))?;
         if !caller.may.contains(&permission) {
             return Err(Refusal::Status(StatusCode::FORBIDDEN));

@@ -126,7 +126,11 @@ async fn read(relay: Arc<Relay>, id: &str, headers: HeaderMap, body: bool) -> An
         (header::ACCEPT_RANGES, "bytes".to_owned()),
     ];
     let known = text(&headers, header::IF_NONE_MATCH)?.is_some_and(|list| names_tag(list, tag));
-    let wanted = range(&headers, tag, len)?;
+    // a range is of a GET alone (RFC 9110 §14.2)
+    let wanted = match body {
+        true => range(&headers, tag, len)?,
+        false => Wanted::All,
+    };
     if !known && wants_sha256(&headers) {
         let (hashing, file) = (Arc::clone(&relay), file.try_clone());
         let file = file.map_err(|error| Error::source(&error, "capsule"))?;

@@ -91,6 +91,7 @@ pub(crate) fn relay_in(home: TempDir, verifier: Verifier, limits: Limits) -> Rel
         listen: "127.0.0.1:0".parse().unwrap(),
         folder: folder.clone(),
         verifier,
+        audit: Some(home.path().join("audit")),
         tokens,
         limits,
     };
