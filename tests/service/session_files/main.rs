@@ -13,5 +13,6 @@ mod disk;
 mod kill;
 mod mishaps;
 mod recall;
+mod renewal;
 mod tier;
 mod work;
