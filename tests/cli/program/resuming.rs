@@ -319,7 +319,8 @@ fn named_failures_are_told() {
     folder.ok("events append new hello --kind note");
     told("resume new", "fresh", 957);
     folder.refused("resume none", 955, 1);
-    // positions and reserve beyond the runtime's context
+    // positions and reserve beyond the runtime's context, as the profile knows it, and as it is said
+    told("resume fix --reserve 1000000", "history-only", 959);
     told(
         "resume fix --context-size 20 --reserve 5",
         "history-only",
