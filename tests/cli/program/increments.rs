@@ -133,6 +133,12 @@ fn what_cannot_be_an_increment_is_whole() {
     assert_eq!(second("once", "s5 --single-use", "s9"), 410);
     let keyed = "s5 --wrap-key other.key";
     assert_eq!(second("key", keyed, "s9"), 809);
+    // its capsule stands by itself beside the tool's own file
+    folder.ok("checkpoint beside s5");
+    let saved = folder.json("checkpoint beside s9 --beside notes");
+    assert_eq!(ancestors(&saved), 0);
+    folder.ok("open notes.kvcap -o alone");
+    assert!(folder.read("alone") == folder.read("s9"));
     // another conversation
     let mut state = folder.read("s5");
     let end = state.len() - 1;
