@@ -408,6 +408,24 @@ fn the_prologue_is_written_last() {
     assert_eq!(code(verify(&left, &fixed.trust, NOW)), 102);
 }
 
+#[test]
+fn a_body_that_is_put_aside_goes_on_as_its_capsules_own() {
+    let fixed = Fixed::new();
+    let (file, other) = (capsule(|_| {}), fixture::other().file);
+    let verified = verify(&file, &fixed.trust, NOW).unwrap();
+    let another = verify(&other, &fixed.trust, NOW).unwrap();
+    let tables = file.len() - rest(&file).len();
+    let (first, second) = file[tables..].split_at(5000);
+    let paused = || verified.push_body().feed(first).unwrap().pause();
+    assert_eq!(
+        another.resume_body(paused()).unwrap_err().code().number(),
+        507
+    );
+    let resumed = verified.resume_body(paused()).unwrap();
+    let arrived = resumed.feed(second).unwrap().finish().unwrap();
+    assert_eq!(arrived.checked().bytes, (file.len() - tables) as u64);
+}
+
 /// A body takes its time: what has happened since its header was verified counts.
 #[test]
 fn a_body_that_arrives_late_is_judged_by_the_time_of_then() {

@@ -147,7 +147,8 @@ impl<'a> Pushed<'a> {
     fn body(&mut self, verified: &Verified, policy: &Policy<'_>) -> Result<()> {
         let mut body = verified.push_body().feed(self.left)?;
         while let Some(piece) = self.piece() {
-            body = body.feed(piece)?;
+            // put aside between any two pieces
+            body = verified.resume_body(body.feed(piece)?.pause())?;
         }
         body.finish()?.accept(policy).map(drop)
     }
