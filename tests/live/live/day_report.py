@@ -110,8 +110,8 @@ fresh server and agent went on with the same tokens; otherwise nothing is writte
 
 ## Saving
 
-Beside the slot's own file, which llama-server writes in the clear: the checkpoint is that state sealed, signed and kept with the session's record and log. Times
-of `kvcap` are of the whole process, of one checkpoint.
+Beside the slot's own file, which llama-server writes in the clear and whole each time: the checkpoint is that state sealed, signed and kept with the session's
+record and log, as an increment of the last one where that is a prefix of it. Times of `kvcap` are of the whole process, of one checkpoint.
 
 {saving}
 

@@ -25,7 +25,7 @@ WINDOWS = (1024, 2048, 4096, 8192)
 #: positions of each window that are left for the next turn
 RESERVE = 128
 #: nats a token above the lowest of all windows up to which a window is stable
-STABLE = 0.2
+STABLE = 0.1
 #: what stands for another token cannot be chosen
 FORCED = 1000.0
 
@@ -91,8 +91,10 @@ class Study:
         digest = hashlib.sha256(array.array("I", ids).tobytes()).hexdigest()
         found = Window(page, size, len(ids), digest)
         name, of_window = f"{Path(page).stem}-{size}", ("--profile", size)
-        for role, content in messages[1:]:
-            self.kvcap("events", "append", name, content, "--kind", role, *of_window)
+        # a session of its own for each encoding: a state that one has already would only be continued
+        for session_of in (name, f"{name}-q8"):
+            for role, content in messages[1:]:
+                self.kvcap("events", "append", session_of, content, "--kind", role, *of_window)
         state = self.folder / "state.bin"
         with self.server(size) as server:
             before = server.computed()
@@ -104,8 +106,8 @@ class Study:
         found.slot_bytes = state.stat().st_size
         found.sealed = self.kvcap("checkpoint", name, state, *of_window)["wall"]
         found.arms["restored"] = self.restored(name, size, ids, session.probes)
-        self.kvcap("checkpoint", name, state, "--encoding", "q8", *of_window)
-        found.arms["restored, q8"] = self.restored(name, size, ids, session.probes)
+        self.kvcap("checkpoint", f"{name}-q8", state, "--encoding", "q8", *of_window)
+        found.arms["restored, q8"] = self.restored(f"{name}-q8", size, ids, session.probes)
         with self.server(size) as server:
             found.arms["computed again"] = score(server, ids, session.probes)
         for encoding, options in IMAGES.items():
@@ -137,6 +139,8 @@ class Study:
                 held = 0 if name == "computed again" else window.held
                 if arm.evaluated != arm.asked - held:
                     yield f"{window.page}, {window.size}, {name}: {arm.evaluated} of {arm.asked} tokens evaluated"
+            if window.arms["restored, q8"].nats == window.arms["live"].nats:
+                yield f"{window.page}, {window.size}: q8 lost nothing"
             if window.arms["restored"].nats != window.arms["live"].nats:
                 yield f"{window.page}, {window.size}: restored, and other likelihoods than live"
 

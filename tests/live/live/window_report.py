@@ -136,7 +136,7 @@ What a workload's smallest stable window costs as a [base image](../howto/base-i
 
 ## The windows
 
-SHA-256 of each window's token ids as u32, little-endian.
+SHA-256 of each window's token ids as u32, little-endian: they change with the pages, and the likelihoods a little with them.
 
 | page | window | tokens held | SHA-256 |
 | --- | --- | --- | --- |
