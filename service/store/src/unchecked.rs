@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use kvcap::{Code, Error, Result};
+use kvcap::{Code, Error, Manifest, Result, Terms};
 
 macro_rules! unchecked {
     ($($(#[$doc:meta])* $variant:ident $name:literal;)*) => {
@@ -73,5 +73,29 @@ impl FromStr for Unchecked {
             let names: Vec<&str> = Self::ALL.iter().map(|check| check.name()).collect();
             Error::new(Code::LocalUsage, "there is no such check").sides(names.join(", "), name)
         })
+    }
+}
+
+/// The flags of an unusual capture that are set (capsule-v1 §6).
+pub(crate) fn capture(manifest: &Manifest) -> impl Iterator<Item = Unchecked> {
+    let flags = manifest.context.flags;
+    [
+        (Unchecked::SpeculativePrefill, flags.speculative_prefill),
+        (
+            Unchecked::MultiTokenPrediction,
+            flags.multi_token_prediction,
+        ),
+        (Unchecked::QuantizedAttention, flags.quantized_attention),
+    ]
+    .into_iter()
+    .filter_map(|(check, set)| set.then_some(check))
+}
+
+/// The name that a capsule lacks, of those that have to be there.
+pub(crate) fn nobodys(tenant: bool, subject: bool, terms: &Terms) -> Option<Unchecked> {
+    match (&terms.tenant, &terms.subject) {
+        (None, _) if tenant => Some(Unchecked::Tenant),
+        (_, None) if subject => Some(Unchecked::Subject),
+        _ => None,
     }
 }

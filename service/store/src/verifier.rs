@@ -11,6 +11,7 @@ use crate::{
     Accepted, Admitted, Ancestors, LedgerFile, TrustSources, Unchecked, Verdict, WrapKeys,
     budget::{self, default_budget},
     time,
+    unchecked::{self, capture},
 };
 
 /// Settings by which capsules are verified: whom to trust, what is remembered, for whom and what.
@@ -353,16 +354,11 @@ impl<'a> Judge<'a> {
 
     /// Refuses what belongs to nobody, where it has to be somebody's.
     fn check_named(&self, terms: &Terms) -> Result<()> {
-        let sides = [
-            (&self.verifier.tenant, &terms.tenant, Unchecked::Tenant),
-            (&self.verifier.subject, &terms.subject, Unchecked::Subject),
-        ];
-        let nobody =
-            |(own, named, _): &(&Option<_>, &Option<_>, _)| own.is_some() && named.is_none();
-        match sides.into_iter().find(nobody) {
-            Some((.., what)) if self.named => {
-                let text = "the capsule does not say whose it is";
-                Err(Error::new(Code::BindingUnchecked, text).at(what))
+        let (tenant, subject) = (&self.verifier.tenant, &self.verifier.subject);
+        match unchecked::nobodys(tenant.is_some(), subject.is_some(), terms) {
+            Some(name) if self.named => {
+                let what = "the capsule does not say whose it is";
+                Err(Error::new(Code::BindingUnchecked, what).at(name))
             }
             _ => Ok(()),
         }
@@ -416,19 +412,4 @@ impl<'a> Judge<'a> {
             .chain(capture(manifest))
             .collect()
     }
-}
-
-/// The flags of an unusual capture that are set (capsule-v1 §6).
-fn capture(manifest: &Manifest) -> impl Iterator<Item = Unchecked> {
-    let flags = manifest.context.flags;
-    [
-        (Unchecked::SpeculativePrefill, flags.speculative_prefill),
-        (
-            Unchecked::MultiTokenPrediction,
-            flags.multi_token_prediction,
-        ),
-        (Unchecked::QuantizedAttention, flags.quantized_attention),
-    ]
-    .into_iter()
-    .filter_map(|(check, set)| set.then_some(check))
 }
