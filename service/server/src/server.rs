@@ -88,6 +88,7 @@ impl Server {
     /// # Errors
     /// KVC-940 where the system has no threads to give.
     pub fn start(self) -> Result<Running> {
+        allow_open_files();
         let failed = |error: std::io::Error| Error::io(&error, "threads");
         let workers = thread::available_parallelism().map_or(2, usize::from);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -147,6 +148,23 @@ impl Server {
         });
         // a blocking step of one that was given up is short
         ended
+    }
+}
+
+/// Allows this process as many open files as the system lets it: a connection and a file in the making are one each.
+fn allow_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        // where there are fewer than connections, they wait
+        let _as_it_is = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                ..limit
+            },
+        );
     }
 }
 

@@ -21,7 +21,7 @@ fn good_uploads_do_not_wait_for_stalled_ones() {
     let (tables_at, body_at) = regions(&stalled_file);
     // in their heads, their headers, their tables and their bodies
     let mut stalled = Vec::new();
-    for n in 0..400 {
+    for n in 0..200 {
         let mut client = relay.client();
         match n % 4 {
             0 => client

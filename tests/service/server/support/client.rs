@@ -12,7 +12,6 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Client {
-    stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
 
@@ -47,8 +46,8 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let reader = BufReader::new(stream.try_clone().unwrap());
-        Self { stream, reader }
+        let reader = BufReader::new(stream);
+        Self { reader }
     }
 
     /// One request with its whole body, and the answer.
@@ -86,16 +85,17 @@ impl Client {
             head += &format!("{field}\r\n");
         }
         head += "\r\n";
-        self.stream.write_all(head.as_bytes()).unwrap();
+        self.send(head.as_bytes()).unwrap();
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)
+        self.reader.get_ref().write_all(bytes)
     }
 
     /// A connection that can no longer be written to.
     pub(crate) fn end_sending(&self) {
-        self.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let stream = self.reader.get_ref();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
     }
 
     pub(crate) fn line(&mut self) -> String {
