@@ -10,7 +10,7 @@ list() {
     awk -F ' [|] ' '
         /^## / { printf "\n%s\n", substr($0, 4) }
         /^#: / { what = substr($1, 4); takes = $2 }
-        /^    [a-z-]+\)$/ { sub(/\)/, ""); printf "  %-10s %-64s %s\n", substr($0, 5), what, takes }
+        /^    [a-z-]+\)$/ { sub(/\)/, ""); printf "  %-14s %-64s %s\n", substr($0, 5), what, takes }
     ' do
 }
 
@@ -85,6 +85,9 @@ case $name in
 #: measures docs/results/speed.md again | 15 quiet minutes, 14 GB of memory; PyPI
     bench)
         tests/bench/run "$@" ;;
+#: what 10,000 sessions on a disk cost, and a page of results | 1 minute and a build
+    bench-sessions)
+        tests/bench/sessions "$@" ;;
 #: the tests 20 times beside two busy loops a core, failures by test | 2 hours; Python
     load)
         .ci/load "$@" ;;

@@ -7,6 +7,7 @@ mod codecs;
 mod headers;
 mod passes;
 mod report;
+mod sessions;
 mod stages;
 mod state;
 mod stream;
@@ -48,6 +49,7 @@ enum What {
     Capsule(capsule::Args),
     State(state::Args),
     Stream(stream::Args),
+    Sessions(sessions::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +73,7 @@ fn measure(what: &What) -> Result<Report> {
         What::Capsule(args) => capsule::run(args),
         What::State(args) => state::run(args),
         What::Stream(args) => stream::run(args),
+        What::Sessions(args) => sessions::run(args),
     }
 }
 

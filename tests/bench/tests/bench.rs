@@ -124,3 +124,20 @@ fn a_made_state_has_its_length() {
         123_457
     );
 }
+
+#[test]
+fn sessions_are_beside_plain_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "sessions --count 20 --bytes 3000001 --events 50 --rounds 2 --folder .";
+    let told = json(line, folder.path());
+    let costs = told["costs"].as_array().unwrap();
+    assert_eq!(costs.len(), 4, "{told}");
+    for cost in costs {
+        for fact in ["seconds", "plain_seconds", "ratio"] {
+            assert!(cost[fact].as_f64().unwrap() > 0.0, "{cost}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let failing = format!("{line} --program /bin/false");
+    assert!(!run(&failing, folder.path()).status.success());
+}
