@@ -1,4 +1,4 @@
-"""The hook of an agent's command line on recorded input: python -m live.hooks KVCAP"""
+"""The hook of an agent's command line on input as agents give it: python -m live.hooks KVCAP"""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 HOOK = ROOT / "docs/howto/agent_hook.py"
-RECORDED = ROOT / "tests/live/hooks"
+INPUT = ROOT / "tests/live/hooks"
 #: a saved slot, and the folder of its model
 STATE, MODEL = ROOT / "tests/fixtures/llama_ggsq3_f16_fa.bin", ROOT / "tests/fixtures/model"
 KINDS = ["user", "tool", "assistant", "user", "assistant"]
@@ -36,7 +36,7 @@ class Bench:
     def __init__(self, kvcap, folder):
         self.kvcap, self.folder = kvcap, folder
         self.transcript = folder / "transcript.jsonl"
-        shutil.copy(RECORDED / "transcript.jsonl", self.transcript)
+        shutil.copy(INPUT / "transcript.jsonl", self.transcript)
         self.path = {"PATH": os.pathsep.join([str(kvcap.parent), os.environ["PATH"]])}
         self.home = {name: str(folder / name) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")}
         self.verb("init", "--model", MODEL, "--runtime", "llama-cpp", "--yes")
@@ -54,8 +54,8 @@ class Bench:
         return self.run([sys.executable, HOOK], told, **environment)
 
     def play(self, **environment):
-        """What the hook prints for each recorded input."""
-        lines = (RECORDED / "recorded.jsonl").read_text().replace("TRANSCRIPT", str(self.transcript)).splitlines()
+        """What the hook prints for each input."""
+        lines = (INPUT / "input.jsonl").read_text().replace("TRANSCRIPT", str(self.transcript)).splitlines()
         printed = []
         for line in lines:
             ran = self.hook(line, **environment)
@@ -121,7 +121,7 @@ def main():
     for part in (without_server, with_server, refusals):
         with tempfile.TemporaryDirectory() as folder:
             part(Bench(Path(sys.argv[1]), Path(folder)))
-    print("hooks: as recorded", file=sys.stderr)
+    print("hooks: as expected", file=sys.stderr)
 
 
 if __name__ == "__main__":
