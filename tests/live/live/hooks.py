@@ -1,4 +1,4 @@
-"""The hook of an agent's command line on input as agents give it: python -m live.hooks KVCAP"""
+"""The hook of an agent's command line on recorded and on written input: python -m live.hooks KVCAP"""
 
 import json
 import os
@@ -53,9 +53,9 @@ class Bench:
     def hook(self, told, **environment):
         return self.run([sys.executable, HOOK], told, **environment)
 
-    def play(self, **environment):
+    def play(self, name="written.jsonl", **environment):
         """What the hook prints for each input."""
-        lines = (INPUT / "input.jsonl").read_text().replace("TRANSCRIPT", str(self.transcript)).splitlines()
+        lines = (INPUT / name).read_text().replace("TRANSCRIPT", str(self.transcript)).splitlines()
         printed = []
         for line in lines:
             ran = self.hook(line, **environment)
@@ -81,6 +81,19 @@ def without_server(bench):
     check((status["checkpoints"], status["capsules"], status["events_after"]) == (4, 0, 0), status)
     said = [text for text in printed if text]
     check(len(said) == 1 and "1 turns" in said[0] and "reads a summary" in said[0], printed)
+
+
+def recorded(bench):
+    """What the Codex CLI 0.171.0 gave its hooks: one turn, and another after it was ended and resumed."""
+    session, printed = bench.play("codex-0.171.0.jsonl")
+    events = bench.verb("events", "list", session)["events"]
+    check([event["kind"] for event in events] == KINDS, events)
+    bodies = [event["body"]["content"] for event in events]
+    check(bodies[1] == "a\nb\nlogin: 401 token expired\n" and bodies[3] == "Fix it.", bodies)
+    status = bench.verb("status", session)
+    check((status["checkpoints"], status["events_after"]) == (4, 0), status)
+    said = [text for text in printed if text]
+    check(len(said) == 1 and "1 turns" in said[0], printed)
 
 
 def with_server(bench):
@@ -118,7 +131,7 @@ def refusals(bench):
 
 
 def main():
-    for part in (without_server, with_server, refusals):
+    for part in (without_server, recorded, with_server, refusals):
         with tempfile.TemporaryDirectory() as folder:
             part(Bench(Path(sys.argv[1]), Path(folder)))
     print("hooks: as expected", file=sys.stderr)
