@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import chain, codec_set, ed25519, hpke, keys, kvid, manifest, prefix, raw, recipients, renew, seal, session, states, vectors, verify
+from . import chain, codec_set, ed25519, hpke, keys, kvid, manifest, prefix, raw, recipients, renew, seal, session_set, states, vectors, verify
 from .envelope import Claims
 from .errors import Refusal, require
 
@@ -231,7 +231,7 @@ def parser():
     p = verb("vectors", cmd_vectors)
     p.add_argument("folder")
     p.add_argument("--all", action="store_true", help="a line for every vector, not only for those that differ")
-    p = verb("session", lambda args: session.run(args.file))
+    p = verb("session", lambda args: session_set.run(args.file))
     p.add_argument("file", type=Path, help="testvectors/session/vectors.json.gz")
     p = verb("codecs", cmd_codecs)
     p.add_argument("file", type=Path, help="testvectors/codec/vectors.json.gz")

@@ -1,6 +1,5 @@
 """Sessions: events, records, replay, contexts and ladders of session-v1."""
 
-import gzip
 import json
 import re
 
@@ -461,68 +460,3 @@ def plan(facts):
     longest = max((one for one in free if one["rung"] == "shorter"), key=lambda one: one["positions"], default=None)
     taken = first if "code" not in first else longest or next(one for one in free if one["rung"] != "shorter")
     return {"steps": steps, "taken": taken, "reason": first.get("code", 0), "sentence": SENTENCES[taken["rung"]]}
-
-
-# Vectors
-
-
-def read_event(value):
-    limited(value, MAX_EVENT)
-    return check_event(value)
-
-
-def read_record(value):
-    limited(value, MAX_RECORD)
-    return check_record(value)
-
-
-def shown_event(event):
-    return {"cbor": encode(event).hex(), "digest": event_digest(event)}
-
-
-def shown_state(state):
-    return {"cbor": encode(state).hex(), "empty": not state}
-
-
-def replayed(given):
-    return replay(read_record(given["record"]), list(map(read_event, given["events"])))
-
-
-def contextual(given):
-    record, events = read_record(given["record"]), list(map(read_event, given["events"]))
-    return context(record, events, given.get("seen"), given["most"])
-
-
-OPERATIONS = {
-    "event": lambda given: shown_event(check_event(from_json(given["line"], MAX_EVENT))),
-    "event-cbor": lambda given: shown_event(check_event(from_cbor(bytes.fromhex(given["cbor"]), MAX_EVENT))),
-    "agent-state": lambda given: shown_state(check_agent_state(from_json(given["json"], MAX_AGENT_STATE))),
-    "record": lambda given: {"cbor": encode(check_record(from_json(given["json"], MAX_RECORD))).hex()},
-    "put": lambda given: check_put(read_record(given["there"]), read_record(given["put"])) or {},
-    "origin": lambda given: {"head": origin(given["names"])},
-    "replay": replayed,
-    "context": contextual,
-    "plan": plan,
-}
-
-
-def problem(vector):
-    """What differs from the vector, or None."""
-    try:
-        output = OPERATIONS[vector["operation"]](vector["input"])
-    except Refusal as refusal:
-        return None if refusal.code == vector["code"] else f"code {refusal.code}, {vector['code']} expected"
-    if vector["code"]:
-        return f"accepted, {vector['code']} expected"
-    return None if output == vector["output"] else f"output differs: {output}"[:400]
-
-
-def run(path):
-    index = json.loads(gzip.decompress(path.read_bytes()))
-    if index["format"] != 1:
-        raise ValueError("format of the session vectors")
-    problems = [(vector["name"], found) for vector in index["vectors"] if (found := problem(vector))]
-    for vector, found in problems:
-        print(f"{vector:40} {found}")
-    print(f"{len(index['vectors'])} session vectors: {len(problems)} not as expected")
-    return 1 if problems else 0

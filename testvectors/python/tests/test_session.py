@@ -1,9 +1,9 @@
-"""Sessions: what replay, contexts and ladders accept, refuse, and leave as it was."""
+"""Sessions: what replay, contexts, ladders and resumes accept, refuse, and leave as it was."""
 
 import copy
 import unittest
 
-from kvcap_ref import session
+from kvcap_ref import resumes, session
 from kvcap_ref.errors import Refusal
 
 NAMES = {"session": "s"}
@@ -187,6 +187,50 @@ class Ladder(Session):
             self.refused(code, session.plan, facts(STATE, older, failed=[{"name": "a", "code": code}]))
         many = [{**STATE, "name": str(number)} for number in range(257)]
         self.refused(951, session.plan, facts(*many))
+
+
+class Resumes(Session):
+    CLAIM = {"milliseconds": 7250, "rung": "exact", "positions": 100, "state": "a", "ineffective": []}
+
+    def test_one_token_less_confirms_and_two_do_not(self):
+        found, refused = resumes.confirm(self.CLAIM, {"restored": 99, "evaluated": 20}, 8000)
+        self.assertEqual((found["at"], found["milliseconds"], found["asked"]), (7, 750, 119))
+        self.assertIsNone(refused)
+        self.assertEqual(resumes.confirm(self.CLAIM, {"restored": 98, "evaluated": 20}, 8000), (None, ["a"]))
+        # of a request that ends before the state, as many as it has
+        found, _ = resumes.confirm(self.CLAIM, {"restored": 49, "evaluated": 1}, 0)
+        self.assertEqual((found["asked"], found["milliseconds"]), (50, 0))
+        again = {**self.CLAIM, "ineffective": ["b"]}
+        self.assertEqual(resumes.confirm(again, {"restored": 0, "evaluated": 1000}, 0), (None, ["b", "a"]))
+        self.refused(950, resumes.confirm, {**self.CLAIM, "rung": "longer"}, {"restored": 1, "evaluated": 1}, 0)
+
+    def test_a_torn_line_goes_and_of_too_many_the_older_half(self):
+        for data, lines in [
+            (b"", []),
+            (b"a\n", [b"a"]),
+            (b"a\nb", [b"a"]),
+            (b"a\n\0\n", [b"a"]),
+            (b"a\n\0\n\0", [b"a", b"\0"]),
+            (b"a\n\n", [b"a", b""]),
+        ]:
+            self.assertEqual(resumes.whole_lines(data), lines)
+        lines = list(range(2048))
+        self.assertEqual(resumes.appended(lines[1:], 0), [*lines[1:], 0])
+        self.assertEqual(resumes.appended(lines, 0), [*lines[1024:], 0])
+
+    def test_an_increment_lives_for_half_of_its_time(self):
+        capsule = {"expires": 1051, "ancestors": []}
+        self.assertTrue(resumes.may_be_continued(capsule, 1000, 1102))
+        self.assertFalse(resumes.may_be_continued(capsule, 1000, 1103))
+        self.assertTrue(resumes.may_be_continued({**capsule, "ancestors": ["x"] * 14}, 1000, 1100))
+        self.assertFalse(resumes.may_be_continued({**capsule, "ancestors": ["x"] * 15}, 1000, 1100))
+
+    def test_what_is_kept_keeps_its_chain(self):
+        states = [{"version": n, "capsule": {"id": str(n), "ancestors": [str(n - 1)] * (n > 2)}} for n in (1, 2, 3)]
+        found = resumes.kept([*states, {"version": 4}], [], 1)
+        self.assertEqual((found["versions"], found["capsules"]), ([3, 4], ["2", "3"]))
+        self.assertEqual((found["removable_versions"], found["removable_capsules"]), ([1, 2], ["1"]))
+        self.assertEqual(resumes.kept(states, [1, 9], 0)["versions"], [1, 3])
 
 
 class Values(Session):

@@ -1,9 +1,12 @@
-//! Session vectors: events, replay, contexts and ladders (`session/README.md`).
+//! Session vectors: events, replay, contexts, ladders, resumes, headers and keeping (`session/README.md`).
 
 mod contexts;
+mod headers;
+mod keeping;
 mod ladders;
 mod logs;
 mod replays;
+mod resumes;
 mod values;
 
 use kvcap::{Code, Error, Result, binding::Digest};
@@ -26,7 +29,7 @@ pub struct Case {
     pub what: &'static str,
     /// Rules of the specification.
     pub rules: &'static [&'static str],
-    /// Operation: `event`, `event-cbor`, `agent-state`, `record`, `put`, `origin`, `replay`, `context`, `plan`.
+    /// Operation, of those that `session/README.md` lists.
     pub operation: &'static str,
     /// Arguments of the operation by their names.
     pub input: Value,
@@ -62,6 +65,9 @@ pub fn cases() -> Vec<Case> {
         replays::cases(),
         contexts::cases(),
         ladders::cases(),
+        resumes::cases(),
+        headers::cases(),
+        keeping::cases(),
     ]
     .concat()
 }
@@ -135,6 +141,11 @@ pub fn run(operation: &str, input: &Value) -> Result<Value> {
             )
         }
         "plan" => plan(input),
+        "confirm" => resumes::confirm(input),
+        "observations" => resumes::observations(input),
+        "whole" => headers::whole(input),
+        "continued" => Ok(keeping::continued(input)),
+        "kept" => keeping::kept(input),
         other => panic!("no operation {other}"),
     }
 }
