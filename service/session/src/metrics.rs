@@ -10,8 +10,8 @@ use crate::{ladder::Rung, names::Names, record::Record, value};
 
 /// A checkpoint of fewer turns than these counts as covering.
 const COVERING: u64 = 3;
-/// Longest line of an observation, in bytes.
-const MAX_LINE: usize = 4096;
+/// Longest observation, in bytes of its CBOR.
+const MAX_OBSERVATION: usize = 4096;
 
 /// One resume, as it was measured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,14 +43,15 @@ impl Observation {
     /// # Errors
     /// KVC-950, 951.
     pub fn from_json(line: &[u8]) -> Result<Self> {
-        value::from_json(line, MAX_LINE)
+        value::from_json(line, MAX_OBSERVATION)
     }
 
     /// Returns the observation as one line of JSON.
     ///
     /// # Errors
-    /// KVC-950.
+    /// KVC-950; 951 for one that would not be read again.
     pub fn to_json(&self) -> Result<String> {
+        value::to_cbor(self, MAX_OBSERVATION)?;
         value::to_json(self)
     }
 }

@@ -1,5 +1,6 @@
 //! Metrics by their formulas.
 
+use kvcap::Code;
 use kvcap_session::{Coverage, Metrics, Names, Observation, Rung, SessionFigures};
 
 fn resumed(rung: Rung, code: Option<u64>, milliseconds: u64, evaluated: u64) -> Observation {
@@ -113,4 +114,17 @@ fn an_observation_is_a_line() {
     let line = one.to_json().unwrap();
     assert_eq!(Observation::from_json(line.as_bytes()).unwrap(), one);
     assert!(line.contains("\"rung\":\"history-only\""), "{line}");
+    // the longest that is written is read again, in whatever its device's name is escaped to
+    let named = |length| Observation {
+        device: Some("\u{1}".repeat(length)),
+        ..one.clone()
+    };
+    let longest = (1..5000)
+        .rev()
+        .find(|length| named(*length).to_json().is_ok());
+    let longest = named(longest.unwrap());
+    let line = longest.to_json().unwrap();
+    assert_eq!(Observation::from_json(line.as_bytes()).unwrap(), longest);
+    let refused = named(5000).to_json().unwrap_err();
+    assert_eq!(refused.code(), Code::SessionLimit);
 }

@@ -2,10 +2,10 @@
 
 from . import manifest, verify
 from .errors import Refusal
-from .session import MAX_EVENT, SENTENCES, from_json, list_of, members, number, text
+from .session import SENTENCES, from_json, list_of, members, number, text
 from .states.restore import ADAPTERS, by_position
 
-MAX_OBSERVATIONS, MAX_CHAIN = 2048, 16
+MAX_OBSERVATION, MAX_OBSERVATIONS, MAX_CHAIN = 4096, 2048, 16
 RUNTIMES = ADAPTERS.keys() - {"raw"}
 
 # §7 What can be cut
@@ -56,7 +56,7 @@ def whole_lines(data):
 
 def read_observation(line):
     try:
-        value = from_json(line.decode(), MAX_EVENT)
+        value = from_json(line.decode(), MAX_OBSERVATION)
     except UnicodeDecodeError as error:
         raise Refusal(950, str(error)) from None
     return members(value, OBSERVATION, {"code": number, "device": text})
