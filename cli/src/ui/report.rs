@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     hint::hint_for,
-    width::{of_stdout, wrapped},
+    width::{of_stdout, usage_wrapped, wrapped},
 };
 
 /// Version of the JSON that `--json` prints.
@@ -251,9 +251,16 @@ pub(crate) fn print_error(error: &Error, place: &Printer) -> ExitCode {
 /// Help and version on stdout; anything else is an error of use in the same form as others.
 pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
+    let help = || {
+        let help = error.render().ansi().to_string();
+        match of_stdout() {
+            Some(columns) => usage_wrapped(&help, columns),
+            None => help,
+        }
+    };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            return match shown_on(anstream::stdout(), &error.render().ansi().to_string()) {
+            return match shown_on(anstream::stdout(), &help()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     let error = Error::sink(&error, "stdout");
@@ -263,7 +270,7 @@ pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
             };
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _closed = shown_on(anstream::stderr(), &error.render().ansi().to_string());
+            let _closed = shown_on(anstream::stderr(), &help());
             return exit(Code::LocalUsage);
         }
         _ => {}

@@ -39,9 +39,75 @@ pub(crate) fn wrapped(text: &str, columns: usize) -> Vec<&str> {
     }
 }
 
+/// Wraps the line `Usage:` of a help text, which clap leaves as long as it is; an option keeps its value beside it.
+pub(crate) fn usage_wrapped(help: &str, columns: usize) -> String {
+    const NAME: &str = "Usage: ";
+    let mut out = String::new();
+    for line in help.split_inclusive('\n') {
+        if !plain(line).starts_with(NAME) {
+            out.push_str(line);
+            continue;
+        }
+        let mut parts: Vec<String> = Vec::new();
+        for word in line.split(' ') {
+            let is_value = |before: &str| before.starts_with('-') && !before.contains(' ');
+            match parts.last_mut() {
+                Some(before) if is_value(&plain(before)) && plain(word).starts_with('<') => {
+                    *before = format!("{before} {word}");
+                }
+                _ => parts.push(word.to_owned()),
+            }
+        }
+        let mut at = 0;
+        for part in parts {
+            let len = plain(&part).trim_end().chars().count();
+            if at > 0 && at + 1 + len > columns {
+                out.push('\n');
+                out.push_str(&" ".repeat(NAME.len()));
+                at = NAME.len();
+            } else if at > 0 {
+                out.push(' ');
+                at += 1;
+            }
+            out.push_str(&part);
+            at += len;
+        }
+    }
+    out
+}
+
+/// A text without the escapes that style it.
+fn plain(text: &str) -> String {
+    let mut styled = false;
+    let shown = |char: &char| {
+        let is_text = !styled && *char != '\u{1b}';
+        styled = !is_text && *char != 'm';
+        is_text
+    };
+    text.chars().filter(shown).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_usage_is_wrapped_and_no_other() {
+        let help =
+            "About what it does\n\nUsage: kvcap cut [OPTIONS] --out <OUT> <FILE>\n\nOptions: all\n";
+        let narrow = "About what it does\n\nUsage: kvcap cut\n       [OPTIONS]\n       --out <OUT>\n       <FILE>\n\nOptions: all\n";
+        assert_eq!(usage_wrapped(help, 16), narrow);
+        assert_eq!(usage_wrapped(help, 80), help);
+        // an option that fits alone goes with its value
+        let apart = usage_wrapped("Usage: kvcap --out <OUT> <FILE>\n", 20);
+        assert_eq!(apart, "Usage: kvcap\n       --out <OUT>\n       <FILE>\n");
+        let styled = "\u{1b}[1mUsage:\u{1b}[0m \u{1b}[1mkvcap\u{1b}[0m [OPTIONS] <A>\n";
+        assert_eq!(usage_wrapped(styled, 26), styled);
+        assert_eq!(
+            plain(&usage_wrapped(styled, 25)),
+            "Usage: kvcap [OPTIONS]\n       <A>\n"
+        );
+    }
 
     #[test]
     fn lines_end_at_spaces() {

@@ -2,32 +2,18 @@
 
 use std::{fs, thread};
 
-use kvcap::{Change, RootKey, TrustedKey};
+use kvcap::{Change, RootKey};
 use kvcap_server::Limits;
-use kvcap_store::{RegistryFile, TrustSources, Verifier};
+use kvcap_store::{TrustSources, Verifier};
 
 use crate::support::{
-    capsule, id, now, path, regions, relay, relay_in, relay_with, sealed, signer, verifier,
-    verifier_at,
+    Registry, capsule, id, now, path, regions, relay, relay_in, relay_with, sealed, verifier,
 };
 
 #[test]
 fn what_has_served_its_time_is_swept() {
-    let home = tempfile::tempdir().unwrap();
-    let registry = home.path().join("registry");
-    let root = RootKey::generate().unwrap();
-    let file = RegistryFile::at(&registry);
-    file.create(&root, now() - 100, 90_000).unwrap();
-    let change = |change| file.change(&[change], &root, now() - 50, None).unwrap();
-    change(Change::Add(Box::new(TrustedKey::from(&signer()))));
-    let judged_at = |at| Verifier {
-        trust: TrustSources {
-            registries: vec![registry.clone()],
-            roots: vec![root.public().to_text()],
-            ..TrustSources::default()
-        },
-        ..verifier_at(at)
-    };
+    let registry = Registry::new(90_000);
+    let judged_at = |at| registry.verifier_at(at);
     let relay = relay_with(judged_at(now()), Limits::default());
     let (short, long, revoked) = (
         sealed(10, |terms| terms.expires = now() + 60, |_| {}),
@@ -43,7 +29,7 @@ fn what_has_served_its_time_is_swept() {
     assert_eq!(sweep(), 1);
     assert_eq!(relay.ask("GET", &path(&short), &[], &[]).status, 404);
     let claims = kvcap::CapsuleId::from_hex(&id(&revoked)).unwrap();
-    change(Change::Revoke(claims));
+    registry.change(Change::Revoke(claims));
     assert_eq!(
         relay.ask("GET", &path(&revoked), &[], &[]).told(),
         (403, 409)

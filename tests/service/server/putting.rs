@@ -2,12 +2,12 @@
 
 use std::{fs, io::Cursor, thread};
 
-use kvcap::{Change, RootKey, TrustedKey};
-use kvcap_store::{RegistryFile, TrustSources, Verifier};
+use kvcap::Change;
 use serde_json::json;
 
 use crate::support::{
-    capsule, id, now, path, regions, relay, relay_with, sealed, signer, verifier, verifier_at,
+    Registry, capsule, id, now, path, regions, relay, relay_with, sealed, signer, verifier,
+    verifier_at,
 };
 
 #[test]
@@ -139,21 +139,8 @@ fn a_wrong_chunk_ends_the_upload_with_its_last_byte() {
 
 #[test]
 fn what_was_judged_by_the_header_is_judged_again() {
-    let home = tempfile::tempdir().unwrap();
-    let registry = home.path().join("registry");
-    let root = RootKey::generate().unwrap();
-    let file = RegistryFile::at(&registry);
-    file.create(&root, now() - 100, 7200).unwrap();
-    let change = |change| file.change(&[change], &root, now() - 50, None).unwrap();
-    change(Change::Add(Box::new(TrustedKey::from(&signer()))));
-    let judged_at = |at| Verifier {
-        trust: TrustSources {
-            registries: vec![registry.clone()],
-            roots: vec![root.public().to_text()],
-            ..TrustSources::default()
-        },
-        ..verifier_at(at)
-    };
+    let registry = Registry::new(7200);
+    let judged_at = |at| registry.verifier_at(at);
     let relay = relay_with(judged_at(now()), kvcap_server::Limits::default());
     let begin = |file: &[u8]| {
         let mut client = relay.client();
@@ -180,7 +167,7 @@ fn what_was_judged_by_the_header_is_judged_again() {
     assert_eq!(first.reply("POST").told(), (403, 402));
     relay.running().judge_by(judged_at(now()));
     let claims = kvcap::CapsuleId::from_hex(&id(&revoked)).unwrap();
-    change(Change::Revoke(claims));
+    registry.change(Change::Revoke(claims));
     second.send(&revoked[revoked.len() - 1..]).unwrap();
     assert_eq!(second.reply("POST").told(), (403, 409));
     assert_eq!(relay.files().len(), 0);

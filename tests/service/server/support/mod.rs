@@ -10,11 +10,12 @@ use std::{
 };
 
 use kvcap::{
-    Context, Draft, Sealer, Section, SectionKind, SigningKey, Terms, WrappingKey,
+    Change, Context, Draft, RootKey, Sealer, Section, SectionKind, SigningKey, Terms, TrustedKey,
+    WrappingKey,
     binding::{Digest, Model, Runtime, Tokenizer},
 };
 use kvcap_server::{Limits, NewToken, Permission, Running, Server, Settings, Token, Tokens};
-use kvcap_store::{TrustSources, Verifier, time};
+use kvcap_store::{RegistryFile, TrustSources, Verifier, time};
 use kvcap_testvectors::fixture;
 use tempfile::TempDir;
 
@@ -43,6 +44,47 @@ pub(crate) fn verifier_at(at: u64) -> Verifier {
         audiences: vec![AUDIENCE.to_owned()],
         at: Some(at),
         ..Verifier::new(sources)
+    }
+}
+
+/// A registry of one root, valid for so many seconds, that lists the test's signer; and the verifiers that follow it.
+pub(crate) struct Registry {
+    home: TempDir,
+    root: RootKey,
+}
+
+impl Registry {
+    pub(crate) fn new(seconds: u64) -> Self {
+        let registry = Self {
+            home: tempfile::tempdir().unwrap(),
+            root: RootKey::generate().unwrap(),
+        };
+        RegistryFile::at(&registry.path())
+            .create(&registry.root, now() - 100, seconds)
+            .unwrap();
+        registry.change(Change::Add(Box::new(TrustedKey::from(&signer()))));
+        registry
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.home.path().join("registry")
+    }
+
+    pub(crate) fn change(&self, change: Change) {
+        RegistryFile::at(&self.path())
+            .change(&[change], &self.root, now() - 50, None)
+            .unwrap();
+    }
+
+    pub(crate) fn verifier_at(&self, at: u64) -> Verifier {
+        Verifier {
+            trust: TrustSources {
+                registries: vec![self.path()],
+                roots: vec![self.root.public().to_text()],
+                ..TrustSources::default()
+            },
+            ..verifier_at(at)
+        }
     }
 }
 
