@@ -22,6 +22,7 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
     ("capsule/src", &[]),
     ("runtimes/models/src", &[]),
     ("runtimes/states/src", &[]),
+    ("runtimes/engines/src", &[]),
     ("service/store/src", &[]),
     ("service/session/src", &[]),
     ("service/server/src", &[]),

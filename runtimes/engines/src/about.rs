@@ -1,0 +1,63 @@
+//! What an engine is.
+
+use std::path::PathBuf;
+
+use kvcap_models::{ModelProfile, RuntimeOptions};
+use kvcap_states::RuntimeKind;
+
+/// What an engine is, as far as a capsule's binding and a plan need it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct About {
+    /// Whose state files it writes and reads.
+    pub kind: RuntimeKind,
+    /// Version or build, as its capsules name it.
+    pub version: String,
+    /// File or folder of the model that it has loaded.
+    pub path: PathBuf,
+    /// What that model is: capsules of the engine's states are bound to it.
+    pub profile: ModelProfile,
+    /// What it was told when it ran, as far as it changes states.
+    pub options: RuntimeOptions,
+    /// Sequences that it holds at once.
+    pub slots: usize,
+    /// Tokens that a slot has room for.
+    pub context: u64,
+    /// Format of its states, by the adapter's name for it (`ggsq-4`, `mlx-lm-0.32`), as a first state showed it.
+    pub format: &'static str,
+    /// Facts of layout of that state, sorted by name: element types, flash attention's order of values, rotation. A
+    /// state with others does not fit.
+    pub facts: Vec<(String, String)>,
+    /// A slot goes back to what it and a request have in common. Otherwise what is not a continuation is evaluated
+    /// from nothing.
+    pub rewinds: bool,
+    /// What a supervised engine promises and this one does not.
+    pub missing: Vec<Missing>,
+}
+
+/// A promise that an engine cannot make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Missing {
+    /// Others may speak to it, and use or read its slots.
+    PrivateSocket,
+    /// Others may read the folder of its states.
+    PrivateFolder,
+    /// A state's file may be written to a disk.
+    Memory,
+    /// Nobody restarts it.
+    Supervision,
+}
+
+impl Missing {
+    /// Returns one sentence for the operator.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::PrivateSocket => "Others on the engine's address can read and use its slots.",
+            Self::PrivateFolder => {
+                "Other users of the machine may read states in the engine's folder of slots."
+            }
+            Self::Memory => "States in clear may be written to a disk while they are moved.",
+            Self::Supervision => "An engine that stops stays stopped.",
+        }
+    }
+}
