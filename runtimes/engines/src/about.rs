@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use kvcap_models::{ModelProfile, RuntimeOptions};
 use kvcap_states::RuntimeKind;
 
-/// What an engine is, as far as a capsule's binding and a plan need it.
+/// Facts of an engine, as far as a capsule's binding and a plan need them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct About {
-    /// Whose state files it writes and reads.
+    /// Runtime whose state files it writes and reads.
     pub kind: RuntimeKind,
     /// Version or build, as its capsules name it.
     pub version: String,
     /// File or folder of the model that it has loaded.
     pub path: PathBuf,
-    /// What that model is: capsules of the engine's states are bound to it.
+    /// Profile of that model: capsules of the engine's states are bound to it.
     pub profile: ModelProfile,
-    /// What it was told when it ran, as far as it changes states.
+    /// Options that it was started with, as far as they change states.
     pub options: RuntimeOptions,
     /// Sequences that it holds at once.
     pub slots: usize,
@@ -30,7 +30,7 @@ pub struct About {
     /// A slot goes back to what it and a request have in common. Otherwise what is not a continuation is evaluated
     /// from nothing.
     pub rewinds: bool,
-    /// What a supervised engine promises and this one does not.
+    /// Promises of a supervised engine that this one cannot make.
     pub missing: Vec<Missing>,
 }
 

@@ -26,22 +26,13 @@ pub struct Timings {
     pub predicted_ms: f64,
 }
 
-/// What is known when an answer is at its end.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Done {
-    /// Its counts.
-    pub timings: Timings,
-    /// Ids of the answer, where the runtime tells all of them; those that a slot holds are in its exported state.
-    pub tokens: Option<Vec<u32>>,
-}
-
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Bytes for the client: whole server-sent events, or the one JSON.
     Bytes(Bytes),
-    /// The end. An answer without it was cut off.
-    Done(Done),
+    /// The end, with all counts. An answer without it was cut off.
+    Done(Timings),
 }
 
 /// An answer that has begun.
@@ -49,6 +40,8 @@ pub enum Event {
 pub struct Answer {
     /// `text/event-stream` or `application/json`.
     pub content_type: &'static str,
+    /// Counts of the prompt, known before any byte is passed on; nothing is predicted yet.
+    pub reused: Timings,
     /// Its parts.
     pub events: Events,
 }

@@ -10,7 +10,7 @@ use crate::{
     state_file::StateFile,
 };
 
-/// What a call of an engine gives when it is done.
+/// Result of an engine's call, when it is done.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
 
 /// Place for one sequence in one life of an engine.
@@ -19,7 +19,7 @@ pub type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> 
 /// in the belief that a state is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot {
-    /// Which of [`About::slots`], from 0.
+    /// Number among [`About::slots`], from 0.
     pub index: usize,
     /// Life of the engine that it is of, as [`Health::generation`] says.
     pub generation: u64,
@@ -51,7 +51,8 @@ pub trait Engine: Send + Sync {
     /// cannot keep: several prompts, several answers, images, an adapter.
     fn tokens<'a>(&'a self, asked: &'a Asked) -> Answering<'a, Vec<u32>>;
 
-    /// Evaluates a request in a slot, and gives the answer as it comes. What the slot holds of the request is reused.
+    /// Evaluates a request in a slot, and gives the answer as it comes: when the prompt is evaluated, so that what was
+    /// reused can be judged before the client gets a byte. What the slot holds of the request is reused.
     ///
     /// An answer that is dropped is stopped; the slot then holds the request and the part of the answer that was made.
     ///

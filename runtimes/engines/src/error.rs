@@ -4,7 +4,7 @@ use std::fmt;
 
 use kvcap::Error;
 
-/// Why a call of an engine failed.
+/// Failure of an engine's call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineError {
     /// The runtime, or what a capsule can keep, does not allow this request.

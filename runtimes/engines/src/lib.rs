@@ -2,7 +2,7 @@
 //! state that was opened from a verified capsule comes back.
 //!
 //! ```text
-//! request ─tokens→ ids            slot ─answer→ Event::Bytes…, Event::Done { timings }
+//! request ─tokens→ ids            slot ─answer→ Event::Bytes…, Event::Done(Timings)
 //! capsule ─open→ StateFile ─admit→ slot ─export→ StateFile ─seal→ capsule
 //! ```
 //!
@@ -21,7 +21,7 @@ mod error;
 mod state_file;
 
 pub use about::{About, Missing};
-pub use answer::{Answer, Done, Event, Events, Timings};
+pub use answer::{Answer, Event, Events, Timings};
 pub use asked::Asked;
 pub use engine::{Answering, Engine, Health, Slot};
 pub use error::EngineError;

@@ -83,6 +83,7 @@ impl StateFolder {
         Ok(StateFile {
             path,
             file,
+            tokens: None,
             _folder: self.clone(),
         })
     }
@@ -93,6 +94,7 @@ impl StateFolder {
 pub struct StateFile {
     path: PathBuf,
     file: File,
+    tokens: Option<Vec<u32>>,
     _folder: StateFolder,
 }
 
@@ -101,6 +103,19 @@ impl StateFile {
     #[must_use]
     pub const fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Returns the ids that an exported state is of, where its file does not carry them itself.
+    #[must_use]
+    pub fn tokens(&self) -> Option<&[u32]> {
+        self.tokens.as_deref()
+    }
+
+    /// Says which ids it is of.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Vec<u32>) -> Self {
+        self.tokens = Some(tokens);
+        self
     }
 
     /// Returns its path, for a runtime that is told paths.
