@@ -52,6 +52,9 @@ case $name in
 #: the second implementation: the vectors, and against the program | 3 minutes; Python, PyPI
     python)
         program && testvectors/python/run ;;
+#: the third implementation, a reader in TypeScript, over the vectors | 1 minute; Node, npm
+    typescript)
+        testvectors/typescript/run ;;
 #: saved, killed, restored and continued in mlx-lm | 2 minutes, 0.4 GB; PyPI
     live)
         tests/live/run --short "$@" ;;
