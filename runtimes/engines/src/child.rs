@@ -1,0 +1,150 @@
+//! A process that does not outlive this one.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use kvcap::{Code, Error, Result};
+use tokio::{
+    fs::{File, OpenOptions},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
+    process::{Child, ChildStdin, Command},
+};
+
+/// Runs a program until it ends, or until nothing holds the other end of the standard input: a process that is killed
+/// closes it too. A flag of the kernel's (`PR_SET_PDEATHSIG`) goes by the thread that started it, which may end before.
+const WATCHED: &str = r#"
+exec 3<&0 </dev/null
+"$@" 3<&- 2>&1 &
+engine=$!
+{ cat <&3; kill -9 $engine; } >/dev/null 2>&1 &
+watch=$!
+exec 3<&-
+wait $engine
+status=$?
+kill $watch 2>/dev/null
+exit $status
+"#;
+
+/// Lines of a log that are held to explain an end.
+const LINES: usize = 20;
+
+/// Longest line that is held.
+const LONGEST: usize = 400;
+
+/// Variables by which an engine takes options that are not in its arguments, and secrets that are none of its business.
+const NOT_PASSED: [&str; 4] = ["LLAMA_", "KVCAP_", "HF_", "HUGGING"];
+
+/// The last lines that a process has said.
+#[derive(Clone, Default)]
+pub(crate) struct Said(Arc<Mutex<VecDeque<String>>>);
+
+impl Said {
+    fn add(&self, line: &str) {
+        if let Ok(mut lines) = self.0.lock() {
+            if lines.len() == LINES {
+                lines.pop_front();
+            }
+            lines.push_back(line.chars().take(LONGEST).collect());
+        }
+    }
+
+    /// Returns an error that ends with what was said last.
+    pub(crate) fn explain(&self, what: &'static str) -> Error {
+        let lines = self.0.lock().map(|lines| lines.clone()).unwrap_or_default();
+        let error = |line: &&String| line.to_lowercase().contains("error");
+        let told = lines.iter().rev().find(error).or(lines.back());
+        let error = Error::new(Code::LocalIo, what);
+        match told {
+            Some(line) => error.at(line),
+            None => error,
+        }
+    }
+}
+
+/// A process, watched. It is killed when this is dropped.
+pub(crate) struct Watched {
+    child: Child,
+    _watch: Option<ChildStdin>,
+}
+
+impl Watched {
+    /// Starts a program whose output goes to `log`, and whose last lines are held.
+    ///
+    /// # Errors
+    /// KVC-940 where the log cannot be written or no process be made.
+    pub(crate) async fn start(
+        program: &Path,
+        arguments: &[OsString],
+        log: Option<&PathBuf>,
+    ) -> Result<(Self, Said)> {
+        let log = match log {
+            Some(path) => Some(opened(path).await?),
+            None => None,
+        };
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", WATCHED, "kvcap-engine"])
+            .arg(program)
+            .args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::null()).kill_on_drop(true);
+        clean(&mut command);
+        let child = command.spawn();
+        let mut child = child.map_err(|error| Error::io(&error, program.display()))?;
+        let said = Said::default();
+        if let Some(output) = child.stdout.take() {
+            tokio::spawn(write_down(output, log, said.clone()));
+        }
+        let watch = child.stdin.take();
+        Ok((
+            Self {
+                child,
+                _watch: watch,
+            },
+            said,
+        ))
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(&mut self) {
+        let _ = self.child.wait().await;
+    }
+}
+
+/// Takes from a command what is not for engines.
+pub(crate) fn clean(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if NOT_PASSED.iter().any(|start| text.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
+}
+
+/// A log that its user alone may read.
+pub(crate) async fn opened(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    let file = options.open(path).await;
+    file.map_err(|error| Error::sink(&error, path.display()))
+}
+
+/// Takes all that a process says, whether or not it can be written.
+pub(crate) async fn write_down(output: impl AsyncRead + Unpin, mut log: Option<File>, said: Said) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while let Ok(1..) = output.read_until(b'\n', &mut line).await {
+        if let Some(file) = &mut log
+            && (file.write_all(&line).await.is_err() || file.flush().await.is_err())
+        {
+            log = None;
+        }
+        said.add(String::from_utf8_lossy(&line).trim());
+        line.clear();
+    }
+}
