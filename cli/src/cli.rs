@@ -77,7 +77,7 @@ pub(crate) enum Verb {
     Inspect(verbs::inspect::Args),
     Prune(verbs::prune::Args),
     #[cfg_attr(not(feature = "server"), command(hide = true))]
-    Serve(verbs::serve::Args),
+    Serve(Box<verbs::serve::Args>),
     Shred(verbs::shred::Args),
     Registry(verbs::registry::Args),
     Ledger(verbs::ledger::Args),
@@ -151,7 +151,7 @@ impl Cli {
             Verb::CheckRestore(args) => verbs::check_restore::run(args, common),
             Verb::Inspect(args) => verbs::inspect::run(args),
             Verb::Prune(args) => verbs::prune::run(args),
-            Verb::Serve(args) => verbs::serve::run(args),
+            Verb::Serve(args) => verbs::serve::run(args, common),
             Verb::Shred(args) => verbs::shred::run(args),
             Verb::Registry(args) => verbs::registry::run(args),
             Verb::Ledger(args) => verbs::ledger::run(args),

@@ -17,8 +17,8 @@ pub(crate) use ask::Asker;
 pub(crate) use confirm::confirm;
 pub(crate) use passphrase::{new_passphrase, passphrases};
 pub(crate) use quote::quoted;
-#[cfg(feature = "server")]
-pub(crate) use report::listening;
 pub(crate) use report::{
     Printer, Report, bytes, error_json, grouped, print_error, print_usage, usage, waiting,
 };
+#[cfg(feature = "server")]
+pub(crate) use report::{listening, serving};

@@ -318,6 +318,17 @@ pub(crate) fn listening(address: std::net::SocketAddr) {
     let _closed = writeln!(io::stderr(), "kvcap: note: listening at {address}");
 }
 
+/// Says on stderr how a client reaches a gateway of one's own.
+#[cfg(feature = "server")]
+pub(crate) fn serving(address: std::net::SocketAddr, token: &Path) {
+    let token = token.display();
+    let _closed = writeln!(
+        io::stderr(),
+        "kvcap: note: an OpenAI-compatible model with a memory\n  base_url  http://{address}/v1\n  api_key   $(cat \
+         {token})"
+    );
+}
+
 fn say(code: Code, message: &str, hint: &str) {
     let (red, bold) = (AnsiColor::Red.on_default().bold(), Style::new().bold());
     let _closed = writeln!(

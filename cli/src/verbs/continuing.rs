@@ -1,13 +1,9 @@
 //! States that go on from a capsule: the chain before them, and a session's states.
 
-use kvcap::{CapsuleId, Code, Error, OpenedChain, Result, SourceFile, TrustedKey};
-use kvcap_session::{Controller, NewState, SavedState, Sealing};
+use kvcap::{CapsuleId, Code, Error, OpenedChain, Result, SourceFile};
+use kvcap_session::{Controller, NewState, SavedState, Sealing, open_to_continue};
 use kvcap_states::Continued;
-use kvcap_store::{
-    Ancestors, Passphrases, TrustSources, Verifier, WrapKeys,
-    input::{self, Capsule},
-    output::Output,
-};
+use kvcap_store::{Ancestors, Passphrases, TrustSources, Verifier, output::Output};
 
 use super::sealing::{How, Prepared};
 use crate::flags::{Common, Parties};
@@ -24,27 +20,15 @@ impl How {
         parties: &Parties,
         passphrases: &Passphrases<'_>,
     ) -> Result<OpenedChain<SourceFile>> {
-        let (terms, signer) = (&parties.terms, &parties.signer);
-        let (untrusted, body) = Capsule::read(ancestors.tip)?.split();
-        let verifier = Verifier {
-            at: Some(terms.issued_at),
-            ..Verifier::new(trust)
-        };
-        let verifier = self.budget.of(verifier);
-        let judge = verifier.judge()?.trusting(TrustedKey {
-            issuer: terms.issuer.clone(),
-            ..TrustedKey::from(signer)
-        })?;
-        let mut judge = judge.danger_as_stated(terms);
-        let of = |error| input::at(error, ancestors.tip);
-        let verdict = judge.verify(untrusted).map_err(of)?;
-        let source = body.fetch(verdict.tip().file_len())?;
-        let verdict = verdict.with_source(source);
-        let verdict = judge.with_ancestors(verdict, ancestors, |file| file)?;
-        let keys = WrapKeys::read(&self.sealed_for.wrap_key, passphrases)?;
-        let accepted = judge.conclude(verdict).map_err(of)?;
-        let admitted = judge.open(accepted, keys, None, self.threads.workers());
-        Ok(admitted.map_err(of)?.opened)
+        open_to_continue(
+            &self.budget.of(Verifier::new(trust)),
+            ancestors,
+            &parties.terms,
+            &parties.signer,
+            &self.sealed_for.wrap_key,
+            passphrases,
+            self.threads.workers(),
+        )
     }
 }
 

@@ -172,7 +172,7 @@ impl Reader<'_> {
         let output = Output::create(out, self.args.force, Readers::Owner)?;
         let len = match state {
             Candidate::Saved(state) => state.capsule.bytes,
-            Candidate::Base(_) => 0,
+            Candidate::Base(_) | Candidate::Handed { .. } => 0,
         };
         let bar = progress::bar(self.common.shows_progress(), "resume", len);
         let written = self
@@ -235,7 +235,7 @@ fn describe(resumed: &Resumed, controller: Option<bool>, report: &mut Report) {
                 "state",
                 format_args!("version {}, {tokens} tokens", state.version),
             ),
-            Candidate::Base(path) => report.row(
+            Candidate::Base(path) | Candidate::Handed { path, .. } => report.row(
                 "state",
                 format_args!("base image {}, {tokens} tokens", path.display()),
             ),

@@ -1,44 +1,98 @@
-//! `kvcap serve`: a relay that keeps capsules for others (http-v1). Its rules are kvcap-server's.
+//! `kvcap serve`: a relay that keeps capsules for others, and a gateway before a model (http-v1). Its rules are
+//! kvcap-server's.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use kvcap::Result;
 
-use crate::ui::Report;
+use crate::{flags::Common, ui::Report};
 
-/// Keeps capsules that others upload, and verifies every byte of them while it arrives
+/// Address of a gateway for one person.
+const OWN: &str = "127.0.0.1:8474";
+
+/// Serves a model whose conversations outlive it, or keeps capsules that others upload
 ///
-/// A relay over HTTP that has no secret: spec/http-v1.md says what it is asked and what it answers. It runs until it
-/// is told to end (SIGTERM, SIGINT), and then ends what it has begun; a second signal ends it at once.
+/// With --model it runs llama-server behind an OpenAI-compatible address on this machine: states of conversations
+/// leave it sealed, and come back verified when a conversation goes on, hours or restarts later. Keys and names are the
+/// profile's; where there is none, one is made as by kvcap init. With CONFIG it is what that file says: a relay that
+/// verifies every byte of what others upload and has no secret, or a gateway. spec/http-v1.md says what it is asked and
+/// what it answers. It runs until it is told to end (SIGTERM, SIGINT), and then ends what it has begun and saves what it
+/// holds; a second signal ends it at once.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The configuration; docs/howto/relay.md has one
-    #[arg(required_unless_present = "new_token", value_name = "CONFIG")]
+    /// The configuration; docs/howto/relay.md and docs/howto/gateway.md have one
+    #[arg(required_unless_present_any = ["new_token", "model", "upstream"], value_name = "CONFIG")]
     config: Option<PathBuf>,
     /// Read the configuration and load whom it trusts, and keep nothing
-    #[arg(long)]
+    #[arg(long, requires = "config")]
     check: bool,
     /// Print a new token, and the digest by which the configuration knows it
     #[arg(long, conflicts_with_all = ["config", "check"])]
     new_token: bool,
+    #[command(flatten)]
+    own: OwnArgs,
+}
+
+/// A model for one person on one machine.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "A model on this machine")]
+struct OwnArgs {
+    /// The model, a GGUF file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "new_token"])]
+    model: Option<PathBuf>,
+    /// llama-server's program [default: as the path finds it]
+    #[arg(long, value_name = "PATH", requires = "model")]
+    engine: Option<PathBuf>,
+    /// A llama-server that runs already: HOST:PORT, a URL or a socket's path
+    #[arg(long, value_name = "ADDRESS", requires = "slots", conflicts_with_all = ["config", "new_token", "engine"])]
+    upstream: Option<String>,
+    /// Its folder of slots, as it was told by --slot-save-path
+    #[arg(long, value_name = "FOLDER", requires = "upstream")]
+    slots: Option<PathBuf>,
+    /// Conversations that it holds at once; others leave it sealed, and come back
+    #[arg(long, value_name = "N", requires = "model", default_value = "1")]
+    parallel: usize,
+    /// Tokens of a conversation
+    #[arg(long, value_name = "N", requires = "model", default_value = "8192")]
+    context: u64,
+    /// An argument for llama-server, as --engine-arg=--swa-full. Several may be given
+    #[arg(
+        long,
+        value_name = "ARG",
+        requires = "model",
+        allow_hyphen_values = true
+    )]
+    engine_arg: Vec<String>,
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["config", "new_token"], default_value = OWN)]
+    listen: SocketAddr,
 }
 
 /// # Errors
 /// KVC-944: this program was built without the server.
 #[cfg(not(feature = "server"))]
-pub(crate) fn run(_args: &Args) -> Result<Report> {
+pub(crate) fn run(_args: &Args, _common: &Common) -> Result<Report> {
     let what =
         "this program was built without the server: cargo build -p kvcap-cli --features server";
     Err(kvcap::Error::new(kvcap::Code::LocalUsage, what))
 }
 
 /// # Errors
-/// KVC-945 for the configuration, 3xx for whom it trusts, 940 and 947 for folder and address.
+/// KVC-945 for the configuration, 3xx for whom it trusts, 940 and 947 for folder and address; those of the engine and
+/// its model.
 #[cfg(feature = "server")]
-pub(crate) fn run(args: &Args) -> Result<Report> {
+pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     use kvcap_server::{NewToken, Server, Settings};
 
     let mut report = Report::new();
+    if args.own.model.is_some() || args.own.upstream.is_some() {
+        let own = args.own.gateway(common)?;
+        report.fact("token_file", own.token.display().to_string());
+        let running = Server::bind(own.settings)?.start()?;
+        let address = running.address();
+        crate::ui::serving(address, &own.token);
+        return finish(running, report);
+    }
     let Some(config) = &args.config else {
         let token = NewToken::generate()?;
         report.row("token", token.text());
@@ -62,11 +116,65 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         return Ok(report);
     }
     let running = Server::bind(settings)?.start()?;
+    crate::ui::listening(running.address());
+    finish(running, report)
+}
+
+/// Waits until it is told to end.
+#[cfg(feature = "server")]
+fn finish(running: kvcap_server::Running, mut report: Report) -> Result<Report> {
     let (address, stop) = (running.address(), running.stop());
     kvcap_store::output::at_first_signal(move || stop.now());
-    crate::ui::listening(address);
     running.wait()?;
     report.row("address", address);
     report.fact("address", address.to_string());
     Ok(report)
+}
+
+#[cfg(feature = "server")]
+impl OwnArgs {
+    fn gateway(&self, common: &Common) -> Result<kvcap_server::Own> {
+        use kvcap_server::{EngineSetup, Own};
+        use kvcap_store::profile::{DEFAULT, NewProfile, Setting, default_issuer, state_folder};
+
+        let env = |name: &str| std::env::var_os(name);
+        let load =
+            || crate::flags::load(common.profile.as_deref(), std::collections::BTreeMap::new());
+        let mut profile = load()?;
+        if profile.value(Setting::SignKey).is_none() && common.profile.is_none() {
+            let issuer = default_issuer(&env);
+            let made = NewProfile {
+                name: DEFAULT,
+                issuer: &issuer,
+                settings: std::collections::BTreeMap::from([
+                    (Setting::Audience, "local".to_owned()),
+                    (Setting::Ttl, "7d".to_owned()),
+                ]),
+                key_folder: false,
+                passphrase: None,
+            };
+            made.make(&env)?;
+            profile = load()?;
+        }
+        let Some(folder) = state_folder(&env) else {
+            return crate::ui::usage(
+                "there is no home to keep sessions in",
+                "XDG_STATE_HOME, HOME",
+            );
+        };
+        let engine = match (&self.upstream, &self.slots, &self.model) {
+            (Some(address), Some(slots), model) => {
+                EngineSetup::attached(address, slots.clone(), model.clone())
+            }
+            (_, _, Some(model)) => EngineSetup::llama_server(
+                self.engine.clone(),
+                model.clone(),
+                self.parallel,
+                self.context,
+                self.engine_arg.clone(),
+            ),
+            _ => return crate::ui::usage("no model is named", "--model"),
+        };
+        Own::of(&profile, &folder, self.listen, engine)
+    }
 }

@@ -7,6 +7,8 @@
 //!                                              kvcap's push verifier   Index: put once, quota     kvcap-store's Blobs
 //! ```
 //!
+//! With the feature `gateway` it can have a model behind it: [`Setup`], and http-v1 §11. That takes secrets.
+//!
 //! - [`Settings`], read by [`Settings::read`] from a file: whom to trust, who may, how much.
 //! - [`Server`]: binds, runs, and ends what it has begun.
 //! - [`NewToken`]: a token, and the digest that is kept of it.
@@ -15,16 +17,27 @@
 
 mod audit;
 mod connection;
+mod duration;
 mod gates;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod limits;
 mod metrics;
+#[cfg(feature = "gateway")]
+mod own;
 mod refusal;
 mod relay;
 mod server;
 mod settings;
+#[cfg(feature = "gateway")]
+mod setup;
 mod tokens;
 
 pub use limits::Limits;
+#[cfg(feature = "gateway")]
+pub use own::Own;
 pub use server::{Running, Server, Stop};
 pub use settings::Settings;
+#[cfg(feature = "gateway")]
+pub use setup::{EngineSetup, Keys, Sessions, Setup};
 pub use tokens::{NewToken, Permission, Token, Tokens};

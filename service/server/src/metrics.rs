@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     verdicts: Mutex<BTreeMap<u16, Histogram>>,
     received: AtomicU64,
     sent: AtomicU64,
+    #[cfg(feature = "gateway")]
+    resumes: resumes::Resumes,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +29,29 @@ struct Histogram {
     buckets: [u64; BOUNDS.len()],
     count: u64,
     sum: f64,
+}
+
+impl Histogram {
+    fn add(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        for (bucket, bound) in self.buckets.iter_mut().zip(BOUNDS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+        self.count += 1;
+        self.sum += seconds;
+    }
+
+    /// Renders its lines, for labels without braces.
+    fn render(&self, name: &str, labels: &str, text: &mut String) {
+        for (count, bound) in self.buckets.iter().zip(BOUNDS) {
+            let name = format!("{name}_bucket{{{labels},le=\"{bound}\"}}");
+            line(text, &name, count);
+        }
+        let infinite = format!("{name}_bucket{{{labels},le=\"+Inf\"}}");
+        line(text, &infinite, self.count);
+        line(text, &format!("{name}_sum{{{labels}}}"), self.sum);
+        line(text, &format!("{name}_count{{{labels}}}"), self.count);
+    }
 }
 
 /// What is measured when it is asked for.
@@ -43,13 +68,7 @@ impl Metrics {
     /// Counts a verdict on a header.
     pub(crate) fn verdict(&self, code: u16, took: Duration) {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let histogram = verdicts.entry(code).or_default();
-        let seconds = took.as_secs_f64();
-        for (bucket, bound) in histogram.buckets.iter_mut().zip(BOUNDS) {
-            *bucket += u64::from(seconds <= bound);
-        }
-        histogram.count += 1;
-        histogram.sum += seconds;
+        verdicts.entry(code).or_default().add(took);
     }
 
     pub(crate) fn received(&self, bytes: usize) {
@@ -77,29 +96,7 @@ impl Metrics {
                 _ => "refused",
             };
             let labels = format!("outcome=\"{outcome}\",code=\"{code}\"");
-            for (count, bound) in histogram.buckets.iter().zip(BOUNDS) {
-                line(
-                    &mut text,
-                    &format!("kvcap_verify_seconds_bucket{{{labels},le=\"{bound}\"}}"),
-                    count,
-                );
-            }
-            let count = histogram.count;
-            line(
-                &mut text,
-                &format!("kvcap_verify_seconds_bucket{{{labels},le=\"+Inf\"}}"),
-                count,
-            );
-            line(
-                &mut text,
-                &format!("kvcap_verify_seconds_sum{{{labels}}}"),
-                histogram.sum,
-            );
-            line(
-                &mut text,
-                &format!("kvcap_verify_seconds_count{{{labels}}}"),
-                count,
-            );
+            histogram.render("kvcap_verify_seconds", &labels, &mut text);
         }
         head(
             &mut text,
@@ -132,7 +129,111 @@ impl Metrics {
         line(&mut text, "kvcap_capsule_bytes", gauges.bytes);
         head(&mut text, "kvcap_uploads", "gauge", "Uploads at once.");
         line(&mut text, "kvcap_uploads", gauges.uploads);
+        #[cfg(feature = "gateway")]
+        self.resumes.render(&mut text);
         text
+    }
+}
+
+/// Figures of a gateway.
+#[cfg(feature = "gateway")]
+mod resumes {
+    use super::{
+        AtomicU64, BTreeMap, Duration, Histogram, Metrics, Mutex, Ordering, PoisonError, head, line,
+    };
+
+    #[derive(Debug, Default)]
+    pub(super) struct Resumes {
+        /// By rung, and the code's number, 0 for none.
+        outcomes: Mutex<BTreeMap<(&'static str, u16), Histogram>>,
+        restored: AtomicU64,
+        evaluated: AtomicU64,
+        saved: AtomicU64,
+        unsaved: AtomicU64,
+    }
+
+    impl Metrics {
+        /// Counts a request by the rung that its session was resumed at, and the time to its first token.
+        pub(crate) fn resumed(&self, rung: &'static str, code: u16, took: Duration) {
+            let outcomes = self.resumes.outcomes.lock();
+            let mut outcomes = outcomes.unwrap_or_else(PoisonError::into_inner);
+            outcomes.entry((rung, code)).or_default().add(took);
+        }
+
+        /// Counts tokens of requests, by the engine's own count.
+        pub(crate) fn evaluated(&self, restored: u64, evaluated: u64) {
+            self.resumes.restored.fetch_add(restored, Ordering::Relaxed);
+            self.resumes
+                .evaluated
+                .fetch_add(evaluated, Ordering::Relaxed);
+        }
+
+        /// Counts a checkpoint, or one that failed.
+        pub(crate) fn saved(&self, done: bool) {
+            let count = match done {
+                true => &self.resumes.saved,
+                false => &self.resumes.unsaved,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Resumes {
+        pub(super) fn render(&self, text: &mut String) {
+            let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            let outcomes = outcomes.clone();
+            let name = "kvcap_recovery_seconds";
+            head(
+                text,
+                name,
+                "histogram",
+                "Time from a request to its first token.",
+            );
+            let mut rungs: BTreeMap<&str, Histogram> = BTreeMap::new();
+            for ((rung, _), one) in &outcomes {
+                let all = rungs.entry(rung).or_default();
+                for (sum, count) in all.buckets.iter_mut().zip(one.buckets) {
+                    *sum += count;
+                }
+                all.count += one.count;
+                all.sum += one.sum;
+            }
+            for (rung, histogram) in &rungs {
+                histogram.render(name, &format!("rung=\"{rung}\""), text);
+            }
+            let name = "kvcap_open_outcome_total";
+            head(text, name, "counter", "Requests by rung and code.");
+            for ((rung, code), histogram) in &outcomes {
+                let name = format!("{name}{{rung=\"{rung}\",code=\"{code}\"}}");
+                line(text, &name, histogram.count);
+            }
+            let counters = [
+                (
+                    "kvcap_tokens_restored_total",
+                    "Tokens of requests that were not evaluated.",
+                    &self.restored,
+                ),
+                (
+                    "kvcap_tokens_evaluated_total",
+                    "Tokens of requests that were evaluated.",
+                    &self.evaluated,
+                ),
+                (
+                    "kvcap_checkpoints_total",
+                    "Checkpoints that were saved.",
+                    &self.saved,
+                ),
+                (
+                    "kvcap_checkpoints_failed_total",
+                    "Checkpoints that could not be saved.",
+                    &self.unsaved,
+                ),
+            ];
+            for (name, what, count) in counters {
+                head(text, name, "counter", what);
+                line(text, name, count.load(Ordering::Relaxed));
+            }
+        }
     }
 }
 

@@ -20,6 +20,12 @@ pub(crate) enum Refusal {
     Unready(Error),
     /// By HTTP alone.
     Status(StatusCode),
+    /// By the engine, with a sentence of its own.
+    #[cfg(feature = "gateway")]
+    Engine(StatusCode, String),
+    /// The engine has stopped.
+    #[cfg(feature = "gateway")]
+    Lost,
 }
 
 /// Result of handling a request.
@@ -32,6 +38,10 @@ impl Refusal {
             Self::Status(status) => *status,
             Self::Unready(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Code(error) => status_of(error.public().code()),
+            #[cfg(feature = "gateway")]
+            Self::Engine(status, _) => *status,
+            #[cfg(feature = "gateway")]
+            Self::Lost => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -40,7 +50,17 @@ impl Refusal {
         match self {
             Self::Code(error) | Self::Unready(error) => Some(error.public().code()),
             Self::Status(_) => None,
+            #[cfg(feature = "gateway")]
+            Self::Engine(..) | Self::Lost => None,
         }
+    }
+
+    /// A refusal of the engine.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn engine(status: u16, message: String) -> Self {
+        let status = StatusCode::from_u16(status).ok();
+        let status = status.filter(|status| status.is_client_error() || status.is_server_error());
+        Self::Engine(status.unwrap_or(StatusCode::BAD_GATEWAY), message)
     }
 }
 
@@ -69,7 +89,11 @@ impl From<StatusCode> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
-        let problem = match self.code() {
+        #[cfg_attr(
+            not(feature = "gateway"),
+            allow(unused_mut, reason = "an engine's sentence")
+        )]
+        let mut problem = match self.code() {
             Some(code) => json!({
                 "type": format!("urn:kvcap:{code}"),
                 "title": code.meaning(),
@@ -83,6 +107,10 @@ impl IntoResponse for Refusal {
                 "status": status.as_u16(),
             }),
         };
+        #[cfg(feature = "gateway")]
+        if let Self::Engine(_, message) = &self {
+            problem["detail"] = message.as_str().into();
+        }
         let mut response = (status, Body::from(problem.to_string())).into_response();
         // for the record
         if let Some(code) = self.code() {

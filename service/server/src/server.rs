@@ -23,6 +23,8 @@ use tokio::{
 };
 
 use crate::{connection::Connection, limits::Limits, relay::Relay, settings::Settings};
+#[cfg(feature = "gateway")]
+use crate::{gateway::Gateway, setup::Setup};
 
 /// Bytes of a connection that are read before somebody takes them.
 const BUFFER: usize = 64 << 10;
@@ -40,6 +42,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     limits: Limits,
+    #[cfg(feature = "gateway")]
+    setup: Option<Setup>,
 }
 
 /// A relay that answers, in threads of its own.
@@ -70,6 +74,8 @@ impl Server {
     pub fn bind(settings: Settings) -> Result<Self> {
         let address = settings.listen;
         let limits = settings.limits.clone();
+        #[cfg(feature = "gateway")]
+        let setup = settings.gateway.clone();
         let relay = Arc::new(Relay::open(settings)?);
         let failed = |error: std::io::Error| Error::io(&error, address);
         let listener = TcpListener::bind(address).map_err(failed)?;
@@ -80,13 +86,15 @@ impl Server {
             listener,
             address,
             limits,
+            #[cfg(feature = "gateway")]
+            setup,
         })
     }
 
-    /// Begins to answer.
+    /// Begins to answer; a gateway, once its engine does.
     ///
     /// # Errors
-    /// KVC-940 where the system has no threads to give.
+    /// KVC-940 where the system has no threads to give; those of the engine, the model and the keys.
     pub fn start(self) -> Result<Running> {
         allow_open_files();
         let failed = |error: std::io::Error| Error::io(&error, "threads");
@@ -100,8 +108,9 @@ impl Server {
             .map_err(failed)?;
         let (sender, stopped) = watch::channel(false);
         let (relay, address) = (Arc::clone(&self.relay), self.address);
+        let behind = self.behind(&runtime)?;
         let thread = thread::Builder::new()
-            .spawn(move || self.run(&runtime, stopped))
+            .spawn(move || self.run(&runtime, stopped, behind))
             .map_err(failed)?;
         let stop = Stop(Arc::new(sender));
         Ok(Running {
@@ -112,12 +121,38 @@ impl Server {
         })
     }
 
-    fn run(self, runtime: &Runtime, mut stopped: watch::Receiver<bool>) -> Result<()> {
+    /// The model behind it, if there is one.
+    #[cfg(feature = "gateway")]
+    fn behind(&self, runtime: &Runtime) -> Result<Behind> {
+        let Some(setup) = &self.setup else {
+            return Ok(Behind(None));
+        };
+        let relay = Arc::clone(&self.relay);
+        let gateway = runtime.block_on(Gateway::start(setup, relay))?;
+        Ok(Behind(Some(Arc::new(gateway))))
+    }
+
+    #[cfg(not(feature = "gateway"))]
+    #[allow(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as with a gateway"
+    )]
+    fn behind(&self, _runtime: &Runtime) -> Result<Behind> {
+        Ok(Behind())
+    }
+
+    fn run(
+        self,
+        runtime: &Runtime,
+        mut stopped: watch::Receiver<bool>,
+        behind: Behind,
+    ) -> Result<()> {
         let ended = runtime.block_on(async {
             let failed = |error: std::io::Error| Error::io(&error, self.address);
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
             let places = Arc::new(Semaphore::new(self.limits.connections));
-            let router = Arc::clone(&self.relay).router();
+            let router = behind.before(Arc::clone(&self.relay).router());
             let mut connections = JoinSet::new();
             let mut sweeps = tokio::time::interval(self.limits.sweep);
             loop {
@@ -144,11 +179,51 @@ impl Server {
             let all = async { while connections.join_next().await.is_some() {} };
             // what is not ended by then was not acknowledged
             let _in_time = tokio::time::timeout(self.limits.ending, all).await;
+            behind.close(self.limits.ending).await;
             Ok(())
         });
         // a blocking step of one that was given up is short
         ended
     }
+}
+
+/// What is behind a relay: a model, or nothing.
+#[cfg(feature = "gateway")]
+struct Behind(Option<Arc<Gateway>>);
+
+#[cfg(not(feature = "gateway"))]
+struct Behind();
+
+#[cfg(feature = "gateway")]
+impl Behind {
+    fn before(&self, relay: Router) -> Router {
+        match &self.0 {
+            Some(gateway) => relay.merge(Arc::clone(gateway).router()),
+            None => relay,
+        }
+    }
+
+    /// Saves what is in slots.
+    async fn close(&self, ending: Duration) {
+        if let Some(gateway) = &self.0 {
+            let _in_time = tokio::time::timeout(ending, gateway.close()).await;
+        }
+    }
+}
+
+#[cfg(not(feature = "gateway"))]
+impl Behind {
+    #[allow(clippy::unused_self, reason = "as with a gateway")]
+    fn before(&self, relay: Router) -> Router {
+        relay
+    }
+
+    #[allow(
+        clippy::unused_self,
+        clippy::unused_async,
+        reason = "as with a gateway"
+    )]
+    async fn close(&self, _ending: Duration) {}
 }
 
 /// Allows this process as many open files as the system lets it: a connection and a file in the making are one each.

@@ -7,12 +7,11 @@ use std::{
 };
 
 use kvcap::{Code, Error, Result, binding::Digest};
-use kvcap_store::{
-    LedgerFile, TrustSources, Verifier, private, profile::read_unchanged, time::parse_duration,
-};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use kvcap_store::{LedgerFile, TrustSources, Verifier, private, profile::read_unchanged};
+use serde::Deserialize;
 
 use crate::{
+    duration::duration,
     limits::Limits,
     tokens::{Permission, Token, Tokens},
 };
@@ -35,6 +34,9 @@ pub struct Settings {
     pub tokens: Tokens,
     /// Limits.
     pub limits: Limits,
+    /// Setup of the model behind it, which makes it a gateway.
+    #[cfg(feature = "gateway")]
+    pub gateway: Option<crate::setup::Setup>,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +60,12 @@ struct File {
     limits: LimitsTable,
     #[serde(default)]
     tokens: Vec<TokenTable>,
+    #[cfg(feature = "gateway")]
+    keys: Option<crate::setup::KeysTable>,
+    #[cfg(feature = "gateway")]
+    engine: Option<crate::setup::EngineTable>,
+    #[cfg(feature = "gateway")]
+    sessions: Option<crate::setup::SessionsTable>,
 }
 
 #[derive(Deserialize)]
@@ -92,19 +100,6 @@ struct LimitsTable {
     sweep: Option<Duration>,
     #[serde(deserialize_with = "duration")]
     ending: Option<Duration>,
-}
-
-/// A length of time as it is written elsewhere: `90s`, `15m`, `24h`, `7d`.
-fn duration<'de, D: Deserializer<'de>>(
-    value: D,
-) -> std::result::Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(value)?;
-    match parse_duration(&text) {
-        Some(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
-        _ => Err(D::Error::custom(
-            "a length of time is written as 90s, 15m, 24h or 7d",
-        )),
-    }
 }
 
 impl Settings {
@@ -172,6 +167,14 @@ impl File {
         if self.audiences.is_empty() {
             return missing("audiences is empty: no capsule would be accepted");
         }
+        #[cfg(feature = "gateway")]
+        let gateway = crate::setup::read(
+            folder,
+            &self.audiences,
+            self.keys,
+            self.engine,
+            self.sessions,
+        )?;
         let mut verifier = Verifier::new(trust);
         verifier.ledger = self.ledger.map(|path| LedgerFile::at(folder.join(path)));
         verifier.audiences = self.audiences;
@@ -188,6 +191,8 @@ impl File {
             audit: self.audit.map(|path| folder.join(path)),
             tokens,
             limits: self.limits.limits(),
+            #[cfg(feature = "gateway")]
+            gateway,
         })
     }
 }

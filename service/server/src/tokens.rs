@@ -13,20 +13,36 @@ pub enum Permission {
     Put,
     /// Reads capsules.
     Get,
+    /// Lists sessions, and reads them.
+    SessionGet,
+    /// Writes to sessions, and saves them.
+    SessionPut,
+    /// Evaluates with what sessions and capsules restore.
+    Restore,
     /// Reads metrics.
     Admin,
 }
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Put, Self::Get, Self::Admin];
+    pub const ALL: [Self; 6] = [
+        Self::Put,
+        Self::Get,
+        Self::SessionGet,
+        Self::SessionPut,
+        Self::Restore,
+        Self::Admin,
+    ];
 
-    /// Returns its name: `capsule:put`, `capsule:get`, `admin`.
+    /// Returns its name (http-v1 §3).
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Put => "capsule:put",
             Self::Get => "capsule:get",
+            Self::SessionGet => "session:get",
+            Self::SessionPut => "session:put",
+            Self::Restore => "kv:restore",
             Self::Admin => "admin",
         }
     }
@@ -103,6 +119,15 @@ impl NewToken {
         })?;
         let text = format!("{TAG}{}", Digest(secret));
         Ok(Self { text })
+    }
+
+    /// Returns the token of this text, if it is one.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let known = text.strip_prefix(TAG).and_then(Digest::from_hex);
+        known.map(|_| Self {
+            text: text.to_owned(),
+        })
     }
 
     /// Returns the token, which its caller keeps.

@@ -68,7 +68,7 @@ pub use session::{
     confirming::{Claim, Confirmed, Reuse},
     keeping::{Clearance, Status},
     living::{Renewer, Signs},
-    opening::{Opener, Written},
+    opening::{Opener, Written, open_to_continue},
     resuming::{Header, Request, Restorer, Resumed},
     saving::{NewState, Sealing},
     states::{Candidate, SavedState},

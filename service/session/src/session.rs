@@ -175,6 +175,41 @@ impl Session {
         Ok(event)
     }
 
+    /// Appends the event of a number, or finds that it is there: whoever is not sure whether he was heard says it
+    /// again. Returns it, and whether it is new.
+    ///
+    /// # Errors
+    /// KVC-952 where an event before it is missing; 953 where another has its number; else as [`Self::append`].
+    pub fn append_at(
+        &mut self,
+        seq: u64,
+        at: u64,
+        kind: Kind,
+        body: Body,
+    ) -> Result<(Event, bool)> {
+        let mut writer = self.tier.writer(&self.names())?;
+        let head = self.head()?;
+        if seq <= head.seq {
+            let log = self.tier.log_after(&self.names(), seq.saturating_sub(1))?;
+            let there = log.line(seq).map(Event::from_json).transpose()?;
+            return match there {
+                Some(there) if there.kind == kind && there.body == body => Ok((there, false)),
+                _ => {
+                    let what = "another event of the session has this number";
+                    Err(Error::new(Code::SessionFork, what).at(seq))
+                }
+            };
+        }
+        if seq != head.seq.saturating_add(1) {
+            let error = Error::new(Code::SessionGap, "an event before it is missing");
+            return Err(error.sides(head.seq.saturating_add(1), seq));
+        }
+        let event = head.next(at, kind, body)?;
+        let line = event.to_json()?.into_bytes();
+        writer.put(Artefact::Event(event.seq), &line)?;
+        Ok((event, true))
+    }
+
     /// Returns the number of the last event of a turn; turn 0 is the beginning.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -18,10 +17,9 @@ class Built:
 
     def __init__(self, program):
         self.program = program
-        # `version: 10434 (0c1e57098)` or `version: 0.6.0 (build 11434, commit unknown)`, on either stream
+        # `version: 11434 (unknown)`, on either stream
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-        line = (said.stdout + said.stderr).partition("version: ")[2].splitlines()[0]
-        self.version = "b" + (re.search(r"build (\d+)", line) or re.match(r"(\d+)", line))[1]
+        self.version = "b" + (said.stdout + said.stderr).partition("version: ")[2].split()[0]
 
     def binary_path(self):
         return self.program

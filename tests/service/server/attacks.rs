@@ -132,6 +132,8 @@ fn every_vector_is_answered_with_its_code_and_leaves_nothing() {
     };
     let folder = home.path().join("kept");
     let relay = Server::bind(Settings {
+        #[cfg(feature = "gateway")]
+        gateway: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         folder: folder.clone(),
         verifier: verifier(&default, home.path()).unwrap(),

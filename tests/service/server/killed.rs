@@ -42,6 +42,8 @@ fn a_relay_in_a_process_of_its_own() {
         ..Limits::default()
     };
     let running = Server::bind(Settings {
+        #[cfg(feature = "gateway")]
+        gateway: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         folder: folder.into(),
         verifier: verifier_at(time.parse().unwrap()),

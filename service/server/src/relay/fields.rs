@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use super::index::Tag;
 use crate::refusal::{Answer, Refusal};
 
-pub(super) const CAPSULE: &str = "application/vnd.kvcap";
+pub(crate) const CAPSULE: &str = "application/vnd.kvcap";
 pub(super) const PARTIAL: &str = "application/partial-upload";
 
 pub(super) const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");

@@ -1,5 +1,7 @@
 //! The relay: what it holds, and which request goes where (http-v1 §2).
 
+#[cfg(feature = "gateway")]
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::{
@@ -36,6 +38,10 @@ mod resumable;
 mod sweep;
 mod upload;
 
+pub(crate) use self::recording::record;
+#[cfg(feature = "gateway")]
+pub(crate) use self::{fields::CAPSULE, upload::put_whole};
+
 /// Steps at once that write to the disk, so that some threads are left for who only asks.
 const WRITERS: usize = 24;
 
@@ -48,7 +54,7 @@ pub(crate) struct Relay {
     blobs: Blobs,
     index: Arc<Index>,
     gates: Arc<Gates>,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     audit: Option<Audit>,
     uploads: Uploads,
     writers: Arc<Semaphore>,
@@ -98,7 +104,7 @@ impl Relay {
                     .patch(resumable::append)
                     .delete(resumable::delete),
             )
-            .layer(from_fn_with_state(Arc::clone(&self), recording::record))
+            .layer(from_fn_with_state(Arc::clone(&self), record))
             .route("/healthz", get(admin::health))
             .route("/readyz", get(admin::ready))
             .route("/metrics", get(admin::metrics))
@@ -114,9 +120,16 @@ impl Relay {
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(verifier);
     }
 
-    fn verifier(&self) -> Arc<Verifier> {
+    pub(crate) fn verifier(&self) -> Arc<Verifier> {
         let verifier = self.verifier.read();
         Arc::clone(&verifier.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The path of a capsule that is kept for a caller.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn kept(&self, caller: &Token, id: CapsuleId) -> Option<PathBuf> {
+        let name = (space(caller), id);
+        self.index.get(name).map(|_| self.blobs.path(name.0, id))
     }
 
     /// Who asks, if he is known.
@@ -132,7 +145,7 @@ impl Relay {
     }
 
     /// Who asks, if he may.
-    fn caller(&self, headers: &HeaderMap, permission: Permission) -> Answer<Arc<Token>> {
+    pub(crate) fn caller(&self, headers: &HeaderMap, permission: Permission) -> Answer<Arc<Token>> {
         let caller = self.known(headers);
         let caller = caller.ok_or(Refusal::Status(StatusCode::UNAUTHORIZED))?;
         if !caller.may.contains(&permission) {

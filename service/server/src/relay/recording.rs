@@ -19,7 +19,7 @@ use crate::refusal::Refusal;
 const LONGEST: usize = 100;
 
 /// Answers, and records the answer.
-pub(super) async fn record(
+pub(crate) async fn record(
     State(relay): State<Arc<Relay>>,
     request: Request,
     next: Next,

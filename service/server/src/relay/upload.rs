@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    body::Body,
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -11,7 +12,7 @@ use kvcap::CapsuleId;
 
 use super::{
     Relay,
-    answer::closing,
+    answer::{Outcome, closing},
     aside,
     fields::{CAPSULE, UPLOAD_LENGTH, check_type, complete, content_length, number},
     id_in,
@@ -53,10 +54,23 @@ async fn receive(
     request: Request,
 ) -> Answer {
     let (head, body) = request.into_parts();
-    let mut incoming = begin(&relay, &head.headers, wanted, check)?;
+    let incoming = begin(&relay, &head.headers, wanted, check)?;
     if !check && complete(&head.headers)? == Some(false) {
         return resumable::create(&relay, incoming, &head.headers, body).await;
     }
+    Ok(taken_in(&relay, incoming, body).await?.into_response())
+}
+
+/// Keeps the capsule of a request of another resource. Returns its id.
+#[cfg(feature = "gateway")]
+pub(crate) async fn put_whole(relay: &Arc<Relay>, request: Request) -> Answer<CapsuleId> {
+    let (head, body) = request.into_parts();
+    let incoming = begin(relay, &head.headers, None, false)?;
+    Ok(taken_in(relay, incoming, body).await?.id)
+}
+
+/// Steps 2 to 7.
+async fn taken_in(relay: &Arc<Relay>, mut incoming: Incoming, body: Body) -> Answer<Outcome> {
     let mut pump = Pump::new(body, &relay.limits);
     while let Some(batch) = pump.next().await? {
         // who only asks does not wait for those who write
@@ -68,11 +82,10 @@ async fn receive(
             break;
         }
     }
-    let outcome = match incoming.is_decided() {
-        true => incoming.finish()?,
-        false => relay.writing(move || incoming.finish()).await?,
-    };
-    Ok(outcome.into_response())
+    match incoming.is_decided() {
+        true => incoming.finish(),
+        false => relay.writing(move || incoming.finish()).await,
+    }
 }
 
 /// Step 1: what is known without a byte of the body.

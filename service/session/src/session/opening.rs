@@ -1,13 +1,14 @@
-//! Capsules of states, judged, compared with a request, opened and cut (session-v1 §7).
+//! Capsules of states, judged, compared with a request, opened and cut (session-v1 §7), or gone on from (§8).
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 use kvcap::{
-    Code, Error, ExpectedSession, Members, OpenedChain, Result, SourceFile, Workers, WriteAt,
+    Code, Error, ExpectedSession, Members, OpenedChain, Result, SigningKey, SourceFile, Terms,
+    TrustedKey, Workers, WriteAt,
 };
 use kvcap_states::{RuntimeKind, can_be_cut, open_state, reopen, truncate_state};
 use kvcap_store::{
-    Admitted, Ancestors, Judge, Passphrases, Unchecked, Verdict, WrapKeys,
+    Admitted, Ancestors, Judge, Passphrases, Unchecked, Verdict, Verifier, WrapKeys,
     input::{self, Capsule},
 };
 
@@ -37,6 +38,8 @@ pub struct Written<'a> {
     pub judge: Judge<'a>,
     /// The controller that was sealed beside it, where it is the whole state.
     pub controller: Option<Controller>,
+    /// Ids of all tokens of the capsule's prompt, where it holds them.
+    pub tokens: Option<Vec<u32>>,
 }
 
 impl<'a> Opener<'a> {
@@ -120,6 +123,7 @@ impl<'a> Opener<'a> {
             admitted.unchecked.remove(&Unchecked::Prompt);
         }
         let end = admitted.opened.tip().manifest().context.positions.end;
+        let tokens = admitted.opened.tip().tokens()?;
         let (bytes, controller) = match positions < end {
             false => {
                 let controller = opened_controller(admitted.opened.tip())?;
@@ -133,6 +137,7 @@ impl<'a> Opener<'a> {
             unchecked: admitted.unchecked,
             judge,
             controller,
+            tokens,
         })
     }
 
@@ -167,6 +172,41 @@ impl<'a> Opener<'a> {
         let cut = truncate_state(kind, &state, &whole, positions, out, self.workers)?;
         Ok(cut.file_len)
     }
+}
+
+/// Opens the chain whose tip a new state goes on from, for who seals the new one with `signer` under `terms`: of his
+/// own capsules nothing is missing, and none is used up.
+///
+/// # Errors
+/// Those of a capsule that is verified and opened.
+pub fn open_to_continue(
+    verifier: &Verifier,
+    ancestors: &Ancestors<'_>,
+    terms: &Terms,
+    signer: &SigningKey,
+    keys: &[PathBuf],
+    passphrases: &Passphrases<'_>,
+    workers: Workers,
+) -> Result<OpenedChain<SourceFile>> {
+    let (untrusted, body) = Capsule::read(ancestors.tip)?.split();
+    let verifier = Verifier {
+        at: Some(terms.issued_at),
+        ..verifier.clone()
+    };
+    let judge = verifier.judge()?.trusting(TrustedKey {
+        issuer: terms.issuer.clone(),
+        ..TrustedKey::from(signer)
+    })?;
+    let mut judge = judge.danger_as_stated(terms);
+    let of = |error| input::at(error, ancestors.tip);
+    let verdict = judge.verify(untrusted).map_err(of)?;
+    let source = body.fetch(verdict.tip().file_len())?;
+    let verdict = verdict.with_source(source);
+    let verdict = judge.with_ancestors(verdict, ancestors, |file| file)?;
+    let keys = WrapKeys::read(keys, passphrases)?;
+    let accepted = judge.conclude(verdict).map_err(of)?;
+    let admitted = judge.open(accepted, keys, None, workers);
+    Ok(admitted.map_err(of)?.opened)
 }
 
 /// With the ancestors of a state, which lie beside it.

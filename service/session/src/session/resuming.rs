@@ -184,7 +184,7 @@ fn gathered(
         };
         match candidate {
             Candidate::Saved(state) => facts.states.push(unread(state.capsule.positions)),
-            Candidate::Base(_) => facts.bases.push(unread(0)),
+            Candidate::Base(_) | Candidate::Handed { .. } => facts.bases.push(unread(0)),
         }
     }
     for candidate in candidates {

@@ -30,6 +30,13 @@ pub enum Candidate {
     Saved(Box<SavedState>),
     /// The base image in a file.
     Base(PathBuf),
+    /// A capsule that was handed in.
+    Handed {
+        /// Path of it.
+        path: PathBuf,
+        /// The session that it has to name.
+        expected: ExpectedSession,
+    },
 }
 
 impl Candidate {
@@ -38,7 +45,7 @@ impl Candidate {
     pub fn name(&self) -> String {
         match self {
             Self::Saved(state) => state.capsule.id.clone(),
-            Self::Base(path) => path.display().to_string(),
+            Self::Base(path) | Self::Handed { path, .. } => path.display().to_string(),
         }
     }
 
@@ -47,7 +54,7 @@ impl Candidate {
     pub fn path(&self) -> &Path {
         match self {
             Self::Saved(state) => &state.path,
-            Self::Base(path) => path,
+            Self::Base(path) | Self::Handed { path, .. } => path,
         }
     }
 
@@ -57,6 +64,7 @@ impl Candidate {
         match self {
             Self::Saved(state) => Some(state.expected.clone()),
             Self::Base(_) => None,
+            Self::Handed { expected, .. } => Some(expected.clone()),
         }
     }
 
@@ -65,7 +73,7 @@ impl Candidate {
     pub const fn version(&self) -> Option<u64> {
         match self {
             Self::Saved(state) => Some(state.version),
-            Self::Base(_) => None,
+            Self::Base(_) | Self::Handed { .. } => None,
         }
     }
 
@@ -74,16 +82,16 @@ impl Candidate {
     pub const fn has_controller(&self) -> bool {
         match self {
             Self::Saved(state) => state.capsule.controller,
-            Self::Base(_) => false,
+            Self::Base(_) | Self::Handed { .. } => false,
         }
     }
 
-    /// Returns the number of the last event that it has seen; a base image has seen none.
+    /// Returns the number of the last event that it has seen, as far as that is known; a base image has seen none.
     #[must_use]
     pub const fn cursor(&self) -> u64 {
         match self {
             Self::Saved(state) => state.capsule.cursor,
-            Self::Base(_) => 0,
+            Self::Base(_) | Self::Handed { .. } => 0,
         }
     }
 }

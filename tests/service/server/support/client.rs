@@ -144,9 +144,27 @@ impl Client {
                     Some(_) => self.reader.read_exact(&mut body).ok()?,
                     None => drop(self.reader.read_to_end(&mut body).ok()?),
                 }
-                reply.body = body;
+                reply.body = match reply.field("transfer-encoding") {
+                    Some("chunked") => unchunked(&body)?,
+                    _ => body,
+                };
             }
             return Some(reply);
         }
+    }
+}
+
+/// A body from its chunks, or none where the last one is missing.
+fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+        let length = std::str::from_utf8(&rest[..end]).ok()?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend(rest.get(end + 2..end + 2 + length)?);
+        rest = rest.get(end + 4 + length..)?;
     }
 }

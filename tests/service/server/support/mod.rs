@@ -136,6 +136,8 @@ pub(crate) fn relay_in(home: TempDir, verifier: Verifier, limits: Limits) -> Rel
         audit: Some(home.path().join("audit")),
         tokens,
         limits,
+        #[cfg(feature = "gateway")]
+        gateway: None,
     };
     let running = Server::bind(settings).unwrap().start().unwrap();
     Relay {

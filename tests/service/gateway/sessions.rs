@@ -1,0 +1,119 @@
+//! Sessions over HTTP: whose they are, their events, and what is refused.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::{Home, TestEngine, said, told};
+
+#[test]
+fn a_session_is_its_owners_alone() {
+    let (home, engine) = (Home::new(), TestEngine::new(2, true));
+    let gateway = home.gateway_with(&engine, |sessions| sessions.save_after = 1);
+    let prompt = "a secret of ana's that nobody else has a use for";
+    gateway.complete(&home.ana, "mine", prompt);
+    for path in [
+        "/v1/sessions/mine",
+        "/v1/sessions/none",
+        "/v1/sessions/mine/events",
+    ] {
+        assert_eq!(
+            gateway.ask(&home.bob, "GET", path, &[], &[]).status,
+            404,
+            "{path}"
+        );
+    }
+    for path in [
+        "/v1/sessions/mine/checkpoint",
+        "/v1/sessions/none/checkpoint",
+    ] {
+        assert_eq!(
+            gateway.post(&home.bob, path, &json!({})).status,
+            404,
+            "{path}"
+        );
+    }
+    let listed = gateway.ask(&home.bob, "GET", "/v1/sessions", &[], &[]);
+    assert_eq!(listed.json(), json!({"sessions": []}));
+    // the same name and the same words, and nothing of it
+    let asked = gateway.complete(&home.bob, "mine", prompt);
+    assert_eq!(told(&asked), ("fresh", "none", 0, prompt.len() as u64));
+    // permissions one by one
+    assert_eq!(
+        gateway
+            .ask(&home.restores, "GET", "/v1/sessions", &[], &[])
+            .status,
+        403
+    );
+    let refused = gateway.post(&home.restores, "/v1/sessions/mine/checkpoint", &json!({}));
+    assert_eq!(refused.status, 403);
+    assert_eq!(gateway.complete(&home.operator, "mine", "a").status, 403);
+    assert_eq!(gateway.complete("", "mine", "a").status, 401);
+    assert_eq!(gateway.complete(&home.restores, "mine", prompt).status, 200);
+}
+
+#[test]
+fn events_are_appended_once_each_and_in_order() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let gateway = home.gateway(&engine);
+    let path = "/v1/sessions/log/events";
+    let event =
+        |seq: u64, text: &str| json!({"seq": seq, "at": 1000, "kind": "user", "body": text});
+    let put = |body| gateway.post(&home.ana, path, &body);
+    assert_eq!(put(event(1, "first")).status, 201);
+    assert_eq!(put(event(1, "first")).status, 200);
+    assert_eq!(put(event(1, "another")).told(), (422, 953));
+    assert_eq!(put(event(3, "third")).told(), (422, 952));
+    assert_eq!(put(event(2, "second")).status, 201);
+    assert_eq!(
+        put(json!({"seq": 3, "kind": "none", "body": "x"})).told(),
+        (422, 950)
+    );
+    assert_eq!(put(json!({"seq": 3})).status, 400);
+    let told = gateway.ask(
+        &home.ana,
+        "GET",
+        "/v1/sessions/log/events?after=1",
+        &[],
+        &[],
+    );
+    let second = json!({"seq": 2, "at": 1000, "kind": "user", "body": "second"});
+    assert_eq!(told.json(), json!({"events": [second], "last": 2}));
+    let back = gateway.post(&home.ana, "/v1/sessions/log/revert", &json!({"to": 1}));
+    assert_eq!(back.status, 201);
+    assert_eq!(back.json()["turns"], 1);
+}
+
+#[test]
+fn no_prompt_and_no_token_is_in_a_file_that_is_not_sealed() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let gateway = home.gateway_with(&engine, |sessions| sessions.save_after = 1);
+    let secret = "the-password-is-correct-horse-battery-staple";
+    let asked = gateway.complete(&home.ana, "quiet", secret);
+    assert_eq!(said(&asked).len(), 4);
+    gateway.post(&home.ana, "/v1/sessions/quiet/checkpoint", &json!({}));
+    gateway.end();
+    let (mut files, mut folders) = (0, vec![home.folder.path().to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = fs::read(&path).unwrap();
+            for hidden in [secret, home.ana.as_str()] {
+                let found = bytes
+                    .windows(hidden.len())
+                    .any(|part| part == hidden.as_bytes());
+                assert!(!found, "{}", path.display());
+                // as ids of tokens, four bytes each
+                let ids: Vec<u8> = hidden.bytes().flat_map(|byte| [byte, 0, 0, 0]).collect();
+                let found = bytes.windows(ids.len()).any(|part| part == ids);
+                assert!(!found, "{}", path.display());
+            }
+            files += 1;
+        }
+    }
+    assert!(files > 6);
+}

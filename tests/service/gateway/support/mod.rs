@@ -1,0 +1,201 @@
+//! A gateway of one test before an engine in memory.
+
+#[allow(dead_code, reason = "shared with the relay's tests")]
+#[path = "../../server/support/client.rs"]
+pub(crate) mod client;
+pub(crate) mod engine;
+
+use std::{path::PathBuf, sync::Arc};
+
+use kvcap::RecipientKind;
+use kvcap_codecs::Preset;
+use kvcap_server::{
+    EngineSetup, Keys, Limits, NewToken, Permission, Running, Server, Sessions, Settings, Setup,
+    Token, Tokens,
+};
+use kvcap_store::{FreshKey, LedgerFile, TrustSources, Verifier, output::Readers};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub(crate) use client::{Client, Reply};
+pub(crate) use engine::{TestEngine, says};
+
+/// Files of a gateway, which outlive it.
+pub(crate) struct Home {
+    pub(crate) folder: TempDir,
+    tokens: Tokens,
+    pub(crate) ana: String,
+    pub(crate) bob: String,
+    /// May complete, and nothing else.
+    pub(crate) restores: String,
+    pub(crate) operator: String,
+}
+
+pub(crate) struct Gateway {
+    running: Option<Running>,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let sign = FreshKey::signing(Some("gateway")).unwrap();
+        sign.write(&folder.path().join("sign.key"), false, Readers::Owner, None)
+            .unwrap();
+        let wrap = FreshKey::wrapping(RecipientKind::Symmetric).unwrap();
+        wrap.write(&folder.path().join("wrap.key"), false, Readers::Owner, None)
+            .unwrap();
+        let mut tokens = Tokens::default();
+        let mut token = |subject: Option<&str>, may: &[Permission]| {
+            let new = NewToken::generate().unwrap();
+            let token = Token {
+                tenant: subject.map(|_| "acme".to_owned()),
+                subject: subject.map(str::to_owned),
+                may: may.to_vec(),
+            };
+            tokens.add(new.digest(), token).unwrap();
+            new.text().to_owned()
+        };
+        let all = [
+            Permission::Put,
+            Permission::Get,
+            Permission::SessionGet,
+            Permission::SessionPut,
+            Permission::Restore,
+        ];
+        let ana = token(Some("ana"), &all);
+        let bob = token(Some("bob"), &all);
+        let restores = token(Some("ana"), &[Permission::Restore]);
+        let operator = token(None, &[Permission::Admin]);
+        Self {
+            folder,
+            tokens,
+            ana,
+            bob,
+            restores,
+            operator,
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn gateway(&self, engine: &Arc<TestEngine>) -> Gateway {
+        self.gateway_with(engine, |_| {})
+    }
+
+    pub(crate) fn gateway_with(
+        &self,
+        engine: &Arc<TestEngine>,
+        change: impl FnOnce(&mut Sessions),
+    ) -> Gateway {
+        let trusted = self.path("sign.key.pub").to_string_lossy().into_owned();
+        let verifier = Verifier {
+            audiences: vec!["here".to_owned()],
+            ledger: Some(LedgerFile::at(self.path("ledger"))),
+            ..Verifier::new(TrustSources::keys(vec![trusted]))
+        };
+        let mut sessions = Sessions::at(self.path("sessions"));
+        change(&mut sessions);
+        let engine_setup = EngineSetup::Given(Arc::clone(engine) as Arc<dyn kvcap_engines::Engine>);
+        let settings = Settings {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            folder: self.path("kept"),
+            verifier,
+            audit: Some(self.path("audit")),
+            tokens: self.tokens.clone(),
+            limits: Limits {
+                rate: 10_000,
+                burst: 10_000,
+                ..Limits::default()
+            },
+            gateway: Some(Setup {
+                engine: engine_setup,
+                keys: Keys {
+                    sign_key: self.path("sign.key"),
+                    wrap_keys: vec![self.path("wrap.key")],
+                    recipients: Vec::new(),
+                    issuer: None,
+                    audience: "here".to_owned(),
+                    ttl: 3600,
+                    encoding: Preset::Exact,
+                },
+                sessions,
+            }),
+        };
+        Gateway {
+            running: Some(Server::bind(settings).unwrap().start().unwrap()),
+        }
+    }
+}
+
+impl Gateway {
+    pub(crate) fn ask(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        fields: &[&str],
+        body: &[u8],
+    ) -> Reply {
+        let address = self.running.as_ref().unwrap().address();
+        let mut client = Client::connect(address);
+        let fields: Vec<&str> = fields
+            .iter()
+            .copied()
+            .chain(["connection: close"])
+            .collect();
+        client.ask(token, method, path, &fields, body)
+    }
+
+    pub(crate) fn post(&self, token: &str, path: &str, body: &Value) -> Reply {
+        self.ask(token, "POST", path, &[], body.to_string().as_bytes())
+    }
+
+    /// A completion of a session.
+    pub(crate) fn complete(&self, token: &str, session: &str, prompt: &str) -> Reply {
+        let body = json!({"prompt": prompt, "prompt_cache_key": session});
+        self.post(token, "/v1/completions", &body)
+    }
+
+    /// Ends it, and waits.
+    pub(crate) fn end(mut self) {
+        let running = self.running.take().unwrap();
+        running.stop().now();
+        running.wait().unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.stop().now();
+        }
+    }
+}
+
+/// Text of an answer.
+pub(crate) fn said(reply: &Reply) -> String {
+    assert_eq!(
+        reply.status,
+        200,
+        "{}",
+        String::from_utf8_lossy(&reply.body)
+    );
+    reply.json()["choices"][0]["text"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Rung, where the state was from, and tokens that were restored and evaluated.
+pub(crate) fn told(reply: &Reply) -> (&str, &str, u64, u64) {
+    let field = |name: &str| reply.field(name).unwrap_or_default();
+    let number = |name: &str| field(name).parse().unwrap_or(u64::MAX);
+    (
+        field("x-kvcap-rung"),
+        field("x-kvcap-from"),
+        number("x-kvcap-restored"),
+        number("x-kvcap-evaluated"),
+    )
+}
