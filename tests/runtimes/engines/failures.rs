@@ -1,9 +1,9 @@
 //! What a llama-server does wrong, and what its engine makes of it.
 
-use std::{fs, time::Duration};
+use std::{env, fs, path::PathBuf, process::Command, time::Duration};
 
 use kvcap::Code;
-use kvcap_engines::{Asked, Engine, EngineError, Event, LlamaServer, Slot};
+use kvcap_engines::{Asked, Engine, EngineError, Event, LlamaServer, Slot, StateFolder};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -391,4 +391,66 @@ async fn an_answer_that_nobody_reads_is_stopped() {
         engine.answer(one, completion("abcd", 2, true)),
     );
     read(next.await.unwrap().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_state_that_nobody_waits_for_goes_too() {
+    let folder = folder();
+    let engine = engine("saves-late", &folder).await;
+    let one = slot(&engine, 0).await;
+    engine.evaluate(one, &[1, 2, 3]).await.unwrap();
+    let export = timeout(Duration::from_millis(50), engine.export(one)).await;
+    assert!(export.is_err());
+    sleep(Duration::from_millis(1500)).await;
+    let left = files(&folder.path().join("engine"));
+    let states = |path: &&PathBuf| path.file_name().unwrap().len() == 32;
+    assert_eq!(left.iter().find(states), None);
+}
+
+/// A process with an engine, until it is killed.
+#[tokio::test]
+#[ignore = "it is the process that another test kills"]
+async fn holder() {
+    let Some(path) = env::var_os("HOLDER") else {
+        return;
+    };
+    let folder = tempfile::Builder::new().tempdir_in(path).unwrap();
+    let engine = engine("plain", &folder).await;
+    let _state = engine.new_state().unwrap();
+    sleep(Duration::from_secs(3600)).await;
+}
+
+#[tokio::test]
+async fn an_engine_does_not_outlive_who_started_it() {
+    let folder = folder();
+    let mark = folder.path().to_str().unwrap().to_owned();
+    let mut holder = Command::new(env::current_exe().unwrap())
+        .args(["failures::holder", "--exact", "--ignored"])
+        .env("HOLDER", folder.path())
+        .spawn()
+        .unwrap();
+    let states = || {
+        let left = files(folder.path());
+        left.into_iter()
+            .filter(|path| path.file_name().unwrap().len() == 32)
+            .count()
+    };
+    while states() == 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!processes(&mark).is_empty());
+    kill(&[holder.id()]);
+    holder.wait().unwrap();
+    for _ in 0..200 {
+        sleep(Duration::from_millis(50)).await;
+        if processes(&mark).is_empty() {
+            break;
+        }
+    }
+    assert!(processes(&mark).is_empty(), "left running");
+    // what it held in clear goes when the next engine starts there
+    assert_eq!(states(), 1);
+    let held = fs::read_dir(folder.path()).unwrap().next().unwrap();
+    drop(StateFolder::new(&held.unwrap().path().join("engine")).unwrap());
+    assert_eq!(states(), 0);
 }

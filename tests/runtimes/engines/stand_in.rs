@@ -141,6 +141,16 @@ impl StandIn {
                 refused(500, "late")
             }
             "/tokenize" => said(&json!({ "tokens": ids(&body["content"]) })),
+            path if query == "action=save" && self.mode == "saves-late" => {
+                let file = self.folder.join(body["filename"].as_str().unwrap());
+                // it goes on when nobody listens
+                let saving = tokio::spawn(async move {
+                    sleep(Duration::from_millis(500)).await;
+                    fs::write(file, STATE).unwrap();
+                });
+                saving.await.unwrap();
+                self.slot(path, &query, &body)
+            }
             "/completion" | "/v1/completions" | "/v1/chat/completions" => {
                 self.complete(&body).await
             }

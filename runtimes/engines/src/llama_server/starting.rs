@@ -84,7 +84,7 @@ async fn start(
     loop {
         tokio::select! {
             () = watched.end() => {
-                let error = said.explain("the engine ended before it was ready");
+                let error = said.explain("the engine ended before it was ready").await;
                 return Err(EngineError::Io(error));
             }
             () = sleep(Duration::from_millis(50)) => {}
@@ -94,7 +94,7 @@ async fn start(
         }
         if Instant::now() > until {
             return Err(EngineError::Io(
-                said.explain("the engine is not ready in time"),
+                said.explain("the engine is not ready in time").await,
             ));
         }
     }

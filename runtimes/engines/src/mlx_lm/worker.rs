@@ -19,7 +19,7 @@ use tokio::{
 
 use super::MlxLmSettings;
 use crate::{
-    child::{Said, clean, opened, write_down},
+    child::{Said, clean, opened},
     error::EngineError,
     http::{io, json},
     supervisor::Life,
@@ -64,24 +64,23 @@ pub(super) async fn start(settings: &MlxLmSettings) -> Result<Life<Worker>, Engi
     let mut child = command
         .spawn()
         .map_err(|error| EngineError::Io(kvcap::Error::io(&error, settings.python.display())))?;
-    let said = Said::default();
     let (Some(input), Some(output), Some(errors)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
         return Err(io("the engine has no pipes"));
     };
-    tokio::spawn(write_down(errors, log, said.clone()));
+    let said = Said::listen(errors, log);
     let mut answers = BufReader::new(output).lines();
     let ready = match timeout(settings.patience, answers.next_line()).await {
         Ok(Ok(Some(line))) => json(line.as_bytes())?,
         Ok(_) => {
             let _ = child.wait().await;
-            let error = said.explain("the engine ended before it was ready");
+            let error = said.explain("the engine ended before it was ready").await;
             return Err(EngineError::Io(error));
         }
         Err(_) => {
             return Err(EngineError::Io(
-                said.explain("the engine is not ready in time"),
+                said.explain("the engine is not ready in time").await,
             ));
         }
     };
