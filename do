@@ -97,6 +97,18 @@ case $name in
 #: what 10,000 sessions on a disk cost, and a page of results | 1 minute and a build
     bench-sessions)
         tests/bench/sessions "$@" ;;
+#: a running relay by schemathesis and in a browser; --short | 5 minutes or 1; PyPI, Chromium
+    interface)
+        tests/service/interface/run "$@" ;;
+#: every wrong capsule and every wrong way to send one, against a relay | a build, then 2 minutes
+    attack)
+        cargo test -p kvcap-server --test server -- attacks:: asking:: parts:: crowds:: putting:: tls:: "$@" ;;
+#: kill -9 of a relay at random under load, for so many seconds | a build, then 10 minutes
+    killed)
+        KVCAP_KILL_SECONDS=${1:-600} cargo test -p kvcap-server --test server -- --nocapture killed:: ;;
+#: what a relay costs beside a plain sink, and docs/results/server.md | 5 minutes and a build, 26 GB of disk
+    bench-server)
+        tests/bench/server "$@" ;;
 #: the tests 20 times beside two busy loops a core, failures by test | 2 hours; Python
     load)
         .ci/load "$@" ;;
@@ -124,9 +136,11 @@ case $name in
 #: the book, into target/book | seconds; mdBook
     book)
         docs/build "$@" ;;
-#: the book's sessions and docs/reference/cli.md as the program prints them | a build
+#: the book's sessions and docs/reference/cli.md as the program prints them, spec/openapi.json | a build
     pages)
-        KVCAP_PAGES=write cargo test -p kvcap-cli --test book ;;
+        export KVCAP_PAGES=write
+        cargo test -p kvcap-cli --test book
+        cargo test -p kvcap-server --test server interface ;;
 #: the public API against docs/api; --update writes it | 3 minutes; nightly
     api)
         cargo run --manifest-path tests/api/Cargo.toml -- "$@" ;;

@@ -329,6 +329,21 @@ pub(crate) fn serving(address: std::net::SocketAddr, token: &Path) {
     );
 }
 
+/// Says what became of a configuration that was read again.
+#[cfg(feature = "server")]
+pub(crate) fn reloaded(reloaded: Result<()>) {
+    let _closed = match reloaded {
+        Ok(()) => writeln!(
+            io::stderr(),
+            "kvcap: note: the configuration was read again"
+        ),
+        Err(error) => writeln!(
+            io::stderr(),
+            "kvcap: note: the configuration of before stays: {error}"
+        ),
+    };
+}
+
 fn say(code: Code, message: &str, hint: &str) {
     let (red, bold) = (AnsiColor::Red.on_default().bold(), Style::new().bold());
     let _closed = writeln!(

@@ -17,7 +17,8 @@ const OWN: &str = "127.0.0.1:8474";
 /// profile's; where there is none, one is made as by kvcap init. With CONFIG it is what that file says: a relay that
 /// verifies every byte of what others upload and has no secret, or a gateway. spec/http-v1.md says what it is asked and
 /// what it answers. It runs until it is told to end (SIGTERM, SIGINT), and then ends what it has begun and saves what it
-/// holds; a second signal ends it at once.
+/// holds; a second signal ends it at once. At SIGHUP it reads CONFIG again; where that cannot be read, it goes on by the
+/// one before.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The configuration; docs/howto/relay.md and docs/howto/gateway.md have one
@@ -115,8 +116,19 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         report.fact("address", settings.listen.to_string());
         return Ok(report);
     }
+    // lines of JSON say it all
+    let quiet = settings.log.is_some();
     let running = Server::bind(settings)?.start()?;
-    crate::ui::listening(running.address());
+    let (reload, config) = (running.reload(), config.clone());
+    kvcap_store::output::at_hangup(move || {
+        let reloaded = reload.with(Settings::read(&config));
+        if !quiet {
+            crate::ui::reloaded(reloaded);
+        }
+    });
+    if !quiet {
+        crate::ui::listening(running.address());
+    }
     finish(running, report)
 }
 

@@ -16,28 +16,36 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod base64;
 mod connection;
 mod duration;
 mod gates;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod limits;
+mod log;
 mod metrics;
 #[cfg(feature = "gateway")]
 mod own;
+mod page;
+mod policy;
 mod refusal;
 mod relay;
+mod requests;
 mod server;
 mod settings;
 #[cfg(feature = "gateway")]
 mod setup;
+mod tls;
 mod tokens;
 
 pub use limits::Limits;
+pub use log::Log;
 #[cfg(feature = "gateway")]
 pub use own::Own;
-pub use server::{Running, Server, Stop};
+pub use server::{Reload, Running, Server, Stop};
 pub use settings::Settings;
 #[cfg(feature = "gateway")]
 pub use setup::{EngineSetup, Keys, Sessions, Setup};
+pub use tls::Tls;
 pub use tokens::{NewToken, Permission, Token, Tokens};

@@ -18,6 +18,8 @@ const BOUNDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 pub(crate) struct Metrics {
     /// By the code's number, 0 for acceptance.
     verdicts: Mutex<BTreeMap<u16, Histogram>>,
+    /// Answers by their status.
+    answers: Mutex<BTreeMap<u16, u64>>,
     received: AtomicU64,
     sent: AtomicU64,
     #[cfg(feature = "gateway")]
@@ -71,6 +73,12 @@ impl Metrics {
         verdicts.entry(code).or_default().add(took);
     }
 
+    /// Counts an answer.
+    pub(crate) fn answered(&self, status: u16) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        *answers.entry(status).or_default() += 1;
+    }
+
     pub(crate) fn received(&self, bytes: usize) {
         add(&self.received, bytes);
     }
@@ -108,6 +116,14 @@ impl Metrics {
             let name = format!("kvcap_bytes_total{{direction=\"{direction}\"}}");
             line(&mut text, &name, count.load(Ordering::Relaxed));
         }
+        let what = "Answers by their status.";
+        head(&mut text, "kvcap_answers_total", "counter", what);
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (status, count) in answers.iter() {
+            let name = format!("kvcap_answers_total{{status=\"{status}\"}}");
+            line(&mut text, &name, count);
+        }
+        drop(answers);
         if let Some(age) = gauges.revocation_age {
             let what = "Age of the oldest registry that is trusted.";
             head(&mut text, "kvcap_revocation_age_seconds", "gauge", what);

@@ -92,6 +92,8 @@ impl Own {
                 folder: folder.join("capsules"),
                 verifier,
                 audit: None,
+                log: None,
+                tls: None,
                 tokens,
                 limits: Limits::default(),
                 gateway: Some(Setup {

@@ -1,12 +1,13 @@
 //! Refusals as problem details (http-v1 §4): a code and its meaning, and nothing of anybody else.
 
 use axum::{
-    body::Body,
+    Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use kvcap::{Code, Error};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Seconds after which a caller who came too often, or at a bad time, may come again.
 const LATER: &str = "1";
@@ -28,6 +29,27 @@ pub(crate) enum Refusal {
     Lost,
 }
 
+/// Refusal as problem details (RFC 9457): with `code` and `name` where it has a code.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// `urn:kvcap:KVC-nnn`, or `about:blank` without a code
+    #[serde(rename = "type")]
+    kind: String,
+    /// Meaning of the code, or of the status
+    title: &'static str,
+    /// Status of the answer
+    status: u16,
+    /// Number of the code, as spec/errors.md has it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u16>,
+    /// Name of the code
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
+    /// Sentence of an engine, of its caller's own request
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
 /// Result of handling a request.
 pub(crate) type Answer<T = Response> = Result<T, Refusal>;
 
@@ -42,6 +64,15 @@ impl Refusal {
             Self::Engine(status, _) => *status,
             #[cfg(feature = "gateway")]
             Self::Lost => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What an engine has said.
+    fn detail(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "gateway")]
+            Self::Engine(_, message) => Some(message.clone()),
+            _ => None,
         }
     }
 
@@ -89,31 +120,21 @@ impl From<StatusCode> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.status();
-        #[cfg_attr(
-            not(feature = "gateway"),
-            allow(unused_mut, reason = "an engine's sentence")
-        )]
-        let mut problem = match self.code() {
-            Some(code) => json!({
-                "type": format!("urn:kvcap:{code}"),
-                "title": code.meaning(),
-                "status": status.as_u16(),
-                "code": code.number(),
-                "name": code.slug(),
-            }),
-            None => json!({
-                "type": "about:blank",
-                "title": status.canonical_reason().unwrap_or_default(),
-                "status": status.as_u16(),
-            }),
+        let code = self.code();
+        let problem = Problem {
+            kind: code.map_or("about:blank".to_owned(), |code| format!("urn:kvcap:{code}")),
+            title: match code {
+                Some(code) => code.meaning(),
+                None => status.canonical_reason().unwrap_or_default(),
+            },
+            status: status.as_u16(),
+            code: code.map(Code::number),
+            name: code.map(Code::slug),
+            detail: self.detail(),
         };
-        #[cfg(feature = "gateway")]
-        if let Self::Engine(_, message) = &self {
-            problem["detail"] = message.as_str().into();
-        }
-        let mut response = (status, Body::from(problem.to_string())).into_response();
+        let mut response = (status, Json(problem)).into_response();
         // for the record
-        if let Some(code) = self.code() {
+        if let Some(code) = code {
             response.extensions_mut().insert(code);
         }
         let headers = response.headers_mut();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, middleware::from_fn_with_state};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -16,13 +16,22 @@ use hyper_util::{
 use kvcap::{Code, Error, Result};
 use kvcap_store::Verifier;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     runtime::Runtime,
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
+    time::{sleep, timeout},
 };
 
-use crate::{connection::Connection, limits::Limits, relay::Relay, settings::Settings};
+use crate::{
+    connection::Connection,
+    log::Log,
+    policy::Policy,
+    relay::Relay,
+    requests::{self, Requests},
+    settings::Settings,
+};
 #[cfg(feature = "gateway")]
 use crate::{gateway::Gateway, setup::Setup};
 
@@ -41,7 +50,8 @@ pub struct Server {
     relay: Arc<Relay>,
     listener: TcpListener,
     address: SocketAddr,
-    limits: Limits,
+    log: Option<Log>,
+    first: Fixed,
     #[cfg(feature = "gateway")]
     setup: Option<Setup>,
 }
@@ -49,9 +59,9 @@ pub struct Server {
 /// A relay that answers, in threads of its own.
 #[derive(Debug)]
 pub struct Running {
-    relay: Arc<Relay>,
     address: SocketAddr,
     stop: Stop,
+    reload: Reload,
     thread: JoinHandle<Result<()>>,
 }
 
@@ -66,6 +76,71 @@ impl Stop {
     }
 }
 
+/// A word to a running relay to go on by another configuration.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    relay: Arc<Relay>,
+    log: Option<Log>,
+    first: Fixed,
+}
+
+impl Reload {
+    /// Judges what begins from now on by other settings; what has begun goes on. Where there are none, or they change
+    /// what takes a new start, all stays as it is.
+    ///
+    /// # Errors
+    /// As `settings` has it; KVC-945 where the address, the folder, the record, the engine, or whether there is TLS or a
+    /// log is another; 3xx and 94x where nobody can be trusted.
+    pub fn with(&self, settings: Result<Settings>) -> Result<()> {
+        let reloaded = settings.and_then(|settings| {
+            self.first.compare(&Fixed::of(&settings))?;
+            settings.verifier.judge()?;
+            self.relay.decide_by(settings.policy());
+            Ok(())
+        });
+        if let Some(log) = &self.log {
+            let code = reloaded
+                .as_ref()
+                .err()
+                .map_or(0, |error| error.code().number());
+            log.line([("event", "reload".into()), ("code", code.into())]);
+        }
+        reloaded
+    }
+}
+
+/// What a configuration says once.
+#[derive(Clone, Debug)]
+struct Fixed([(&'static str, String); 6]);
+
+impl Fixed {
+    fn of(settings: &Settings) -> Self {
+        #[cfg(feature = "gateway")]
+        let engine = format!("{:?}", settings.gateway);
+        #[cfg(not(feature = "gateway"))]
+        let engine = String::new();
+        Self([
+            ("listen", settings.listen.to_string()),
+            ("folder", settings.folder.display().to_string()),
+            ("audit", format!("{:?}", settings.audit)),
+            ("tls", settings.tls.is_some().to_string()),
+            ("log", settings.log.is_some().to_string()),
+            ("engine, keys and sessions", engine),
+        ])
+    }
+
+    fn compare(&self, next: &Self) -> Result<()> {
+        let mut both = self.0.iter().zip(&next.0);
+        match both.find(|(first, next)| first != next) {
+            None => Ok(()),
+            Some(((name, _), _)) => {
+                let what = "a relay that runs does not change this: start it again";
+                Err(Error::new(Code::LocalConfig, what).at(name))
+            }
+        }
+    }
+}
+
 impl Server {
     /// Opens the folder, reads the headers of what is kept there, and listens.
     ///
@@ -73,7 +148,7 @@ impl Server {
     /// KVC-940 for the folder and the address, 945 and 947 for the folder; 3xx and 94x where nobody can be trusted.
     pub fn bind(settings: Settings) -> Result<Self> {
         let address = settings.listen;
-        let limits = settings.limits.clone();
+        let (log, first) = (settings.log.clone(), Fixed::of(&settings));
         #[cfg(feature = "gateway")]
         let setup = settings.gateway.clone();
         let relay = Arc::new(Relay::open(settings)?);
@@ -85,7 +160,8 @@ impl Server {
             relay,
             listener,
             address,
-            limits,
+            log,
+            first,
             #[cfg(feature = "gateway")]
             setup,
         })
@@ -107,16 +183,21 @@ impl Server {
             .build()
             .map_err(failed)?;
         let (sender, stopped) = watch::channel(false);
-        let (relay, address) = (Arc::clone(&self.relay), self.address);
+        let address = self.address;
         let behind = self.behind(&runtime)?;
+        let reload = Reload {
+            relay: Arc::clone(&self.relay),
+            log: self.log.clone(),
+            first: self.first.clone(),
+        };
         let thread = thread::Builder::new()
             .spawn(move || self.run(&runtime, stopped, behind))
             .map_err(failed)?;
         let stop = Stop(Arc::new(sender));
         Ok(Running {
-            relay,
             address,
             stop,
+            reload,
             thread,
         })
     }
@@ -151,35 +232,40 @@ impl Server {
         let ended = runtime.block_on(async {
             let failed = |error: std::io::Error| Error::io(&error, self.address);
             let listener = tokio::net::TcpListener::from_std(self.listener).map_err(failed)?;
-            let places = Arc::new(Semaphore::new(self.limits.connections));
+            let requests = Requests {
+                relay: Arc::clone(&self.relay),
+                log: self.log.clone(),
+            };
             let router = behind.before(Arc::clone(&self.relay).router());
+            let router = router.layer(from_fn_with_state(requests, requests::answer));
+            event(self.log.as_ref(), self.address, "listening");
             let mut connections = JoinSet::new();
-            let mut sweeps = tokio::time::interval(self.limits.sweep);
+            let mut sweep = Box::pin(sleep(Duration::ZERO));
             loop {
-                // the others are reaped as they end
-                while connections.try_join_next().is_some() {}
+                let limits = self.relay.policy().limits.clone();
+                let room = connections.len() < limits.connections;
                 tokio::select! {
                     _ = stopped.changed() => break,
-                    _ = sweeps.tick() => {
+                    () = sweep.as_mut() => {
+                        sweep.set(sleep(limits.sweep));
                         let relay = Arc::clone(&self.relay);
                         let _in_the_background = tokio::task::spawn_blocking(move || relay.sweep());
                     }
-                    (stream, place) = accept(&listener, &places) => {
-                        let connection = Connection::new(stream, self.limits.silence);
-                        let (router, stopped) = (router.clone(), stopped.clone());
-                        let head = self.limits.head;
-                        connections.spawn(async move {
-                            answer(connection, router, head, stopped).await;
-                            drop(place);
-                        });
+                    // who has ended makes room
+                    Some(_) = connections.join_next() => {}
+                    stream = accept(&listener), if room => {
+                        let policy = self.relay.policy();
+                        connections.spawn(connect(stream, policy, router.clone(), stopped.clone()));
                     }
                 }
             }
             drop(listener);
+            event(self.log.as_ref(), self.address, "ending");
             let all = async { while connections.join_next().await.is_some() {} };
             // what is not ended by then was not acknowledged
-            let _in_time = tokio::time::timeout(self.limits.ending, all).await;
-            behind.close(self.limits.ending).await;
+            let ending = self.relay.policy().limits.ending;
+            let _in_time = timeout(ending, all).await;
+            behind.close(ending).await;
             Ok(())
         });
         // a blocking step of one that was given up is short
@@ -206,7 +292,7 @@ impl Behind {
     /// Saves what is in slots.
     async fn close(&self, ending: Duration) {
         if let Some(gateway) = &self.0 {
-            let _in_time = tokio::time::timeout(ending, gateway.close()).await;
+            let _in_time = timeout(ending, gateway.close()).await;
         }
     }
 }
@@ -226,6 +312,13 @@ impl Behind {
     async fn close(&self, _ending: Duration) {}
 }
 
+fn event(log: Option<&Log>, address: SocketAddr, name: &str) {
+    if let Some(log) = log {
+        let address = address.to_string();
+        log.line([("event", name.into()), ("address", address.into())]);
+    }
+}
+
 /// Allows this process as many open files as the system lets it: a connection and a file in the making are one each.
 fn allow_open_files() {
     #[cfg(unix)]
@@ -243,23 +336,38 @@ fn allow_open_files() {
     }
 }
 
-/// Waits for a place, and for a connection.
-async fn accept(
-    listener: &tokio::net::TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
-    // the semaphore is never closed
-    let place = Arc::clone(places).acquire_owned().await.ok();
+/// Waits for a connection.
+async fn accept(listener: &tokio::net::TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Ok((stream, _)) => return stream,
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Agrees on a secret, where there is TLS, in the time of a head; and answers.
+async fn connect(
+    stream: TcpStream,
+    policy: Arc<Policy>,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+) {
+    let head = policy.limits.head;
+    let connection = Connection::new(stream, policy.limits.silence);
+    match &policy.tls {
+        None => answer(connection, router, head, stopped).await,
+        Some(tls) => {
+            // who is no client hears why from TLS alone
+            if let Ok(Ok(connection)) = timeout(head, tls.acceptor().accept(connection)).await {
+                answer(connection, router, head, stopped).await;
+            }
         }
     }
 }
 
 async fn answer(
-    connection: Connection,
+    connection: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     head: Duration,
     mut stopped: watch::Receiver<bool>,
@@ -291,9 +399,19 @@ impl Running {
         self.stop.clone()
     }
 
-    /// Judges by another verifier from now on: that of a configuration that has changed.
+    /// Returns the word to go on by another configuration.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// Judges by another verifier from now on: one of the caller's own time.
     pub fn judge_by(&self, verifier: Verifier) {
-        self.relay.judge_by(verifier);
+        let relay = &self.reload.relay;
+        relay.decide_by(Policy {
+            verifier: Arc::new(verifier),
+            ..(*relay.policy()).clone()
+        });
     }
 
     /// Removes what has served its time, now and not at the next sweep. Returns the number of capsules.
@@ -301,7 +419,7 @@ impl Running {
     /// # Errors
     /// KVC-3xx and 94x where nothing can be judged.
     pub fn sweep(&self) -> Result<usize> {
-        self.relay.sweep()
+        self.reload.relay.sweep()
     }
 
     /// Waits until it has ended.

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +14,9 @@ use serde::Deserialize;
 use crate::{
     duration::duration,
     limits::Limits,
+    log::Log,
+    policy::Policy,
+    tls::Tls,
     tokens::{Permission, Token, Tokens},
 };
 
@@ -30,6 +34,10 @@ pub struct Settings {
     pub verifier: Verifier,
     /// File in which requests are recorded, if they are.
     pub audit: Option<PathBuf>,
+    /// Sink of lines about requests, if they are written.
+    pub log: Option<Log>,
+    /// Certificate, where connections are by TLS.
+    pub tls: Option<Tls>,
     /// Callers.
     pub tokens: Tokens,
     /// Limits.
@@ -53,6 +61,9 @@ struct File {
     registry_roots: Vec<String>,
     ledger: Option<PathBuf>,
     audit: Option<PathBuf>,
+    #[serde(default)]
+    log: bool,
+    tls: Option<TlsTable>,
     scope: Option<String>,
     #[serde(default, deserialize_with = "duration")]
     max_lifetime: Option<Duration>,
@@ -75,6 +86,14 @@ struct TokenTable {
     tenant: Option<String>,
     subject: Option<String>,
     may: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct TlsTable {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_authorities: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -136,6 +155,15 @@ impl Settings {
         }
         Ok(self.verifier.judge()?.trust().ids().count())
     }
+
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            verifier: Arc::new(self.verifier.clone()),
+            tokens: Arc::new(self.tokens.clone()),
+            limits: self.limits.clone(),
+            tls: self.tls.clone(),
+        }
+    }
 }
 
 impl File {
@@ -184,11 +212,18 @@ impl File {
         if let Some(longest) = self.max_lifetime {
             verifier.max_lifetime = longest.as_secs();
         }
+        let tls = self.tls.map(|tls| {
+            let clients = tls.client_authorities.map(|path| folder.join(path));
+            let (certificate, key) = (folder.join(tls.certificate), folder.join(tls.key));
+            Tls::read(&certificate, &key, clients.as_deref())
+        });
         Ok(Settings {
             listen: self.listen,
             folder: folder.join(self.folder),
             verifier,
             audit: self.audit.map(|path| folder.join(path)),
+            log: self.log.then(|| Log::to(std::io::stderr())),
+            tls: tls.transpose()?,
             tokens,
             limits: self.limits.limits(),
             #[cfg(feature = "gateway")]

@@ -103,6 +103,15 @@ impl Blobs {
         Output::one_of_many(&self.path(space, id), false, Readers::Owner)
     }
 
+    /// Begins a capsule that takes the place of one that is there, whole and at once, when the output is committed.
+    ///
+    /// # Errors
+    /// KVC-945, 940.
+    pub fn replace(&self, space: Space, id: CapsuleId) -> Result<Output> {
+        private::folder(&self.folder(space))?;
+        Output::one_of_many(&self.path(space, id), true, Readers::Owner)
+    }
+
     /// Removes a capsule, so that a crash does not bring it back; false where there is none.
     ///
     /// # Errors
@@ -204,6 +213,12 @@ mod tests {
         assert_eq!(blobs.begin(space, id).unwrap_err().code().number(), 941);
         assert_eq!(blobs.list().unwrap(), [(space, id)]);
         assert_eq!(fs::read(blobs.path(space, id)).unwrap(), b"one");
+        let next = blobs.replace(space, id).unwrap();
+        next.write_all_at(0, b"two").unwrap();
+        assert_eq!(fs::read(blobs.path(space, id)).unwrap(), b"one");
+        next.commit().unwrap();
+        assert_eq!(fs::read(blobs.path(space, id)).unwrap(), b"two");
+        assert_eq!(blobs.list().unwrap(), [(space, id)]);
         assert!(blobs.remove(space, id).unwrap());
         assert!(!blobs.remove(space, id).unwrap());
         assert_eq!(blobs.list().unwrap(), []);

@@ -34,6 +34,16 @@ pub fn at_first_signal(act: impl FnOnce() + Send + 'static) {
     *FIRST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
 }
 
+/// What a hangup does instead of ending the process.
+static HANGUP: Mutex<Option<Box<dyn FnMut() + Send>>> = Mutex::new(None);
+
+/// Calls `act` at each SIGHUP, in a thread of its own, which then does not end the process: for one that reads its
+/// configuration again.
+pub fn at_hangup(act: impl FnMut() + Send + 'static) {
+    watch_signals();
+    *HANGUP.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
+}
+
 /// Removes unfinished files when the process is asked to end, and then lets it. A file that grows past its limit is an
 /// error of its writer from then on, and no end of the process: every output begins with this, and a program may
 /// sooner.
@@ -56,6 +66,12 @@ pub fn watch_signals() {
             if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) {
                 std::thread::spawn(move || {
                     for signal in signals.forever() {
+                        let mut hangup = HANGUP.lock().unwrap_or_else(PoisonError::into_inner);
+                        if let (SIGHUP, Some(act)) = (signal, hangup.as_mut()) {
+                            act();
+                            continue;
+                        }
+                        drop(hangup);
                         let first = FIRST.lock().unwrap_or_else(PoisonError::into_inner).take();
                         if let Some(act) = first {
                             act();

@@ -7,6 +7,7 @@ mod codecs;
 mod headers;
 mod passes;
 mod report;
+mod server;
 mod sessions;
 mod stages;
 mod state;
@@ -50,6 +51,9 @@ enum What {
     State(state::Args),
     Stream(stream::Args),
     Sessions(sessions::Args),
+    Server(server::Args),
+    #[command(hide = true)]
+    Sink(server::SinkArgs),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,8 @@ fn measure(what: &What) -> Result<Report> {
         What::State(args) => state::run(args),
         What::Stream(args) => stream::run(args),
         What::Sessions(args) => sessions::run(args),
+        What::Server(args) => server::run(args),
+        What::Sink(args) => server::run_sink(args),
     }
 }
 

@@ -138,6 +138,8 @@ fn every_vector_is_answered_with_its_code_and_leaves_nothing() {
         folder: folder.clone(),
         verifier: verifier(&default, home.path()).unwrap(),
         audit: None,
+        log: None,
+        tls: None,
         tokens,
         limits,
     })

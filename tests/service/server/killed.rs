@@ -1,14 +1,18 @@
 //! A relay that is killed at any moment: what it acknowledged is there, and nothing else is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use kvcap::binding::Digest;
@@ -48,6 +52,8 @@ fn a_relay_in_a_process_of_its_own() {
         folder: folder.into(),
         verifier: verifier_at(time.parse().unwrap()),
         audit: None,
+        log: None,
+        tls: None,
         tokens,
         limits,
     })
@@ -80,58 +86,63 @@ fn spawn(folder: &Path, digest: &str) -> (Child, SocketAddr) {
     (child, found.unwrap())
 }
 
+/// What a caller was told, and what he then knows.
+#[derive(Default)]
+struct Told {
+    /// The digest of each capsule that is kept, by its path.
+    kept: BTreeMap<String, Digest>,
+    /// Whose deletion was acknowledged, or was asked for when the relay was killed.
+    gone: BTreeSet<String>,
+    asked: BTreeSet<String>,
+}
+
+/// Most capsules at once: who uploads more deletes one first.
+const MOST: usize = 200;
+
+fn digest(file: &[u8]) -> Digest {
+    Digest::labelled("a test's digest", &[file])
+}
+
 #[test]
 fn what_was_acknowledged_outlives_the_relay() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("kept");
     let new = NewToken::generate().unwrap();
-    let (token, digest) = (new.text(), new.digest().to_string());
-    let kept: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::default();
-    for round in 0..6 {
-        let (mut child, address) = spawn(&folder, &digest);
-        // all of what was acknowledged before is given back
-        for (path, file) in &*kept.lock().unwrap() {
-            let reply = Client::connect(address).ask(token, "GET", path, &[], &[]);
-            assert!(reply.status == 200 && reply.body == *file, "{path}");
-        }
-        let before = kept.lock().unwrap().len();
+    let (token, of_token) = (new.text(), new.digest().to_string());
+    let told: Mutex<Told> = Mutex::default();
+    let (began, seconds) = (Instant::now(), env::var("KVCAP_KILL_SECONDS"));
+    let seconds: u64 = seconds.map_or(0, |text| text.parse().unwrap());
+    let mut round = 0;
+    // six times at least
+    while round < 6 || began.elapsed() < Duration::from_secs(seconds) {
+        let (mut child, address) = spawn(&folder, &of_token);
+        check(address, token, &told.lock().unwrap());
+        let uploads = AtomicUsize::new(0);
+        // a moment that nobody chose, and not before something was acknowledged
+        let mut chance = [0];
+        getrandom::fill(&mut chance).unwrap();
+        let least = 1 + usize::from(chance[0] % 16);
         thread::scope(|scope| {
-            for _ in 0..6 {
-                scope.spawn(|| {
-                    loop {
-                        let file = sealed(150_000, |_| {}, |_| {});
-                        let Ok(stream) = std::net::TcpStream::connect(address) else {
-                            return;
-                        };
-                        drop(stream);
-                        let acknowledged = std::panic::catch_unwind(|| {
-                            let mut client = Client::connect(address);
-                            client.head(token, "POST", "/v1/capsules", &[], Some(file.len()));
-                            client.send(&file).ok()?;
-                            client.try_reply("POST").filter(|reply| reply.status == 201)
-                        });
-                        match acknowledged {
-                            Ok(Some(_)) => drop(kept.lock().unwrap().insert(path(&file), file)),
-                            _ => return,
-                        }
+            for number in 0..6 {
+                let (told, uploads) = (&told, &uploads);
+                scope.spawn(move || {
+                    while work(address, token, number, told).is_some() {
+                        uploads.fetch_add(1, Ordering::SeqCst);
                     }
                 });
             }
-            // in the middle of it
-            while kept.lock().unwrap().len() < before + 3 + round {
+            while uploads.load(Ordering::SeqCst) < least {
                 thread::yield_now();
             }
             child.kill().unwrap();
             child.wait().unwrap();
         });
+        round += 1;
     }
-    let (mut child, address) = spawn(&folder, &digest);
-    let kept = kept.into_inner().unwrap();
-    for (path, file) in &kept {
-        let reply = Client::connect(address).ask(token, "GET", path, &[], &[]);
-        assert!(reply.status == 200 && reply.body == *file, "{path}");
-    }
-    // every file that has a capsule's name is a whole one
+    let (mut child, address) = spawn(&folder, &of_token);
+    let told = told.into_inner().unwrap();
+    check(address, token, &told);
+    // every file that has a capsule's name is a whole one, and given back
     let mut whole = 0;
     for space in fs::read_dir(&folder).unwrap() {
         let space = space.unwrap().path();
@@ -152,7 +163,71 @@ fn what_was_acknowledged_outlives_the_relay() {
             whole += 1;
         }
     }
-    assert!(whole >= kept.len());
+    assert!(whole >= told.kept.len());
+    eprintln!(
+        "killed {round} times: {} deleted, {} kept, {whole} there",
+        told.gone.len(),
+        told.kept.len()
+    );
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// All that was acknowledged is so still.
+fn check(address: SocketAddr, token: &str, told: &Told) {
+    for (path, expected) in &told.kept {
+        let reply = Client::connect(address).ask(token, "GET", path, &[], &[]);
+        if told.asked.contains(path) && reply.status == 404 {
+            continue;
+        }
+        assert!(
+            reply.status == 200 && digest(&reply.body) == *expected,
+            "{path}"
+        );
+    }
+    for path in &told.gone {
+        let reply = Client::connect(address).ask(token, "GET", path, &[], &[]);
+        assert_eq!(reply.status, 404, "{path} has come back");
+    }
+}
+
+/// An upload, at once or in two parts, and a deletion where there is much; none once the relay does not answer.
+fn work(address: SocketAddr, token: &str, number: usize, told: &Mutex<Told>) -> Option<()> {
+    let file = sealed(150_000, |_| {}, |_| {});
+    let ask = |method: &str, path: &str, fields: &[&str], body: &[u8]| {
+        let mut client = Client::try_connect(address)?;
+        client.try_ask(token, method, path, fields, body)
+    };
+    let reply = match number % 2 {
+        0 => ask("POST", "/v1/capsules", &[], &file)?,
+        _ => {
+            let (first, rest) = file.split_at(70_000);
+            let begun = ask("POST", "/v1/capsules", &["upload-complete: ?0"], first)?;
+            let upload = begun.field("location").unwrap().to_owned();
+            let fields = [
+                "content-type: application/partial-upload",
+                "upload-offset: 70000",
+                "upload-complete: ?1",
+            ];
+            ask("PATCH", &upload, &fields, rest)?
+        }
+    };
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let oldest = {
+        let mut told = told.lock().unwrap();
+        told.kept.insert(path(&file), digest(&file));
+        let first = told.kept.keys().find(|path| !told.asked.contains(*path));
+        let oldest = first.filter(|_| told.kept.len() > MOST).cloned();
+        told.asked.extend(oldest.clone());
+        oldest
+    };
+    if let Some(oldest) = oldest {
+        // one that was asked for when the relay was killed may be done
+        let reply = ask("DELETE", &oldest, &[], &[])?;
+        assert_eq!(reply.status, 204, "{reply:?}");
+        let mut told = told.lock().unwrap();
+        told.kept.remove(&oldest);
+        told.gone.insert(oldest);
+    }
+    Some(())
 }

@@ -11,9 +11,13 @@
 mod asking;
 mod attacks;
 mod crowds;
+mod deploy;
+mod interface;
 mod keeping;
 mod killed;
+mod operating;
 mod parts;
 mod putting;
 mod reading;
 mod support;
+mod tls;

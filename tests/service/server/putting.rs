@@ -200,25 +200,69 @@ fn a_capsule_is_put_once() {
     assert_eq!(there.status, 200);
     assert_eq!(there.field("location"), Some(&*path(&file)));
     // another header over the same body
-    let renewed = renewed(&file);
-    assert_eq!(id(&renewed), id(&file));
-    assert_eq!(relay.put(&renewed).told(), (409, 941));
+    let shorter = renewed(&file, 60);
+    assert_eq!(id(&shorter), id(&file));
+    assert_eq!(relay.put(&shorter).told(), (409, 941));
     let kept: Vec<_> = relay.files().into_iter().collect();
     assert!(fs::read(&kept[0]).unwrap() == file);
     assert_eq!(kept.len(), 1);
     assert_eq!(relay.ask("DELETE", &path(&file), &[], &[]).status, 204);
-    assert_eq!(relay.put(&renewed).status, 201);
+    assert_eq!(relay.put(&shorter).status, 201);
 }
 
-/// The same capsule with a shorter life.
-fn renewed(file: &[u8]) -> Vec<u8> {
+#[test]
+fn a_renewal_that_lives_longer_takes_the_place_of_the_old() {
+    let mut relay = relay();
+    let file = capsule();
+    assert_eq!(relay.put(&file).status, 201);
+    let old = relay.ask("GET", &path(&file), &[], &[]);
+    let longer = renewed(&file, 7200);
+    let (tables_at, body_at) = regions(&longer);
+    // one that breaks off leaves the old
+    let mut broken = relay.client();
+    broken.head(&relay.ana, "POST", "/v1/capsules", &[], Some(longer.len()));
+    broken.send(&longer[..body_at]).unwrap();
+    while relay.files().len() < 2 {
+        thread::yield_now();
+    }
+    assert_eq!(relay.put(&longer).told(), (409, 947));
+    assert!(relay.ask("GET", &path(&file), &[], &[]).body == file);
+    drop(broken);
+    while relay.files().len() > 1 {
+        thread::yield_now();
+    }
+    let mut wrong = longer.clone();
+    wrong[body_at + 10] ^= 1;
+    assert_eq!(relay.put(&wrong).told(), (422, 805));
+    let mut wrong = longer.clone();
+    wrong[tables_at + 10] ^= 1;
+    assert_ne!(relay.put(&wrong).status, 201);
+    assert!(relay.ask("GET", &path(&file), &[], &[]).body == file);
+    let put = relay.put(&longer);
+    assert_eq!(put.status, 201);
+    let new = relay.ask("GET", &path(&file), &[], &[]);
+    assert!(new.body == longer);
+    assert_ne!(new.field("etag"), old.field("etag"));
+    assert_eq!(new.field("etag"), put.field("etag"));
+    // the old does not come back
+    assert_eq!(relay.put(&file).told(), (409, 941));
+    let metrics = relay.ask_as(&relay.operator, "GET", "/metrics", &[], &[]);
+    let metrics = String::from_utf8(metrics.body).unwrap();
+    let line = format!("kvcap_capsule_bytes {}", longer.len());
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    assert_eq!(relay.files().len(), 1);
+    relay.end();
+}
+
+/// The same capsule with another life, of so many seconds from now on.
+fn renewed(file: &[u8], seconds: u64) -> Vec<u8> {
     let (signer, trust) = (signer(), kvcap::Trust::from(&signer()));
     let untrusted = kvcap::Untrusted::read_at(file, &kvcap::Limits::default()).unwrap();
     let terms = untrusted.claims().terms.clone();
     let policy = kvcap::Policy::danger_as_stated(&trust, now(), &terms);
     let verified = untrusted.verify(&policy).unwrap();
     let by = kvcap::Reissuer::new(&signer, &trust, now());
-    let renewal = kvcap::Renewal::until(now() + 60);
+    let renewal = kvcap::Renewal::until(now() + seconds);
     let (mut old, mut new) = (Cursor::new(file), Cursor::new(Vec::new()));
     let reissued = verified.renew(&renewal, &by).unwrap();
     reissued.write(&mut old, &mut new).unwrap();

@@ -9,19 +9,29 @@ use axum::{
 };
 use kvcap_store::{RegistryFile, roots};
 
-use super::{Relay, aside};
+use super::{Relay, aside, refusals::Asked};
 use crate::{
     metrics::Gauges,
-    refusal::{Answer, Refusal},
+    refusal::{Answer, Problem, Refusal},
     tokens::Permission,
 };
 
 /// `GET /healthz`.
+#[utoipa::path(get, path = "/healthz", tag = "operating", responses((status = 200, description = "It runs")))]
 pub(super) async fn health() -> StatusCode {
     StatusCode::OK
 }
 
 /// `GET /readyz`.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operating",
+    responses(
+        (status = 200, description = "It can judge and keep"),
+        (status = 503, description = "It cannot", body = Problem, content_type = "application/problem+json")
+    )
+)]
 pub(super) async fn ready(State(relay): State<Arc<Relay>>) -> Answer {
     aside(move || {
         relay.verifier().judge().map_err(Refusal::Unready)?;
@@ -32,6 +42,13 @@ pub(super) async fn ready(State(relay): State<Arc<Relay>>) -> Answer {
 }
 
 /// `GET /metrics`.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operating",
+    responses((status = 200, description = "Figures, for Prometheus", body = String, content_type = "text/plain; version=0.0.4"), Asked),
+    security(("token" = []))
+)]
 pub(super) async fn metrics(State(relay): State<Arc<Relay>>, headers: HeaderMap) -> Answer {
     relay.caller(&headers, Permission::Admin)?;
     aside(move || {

@@ -1,12 +1,13 @@
 //! Answers to uploads (http-v1 HTTP-U-8).
 
 use axum::{
-    body::Body,
+    Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use kvcap::CapsuleId;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::index::Tag;
 use crate::refusal::Answer;
@@ -33,21 +34,33 @@ pub(super) enum Kind {
     Kept,
 }
 
+/// Facts about a capsule that was accepted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// Id of the capsule
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    id: String,
+    /// Length of its file
+    bytes: u64,
+    /// Unix time at which it expires
+    expires: u64,
+    /// Names of what was not checked
+    unchecked: Vec<&'static str>,
+}
+
 impl IntoResponse for Outcome {
     fn into_response(self) -> Response {
-        let facts = json!({
-            "id": self.id.to_string(),
-            "bytes": self.bytes,
-            "expires": self.expires,
-            "unchecked": self.unchecked,
-        });
-        let mut response = Body::from(facts.to_string()).into_response();
+        let mut response = Json(Accepted {
+            id: self.id.to_string(),
+            bytes: self.bytes,
+            expires: self.expires,
+            unchecked: self.unchecked,
+        })
+        .into_response();
         if self.kind == Kind::Kept {
             *response.status_mut() = StatusCode::CREATED;
         }
         let headers = response.headers_mut();
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(header::CONTENT_TYPE, json);
         if self.kind != Kind::Checked {
             let place = format!("/v1/capsules/{}", self.id);
             for (name, text) in [(header::LOCATION, place), (header::ETAG, self.tag.quoted())] {

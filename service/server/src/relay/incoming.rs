@@ -10,7 +10,7 @@ use kvcap_store::{Space, Verdict, output::Output};
 use super::{
     Relay,
     answer::{Kind, Outcome},
-    index::{Claim, Claimed, Entry, Tag},
+    index::{Claim, Claimed, Coming, Entry, Tag},
     space,
 };
 use crate::{
@@ -56,7 +56,7 @@ impl Incoming {
         check: bool,
         place: Place,
     ) -> Self {
-        let header = PushHeader::new(&relay.limits.reader());
+        let header = PushHeader::new(&relay.policy().limits.reader());
         Self {
             relay,
             caller,
@@ -141,7 +141,8 @@ impl Incoming {
     ) -> Answer<Stage> {
         let verdict = relay.judge_header(caller, untrusted, wanted)?;
         let (len, tag) = (verdict.tip().file_len(), Tag::of(header));
-        if len > relay.limits.capsule {
+        let policy = relay.policy();
+        if len > policy.limits.capsule {
             let what = "the capsule is longer than the relay keeps";
             return Err(Error::new(Code::ResourceBudget, what).into());
         }
@@ -149,12 +150,21 @@ impl Incoming {
             return Ok(Stage::Decided(outcome(&verdict, tag, Kind::Checked)));
         }
         let (space, id) = (space(caller), verdict.tip().manifest().claims.id);
-        let (tenant, quota) = (caller.tenant.as_ref(), relay.limits.tenant);
-        let claim = match relay.index.claim((space, id), tag, tenant, len, quota)? {
-            Claimed::New(claim) => claim,
+        let coming = Coming {
+            tag,
+            lineage: verdict.tip().lineage(),
+            expires: verdict.tip().manifest().claims.terms.expires,
+            tenant: caller.tenant.as_ref(),
+            bytes: len,
+        };
+        let claimed = relay
+            .index
+            .claim((space, id), coming, policy.limits.tenant)?;
+        let (claim, output) = match claimed {
+            Claimed::New(claim) => (claim, relay.blobs.begin(space, id)?),
+            Claimed::Later(claim) => (claim, relay.blobs.replace(space, id)?),
             Claimed::Kept => return Ok(Stage::Decided(outcome(&verdict, tag, Kind::There))),
         };
-        let output = relay.blobs.begin(space, id)?;
         let written = output.require(len).and_then(|()| write(&output, 0, header));
         written.map_err(full)?;
         Ok(Stage::Body(Box::new(Body {

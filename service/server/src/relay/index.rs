@@ -72,7 +72,19 @@ pub(super) struct Claim {
 #[derive(Debug)]
 pub(super) enum Claimed {
     New(Claim),
+    /// It takes the place of one of its lineage that expires sooner.
+    Later(Claim),
     Kept,
+}
+
+/// A capsule that is coming.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coming<'a> {
+    pub(super) tag: Tag,
+    pub(super) lineage: Digest,
+    pub(super) expires: u64,
+    pub(super) tenant: Option<&'a String>,
+    pub(super) bytes: u64,
 }
 
 impl Index {
@@ -91,25 +103,28 @@ impl Index {
         shelves.put(name, entry);
     }
 
-    /// Claims a name for a file of so many bytes, if its tenant has room under `quota`.
+    /// Claims a name for a file, if its tenant has room under `quota`.
     pub(super) fn claim(
         self: &Arc<Self>,
         name: Name,
-        tag: Tag,
-        tenant: Option<&String>,
-        bytes: u64,
+        coming: Coming<'_>,
         quota: u64,
     ) -> Answer<Claimed> {
+        let Coming { tenant, bytes, .. } = coming;
         let mut shelves = self.shelves();
-        if let Some(kept) = shelves.kept.get(&name) {
-            return match kept.tag == tag {
-                true => Ok(Claimed::Kept),
-                false => {
-                    let what = "another capsule of this id is kept";
-                    Err(Error::new(Code::LocalExists, what).into())
-                }
-            };
+        let kept = shelves.kept.get(&name);
+        if kept.is_some_and(|kept| kept.tag == coming.tag) {
+            return Ok(Claimed::Kept);
         }
+        let later = |kept: &Entry| kept.lineage == coming.lineage && kept.expires < coming.expires;
+        if kept.is_some_and(|kept| !later(kept)) {
+            let what = "another capsule of this id is kept";
+            return Err(Error::new(Code::LocalExists, what).into());
+        }
+        let claimed = match kept {
+            None => Claimed::New,
+            Some(_) => Claimed::Later,
+        };
         if shelves.coming.contains(&name) {
             let what = "the capsule is being uploaded";
             return Err(Error::new(Code::LocalBusy, what).into());
@@ -121,7 +136,7 @@ impl Index {
         }
         shelves.coming.insert(name);
         drop(shelves);
-        Ok(Claimed::New(Claim {
+        Ok(claimed(Claim {
             index: Arc::clone(self),
             name,
             tenant: tenant.cloned(),
@@ -185,7 +200,11 @@ impl Shelves {
     fn put(&mut self, name: Name, entry: Entry) {
         self.bytes = self.bytes.saturating_add(entry.bytes);
         self.lineages.insert((name.0, entry.lineage), name.1);
-        self.kept.insert(name, entry);
+        // what is replaced is no longer counted
+        if let Some(old) = self.kept.insert(name, entry) {
+            self.bytes = self.bytes.saturating_sub(old.bytes);
+            self.give_back(&old.tenant, old.bytes);
+        }
     }
 
     fn give_back(&mut self, tenant: &Option<String>, bytes: u64) {
@@ -245,7 +264,14 @@ mod tests {
         let index = Arc::new(Index::default());
         let tenant = "acme".to_owned();
         let (tag, other) = (Tag([1; 16]), Tag([2; 16]));
-        let claim = |id, tag, bytes| index.claim(name(id), tag, Some(&tenant), bytes, 100);
+        let coming = |tag, bytes| Coming {
+            tag,
+            lineage: Digest([1; 32]),
+            expires: 1,
+            tenant: Some(&tenant),
+            bytes,
+        };
+        let claim = |id, tag, bytes| index.claim(name(id), coming(tag, bytes), 100);
         let Ok(Claimed::New(first)) = claim(1, tag, 60) else {
             unreachable!("nothing is there");
         };
@@ -265,6 +291,23 @@ mod tests {
         assert!(matches!(claim(2, tag, 41), Err(Refusal::Status(_))));
         assert!(matches!(claim(2, tag, 40), Ok(Claimed::New(_))));
         assert_eq!(index.counts(), (1, 60));
+        // one that lives longer takes its place, and counts beside it until then
+        let longer = |lineage, bytes| {
+            let coming = Coming {
+                lineage: Digest([lineage; 32]),
+                expires: 2,
+                ..coming(other, bytes)
+            };
+            index.claim(name(1), coming, 100)
+        };
+        assert!(matches!(longer(2, 40), Err(Refusal::Code(error)) if error.code().number() == 941));
+        assert!(matches!(longer(1, 41), Err(Refusal::Status(status)) if status == 507));
+        let Ok(Claimed::Later(second)) = longer(1, 40) else {
+            unreachable!("it has room");
+        };
+        second.keep(entry(40, other));
+        assert_eq!(index.counts(), (1, 40));
+        assert!(matches!(claim(2, tag, 60), Ok(Claimed::New(_))));
         index.remove(name(1));
         assert_eq!(index.counts(), (0, 0));
         assert!(index.shelves().used.is_empty());

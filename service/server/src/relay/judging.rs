@@ -49,7 +49,7 @@ impl Relay {
         let Some(parent) = &manifest.context.parent else {
             return Ok(verdict);
         };
-        let (space, most) = (space(caller), self.limits.reader().chain);
+        let (space, most) = (space(caller), self.policy().limits.reader().chain);
         let ids = self.index.ancestors(space, parent.digest, most);
         if ids.is_empty() {
             return Ok(verdict);

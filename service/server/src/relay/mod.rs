@@ -2,7 +2,7 @@
 
 #[cfg(feature = "gateway")]
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -18,11 +18,12 @@ use self::{index::Index, resumable::Uploads};
 use crate::{
     audit::Audit,
     gates::Gates,
-    limits::Limits,
     metrics::Metrics,
+    page,
+    policy::{Current, Policy},
     refusal::{Answer, Refusal},
     settings::Settings,
-    tokens::{Permission, Token, Tokens},
+    tokens::{Permission, Token},
 };
 
 mod admin;
@@ -31,9 +32,11 @@ mod fields;
 mod incoming;
 mod index;
 mod judging;
+mod openapi;
 mod pump;
 mod reading;
 mod recording;
+mod refusals;
 mod resumable;
 mod sweep;
 mod upload;
@@ -48,9 +51,7 @@ const WRITERS: usize = 24;
 /// All that requests share.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    verifier: RwLock<Arc<Verifier>>,
-    tokens: Tokens,
-    limits: Limits,
+    current: Current,
     blobs: Blobs,
     index: Arc<Index>,
     gates: Arc<Gates>,
@@ -68,9 +69,7 @@ impl Relay {
         // who cannot judge says so at once
         settings.verifier.judge()?;
         let relay = Self {
-            verifier: RwLock::new(Arc::new(settings.verifier)),
-            tokens: settings.tokens,
-            limits: settings.limits,
+            current: Current::new(settings.policy()),
             blobs,
             index: Arc::default(),
             gates: Arc::default(),
@@ -105,6 +104,8 @@ impl Relay {
                     .delete(resumable::delete),
             )
             .layer(from_fn_with_state(Arc::clone(&self), record))
+            .route("/", get(page::page))
+            .route("/openapi.json", get(openapi::document))
             .route("/healthz", get(admin::health))
             .route("/readyz", get(admin::ready))
             .route("/metrics", get(admin::metrics))
@@ -113,16 +114,17 @@ impl Relay {
             .with_state(self)
     }
 
-    pub(crate) fn judge_by(&self, verifier: Verifier) {
-        *self
-            .verifier
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(verifier);
+    /// Decides by another policy from now on.
+    pub(crate) fn decide_by(&self, policy: Policy) {
+        self.current.set(policy);
+    }
+
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.current.get()
     }
 
     pub(crate) fn verifier(&self) -> Arc<Verifier> {
-        let verifier = self.verifier.read();
-        Arc::clone(&verifier.unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.policy().verifier)
     }
 
     /// The path of a capsule that is kept for a caller.
@@ -139,7 +141,7 @@ impl Relay {
             (Some(value), None) => value
                 .to_str()
                 .ok()
-                .and_then(|value| self.tokens.find(value)),
+                .and_then(|value| self.policy().tokens.find(value)),
             _ => None,
         }
     }
@@ -151,7 +153,8 @@ impl Relay {
         if !caller.may.contains(&permission) {
             return Err(Refusal::Status(StatusCode::FORBIDDEN));
         }
-        self.gates.request(caller.tenant.as_ref(), &self.limits)?;
+        self.gates
+            .request(caller.tenant.as_ref(), &self.policy().limits)?;
         Ok(caller)
     }
 }

@@ -1,6 +1,6 @@
 //! A body as it comes over a connection, in batches, from a caller who may be slow (http-v1 §9).
 
-use std::{pin::Pin, task::Poll, time::Instant};
+use std::{pin::Pin, sync::Arc, task::Poll, time::Instant};
 
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -8,25 +8,25 @@ use axum::{
 };
 
 use crate::{
-    limits::Limits,
+    policy::Policy,
     refusal::{Answer, Refusal},
 };
 
 /// Bytes that are taken on at once, if they are there.
 const BATCH: usize = 64 << 10;
 
-pub(super) struct Pump<'a> {
+pub(super) struct Pump {
     body: Body,
-    limits: &'a Limits,
+    policy: Arc<Policy>,
     since: Instant,
     bytes: u64,
 }
 
-impl<'a> Pump<'a> {
-    pub(super) fn new(body: Body, limits: &'a Limits) -> Self {
+impl Pump {
+    pub(super) fn new(body: Body, policy: Arc<Policy>) -> Self {
         Self {
             body,
-            limits,
+            policy,
             since: Instant::now(),
             bytes: 0,
         }
@@ -38,7 +38,7 @@ impl<'a> Pump<'a> {
     /// 408 for who is silent or too slow, 400 where the connection breaks.
     pub(super) async fn next(&mut self) -> Answer<Option<Vec<Bytes>>> {
         let slow = Refusal::Status(StatusCode::REQUEST_TIMEOUT);
-        let batch = tokio::time::timeout(self.limits.silence, batch(&mut self.body)).await;
+        let batch = tokio::time::timeout(self.policy.limits.silence, batch(&mut self.body)).await;
         let Ok(batch) = batch else {
             return Err(slow);
         };
@@ -49,8 +49,8 @@ impl<'a> Pump<'a> {
                 .saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
         }
         let took = self.since.elapsed();
-        let least = took.as_secs().saturating_mul(self.limits.slowest);
-        match took > self.limits.silence && self.bytes < least {
+        let least = took.as_secs().saturating_mul(self.policy.limits.slowest);
+        match took > self.policy.limits.silence && self.bytes < least {
             true => Err(slow),
             false => Ok(batch),
         }

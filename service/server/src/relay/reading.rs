@@ -24,10 +24,11 @@ use super::{
     fields::{CAPSULE, REPR_DIGEST, Wanted, names_tag, range, repr_digest, text, wants_sha256},
     id_in,
     index::{Entry, Name},
+    refusals::Asked,
     space,
 };
 use crate::{
-    refusal::{Answer, Refusal},
+    refusal::{Answer, Problem, Refusal},
     tokens::{Permission, Token},
 };
 
@@ -35,6 +36,20 @@ use crate::{
 const PIECE: usize = 64 << 10;
 
 /// `GET /v1/capsules/ID`.
+#[utoipa::path(
+    get,
+    path = "/v1/capsules/{id}",
+    tag = "capsules",
+    params(("id" = String, Path, description = "Id of a capsule", pattern = "^[0-9a-f]{32}$")),
+    responses(
+        (status = 200, description = "The whole of it", body = Vec<u8>, content_type = "application/vnd.kvcap"),
+        (status = 206, description = "A range", body = Vec<u8>, content_type = "application/vnd.kvcap"),
+        (status = 304, description = "The caller has it"),
+        (status = 416, description = "No byte of the range is there", body = Problem, content_type = "application/problem+json"),
+        Asked
+    ),
+    security(("token" = []))
+)]
 pub(super) async fn get(
     State(relay): State<Arc<Relay>>,
     Path(id): Path<String>,
@@ -44,6 +59,14 @@ pub(super) async fn get(
 }
 
 /// `HEAD /v1/capsules/ID`.
+#[utoipa::path(
+    head,
+    path = "/v1/capsules/{id}",
+    tag = "capsules",
+    params(("id" = String, Path, description = "Id of a capsule", pattern = "^[0-9a-f]{32}$")),
+    responses((status = 200, description = "It is kept"), (status = 304, description = "The caller has it"), Asked),
+    security(("token" = []))
+)]
 pub(super) async fn head(
     State(relay): State<Arc<Relay>>,
     Path(id): Path<String>,
@@ -53,6 +76,14 @@ pub(super) async fn head(
 }
 
 /// `DELETE /v1/capsules/ID`.
+#[utoipa::path(
+    delete,
+    path = "/v1/capsules/{id}",
+    tag = "capsules",
+    params(("id" = String, Path, description = "Id of a capsule", pattern = "^[0-9a-f]{32}$")),
+    responses((status = 204, description = "Removed"), Asked),
+    security(("token" = []))
+)]
 pub(super) async fn delete(
     State(relay): State<Arc<Relay>>,
     Path(id): Path<String>,
@@ -90,7 +121,7 @@ impl Relay {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone),
             opened => opened.map_err(|error| Error::source(&error, path.display()))?,
         };
-        let untrusted = Untrusted::read(&mut &file, &self.limits.reader())?;
+        let untrusted = Untrusted::read(&mut &file, &self.policy().limits.reader())?;
         self.judge_header(caller, untrusted, Some(name.1))?;
         Ok((file, entry))
     }

@@ -20,7 +20,7 @@ use kvcap_store::Space;
 
 use super::{
     Relay,
-    answer::{Outcome, closing},
+    answer::{Accepted, Outcome, closing},
     aside,
     fields::{
         PARTIAL, UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET, check_type, complete,
@@ -29,6 +29,7 @@ use super::{
     id_in,
     incoming::Incoming,
     pump::Pump,
+    refusals::{Asked, Received},
     space,
 };
 use crate::{
@@ -137,6 +138,12 @@ impl Upload {
 }
 
 /// `OPTIONS /v1/capsules`.
+#[utoipa::path(
+    options,
+    path = "/v1/capsules",
+    tag = "uploads",
+    responses((status = 204, description = "Limits of uploads in parts"))
+)]
 pub(super) async fn options(State(relay): State<Arc<Relay>>) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     set(
@@ -144,7 +151,7 @@ pub(super) async fn options(State(relay): State<Arc<Relay>>) -> Response {
         HeaderName::from_static("accept-patch"),
         PARTIAL,
     );
-    set(&mut response, UPLOAD_LIMIT, &limit(&relay.limits));
+    set(&mut response, UPLOAD_LIMIT, &limit(&relay.policy().limits));
     response
 }
 
@@ -157,7 +164,7 @@ pub(super) async fn create(
 ) -> Answer {
     let length = number(headers, UPLOAD_LENGTH)?;
     let space = incoming.space();
-    let mut pump = Pump::new(body, &relay.limits);
+    let mut pump = Pump::new(body, relay.policy());
     while let Some(batch) = pump.next().await? {
         incoming = relay.writing(move || incoming.feed(&batch)).await?;
     }
@@ -181,6 +188,14 @@ pub(super) async fn create(
 }
 
 /// `HEAD /v1/uploads/UPLOAD`.
+#[utoipa::path(
+    head,
+    path = "/v1/uploads/{upload}",
+    tag = "uploads",
+    params(("upload" = String, Path, description = "Id of an upload", pattern = "^[0-9a-f]{32}$")),
+    responses((status = 204, description = "How far it has come, in Upload-Offset"), Asked),
+    security(("token" = []))
+)]
 pub(super) async fn offset(
     State(relay): State<Arc<Relay>>,
     Path(id): Path<String>,
@@ -193,6 +208,14 @@ pub(super) async fn offset(
 }
 
 /// `DELETE /v1/uploads/UPLOAD`.
+#[utoipa::path(
+    delete,
+    path = "/v1/uploads/{upload}",
+    tag = "uploads",
+    params(("upload" = String, Path, description = "Id of an upload", pattern = "^[0-9a-f]{32}$")),
+    responses((status = 204, description = "Gone"), Asked),
+    security(("token" = []))
+)]
 pub(super) async fn delete(
     State(relay): State<Arc<Relay>>,
     Path(id): Path<String>,
@@ -210,6 +233,19 @@ pub(super) async fn delete(
 }
 
 /// `PATCH /v1/uploads/UPLOAD`.
+#[utoipa::path(
+    patch,
+    path = "/v1/uploads/{upload}",
+    tag = "uploads",
+    params(
+        ("upload" = String, Path, description = "Id of an upload", pattern = "^[0-9a-f]{32}$"),
+        ("upload-offset" = u64, Header, description = "Where the content belongs"),
+        ("upload-complete" = String, Header, description = "Whether it is the last", pattern = r"^\?[01]$"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/partial-upload"),
+    responses((status = 204, description = "Appended"), (status = 200, description = "Kept already", body = Accepted, content_type = "application/json"), (status = 201, description = "Kept; or an upload in parts, begun", body = Option<Accepted>, content_type = "application/json"), Asked, Received),
+    security(("token" = []))
+)]
 pub(super) async fn append(
     State(relay): State<Arc<Relay>>,
     Path(id): Path<String>,
@@ -232,7 +268,7 @@ async fn append_to(relay: &Arc<Relay>, id: &str, request: Request) -> Answer {
     if let Some(conflict) = begin(relay, &upload, request, offset, length).await? {
         return Ok(conflict);
     }
-    let mut pump = Pump::new(body, &relay.limits);
+    let mut pump = Pump::new(body, relay.policy());
     while let Some(batch) = pump.next().await? {
         let feeding = Arc::clone(&upload);
         let fed = relay.writing(move || feeding.feed(request, &batch)).await;
@@ -300,7 +336,7 @@ fn described(relay: &Relay, upload: &Upload, status: StatusCode) -> Answer {
         &incoming.received().to_string(),
     );
     set(&mut response, UPLOAD_COMPLETE, "?0");
-    set(&mut response, UPLOAD_LIMIT, &limit(&relay.limits));
+    set(&mut response, UPLOAD_LIMIT, &limit(&relay.policy().limits));
     set(&mut response, header::CACHE_CONTROL, "no-store");
     if let Some(length) = state.length.or(incoming.len()) {
         set(&mut response, UPLOAD_LENGTH, &length.to_string());

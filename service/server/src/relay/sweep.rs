@@ -31,7 +31,7 @@ impl Relay {
     fn untrusted(&self, name: Name) -> Option<(Untrusted, u64)> {
         let file = File::open(self.blobs.path(name.0, name.1)).ok()?;
         let len = file.metadata().ok()?.len();
-        let untrusted = Untrusted::read(&mut &file, &self.limits.reader()).ok()?;
+        let untrusted = Untrusted::read(&mut &file, &self.policy().limits.reader()).ok()?;
         (untrusted.file_len() == len).then_some((untrusted, len))
     }
 
@@ -54,7 +54,7 @@ impl Relay {
         use std::io::Read;
         let mut file = File::open(self.blobs.path(name.0, name.1)).ok()?;
         let mut header = Vec::new();
-        let mut push = kvcap::PushHeader::new(&self.limits.reader());
+        let mut push = kvcap::PushHeader::new(&self.policy().limits.reader());
         let mut piece = [0; 4096];
         loop {
             // headers are whole pages
@@ -69,7 +69,7 @@ impl Relay {
 
     /// Removes what has served its time. Returns the number of capsules that went.
     pub(crate) fn sweep(&self) -> Result<usize> {
-        self.uploads.sweep(self.limits.resumable);
+        self.uploads.sweep(self.policy().limits.resumable);
         self.blobs.sweep()?;
         let verifier = self.verifier();
         let now = verifier.judge()?.now();

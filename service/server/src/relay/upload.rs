@@ -12,12 +12,13 @@ use kvcap::CapsuleId;
 
 use super::{
     Relay,
-    answer::{Outcome, closing},
+    answer::{Accepted, Outcome, closing},
     aside,
     fields::{CAPSULE, UPLOAD_LENGTH, check_type, complete, content_length, number},
     id_in,
     incoming::Incoming,
     pump::Pump,
+    refusals::{Asked, Received},
     resumable,
 };
 use crate::{
@@ -26,16 +27,41 @@ use crate::{
 };
 
 /// `POST /v1/capsules:check`.
+#[utoipa::path(
+    post,
+    path = "/v1/capsules:check",
+    tag = "capsules",
+    request_body(content = Vec<u8>, content_type = "application/vnd.kvcap"),
+    responses((status = 200, description = "The header is accepted", body = Accepted, content_type = "application/json"), Asked, Received),
+    security(("token" = []))
+)]
 pub(super) async fn check(State(relay): State<Arc<Relay>>, request: Request) -> Response {
     closing(receive(relay, None, true, request).await)
 }
 
 /// `POST /v1/capsules`.
+#[utoipa::path(
+    post,
+    path = "/v1/capsules",
+    tag = "capsules",
+    request_body(content = Vec<u8>, content_type = "application/vnd.kvcap"),
+    responses((status = 200, description = "Kept already", body = Accepted, content_type = "application/json"), (status = 201, description = "Kept; or an upload in parts, begun", body = Option<Accepted>, content_type = "application/json"), Asked, Received),
+    security(("token" = []))
+)]
 pub(super) async fn post(State(relay): State<Arc<Relay>>, request: Request) -> Response {
     closing(receive(relay, None, false, request).await)
 }
 
 /// `PUT /v1/capsules/ID`.
+#[utoipa::path(
+    put,
+    path = "/v1/capsules/{id}",
+    tag = "capsules",
+    params(("id" = String, Path, description = "Id of a capsule", pattern = "^[0-9a-f]{32}$")),
+    request_body(content = Vec<u8>, content_type = "application/vnd.kvcap"),
+    responses((status = 200, description = "Kept already", body = Accepted, content_type = "application/json"), (status = 201, description = "Kept; or an upload in parts, begun", body = Option<Accepted>, content_type = "application/json"), Asked, Received),
+    security(("token" = []))
+)]
 pub(super) async fn put(
     State(relay): State<Arc<Relay>>,
     Path(id): Path<String>,
@@ -71,7 +97,7 @@ pub(crate) async fn put_whole(relay: &Arc<Relay>, request: Request) -> Answer<Ca
 
 /// Steps 2 to 7.
 async fn taken_in(relay: &Arc<Relay>, mut incoming: Incoming, body: Body) -> Answer<Outcome> {
-    let mut pump = Pump::new(body, &relay.limits);
+    let mut pump = Pump::new(body, relay.policy());
     while let Some(batch) = pump.next().await? {
         // who only asks does not wait for those who write
         incoming = match incoming.len() {
@@ -97,15 +123,16 @@ fn begin(
 ) -> Answer<Incoming> {
     let caller = relay.caller(headers, Permission::Put)?;
     check_type(headers, CAPSULE, false)?;
+    let policy = relay.policy();
     let stated = [content_length(headers), number(headers, UPLOAD_LENGTH)?];
     if stated
         .into_iter()
         .flatten()
-        .any(|len| len > relay.limits.capsule)
+        .any(|len| len > policy.limits.capsule)
     {
         return Err(Refusal::Status(StatusCode::PAYLOAD_TOO_LARGE));
     }
-    let place = relay.gates.upload(caller.tenant.as_ref(), &relay.limits)?;
+    let place = relay.gates.upload(caller.tenant.as_ref(), &policy.limits)?;
     Ok(Incoming::new(
         Arc::clone(relay),
         caller,

@@ -103,6 +103,8 @@ impl Home {
             folder: self.path("kept"),
             verifier,
             audit: Some(self.path("audit")),
+            log: None,
+            tls: None,
             tokens: self.tokens.clone(),
             limits: Limits {
                 rate: 10_000,

@@ -42,12 +42,17 @@ impl Reply {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::try_connect(address).unwrap()
+    }
+
+    /// A connection, if somebody listens.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let reader = BufReader::new(stream);
-        Self { reader }
+        Some(Self { reader })
     }
 
     /// One request with its whole body, and the answer.
@@ -59,10 +64,24 @@ impl Client {
         fields: &[&str],
         body: &[u8],
     ) -> Reply {
-        self.head(token, method, path, fields, Some(body.len()));
+        self.try_ask(token, method, path, fields, body)
+            .expect("an answer")
+    }
+
+    /// The same of who may be gone.
+    pub(crate) fn try_ask(
+        &mut self,
+        token: &str,
+        method: &str,
+        path: &str,
+        fields: &[&str],
+        body: &[u8],
+    ) -> Option<Reply> {
+        self.try_head(token, method, path, fields, Some(body.len()))
+            .ok()?;
         // a refusal may come before all is sent
         let _sent = self.send(body);
-        self.reply(method)
+        self.try_reply(method)
     }
 
     /// The head of a request.
@@ -74,6 +93,17 @@ impl Client {
         fields: &[&str],
         length: Option<usize>,
     ) {
+        self.try_head(token, method, path, fields, length).unwrap();
+    }
+
+    fn try_head(
+        &mut self,
+        token: &str,
+        method: &str,
+        path: &str,
+        fields: &[&str],
+        length: Option<usize>,
+    ) -> std::io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: relay\r\n");
         if !token.is_empty() {
             head += &format!("authorization: Bearer {token}\r\n");
@@ -85,7 +115,7 @@ impl Client {
             head += &format!("{field}\r\n");
         }
         head += "\r\n";
-        self.send(head.as_bytes()).unwrap();
+        self.send(head.as_bytes())
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -104,6 +134,12 @@ impl Client {
         line.trim_end().to_owned()
     }
 
+    fn try_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.reader.read_line(&mut line).ok()?;
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+
     /// The answer, after those in between.
     pub(crate) fn reply(&mut self, method: &str) -> Reply {
         self.try_reply(method).expect("an answer")
@@ -119,7 +155,7 @@ impl Client {
             let status: u16 = first.split(' ').nth(1)?.parse().ok()?;
             let mut fields = Vec::new();
             loop {
-                let line = self.line();
+                let line = self.try_line()?;
                 if line.is_empty() {
                     break;
                 }

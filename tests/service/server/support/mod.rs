@@ -91,6 +91,7 @@ impl Registry {
 /// A relay that listens at a port of its own; it ends with the test.
 pub(crate) struct Relay {
     pub(crate) running: Option<Running>,
+    pub(crate) settings: Settings,
     pub(crate) folder: PathBuf,
     /// Tokens: of `ana` of `acme`, of `bob` of `acme`, of `ana` of `other`, of nobody, and of an operator.
     pub(crate) ana: String,
@@ -111,6 +112,25 @@ pub(crate) fn relay_with(verifier: Verifier, limits: Limits) -> Relay {
 }
 
 pub(crate) fn relay_in(home: TempDir, verifier: Verifier, limits: Limits) -> Relay {
+    relay_of(home, verifier, limits, |_| {})
+}
+
+/// A relay with what else its settings may say.
+pub(crate) fn relay_by(change: impl FnOnce(&mut Settings)) -> Relay {
+    relay_of(
+        TempDir::new().unwrap(),
+        verifier(),
+        Limits::default(),
+        change,
+    )
+}
+
+fn relay_of(
+    home: TempDir,
+    verifier: Verifier,
+    limits: Limits,
+    change: impl FnOnce(&mut Settings),
+) -> Relay {
     let mut tokens = Tokens::default();
     let mut token = |tenant: Option<&str>, subject: Option<&str>, may: &[Permission]| {
         let new = NewToken::generate().unwrap();
@@ -129,19 +149,23 @@ pub(crate) fn relay_in(home: TempDir, verifier: Verifier, limits: Limits) -> Rel
     let nobody = token(None, None, &both);
     let operator = token(None, None, &[Permission::Admin]);
     let folder = home.path().join("kept");
-    let settings = Settings {
+    let mut settings = Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         folder: folder.clone(),
         verifier,
         audit: Some(home.path().join("audit")),
+        log: None,
+        tls: None,
         tokens,
         limits,
         #[cfg(feature = "gateway")]
         gateway: None,
     };
-    let running = Server::bind(settings).unwrap().start().unwrap();
+    change(&mut settings);
+    let running = Server::bind(settings.clone()).unwrap().start().unwrap();
     Relay {
         running: Some(running),
+        settings,
         folder,
         ana,
         bob,

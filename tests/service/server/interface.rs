@@ -1,0 +1,97 @@
+//! The interface as it is described for programs, and the operator's page.
+
+use std::{collections::BTreeSet, env, fs, path::Path};
+
+use serde_json::Value;
+
+use crate::support::{relay, relay_by};
+
+/// The description that is checked in; `KVCAP_PAGES=write` writes it.
+const DESCRIPTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/openapi.json");
+
+fn described() -> String {
+    let reply = relay().ask_as("", "GET", "/openapi.json", &[], &[]);
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.field("content-type"), Some("application/json"));
+    String::from_utf8(reply.body).unwrap()
+}
+
+#[test]
+fn the_description_that_is_served_is_the_one_that_is_checked_in() {
+    let served = described();
+    let file = Path::new(DESCRIPTION);
+    if env::var("KVCAP_PAGES").is_ok_and(|how| how == "write") {
+        fs::write(file, &served).unwrap();
+    }
+    let kept = fs::read_to_string(file).unwrap_or_default();
+    assert!(served == kept, "./do pages writes spec/openapi.json again");
+}
+
+#[test]
+fn the_description_has_every_resource_of_the_specification_and_no_other() {
+    let spec = Path::new(DESCRIPTION).with_file_name("http-v1.md");
+    let spec = fs::read_to_string(spec).unwrap();
+    let table = spec.split("## 2. Resources").nth(1).unwrap();
+    // a gateway's own are for clients of OpenAI's interface, which has its description
+    let table = table.split("A gateway has").next().unwrap();
+    let mut specified = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| `/")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for path in cells[1].split(", ") {
+            let path = path.trim_matches('`');
+            let path = path.replace("UPLOAD", "{upload}").replace("ID", "{id}");
+            for method in cells[2].split(", ") {
+                specified.insert((path.clone(), method.to_lowercase()));
+            }
+        }
+    }
+    let document: Value = serde_json::from_str(&described()).unwrap();
+    let mut found = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            found.insert((path.clone(), method.clone()));
+        }
+    }
+    // of the page and of the description itself nothing is said to programs
+    for path in ["/", "/openapi.json"] {
+        assert!(
+            specified.remove(&(path.to_owned(), "get".to_owned())),
+            "{path}"
+        );
+    }
+    assert_eq!(found, specified);
+    let relay = relay();
+    for (path, method) in &specified {
+        let path = path
+            .replace("{id}", &"0".repeat(32))
+            .replace("{upload}", &"0".repeat(32));
+        let status = relay.ask(&method.to_uppercase(), &path, &[], &[]).status;
+        assert_ne!(status, 405, "{method} {path}");
+    }
+}
+
+#[test]
+fn the_page_has_nothing_from_elsewhere() {
+    let relay = relay_by(|_| {});
+    let reply = relay.ask_as("", "GET", "/", &[], &[]);
+    assert_eq!(reply.status, 200);
+    let policy = reply.field("content-security-policy").unwrap();
+    for part in [
+        "default-src 'none'",
+        "script-src 'sha256-",
+        "style-src 'sha256-",
+        "connect-src 'self'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(reply.field("referrer-policy"), Some("no-referrer"));
+    let page = String::from_utf8(reply.body).unwrap();
+    for outside in [
+        "http:", "https:", "src=", "<link", "@import", "url(", "Storage", "cookie", "style=",
+    ] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
