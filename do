@@ -73,6 +73,9 @@ case $name in
 #: a day of a coding agent in llama-server; --short: a small model | 5 minutes or half of one, 0.4 GB; PyPI
     day)
         tests/live/run --day "$@" ;;
+#: what each encoding costs a real model; --short writes nothing | 40 minutes or 1, 0.4 GB; PyPI
+    quality)
+        tests/quality/run "$@" ;;
 #: how much of a session has to be restored; --short writes nothing | 15 minutes or half of one, 0.4 GB; PyPI
     hot-window)
         tests/live/run --hot-window "$@" ;;

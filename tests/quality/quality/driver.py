@@ -1,0 +1,145 @@
+"""python -m quality.driver KVCAP [--short] [--encoding 'NAME OPTIONS']… [--resume]
+
+Prints a table of encodings, and of other methods beside them, on a real model. The whole of it goes into
+docs/results/codecs.md; --short and --encoding write nothing. --resume takes rows that an earlier run has measured.
+"""
+
+import argparse
+import hashlib
+import shlex
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from quality import folder, others, report
+from quality.measure import Reference, Row
+from quality.model import Model, tokenizer
+from quality.states import Program
+from quality.texts import CALIBRATION, HELD_OUT, WEIGHTS
+
+HERE = Path(__file__).parent.parent
+CACHE = HERE / ".venv/cache"
+
+ENCODINGS = ["exact", "exact --compress", "q8", "k8v4", "q4", "q4c"]
+# from a bench to what a cache becomes
+OTHERS = {
+    "KIVI-like, 4 bits": lambda bench: lambda cache: others.kivi(cache, 4),
+    "TurboQuant-like, 4 bits": lambda bench: lambda cache: others.turboquant(cache, 4),
+    "CacheGen-like, steps of 1/4": lambda bench: lambda cache: others.cachegen(cache, 0.25),
+    "KVTC-like, steps of 1/4": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.25, bench.bases()),
+    "KVTC-like, steps of 1/2": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.5, bench.bases()),
+}
+
+
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
+
+
+class Bench:
+    def __init__(self, program, texts, folder, resume):
+        self.resume = resume
+        self.model = Model(WEIGHTS)
+        self.tokenizer = tokenizer(self.model.fields)
+        self.program = Program(program, folder, model_folder(self.model))
+        self.references = [self.reference(text) for text in texts]
+        self._bases = None
+
+    def reference(self, text):
+        """The text read with the exact cache, kept from one run to the next."""
+        ids = text.ids(self.tokenizer)
+        made_by = (HERE / "quality/model.py").read_bytes()
+        name = hashlib.sha256(repr((text, hashlib.sha256(made_by).hexdigest())).encode()).hexdigest()[:16]
+        kept = CACHE / f"{text.name}-{name}.npz"
+        if not kept.exists():
+            say(f"quality: reading {text.name}")
+            made = Reference.of(self.model, text, ids)
+            np.savez(kept, keys=made.cache[0], values=made.cache[1], logs=made.log_probabilities)
+        found = np.load(kept)
+        return Reference(text, ids, (found["keys"], found["values"]), found["logs"])
+
+    def bases(self):
+        """Principal components of the calibration, made once."""
+        if self._bases is None:
+            caches = [self.reference(text).cache for text in CALIBRATION]
+            self._bases = others.bases(caches, self.model)
+        return self._bases
+
+    def row(self, name, through):
+        """`through(cache)` gives back a cache and the bits a value that it took."""
+        row, started = Row(name, {}, {}), time.monotonic()
+        texts = repr([reference.text for reference in self.references])
+        kept = CACHE / f"row-{hashlib.sha256((texts + name).encode()).hexdigest()[:16]}.npz"
+        if self.resume and kept.exists():
+            return Row.load(name, kept)
+        for reference in self.references:
+            cache, bits = through(reference.cache)
+            row.bits[reference.text.name] = bits
+            row.tokens[reference.text.name] = reference.compare(self.model, cache)
+        row.save(kept)
+        whole = row.summary([reference.text.name for reference in self.references])
+        say(f"quality: {name}: {whole['bits']:.3f} bits, KL {whole['kl']:.2e}, {time.monotonic() - started:.0f} s")
+        return row
+
+    def encoded(self, name):
+        encoding, *options = shlex.split(name)
+
+        def through(cache):
+            back, size = self.program.through(cache, ["--encoding", encoding, *options])
+            return back, size * 8 / sum(bank.size for bank in cache)
+
+        return self.row(name, through)
+
+
+def model_folder(model):
+    """The model's folder, made once."""
+    made_by = (HERE / "quality/folder.py").read_bytes() + (HERE / "quality/model.py").read_bytes()
+    out = CACHE / f"model-{hashlib.sha256(made_by).hexdigest()[:16]}"
+    if not (out / "model.safetensors").exists():
+        folder.make(out, model)
+    return out
+
+
+def short(texts):
+    """One text of each kind, a few tokens of it."""
+    first = {text.kind: text for text in reversed(texts)}
+    return [replace(text, context=192, held_out=48) for text in first.values()]
+
+
+def check(rows):
+    """What must hold on any text."""
+    found = {row.name: row.summary(row.tokens) for row in rows}
+    exact, q8, q4, q4c = (found[name] for name in ("exact", "q8", "q4", "q4c"))
+    assert exact["kl"] == 0 and exact["nll"] == 0 and exact["top1"] == 1, exact
+    assert 0 < q8["kl"] < q4c["kl"] < q4["kl"], "finer codes lose less"
+    assert q4["bits"] < q8["bits"] < exact["bits"], "and take more bits"
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("program", type=Path)
+    options.add_argument("--short", action="store_true")
+    options.add_argument("--encoding", action="append", default=[])
+    options.add_argument("--resume", action="store_true")
+    options = options.parse_args()
+
+    CACHE.mkdir(parents=True, exist_ok=True)
+    texts = short(HELD_OUT) if options.short else HELD_OUT
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options.program, texts, Path(folder), options.resume)
+        names = options.encoding or (["exact", "q8", "q4", "q4c"] if options.short else [*ENCODINGS, *OTHERS])
+        product = [bench.encoded(name) for name in names if name not in OTHERS]
+        foreign = [bench.row(name, OTHERS[name](bench)) for name in names if name in OTHERS]
+    page = report.page(texts, product, foreign)
+    print(page)
+    if options.short:
+        check(product)
+    elif not options.encoding:
+        report.write(page)
+
+
+if __name__ == "__main__":
+    main()
