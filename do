@@ -55,6 +55,12 @@ case $name in
 #: the third implementation, a reader in TypeScript, over the vectors | 1 minute; Node, npm
     typescript)
         testvectors/typescript/run ;;
+#: the inspector: one page that verifies in a browser, target/inspect.html | 2 minutes; the Rust target wasm32-unknown-unknown
+    inspect-page)
+        web/inspect/build ;;
+#: the inspector in Chromium over the vectors; --short: a few | 3 minutes; Chromium, Node, npm
+    inspect-test)
+        web/inspect/test/run "$@" ;;
 #: saved, killed, restored and continued in mlx-lm | 2 minutes, 0.4 GB; PyPI
     live)
         tests/live/run --short "$@" ;;

@@ -28,6 +28,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
             "__pycache__",
             ".git",
             ".venv",
+            "node_modules",
         ];
         if left_out.contains(&name) || path.is_symlink() {
             continue;

@@ -26,6 +26,7 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
     ("service/store/src", &[]),
     ("service/session/src", &[]),
     ("service/server/src", &[]),
+    ("web/inspect/src", &[]),
     ("cli/src", &[]),
 ];
 

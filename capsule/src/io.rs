@@ -1,9 +1,9 @@
 //! Random access to files and slices.
 
+#[cfg(any(unix, windows))]
+use std::{fs::File, path::Path};
 use std::{
-    fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::Path,
     sync::Mutex,
 };
 
@@ -145,12 +145,14 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 }
 
 /// A file as a source. Its length is taken once, here, where an error can be told.
+#[cfg(any(unix, windows))]
 #[derive(Debug)]
 pub struct SourceFile {
     file: File,
     len: u64,
 }
 
+#[cfg(any(unix, windows))]
 impl SourceFile {
     /// Takes the file's length, which is not to change.
     ///
@@ -178,6 +180,7 @@ impl SourceFile {
     }
 }
 
+#[cfg(any(unix, windows))]
 impl ReadAt for SourceFile {
     fn len(&self) -> u64 {
         self.len
@@ -203,6 +206,7 @@ impl ReadAt for SourceFile {
     }
 }
 
+#[cfg(any(unix, windows))]
 impl WriteAt for File {
     fn trim(&self, len: u64) -> io::Result<()> {
         self.set_len(len)

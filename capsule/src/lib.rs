@@ -138,6 +138,7 @@ pub use verify::{
     policy::{ByRuntime, Expected, ExpectedSession, Needs, Policy, RESTORE},
     push::{Arrived, Fed, PausedBody, PushBody, PushHeader},
     step::Step,
+    unchecked::{Stated, Unchecked},
     untrusted::{Untrusted, Verified},
 };
 pub use wire::claims::Claims;
@@ -158,5 +159,7 @@ pub use trust::equivalence::Equivalence;
 pub use wire::cbor::check_cbor;
 // errors and access
 pub use error::{Code, Error, IoSide, Outcome, Public, Result};
-pub use io::{ReadAt, Seekable, SourceFile, WriteAt};
+#[cfg(any(unix, windows))]
+pub use io::SourceFile;
+pub use io::{ReadAt, Seekable, WriteAt};
 pub use workers::{Ticket, Workers};

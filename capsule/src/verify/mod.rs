@@ -6,5 +6,6 @@ pub(crate) mod claims;
 pub(crate) mod policy;
 pub(crate) mod push;
 pub(crate) mod step;
+pub(crate) mod unchecked;
 mod unlock;
 pub(crate) mod untrusted;

@@ -55,11 +55,11 @@ mod wrap_keys;
 pub use ancestors::{Ancestors, capsules_in};
 pub use budget::default_budget;
 pub use continuation::Continuation;
+pub use kvcap::Unchecked;
 pub use registry_file::{RegistryFile, choose_root, roots};
 pub use resealed::resealed_terms;
 pub use revocation::vouched_id;
 pub use trust::TrustSources;
-pub use unchecked::Unchecked;
 pub use verdict::{Accepted, Admitted, Verdict};
 pub use verifier::{Judge, Verifier};
 // keeping for others

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kvcap::{BodyChecked, Chain, OpenedChain, Verified};
-
-use crate::Unchecked;
+use kvcap::{BodyChecked, Chain, OpenedChain, Unchecked, Verified};
 
 /// A capsule whose header was verified, with the ancestors that were found, and what was not checked of it.
 /// It becomes [`Accepted`] by [`crate::Judge::conclude`].

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 
 use kvcap::{
     Chain, Code, Error, Expected, Ledger, MAX_LIFETIME, Manifest, Members, Policy, RESTORE, ReadAt,
-    Result, Step, Terms, Trust, TrustedKey, Untrusted, Verified, Workers,
+    Result, Stated, Step, Terms, Trust, TrustedKey, Unchecked, Untrusted, Verified, Workers,
 };
 
 use crate::{
-    Accepted, Admitted, Ancestors, LedgerFile, TrustSources, Unchecked, Verdict, WrapKeys,
+    Accepted, Admitted, Ancestors, LedgerFile, TrustSources, Verdict, WrapKeys,
     budget::{self, default_budget},
-    time,
-    unchecked::{self, capture},
+    time, unchecked,
 };
 
 /// Settings by which capsules are verified: whom to trust, what is remembered, for whom and what.
@@ -221,7 +220,7 @@ impl<'a> Judge<'a> {
             unchecked.remove(&Unchecked::Ancestors);
         }
         for (member, _) in chain.members() {
-            unchecked.extend(capture(member.manifest()));
+            unchecked.extend(Unchecked::of_capture(member.manifest()));
         }
         self.check_complete(&chain, &unchecked)?;
         Ok(Verdict {
@@ -338,7 +337,7 @@ impl<'a> Judge<'a> {
         let unaccepted = self.unaccepted(unchecked);
         let mut flags = chain
             .members()
-            .flat_map(|member| capture(member.0.manifest()));
+            .flat_map(|member| Unchecked::of_capture(member.0.manifest()));
         if let Some(flag) = flags.find(|flag| !self.does_without(*flag)) {
             let what = "the state was captured in an unusual way, and nobody accepted that";
             return Err(Error::new(Code::BindingCapture, what).at(flag));
@@ -376,40 +375,12 @@ impl<'a> Judge<'a> {
     }
 
     fn unchecked(&self, manifest: &Manifest) -> BTreeSet<Unchecked> {
-        let (context, terms) = (&manifest.context, &manifest.claims.terms);
-        let (expected, verifier) = (&self.expected, self.verifier);
-        let version = expected.runtime.as_ref().and_then(|named| named.1.as_ref());
-        let left_out = [
-            (Unchecked::Model, !expected.names_model()),
-            (Unchecked::Prompt, expected.prefix.is_none()),
-            (
-                Unchecked::Tenant,
-                verifier.tenant.is_none() || terms.tenant.is_none(),
-            ),
-            (
-                Unchecked::Subject,
-                verifier.subject.is_none() || terms.subject.is_none(),
-            ),
-            (
-                Unchecked::Session,
-                terms.session.is_some()
-                    && expected.session.as_ref().is_none_or(|session| {
-                        session.version.is_none() || session.replay_cursor.is_none()
-                    }),
-            ),
-            (Unchecked::Ancestors, context.parent.is_some()),
-            (Unchecked::Freshness, verifier.ledger.is_none()),
-            (
-                Unchecked::RuntimeVersion,
-                version.is_none() || context.runtime.version.is_empty(),
-            ),
-            (Unchecked::ContextSize, context.context_length == 0),
-            (Unchecked::Body, true),
-        ];
-        left_out
-            .into_iter()
-            .filter_map(|(check, left_out)| left_out.then_some(check))
-            .chain(capture(manifest))
-            .collect()
+        let stated = Stated {
+            expected: &self.expected,
+            tenant: self.verifier.tenant.is_some(),
+            subject: self.verifier.subject.is_some(),
+            memory: self.verifier.ledger.is_some(),
+        };
+        Unchecked::of_header(manifest, stated)
     }
 }
