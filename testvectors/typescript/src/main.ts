@@ -1,7 +1,8 @@
-// Runs vectors: `capsules FOLDER [NAME]`, `codecs FILE`, `signatures FILE`.
+// Runs vectors: `capsules FOLDER [NAME]`, `codecs FILE`, `sessions FILE`, `signatures FILE`.
 
 import { runCapsules } from "./vectors/capsules.js";
 import { runCodecs } from "./vectors/codecs.js";
+import { runSessions } from "./vectors/sessions.js";
 import { runSignatures } from "./vectors/signatures.js";
 
 type Result = { ran: number; failed: number };
@@ -10,11 +11,12 @@ const [what = "", path = "", name] = process.argv.slice(2);
 const runners = new Map<string, () => Result | Promise<Result>>([
   ["capsules", () => runCapsules(path, name)],
   ["codecs", () => runCodecs(path)],
+  ["sessions", () => runSessions(path)],
   ["signatures", () => runSignatures(path)],
 ]);
 const runner = runners.get(what);
 if (runner === undefined || path === "") {
-  console.error("usage: main.js capsules FOLDER [NAME] | codecs FILE | signatures FILE");
+  console.error("usage: main.js capsules FOLDER [NAME] | codecs FILE | sessions FILE | signatures FILE");
   process.exit(2);
 }
 const { ran, failed } = await runner();
