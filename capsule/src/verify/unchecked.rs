@@ -80,7 +80,7 @@ impl FromStr for Unchecked {
     }
 }
 
-/// What a verifier states and keeps, as far as it decides which checks are left out.
+/// Statements and memory of a verifier, as far as they decide which checks are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Stated<'a> {
     /// Things that the state must be of.

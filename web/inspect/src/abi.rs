@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use crate::{Inspector, Request};
+use crate::{inspector::Inspector, request::Request};
 
 #[derive(Default)]
 struct Shared {
