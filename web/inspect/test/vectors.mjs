@@ -1,6 +1,7 @@
 // Vectors whose outcome a verifier without secret, memory and ancestors gives, and what the page is told for each.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { blake3 } from "@noble/hashes/blake3.js";
@@ -45,10 +46,20 @@ export function chosen(most) {
   return [...good.filter((_, i) => i % step === 0).slice(0, half), ...bad.slice(0, most === Infinity ? bad.length : Math.max(half, most - half))];
 }
 
+/** A file as the browser is given it: what is large by its path. */
+function given(name) {
+  const buffer = content(name);
+  if (buffer.length < 32 << 20) return { name, mimeType: "application/vnd.kvcap", buffer };
+  const folder = mkdtempSync(join(tmpdir(), "kvcap-inspect-"));
+  process.on("exit", () => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, "large.kvcap"), buffer);
+  return join(folder, "large.kvcap");
+}
+
 export function asked({ context, file }) {
   const { now, trust, registry, audiences, subject, organisation } = { ...index.default_context, ...context };
   return {
-    file: { name: file, mimeType: "application/vnd.kvcap", buffer: content(file) },
+    file: given(file),
     now: String(now),
     keys: trust.map(({ issuer, key }) => `issuer: ${issuer}\n${keyLine("kvcap-pub-1", key)}\n`).join(""),
     registry: registry && { name: "keys.kvreg", mimeType: "application/octet-stream", buffer: content(registry.files[0]) },
