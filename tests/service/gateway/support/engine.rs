@@ -116,6 +116,14 @@ impl TestEngine {
         panic!("{} states in clear are left", files() - self.besides);
     }
 
+    /// A state file of a prompt.
+    pub(crate) fn state(&self, prompt: &str) -> StateFile {
+        let ids: Vec<u32> = prompt.bytes().map(u32::from).collect();
+        let state = self.folder.create().unwrap();
+        write(state.file(), &ids);
+        state
+    }
+
     fn check(&self, slot: Slot) -> Result<(), EngineError> {
         match slot.generation == self.generation.load(Ordering::SeqCst) {
             true => Ok(()),

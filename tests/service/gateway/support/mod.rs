@@ -5,15 +5,23 @@
 pub(crate) mod client;
 pub(crate) mod engine;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
-use kvcap::RecipientKind;
+use kvcap::{RecipientKind, Suite, Terms};
 use kvcap_codecs::Preset;
+use kvcap_engines::Engine as _;
 use kvcap_server::{
     EngineSetup, Keys, Limits, NewToken, Permission, Running, Server, Sessions, Settings, Setup,
     Token, Tokens,
 };
-use kvcap_store::{FreshKey, LedgerFile, TrustSources, Verifier, output::Readers};
+use kvcap_states::{Hints, Prompt, SealRequest, parse, seal_state};
+use kvcap_store::{
+    FreshKey, LedgerFile, Passphrases, TrustSources, Verifier, key_file, output::Readers, time,
+};
+use kvcap_testkit::capture;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -74,6 +82,32 @@ impl Home {
             restores,
             operator,
         }
+    }
+
+    /// A capsule of `ana`'s for one use, sealed with the gateway's keys.
+    pub(crate) fn single_use(&self, engine: &TestEngine, session: &str, prompt: &str) -> Vec<u8> {
+        let nobody = Passphrases::none();
+        let signer = key_file::signing(&self.path("sign.key"), &nobody).unwrap();
+        let key = key_file::wrapping_key(&self.path("wrap.key"), &nobody).unwrap();
+        let about = engine.about();
+        let source = engine.state(prompt).source().unwrap();
+        let hints = Hints::Model(&about.profile.geometry);
+        let state = parse(about.kind, &source, hints).unwrap();
+        let now = time::now();
+        let mut terms = Terms::new(&signer.issuer(), "here", now, now + 600);
+        (terms.tenant, terms.subject) = (Some("acme".to_owned()), Some("ana".to_owned()));
+        (terms.single_use, terms.renew_until) = (true, now + 600);
+        terms.session = Some(kvcap::Session {
+            id: session.to_owned(),
+            version: 1,
+            replay_cursor: 0,
+        });
+        let mut how = capture(Suite::ChaCha20Poly1305, Prompt::FromState);
+        how.runtime_version.clone_from(&about.version);
+        let request = SealRequest::new(&state, &source, &about.profile, how, terms, &signer);
+        let out = Mutex::new(Vec::new());
+        let sealed = seal_state(out, request.to(&[&key]), &mut |_| {}).unwrap();
+        sealed.0.into_inner().unwrap()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
