@@ -13,7 +13,7 @@ def kvcap(*args: str) -> dict:
     return json.loads(ran.stdout)
 
 
-kvcap("keygen", "issuer.key")
+kvcap("keygen", "sign", "-o", "issuer.key")
 token = kvcap("serve", "--new-token")
 (home / "token").write_text(token["token"])
 (home / "relay.toml").write_text(f"""listen = "127.0.0.1:0"
