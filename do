@@ -34,10 +34,10 @@ case $name in
         cargo run --release -- demo ;;
 #: every test | a build, then 3 minutes
     test)
-        cargo test --workspace "$@" ;;
+        cargo test --workspace --features kvcap-server/gateway "$@" ;;
 #: formatting and lints | a build
     lint)
-        cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings ;;
+        cargo fmt --all --check && cargo clippy --workspace --all-targets --features kvcap-server/gateway -- -D warnings ;;
 #: formats the code as it is checked in | nightly toolchain
     format)
         cargo +nightly fmt --all -- --config imports_granularity=Crate ;;
