@@ -1,7 +1,7 @@
 // Reads a capsule piece by piece and feeds the verifier; holds one piece, whatever the file's length.
 "use strict";
 
-const PIECE = 4 << 20;
+const PIECE = 1 << 20;
 const utf8 = new TextEncoder();
 let verifier;
 
@@ -16,27 +16,32 @@ function report() {
   return JSON.parse(new TextDecoder().decode(bytes.slice()));
 }
 
-/** Slices of a file, the next one asked for while this one is checked. */
-async function* ofFile(file) {
-  const slice = (at) => file.slice(at, at + PIECE).arrayBuffer();
-  let next = slice(0);
-  for (let at = 0; at < file.size; at += PIECE) {
-    const bytes = new Uint8Array(await next);
-    next = slice(at + PIECE);
-    yield bytes;
+/** The bytes of a stream as they come, in one buffer again and again where the browser can. */
+async function* pieces(stream) {
+  let [reader, buffer] = [null, null];
+  try {
+    reader = stream.getReader({ mode: "byob" });
+    buffer = new ArrayBuffer(PIECE);
+  } catch {
+    reader = stream.getReader();
+  }
+  try {
+    for (;;) {
+      const { done, value } = await (buffer ? reader.read(new Uint8Array(buffer)) : reader.read());
+      if (done) return;
+      yield value;
+      if (buffer) buffer = value.buffer;
+    }
+  } finally {
+    await reader.cancel();
   }
 }
 
-async function* ofLink(link, token) {
+async function ofLink(link, token) {
   const headers = token === "" ? {} : { authorization: `Bearer ${token}` };
   const response = await fetch(link, { headers, credentials: "omit", redirect: "error", cache: "no-store" });
   if (!response.ok) throw new Error(`the host answered ${response.status}`);
-  const reader = response.body.getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    for (let at = 0; at < value.length; at += PIECE) yield value.subarray(at, at + PIECE);
-  }
+  return response.body;
 }
 
 async function verify({ run, file, link, token, request, registry }) {
@@ -48,7 +53,7 @@ async function verify({ run, file, link, token, request, registry }) {
   verifier.begin();
   const begun = performance.now();
   let [taken, wanted, told, stage] = [0, report().refusal === null, 0, "header"];
-  for await (const bytes of wanted ? (file ? ofFile(file) : ofLink(link, token)) : []) {
+  for await (const bytes of wanted ? pieces(file ? file.stream() : await ofLink(link, token)) : []) {
     give(bytes);
     wanted = verifier.feed() === 1;
     taken += bytes.length;
