@@ -163,7 +163,9 @@ fn what_was_acknowledged_outlives_the_relay() {
             whole += 1;
         }
     }
-    assert!(whole >= told.kept.len());
+    // one whose deletion was asked for when the relay was killed may be there, or not
+    let sure = told.kept.keys().filter(|path| !told.asked.contains(*path));
+    assert!(whole >= sure.count());
     eprintln!(
         "killed {round} times: {} deleted, {} kept, {whole} there",
         told.gone.len(),
