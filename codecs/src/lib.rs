@@ -34,6 +34,8 @@ mod layout;
 #[cfg(feature = "encode")]
 mod codec;
 #[cfg(feature = "encode")]
+mod coefficients;
+#[cfg(feature = "encode")]
 mod frame;
 #[cfg(feature = "encode")]
 mod kernels;

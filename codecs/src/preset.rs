@@ -15,6 +15,9 @@ pub enum Preset {
     Q4,
     /// Keys un-rotated for each channel, values for each token, 4 bits.
     Q4c,
+    /// Entropy-coded frames of one length, of at most so many 1/64 bits a value: tables, a short last
+    /// frame and the receipt are counted.
+    Rate(u16),
 }
 
 /// Bounds of error past which a lossy codec is given up for a finer one.
@@ -63,7 +66,7 @@ impl Default for Guard {
 }
 
 impl Preset {
-    /// Every preset with its name at the command line.
+    /// Every preset that is no number, with its name at the command line.
     pub const ALL: [(Self, &'static str); 5] = [
         (Self::Exact, "exact"),
         (Self::Q8, "q8"),
@@ -72,16 +75,23 @@ impl Preset {
         (Self::Q4c, "q4c"),
     ];
 
-    /// Its name at the command line.
+    /// Its name at the command line; `tc` for a rate.
     #[must_use]
     pub fn name(self) -> &'static str {
+        if let Self::Rate(_) = self {
+            return "tc";
+        }
         let named = Self::ALL.into_iter().find(|(preset, _)| *preset == self);
         named.map_or("", |(_, name)| name)
     }
 
-    /// The preset with this name; `q4k` is what `q4c` was called until 2026-11.
+    /// The preset with this name; `q4k` is what `q4c` was called until 2026-11. `tc:3.5` is a rate in
+    /// bits a value.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
+        if let Some(bits) = name.strip_prefix("tc:") {
+            return rate(bits).map(Self::Rate);
+        }
         let name = if name == "q4k" { "q4c" } else { name };
         let named = Self::ALL.into_iter().find(|(_, known)| *known == name);
         named.map(|(preset, _)| preset)
@@ -99,12 +109,59 @@ impl Preset {
             // A latent is keys and values at once.
             (Self::Q4 | Self::Q4c, Content::Latent) => q8,
             (Self::K8V4 | Self::Q4 | Self::Q4c, _) => q4,
+            (Self::Rate(rate), _) => within(rate, dtype, shape),
         };
         match wanted.applies(dtype, shape, content) {
             Ok(()) => wanted,
             Err(_) => Codec::Raw,
         }
     }
+}
+
+/// A rate in 1/64 bit, rounded down, that a codec has.
+fn rate(bits: &str) -> Option<u16> {
+    let plain = bits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let bits: f64 = bits.parse().ok().filter(|_| plain)?;
+    (Codec::MIN_RATE..=Codec::MAX_RATE)
+        .rev()
+        .find(|rate| f64::from(*rate) <= bits * 64.0)
+        .filter(|_| bits <= 16.0)
+}
+
+/// Bytes of a receipt (codecs-v1 §10.1).
+const RECEIPT: u64 = 32;
+
+/// The finest codec whose stream and receipt have at most `rate` 1/64 bits a value; the coarsest where
+/// a bank is too short for any.
+fn within(rate: u16, dtype: Dtype, shape: &BankShape) -> Codec {
+    let of = |rate| Codec::Transform { transform: 0, rate };
+    let fits = |codec: Codec| {
+        let BankShape::Tokens { heads, tokens, dim } = shape else {
+            return false;
+        };
+        let budget = || {
+            let values = heads.checked_mul(*tokens)?.checked_mul(*dim)?;
+            Some(values.checked_mul(rate.into())? / 512)
+        };
+        let last = shape.frames(dtype).and_then(|frames| frames.checked_sub(1));
+        let len = || {
+            let whole = codec
+                .encoded_frame_len(shape, dtype, 0)?
+                .checked_mul(last?)?;
+            let short = codec.encoded_frame_len(shape, dtype, last?)?;
+            whole.checked_add(short)?.checked_add(RECEIPT)
+        };
+        len()
+            .zip(budget())
+            .is_some_and(|(len, budget)| len <= budget)
+    };
+    let rates = (Codec::MIN_RATE..=rate.max(Codec::MIN_RATE)).rev();
+    rates
+        .map(of)
+        .find(|codec| fits(*codec))
+        .unwrap_or(of(Codec::MIN_RATE))
 }
 
 impl Codec {
@@ -115,7 +172,7 @@ impl Codec {
         match self {
             Self::Affine { bits: 8, .. } | Self::Raw | Self::Planes16 | Self::Planes32 => Self::Raw,
             Self::Affine { group, .. } => Self::Affine { bits: 8, group },
-            Self::KeyChannel => Self::Affine { bits: 8, group: 64 },
+            Self::KeyChannel | Self::Transform { .. } => Self::Affine { bits: 8, group: 64 },
         }
     }
 }

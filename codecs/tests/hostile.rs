@@ -8,8 +8,9 @@ use kvcap_codecs::{
 use proptest::prelude::*;
 
 const INV_FREQ: [f64; 3] = [1.0, 0.3, 0.01];
-const NAMES: [&str; 8] = [
-    "raw", "planes16", "planes32", "q4c", "q8_g64", "q6_g128", "q4_g32", "q3_g32",
+const NAMES: [&str; 10] = [
+    "raw", "planes16", "planes32", "q4c", "q8_g64", "q6_g128", "q4_g32", "q3_g32", "tc0_r16",
+    "tc0_r400",
 ];
 
 fn context(shape: &BankShape, dtype: Dtype) -> FrameContext<'static> {
@@ -108,7 +109,7 @@ fn buffers_are_reused_from_frame_to_frame() {
     };
     let plain = vec![0x3c; 2 * 256 * 64 * 2];
     let mut scratch = Scratch::new();
-    for name in ["raw", "planes16", "q4c", "q8_g64"] {
+    for name in ["raw", "planes16", "q4c", "q8_g64", "tc0_r256"] {
         let codec = Codec::from_name(name).unwrap();
         let mut out = Vec::new();
         let mut places = Vec::new();

@@ -180,17 +180,35 @@ fn planes_modes_and_lengths() {
 #[test]
 fn codec_unknown() {
     for (id, params) in [
-        (5, None),
-        (255, None),
-        (0, Some((8, 64))),
-        (2, None),
-        (2, Some((7, 64))),
-        (2, Some((8, 48))),
+        (255, &[][..]),
+        (256, &[]),
+        (0, &[8, 64]),
+        (2, &[]),
+        (2, &[8]),
+        (2, &[7, 64]),
+        (2, &[8, 48]),
+        (2, &[264, 64]),
+        (2, &[8, 64, 0]),
+        (5, &[]),
+        (5, &[0, 15]),
+        (5, &[0, 1025]),
+        (5, &[3, 192]),
+        (5, &[256, 192]),
+        (5, &[0, 65_728]),
     ] {
         assert_eq!(Codec::from_id(id, params).unwrap_err().code(), 901);
     }
-    for id in [0, 1, 3, 4] {
-        assert_eq!(Codec::from_id(id, None).unwrap().id(), id);
+    for (id, params) in [
+        (0, &[][..]),
+        (1, &[]),
+        (2, &[3, 32]),
+        (3, &[]),
+        (4, &[]),
+        (5, &[0, 16]),
+    ] {
+        let codec = Codec::from_id(id, params).unwrap();
+        assert_eq!((u64::from(codec.id()), &*codec.params()), (id, params));
+        assert_eq!(Codec::from_name(&codec.name()), Some(codec));
     }
 }
 

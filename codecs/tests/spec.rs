@@ -53,6 +53,48 @@ fn example(codec: &str, shape: &BankShape, values: &[f32], cuts: [usize; 2]) -> 
     text
 }
 
+/// A frame of the codec of one length, field by field.
+fn transform() -> String {
+    let shape = BankShape::Tokens {
+        heads: 1,
+        tokens: 3,
+        dim: 2,
+    };
+    let codec = Codec::Transform {
+        transform: 0,
+        rate: 1024,
+    };
+    let ctx = FrameContext::new(&shape, Dtype::F16, 0).unwrap();
+    let values = [8.0, 0.5, 1.0, -1.0, 1.5, -0.75];
+    let plain: Vec<u8> = values
+        .iter()
+        .flat_map(|x| half::f16::from_f32_const(*x).to_le_bytes())
+        .collect();
+    let mut scratch = Scratch::new();
+    let (mut encoded, mut decoded) = (Vec::new(), vec![0; plain.len()]);
+    codec
+        .encode_frame(&ctx, &plain, &mut encoded, &mut scratch)
+        .unwrap();
+    codec
+        .decode_frame(&ctx, &encoded, &mut decoded, &mut scratch)
+        .unwrap();
+    let offsets = 138 + usize::from(encoded[3]).div_ceil(4);
+    let stored = offsets + 4 * usize::from(encoded[2]);
+    let words = stored + 2 * usize::from(encoded[4]);
+    let mut text = String::from("```\n");
+    hex(&mut text, "plain", &plain);
+    hex(&mut text, "header", &encoded[..8]);
+    hex(&mut text, "states", &encoded[8..136]);
+    hex(&mut text, "tables", &encoded[136..138]);
+    hex(&mut text, "offsets", &encoded[138..offsets]);
+    hex(&mut text, "stored", &encoded[offsets..stored]);
+    hex(&mut text, "escapes", &encoded[stored..words]);
+    hex(&mut text, "words", &encoded[words..]);
+    hex(&mut text, "decoded", &decoded);
+    text.push_str("```\n");
+    text
+}
+
 #[test]
 fn examples_are_fresh() {
     let row = |tokens, dim| BankShape::Tokens {
@@ -67,7 +109,7 @@ fn examples_are_fresh() {
     let q4c = example("q4c", &row(2, 4), &keys, [4, 12]);
     let mut spec = std::fs::read_to_string(SPEC).unwrap();
     let mut fresh = true;
-    for (name, text) in [("affine", affine), ("q4c", q4c)] {
+    for (name, text) in [("affine", affine), ("q4c", q4c), ("tc", transform())] {
         let marker = format!("<!-- example: {name} -->\n");
         let start = spec.find(&marker).unwrap() + marker.len();
         let end = start + spec[start..].find("\n#").unwrap();

@@ -31,6 +31,7 @@ impl Frame {
                 .into_iter()
                 .flat_map(|bits| [32, 64, 128].map(|group| Codec::Affine { bits, group })),
         )
+        .chain([16, 200, 1024].map(|rate| Codec::Transform { transform: 0, rate }))
         .collect();
         let triplet = AffineParams::new(4, 32, ParamDtype::F16).map(Dtype::MlxAffine);
         let dtypes: Vec<Dtype> = Dtype::plain().chain(triplet).collect();

@@ -328,10 +328,7 @@ fn bank(bank: &BankEntry) -> Value {
 }
 
 fn codec(codec: Codec) -> Value {
-    let params = codec
-        .params()
-        .into_iter()
-        .flat_map(|(bits, group)| [uint(bits.into()), uint(group.into())]);
+    let params = codec.params().into_iter().map(uint);
     array([uint(codec.id().into())].into_iter().chain(params))
 }
 

@@ -1,8 +1,11 @@
 //! Values of flags: ranges, times, suites.
 
-use std::{ops::Range, str::FromStr};
+use std::{ffi::OsStr, ops::Range, str::FromStr};
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{
+    Arg, Command,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use kvcap::Suite;
 use kvcap_codecs::Preset;
 use kvcap_store::time::{parse_duration, parse_instant};
@@ -56,8 +59,34 @@ pub(crate) fn preset() -> impl TypedValueParser<Value = Preset> {
         Preset::Q4c => PossibleValue::new(name).alias("q4k"),
         _ => PossibleValue::new(name),
     });
-    PossibleValuesParser::new(named)
-        .try_map(|name| Preset::from_name(&name).ok_or("this is no encoding"))
+    Named(PossibleValuesParser::new(named))
+}
+
+/// Presets by name, of which one has a number.
+#[derive(Clone)]
+struct Named(PossibleValuesParser);
+
+impl TypedValueParser for Named {
+    type Value = Preset;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Preset, clap::Error> {
+        let known = value.to_str().and_then(Preset::from_name);
+        if let Some(preset) = known {
+            return Ok(preset);
+        }
+        let named = self.0.clone();
+        let named = named.try_map(|name| Preset::from_name(&name).ok_or("this is no encoding"));
+        named.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
 }
 
 /// A suite by its name.

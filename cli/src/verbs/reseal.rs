@@ -44,7 +44,8 @@ pub(super) struct ResealArgs {
     /// A shorter life than the old capsules have left
     #[arg(long, value_name = "TIME", value_parser = duration)]
     ttl: Option<u64>,
-    /// How banks are encoded. What was sealed with loss is kept as it opens: exact adds none
+    /// How banks are encoded. What was sealed with loss is kept as it opens: exact adds none;
+    /// tc:RATE takes at most RATE bits a value
     #[arg(long, value_name = "ENCODING", default_value = "exact", value_parser = preset())]
     encoding: Preset,
     #[command(flatten)]

@@ -1,9 +1,10 @@
 //! The calls that do the work: a frame encoded, checked and decoded by its codec (codecs-v1 §4 to
-//! §7).
+//! §7 and §12).
 
 mod affine;
 mod key_channel;
 mod planes;
+mod transform;
 mod turns;
 
 pub(crate) use turns::key_head;
@@ -46,6 +47,7 @@ impl Codec {
             Self::Planes32 => planes::encode(4, ctx, plain, out, scratch),
             Self::Affine { bits, group } => affine::encode(bits, group, ctx, plain, out, scratch),
             Self::KeyChannel => key_channel::encode(ctx, plain, out, scratch),
+            Self::Transform { rate, .. } => transform::encode(rate, ctx, plain, out, scratch),
         }
     }
 
@@ -59,7 +61,7 @@ impl Codec {
         match self {
             Self::Planes16 => planes::check(2, ctx, encoded),
             Self::Planes32 => planes::check(4, ctx, encoded),
-            Self::Raw | Self::Affine { .. } | Self::KeyChannel => Ok(()),
+            Self::Raw | Self::Affine { .. } | Self::KeyChannel | Self::Transform { .. } => Ok(()),
         }
     }
 
@@ -95,6 +97,7 @@ impl Codec {
                 affine::decode((bits, group), ctx, encoded, rows, (out, false), scratch)
             }
             Self::KeyChannel => key_channel::decode(ctx, encoded, out, scratch),
+            Self::Transform { rate, .. } => transform::decode(rate, ctx, encoded, out, scratch),
         }
     }
 

@@ -4,7 +4,10 @@
 pub(crate) mod cpu;
 mod reference;
 
-use crate::layout::{AffineParams, Dtype, Pairing};
+use crate::{
+    coefficients::{Lanes, Table},
+    layout::{AffineParams, Dtype, Pairing},
+};
 
 /// Bytes of one group's or head's three sections.
 #[derive(Clone, Copy)]
@@ -30,6 +33,17 @@ pub(crate) struct KeyHead<'a> {
     /// For each row the cosines and then the sines of its pairs; empty for no rotation.
     pub(crate) table: &'a [f32],
     pub(crate) pairs: usize,
+}
+
+/// The quantized coefficients of one head (codecs-v1 §12.4).
+#[derive(Clone, Copy)]
+pub(crate) struct Coefficients<'a> {
+    /// `[channel][token]`.
+    pub(crate) quantized: &'a [i16],
+    /// Of each channel, in eighths of a step.
+    pub(crate) offsets: &'a [i16],
+    /// An eighth of a step.
+    pub(crate) unit: f32,
 }
 
 /// Sums over a frame from which its receipt is made (codecs-v1 §10.2).
@@ -77,6 +91,12 @@ pub(crate) struct Kernels {
     /// Adds one head of original keys, un-rotated, to its moments; the last argument is scratch of
     /// `padded(dim)` for each of its rows, or of [`MOMENT_ROWS`].
     pub(crate) key_moments: fn(KeyHead<'_>, &[u8], Moments<'_>, &mut [f32]),
+    /// The next coefficients, those of one channel, from their lanes; false where words run out.
+    pub(crate) coefficients_decode: fn(&mut Lanes<'_>, Table, &mut [i16]) -> bool,
+    /// Coefficients of a head to its rows, turned; the last argument is scratch of `16 · padded(dim)`.
+    pub(crate) coefficients_rows: fn(KeyHead<'_>, Coefficients<'_>, &mut [u8], &mut [f32]),
+    /// Rows of a head, turned back, each to `padded(dim)` numbers.
+    pub(crate) rows_load: fn(KeyHead<'_>, &[u8], &mut [f32]),
 }
 
 /// Rows that [`Kernels::key_moments`] un-rotates before it adds them: few enough that they stay in

@@ -23,6 +23,14 @@ pub enum Codec {
     },
     /// Keys, un-rotated and quantized to 4 bits for each channel over 64 tokens.
     KeyChannel,
+    /// Entropy-coded coefficients in frames of one length.
+    Transform {
+        /// Transform before quantization: 0, none but the keys' rotation undone.
+        transform: u8,
+        /// Rate in units of 1/64 bit a value, everything counted: [`MIN_RATE`](Self::MIN_RATE) to
+        /// [`MAX_RATE`](Self::MAX_RATE).
+        rate: u16,
+    },
 }
 
 impl Codec {
@@ -35,6 +43,11 @@ impl Codec {
         Self::Affine { bits: 8, group: 64 },
     ];
 
+    /// The least rate of [`Self::Transform`]: a quarter of a bit.
+    pub const MIN_RATE: u16 = 16;
+    /// The greatest rate of [`Self::Transform`]: 16 bits.
+    pub const MAX_RATE: u16 = 1024;
+
     /// The registered id (codecs-v1 §3.1).
     #[must_use]
     pub const fn id(self) -> u8 {
@@ -44,15 +57,17 @@ impl Codec {
             Self::Affine { .. } => 2,
             Self::KeyChannel => 3,
             Self::Planes32 => 4,
+            Self::Transform { .. } => 5,
         }
     }
 
-    /// Bits and group, for the codecs that have parameters.
+    /// The parameters, in the order of the registry.
     #[must_use]
-    pub const fn params(self) -> Option<(u8, u16)> {
+    pub fn params(self) -> Vec<u64> {
         match self {
-            Self::Affine { bits, group } => Some((bits, group)),
-            _ => None,
+            Self::Affine { bits, group } => vec![bits.into(), group.into()],
+            Self::Transform { transform, rate } => vec![transform.into(), rate.into()],
+            Self::Raw | Self::Planes16 | Self::Planes32 | Self::KeyChannel => Vec::new(),
         }
     }
 
@@ -60,13 +75,13 @@ impl Codec {
     ///
     /// # Errors
     /// 901 where the id is not registered, or the parameters are not among the codec's.
-    pub fn from_id(id: u8, params: Option<(u8, u16)>) -> Result<Self, CodecError> {
+    pub fn from_id(id: u64, params: &[u64]) -> Result<Self, CodecError> {
         let known = match (id, params) {
-            (2, Some((bits, group))) => AffineParams::new(bits, group, ParamDtype::F16)
-                .map(|_| Self::Affine { bits, group }),
-            (_, None) => Self::NAMED
+            (2, [bits, group]) => Self::affine(*bits, *group),
+            (5, [transform, rate]) => Self::transform(*transform, *rate),
+            (_, []) => Self::NAMED
                 .into_iter()
-                .find(|codec| codec.id() == id && codec.params().is_none()),
+                .find(|codec| u64::from(codec.id()) == id && codec.params().is_empty()),
             _ => None,
         };
         known.ok_or(CodecError::new(
@@ -75,7 +90,18 @@ impl Codec {
         ))
     }
 
-    /// Its name: `raw`, `planes16`, `planes32`, `q4c`, `q8_g64`.
+    fn affine(bits: u64, group: u64) -> Option<Self> {
+        let (bits, group) = (u8::try_from(bits).ok()?, u16::try_from(group).ok()?);
+        AffineParams::new(bits, group, ParamDtype::F16).map(|_| Self::Affine { bits, group })
+    }
+
+    fn transform(transform: u64, rate: u64) -> Option<Self> {
+        let rate = u16::try_from(rate).ok()?;
+        let known = transform == 0 && (Self::MIN_RATE..=Self::MAX_RATE).contains(&rate);
+        known.then_some(Self::Transform { transform: 0, rate })
+    }
+
+    /// Its name: `raw`, `planes16`, `planes32`, `q4c`, `q8_g64`, `tc0_r192`.
     #[must_use]
     pub fn name(self) -> String {
         match self {
@@ -84,21 +110,24 @@ impl Codec {
             Self::Planes32 => "planes32".to_owned(),
             Self::KeyChannel => "q4c".to_owned(),
             Self::Affine { bits, group } => format!("q{bits}_g{group}"),
+            Self::Transform { transform, rate } => format!("tc{transform}_r{rate}"),
         }
     }
 
     /// The codec with this name; `q4k` is what `q4c` was called until 2026-11.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        let affine = [3, 4, 5, 6, 8].into_iter().flat_map(|bits| {
-            [32, 64, 128]
-                .into_iter()
-                .map(move |group| Self::Affine { bits, group })
-        });
+        let numbers = |prefix, separator| {
+            let (first, second) = name.strip_prefix(prefix)?.split_once(separator)?;
+            Some((first.parse().ok()?, second.parse().ok()?))
+        };
+        let with_params = numbers("q", "_g")
+            .and_then(|(bits, group)| Self::affine(bits, group))
+            .or_else(|| numbers("tc", "_r").and_then(|(kind, rate)| Self::transform(kind, rate)));
         let name = if name == "q4k" { "q4c" } else { name };
         Self::NAMED
             .into_iter()
-            .chain(affine)
+            .chain(with_params)
             .find(|codec| codec.name() == name)
     }
 
@@ -133,10 +162,10 @@ impl Codec {
                 return refused("planes16 serves f16 and bf16 only");
             }
             Self::Planes32 if dtype != Dtype::F32 => return refused("planes32 serves f32 only"),
-            Self::Affine { .. } | Self::KeyChannel if !float || !rows => {
+            Self::Affine { .. } | Self::KeyChannel | Self::Transform { .. } if !float || !rows => {
                 return refused("a lossy codec serves rows of f16, bf16 and f32 only");
             }
-            Self::Affine { .. } if content == Content::Other => {
+            Self::Affine { .. } | Self::Transform { .. } if content == Content::Other => {
                 return refused("a bank of this kind stays exact");
             }
             Self::KeyChannel if content != Content::Keys => return refused("q4c serves keys only"),

@@ -37,7 +37,13 @@ impl Codec {
             (Self::KeyChannel, BankShape::Tokens { heads, dim, .. }) => {
                 key_head_len(shape.frame_tokens(index), *dim)?.checked_mul(*heads)
             }
-            (Self::Affine { .. } | Self::KeyChannel, BankShape::Whole { .. }) => None,
+            (Self::Transform { rate, .. }, BankShape::Tokens { heads, dim, .. }) => {
+                transform_len(rate, heads.checked_mul(*dim)?, shape.frame_tokens(index))
+            }
+            (
+                Self::Affine { .. } | Self::KeyChannel | Self::Transform { .. },
+                BankShape::Whole { .. },
+            ) => None,
         }
     }
 
@@ -64,6 +70,20 @@ impl Codec {
 fn affine_row_len(bits: u8, group: u16, params: ParamDtype, dim: u64) -> Option<u64> {
     let (codes, scales) = AffineParams::new(bits, group, params)?.row_sections(dim)?;
     codes.checked_add(scales.checked_mul(2)?)
+}
+
+/// Bytes of a frame of coefficients before its tables: its header and the states of its lanes.
+pub(crate) const TRANSFORM_HEADER: u64 = 8 + 4 * 32;
+
+/// Encoded bytes of one frame of coefficients of `channels` channels (codecs-v1 §12.1).
+fn transform_len(rate: u16, channels: u64, tokens: u64) -> Option<u64> {
+    let values = channels.checked_mul(tokens)?;
+    let overhead = channels.checked_mul(2)?.checked_add(TRANSFORM_HEADER)?;
+    let missing = BLOCK_TOKENS.checked_sub(tokens)?;
+    let rated = values.checked_mul(rate.into())? / 512;
+    let short = overhead.checked_mul(missing)? / BLOCK_TOKENS;
+    let least = overhead.checked_add(values.div_ceil(256))?;
+    Some(rated.checked_add(short)?.max(least))
 }
 
 /// Encoded bytes of a head of one frame of keys.

@@ -18,7 +18,7 @@ pub use content::Content;
 pub use dtype::{AffineParams, Dtype, ParamDtype};
 pub use error::{CodecError, ErrorKind, Place};
 #[cfg(feature = "encode")]
-pub(crate) use lengths::{GROUP_TOKENS, INDEX_ENTRY};
+pub(crate) use lengths::{GROUP_TOKENS, INDEX_ENTRY, TRANSFORM_HEADER};
 pub use padding::Padding;
 pub use pairing::Pairing;
 pub use quality::Quality;

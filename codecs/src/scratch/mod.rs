@@ -7,6 +7,7 @@ pub use accelerator::{Accelerator, accelerate, accelerator};
 use std::fmt;
 
 use crate::{
+    coefficients::Buffers,
     kernels::{Kernels, cpu},
     stream::zstd_frame::Zstd,
 };
@@ -21,6 +22,7 @@ pub struct Scratch {
     pub(crate) floats: Vec<f32>,
     pub(crate) table: Vec<f32>,
     pub(crate) positions: Vec<f64>,
+    pub(crate) coefficients: Buffers,
 }
 
 impl Scratch {
@@ -64,6 +66,7 @@ impl Scratch {
             floats: Vec::new(),
             table: Vec::new(),
             positions: Vec::new(),
+            coefficients: Buffers::new(),
         }
     }
 }

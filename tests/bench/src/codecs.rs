@@ -95,7 +95,8 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let lossy = [8, 6, 5, 4, 3]
         .map(affine)
         .into_iter()
-        .chain([Codec::KeyChannel]);
+        .chain([Codec::KeyChannel])
+        .chain([192, 256].map(|rate| Codec::Transform { transform: 0, rate }));
     for codec in exact.into_iter().chain(lossy) {
         let Some(measured) = measure(codec, &samples, args.rounds)? else {
             continue;

@@ -372,6 +372,14 @@ cases! {
     q3_f16: A 0 Accept ["codecs-v1 §6"] = affine(3, 128, Dtype::F16);
     /// q4k
     q4k_f16: A 0 Accept ["codecs-v1 §7"] = coded(Codec::KeyChannel, Dtype::F16, &frequencies());
+    /// tc at three bits, keys turned back
+    tc_f16: A 0 Accept ["codecs-v1 §12"] = {
+        coded(Codec::Transform { transform: 0, rate: 192 }, Dtype::F16, &frequencies())
+    };
+    /// tc of bf16, keys as they are
+    tc_bf16: A 0 Accept ["codecs-v1 §12"] = {
+        coded(Codec::Transform { transform: 0, rate: 256 }, Dtype::Bf16, &[])
+    };
     /// q4c under a rope with an offset and of the other pairing, which do not enter: the same bits as `q4k_f16`
     q4c_rope_offset: A 0 Accept ["COD-K-3"] = {
         let mut context = fixture::context();

@@ -308,6 +308,12 @@ cases! {
     codec_bits_unknown: R 901 Verify ["CAP-S-7" "COD-R-1"] = of_stream(0, 9, &list([2, 7, 64]));
     /// `raw` with a parameter
     codec_parameter_unknown: R 901 Verify ["CAP-S-7" "COD-R-1"] = of_stream(0, 9, &list([0, 0]));
+    /// a rate below the least of tc
+    codec_rate_under: R 901 Verify ["CAP-S-7" "COD-R-1"] = of_stream(0, 9, &list([5, 0, 15]));
+    /// a rate over the greatest of tc
+    codec_rate_over: R 901 Verify ["CAP-S-7" "COD-R-1"] = of_stream(0, 9, &list([5, 0, 1025]));
+    /// a transform of tc that nobody has registered
+    codec_transform_unknown: R 901 Verify ["CAP-S-7" "COD-R-1"] = of_stream(0, 9, &list([5, 3, 192]));
     /// an exact bank with a rotation table
     rotation_on_exact: R 507 Verify ["CAP-S-9"] = sealed(|parts| {
         rotation_table(parts);

@@ -66,7 +66,7 @@ pub(super) fn frequencies(pairs: u32) -> Vec<f64> {
 }
 
 /// Channels with offsets of their own, and noise.
-fn smooth(dtype: Dtype, [heads, tokens, dim]: [u64; 3]) -> Vec<u8> {
+pub(super) fn smooth(dtype: Dtype, [heads, tokens, dim]: [u64; 3]) -> Vec<u8> {
     let values = (0..heads * tokens * dim).map(|at| {
         let (row, channel) = ((at / dim) as u16, (at % dim) as u16);
         let noise = f32::from(row.wrapping_mul(SCATTER) ^ channel.wrapping_mul(25_173)) / 65_536.0;

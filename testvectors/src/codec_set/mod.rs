@@ -5,6 +5,7 @@ mod edges;
 mod exact;
 mod lossy;
 mod refused;
+mod transform;
 
 use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, Pairing, ParamDtype, Scratch};
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,6 @@ impl Vector {
     /// Returns its subject.
     #[must_use]
     pub fn subject(&self) -> Subject {
-        let params = (self.codec.len() == 3).then(|| (self.codec[1] as u8, self.codec[2] as u16));
         let turned = self.rotation.as_ref().map(|turns| Turned {
             pairing: [Pairing::Half, Pairing::Interleaved][turns.pairing as usize],
             frequencies: turns
@@ -100,7 +100,7 @@ impl Vector {
         });
         Subject {
             dtype: dtype_of(&self.dtype),
-            codec: Codec::from_id(self.codec[0] as u8, params).unwrap(),
+            codec: Codec::from_id(self.codec[0], &self.codec[1..]).unwrap(),
             shape: match self.shape[..] {
                 [0, heads, tokens, dim] => BankShape::Tokens { heads, tokens, dim },
                 _ => BankShape::Whole {
@@ -197,13 +197,8 @@ impl Subject {
 
     /// A vector that states nothing but what it is about.
     fn empty(&self, name: &str, code: u16) -> Vector {
-        let params = self.codec.params();
         let mut codec = vec![self.codec.id().into()];
-        codec.extend(
-            params
-                .into_iter()
-                .flat_map(|(bits, group)| [u64::from(bits), group.into()]),
-        );
+        codec.extend(self.codec.params());
         let turns = |turned: &Turned| Angles {
             pairing: u64::from(turned.pairing == Pairing::Interleaved),
             frequencies: turned
@@ -294,6 +289,7 @@ pub fn vectors() -> Vec<Vector> {
     let mut all = exact::vectors();
     all.extend(lossy::vectors());
     all.extend(refused::vectors());
+    all.extend(transform::vectors());
     all
 }
 

@@ -177,16 +177,10 @@ fn codec(field: Field<'_>) -> Result<Codec> {
         )
     };
     let parts: Vec<u64> = field.list()?.map(Field::uint).collect::<Result<_>>()?;
-    let small = |value: u64| u8::try_from(value).map_err(|_| unknown());
-    let (id, params) = match *parts.as_slice() {
-        [id] => (id, None),
-        [id, bits, group] => {
-            let group = u16::try_from(group).map_err(|_| unknown())?;
-            (id, Some((small(bits)?, group)))
-        }
-        _ => return Err(unknown()),
+    let [id, params @ ..] = parts.as_slice() else {
+        return Err(unknown());
     };
-    Codec::from_id(small(id)?, params).map_err(|_| unknown())
+    Codec::from_id(*id, params).map_err(|_| unknown())
 }
 
 pub(super) fn measured(field: Field<'_>) -> Result<StreamDigest> {

@@ -3,6 +3,8 @@
 //! Methods are `#[inline(always)]`, so that they take on the instruction set of the function that
 //! they end up in (see `compiled_for!`). Products and sums are contracted only where the product is exact.
 
+use crate::coefficients::{LANES, RENORM, Slots, Table};
+
 /// The bytes of a cache line.
 pub(super) type Line = [u8; 64];
 
@@ -101,6 +103,32 @@ pub(super) trait Isa {
     #[inline(always)]
     fn stream(bytes: Line, place: &mut Place) {
         place.0 = bytes;
+    }
+
+    /// The next symbol of every lane, above its low bits.
+    #[inline(always)]
+    fn take_symbols(
+        states: &mut [u32; LANES],
+        slots: &Slots,
+        table: Table,
+        out: &mut [i16; LANES],
+    ) {
+        for (state, q) in states.iter_mut().zip(out) {
+            *q = slots.take(state, table);
+        }
+    }
+    /// Gives words in order to the lanes that need one; how many were taken. `words` are enough.
+    #[inline(always)]
+    fn take_words(states: &mut [u32; LANES], words: &[[u8; 2]]) -> usize {
+        let mut taken = 0;
+        for state in states {
+            let word = words.get(taken).copied().unwrap_or_default();
+            let fuller = *state << 16 | u32::from(u16::from_le_bytes(word));
+            let needs = *state < RENORM;
+            *state = if needs { fuller } else { *state };
+            taken += usize::from(needs);
+        }
+        taken
     }
 
     /// The smallest element.

@@ -18,6 +18,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "x86_64")]
@@ -75,9 +77,10 @@ macro_rules! compiled_for {
     ($table:ident, $name:literal, $isa:ty $(, $features:literal)?) => {
         pub(super) static $table: $crate::kernels::Kernels = {
             use $crate::{
+                coefficients::{Lanes, Table},
                 layout::{Dtype, ParamDtype},
                 kernels::{
-                    KeyHead, Kernels, Moments, Sections, SectionsMut, Sums,
+                    Coefficients, KeyHead, Kernels, Moments, Sections, SectionsMut, Sums,
                     cpu::{by_dtype, by_params, loops::{self, Bf16, Element, F16, F32}},
                 },
             };
@@ -141,6 +144,24 @@ macro_rules! compiled_for {
                 loops::key_moments::<$isa, E>(head, x, out, scratch);
             }
 
+            $(#[target_feature(enable = $features)])?
+            fn coefficients_decode(lanes: &mut Lanes<'_>, table: Table, out: &mut [i16]) -> bool {
+                loops::coefficients_decode::<$isa>(lanes, table, out)
+            }
+            $(#[target_feature(enable = $features)])?
+            fn coefficients_rows<E: Element>(
+                head: KeyHead<'_>,
+                x: Coefficients<'_>,
+                out: &mut [u8],
+                scratch: &mut [f32],
+            ) {
+                loops::coefficients_rows::<$isa, E>(head, x, out, scratch);
+            }
+            $(#[target_feature(enable = $features)])?
+            fn rows_load<E: Element>(head: KeyHead<'_>, x: &[u8], out: &mut [f32]) {
+                loops::rows_load::<$isa, E>(head, x, out);
+            }
+
             #[allow(unused_unsafe, reason = "the portable table has no features")]
             Kernels {
                 name: $name,
@@ -170,6 +191,16 @@ macro_rules! compiled_for {
                 key_moments: |head, x, out, scratch| unsafe {
                     by_dtype!(head.dtype, key_moments(head, x, out, scratch))
                 },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
+                coefficients_decode: |lanes, table, out| unsafe {
+                    coefficients_decode(lanes, table, out)
+                },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
+                coefficients_rows: |head, x, out, scratch| unsafe {
+                    by_dtype!(head.dtype, coefficients_rows(head, x, out, scratch))
+                },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
+                rows_load: |head, x, out| unsafe { by_dtype!(head.dtype, rows_load(head, x, out)) },
             }
         };
     };

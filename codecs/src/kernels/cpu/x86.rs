@@ -5,12 +5,15 @@ use std::{arch::x86_64::*, mem::transmute};
 use super::{
     compiled_for,
     isa::{Isa, Line, Place, WIDE, WIDTH},
+    lanes,
 };
+use crate::coefficients::{LANES, Slots, Table};
 
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("f16c")
         && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
 }
 
 pub(super) fn has_avx512() -> bool {
@@ -21,12 +24,12 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512dq")
 }
 
-compiled_for!(AVX2, "avx2", Avx2, "avx2,f16c,bmi2");
+compiled_for!(AVX2, "avx2", Avx2, "avx2,f16c,bmi2,popcnt");
 compiled_for!(
     AVX512,
     "avx512",
     Avx512,
-    "avx2,f16c,bmi2,avx512f,avx512bw,avx512vl,avx512dq"
+    "avx2,f16c,bmi2,popcnt,avx512f,avx512bw,avx512vl,avx512dq"
 );
 
 struct Avx2;
@@ -65,6 +68,25 @@ fn low_halves(a: __m256i, b: __m256i) -> __m256i {
 impl Isa for Avx2 {
     type V = [__m256; 2];
     type D = [__m256d; 2];
+
+    #[inline(always)]
+    fn take_symbols(
+        states: &mut [u32; LANES],
+        slots: &Slots,
+        table: Table,
+        out: &mut [i16; LANES],
+    ) {
+        // SAFETY: AVX2 was detected: this is reached through the table of this instruction set alone.
+        unsafe { lanes::take_symbols(states, slots, table, out) }
+    }
+    #[inline(always)]
+    fn take_words(states: &mut [u32; LANES], words: &[[u8; 2]]) -> usize {
+        let Some(words) = words.first_chunk() else {
+            return 0;
+        };
+        // SAFETY: AVX2 and with it POPCNT were detected.
+        unsafe { lanes::take_words(states, words) }
+    }
 
     method! {
         widen(v: Self::V) -> [Self::D; 2] {
@@ -156,6 +178,25 @@ impl Isa for Avx512 {
     const STREAMS: bool = true;
     type V = __m512;
     type D = __m512d;
+
+    #[inline(always)]
+    fn take_symbols(
+        states: &mut [u32; LANES],
+        slots: &Slots,
+        table: Table,
+        out: &mut [i16; LANES],
+    ) {
+        // SAFETY: AVX2 was detected: this is reached through the table of this instruction set alone.
+        unsafe { lanes::take_symbols(states, slots, table, out) }
+    }
+    #[inline(always)]
+    fn take_words(states: &mut [u32; LANES], words: &[[u8; 2]]) -> usize {
+        let Some(words) = words.first_chunk() else {
+            return 0;
+        };
+        // SAFETY: AVX2 and with it POPCNT were detected.
+        unsafe { lanes::take_words(states, words) }
+    }
 
     method! {
         widen(v: Self::V) -> [Self::D; 2] {

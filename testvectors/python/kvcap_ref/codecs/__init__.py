@@ -3,7 +3,7 @@
 import struct
 
 from ..errors import require
-from . import affine, planes, q4c, receipt
+from . import affine, planes, q4c, receipt, tc
 from .dtype import (
     BF16,
     BLOCKS,
@@ -19,7 +19,7 @@ from .dtype import (
 )
 from .rotation import Rotation
 
-EXACT, PLANES16, AFFINE, Q4C, PLANES32 = range(5)
+EXACT, PLANES16, AFFINE, Q4C, PLANES32, TC = range(6)
 FLOATS = (F16, BF16, F32)
 # Roles of banks (capsule-v1 §7.1).
 KEY, VALUE, LATENT, ROPE_KEY = range(4)
@@ -30,13 +30,15 @@ def is_packed(codec):
 
 
 def is_lossy(codec):
-    return codec[0] in (AFFINE, Q4C)
+    return codec[0] in (AFFINE, Q4C, TC)
 
 
 def registered(codec):
     """COD-R-1."""
     if codec[:1] == [AFFINE]:
         return len(codec) == 3 and codec[1] in (3, 4, 5, 6, 8) and codec[2] in (32, 64, 128)
+    if codec[:1] == [TC]:
+        return len(codec) == 3 and codec[1] == 0 and tc.MIN_RATE <= codec[2] <= tc.MAX_RATE
     return len(codec) == 1 and codec[0] in (EXACT, PLANES16, Q4C, PLANES32)
 
 
@@ -49,6 +51,7 @@ def applies(bank):
         PLANES32: bank.dtype == F32,
         AFFINE: bank.dtype in FLOATS and tokens and bank.role in (KEY, VALUE, LATENT, ROPE_KEY),
         Q4C: bank.dtype in FLOATS and tokens and bank.role in (KEY, ROPE_KEY),
+        TC: bank.dtype in FLOATS and tokens and bank.role in (KEY, VALUE, LATENT, ROPE_KEY),
     }[bank.codec[0]]
 
 
@@ -59,6 +62,8 @@ def frame_len(bank, frame):
         return affine.frame_len(bank.shape[1] * frame.tokens, bank.shape[3], bank.dtype, *bank.codec[1:])
     if kind == Q4C:
         return q4c.frame_len(bank.shape[1], frame.tokens, bank.shape[3])
+    if kind == TC:
+        return tc.frame_len(bank.shape[1], frame.tokens, bank.shape[3], bank.codec[2])
     return frame.plain_len if kind == EXACT else planes.worst(frame.plain_len)
 
 
@@ -128,6 +133,9 @@ def decode_frame(bank, frame, encoded, rotation):
         return affine.decode(encoded, rows, bank.shape[3], bank.dtype, *bank.codec[1:])
     if kind == Q4C:
         return q4c.decode(encoded, bank.shape[1], frame.tokens, bank.shape[3], bank.dtype, rotation, frame.first_token)
+    if kind == TC:
+        extent = bank.shape[1], frame.tokens, bank.shape[3]
+        return tc.decode(encoded, *extent, bank.dtype, bank.codec[2], rotation, frame.first_token)
     if kind == EXACT:
         require(len(encoded) == frame.plain_len, 903, "frame length")
         return bytes(encoded)

@@ -32,7 +32,7 @@ pub(in super::super) fn turn(inv_freq: &[f64], position: f64, out: &mut [f32]) {
 
 /// Angles a row back (`BACK`) or forth.
 #[inline(always)]
-fn rotate<I: Isa, const BACK: bool>(head: &KeyHead<'_>, token: usize, row: &mut [f32]) {
+pub(super) fn rotate<I: Isa, const BACK: bool>(head: &KeyHead<'_>, token: usize, row: &mut [f32]) {
     let pairs = head.pairs;
     if pairs == 0 {
         return;

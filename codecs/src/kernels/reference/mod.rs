@@ -1,6 +1,8 @@
 //! The arithmetic of the format as plain loops: the oracle that every path must equal bit for bit.
 //!
-//! Written for reading beside codecs-v1 §5 to §7 and §10; speed is of no concern here.
+//! Written for reading beside codecs-v1 §5 to §7, §10 and §12; speed is of no concern here.
+
+mod coefficients;
 
 use half::{bf16, f16};
 
@@ -21,6 +23,9 @@ pub(crate) static KERNELS: Kernels = Kernels {
     keys_decode,
     sums,
     key_moments,
+    coefficients_decode: coefficients::coefficients_decode,
+    coefficients_rows: coefficients::coefficients_rows,
+    rows_load: coefficients::rows_load,
 };
 
 /// An element as a binary32 (exact for every type).

@@ -1,0 +1,149 @@
+//! Coefficients of entropy-coded frames (codecs-v1 §12).
+
+use super::{
+    element::{Element, load_row, store_row},
+    keys::rotate,
+};
+use crate::{
+    coefficients::{ESCAPE, LANES, Lanes, RENORM, Slots, Table, slots},
+    kernels::{
+        Coefficients, KeyHead,
+        cpu::isa::{Isa, WIDTH},
+        padded,
+    },
+};
+
+#[inline(always)]
+pub(in super::super) fn coefficients_decode<I: Isa>(
+    lanes: &mut Lanes<'_>,
+    table: Table,
+    out: &mut [i16],
+) -> bool {
+    let slots = slots(table);
+    let (steps, last) = out.as_chunks_mut::<LANES>();
+    for step in steps {
+        // of both words that a lane may take in a step
+        if lanes.words.len() < 2 * LANES {
+            if !few_words(lanes, slots, table, step) {
+                return false;
+            }
+            continue;
+        }
+        I::take_symbols(&mut lanes.states, slots, table, step);
+        let taken = I::take_words(&mut lanes.states, lanes.words);
+        lanes.words = &lanes.words[taken..];
+        if table.bits > 0 {
+            for (state, q) in lanes.states.iter_mut().zip(step) {
+                *q = with_low_bits(state, table, *q);
+            }
+            let taken = I::take_words(&mut lanes.states, lanes.words);
+            lanes.words = &lanes.words[taken..];
+        }
+    }
+    last.is_empty() || few_words(lanes, slots, table, last)
+}
+
+/// The low bits of a coefficient, from its lane.
+#[inline(always)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "at most 9 bits"
+)]
+fn with_low_bits(state: &mut u32, table: Table, q: i16) -> i16 {
+    let low = (*state & ((1 << table.bits) - 1)) as i16;
+    *state >>= table.bits;
+    if q == ESCAPE { ESCAPE } else { q + low }
+}
+
+/// A step of fewer lanes, or where words may run out.
+#[inline(never)]
+fn few_words(lanes: &mut Lanes<'_>, slots: &Slots, table: Table, out: &mut [i16]) -> bool {
+    for (state, q) in lanes.states.iter_mut().zip(&mut *out) {
+        *q = slots.take(state, table);
+    }
+    let mut whole = next_words(lanes, out.len());
+    if table.bits > 0 {
+        for (state, q) in lanes.states.iter_mut().zip(&mut *out) {
+            *q = with_low_bits(state, table, *q);
+        }
+        whole &= next_words(lanes, out.len());
+    }
+    whole
+}
+
+fn next_words(lanes: &mut Lanes<'_>, count: usize) -> bool {
+    for state in &mut lanes.states[..count] {
+        if *state < RENORM {
+            let Some((word, rest)) = lanes.words.split_first() else {
+                return false;
+            };
+            *state = *state << 16 | u32::from(u16::from_le_bytes(*word));
+            lanes.words = rest;
+        }
+    }
+    true
+}
+
+/// Rows that are made before they are turned: few enough to stay in the nearest cache.
+const ROWS: usize = 16;
+
+#[inline(always)]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "counts of eighths are below 2^24"
+)]
+pub(in super::super) fn coefficients_rows<I: Isa, E: Element>(
+    head: KeyHead<'_>,
+    x: Coefficients<'_>,
+    out: &mut [u8],
+    scratch: &mut [f32],
+) {
+    let dim = head.dim;
+    let stride = padded(dim);
+    let row_len = dim * E::BYTES;
+    let tokens = out.len() / row_len;
+    let scratch = &mut scratch[..ROWS * stride];
+    for (block, out) in out.chunks_mut(ROWS * row_len).enumerate() {
+        let first = block * ROWS;
+        let count = out.len() / row_len;
+        let channels = x.quantized.chunks_exact(tokens).zip(x.offsets);
+        for (channel, (quantized, offset)) in channels.enumerate() {
+            let mut values = [0.0; ROWS];
+            let eighths = |q: i16| (8 * i32::from(q) + i32::from(*offset)) as f32 * x.unit;
+            if let Some(sixteen) = quantized[first..].first_chunk::<ROWS>() {
+                for (value, q) in values.iter_mut().zip(sixteen) {
+                    *value = eighths(*q).clamp(-f32::MAX, f32::MAX);
+                }
+            } else {
+                for (value, q) in values.iter_mut().zip(&quantized[first..]) {
+                    *value = eighths(*q).clamp(-f32::MAX, f32::MAX);
+                }
+            }
+            for (row, value) in scratch.chunks_exact_mut(stride).zip(values) {
+                row[channel] = value;
+            }
+        }
+        let rows = scratch.chunks_exact_mut(stride).take(count);
+        for ((at, row), out) in rows.enumerate().zip(out.chunks_exact_mut(row_len)) {
+            rotate::<I, false>(&head, first + at, row);
+            store_row::<I, E>(&row[..dim], out);
+        }
+    }
+}
+
+#[inline(always)]
+pub(in super::super) fn rows_load<I: Isa, E: Element>(
+    head: KeyHead<'_>,
+    plain: &[u8],
+    out: &mut [f32],
+) {
+    let rows = plain.chunks_exact(head.dim * E::BYTES);
+    let stride = padded(head.dim);
+    for ((token, bytes), row) in rows.enumerate().zip(out.chunks_exact_mut(stride)) {
+        load_row::<I, E>(bytes, &mut row[..head.dim]);
+        rotate::<I, true>(&head, token, row);
+    }
+}
+
+const _: () = assert!(ROWS == WIDTH, "a block of rows is one vector of a channel");
