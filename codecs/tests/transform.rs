@@ -234,14 +234,13 @@ fn lying_fields_are_refused() {
     assert_eq!(code(&|b| b[5] = 0x1f), Some(904), "escapes over the frame");
     assert_eq!(code(&|b| b[4] += 1), Some(902), "one escape more");
     assert_eq!(code(&|b| b[10..12].fill(0)), Some(902), "a small state");
-    assert_eq!(code(&|b| b[8] ^= 1), Some(902), "another state");
+    assert_eq!(code(&|b| b[11] ^= 0x40), Some(902), "another state");
     assert_eq!(code(&|b| b[tables] |= 63), Some(902), "table 63");
     assert_eq!(
         code(&|b| b[stored + 1] = 0x7c),
         Some(905),
         "an infinite element"
     );
-    assert_eq!(code(&|b| b[words] ^= 1), Some(902), "another word");
     assert_eq!(
         code(&|b| *b.last_mut().unwrap() = 1),
         Some(902),
@@ -267,7 +266,9 @@ fn the_widest_numbers_are_encoded() {
             assert!(decoded.as_chunks::<4>().0.iter().all(finite));
         }
     }
-    let plain = f32::MAX.to_le_bytes().repeat(200 * 16);
+    // of both signs, so that no offset holds them
+    let plain = [f32::MAX, -f32::MAX, f32::MAX].map(f32::to_le_bytes);
+    let plain: Vec<u8> = plain.into_iter().cycle().take(200 * 16).flatten().collect();
     let codec = Codec::Transform {
         transform: 0,
         rate: 16,

@@ -36,8 +36,8 @@ impl Costs {
             row[usize::try_from(at).unwrap_or(0)]
         };
         let sum: u32 = coefficients.iter().map(price).sum();
-        let low = u64::from(table.bits) * (coefficients.len() as u64) << 8;
-        u64::from(sum) + low
+        let low = u64::from(table.bits) * coefficients.len() as u64;
+        u64::from(sum) + (low << 8)
     }
 }
 

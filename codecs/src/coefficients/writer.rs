@@ -77,7 +77,7 @@ impl Intervals {
         if *state >= frequency << (32 - SLOT_BITS) {
             make_room(state, 0, words);
         }
-        *state = (*state / frequency << SLOT_BITS) + *state % frequency + first;
+        *state = ((*state / frequency) << SLOT_BITS) + *state % frequency + first;
     }
 }
 

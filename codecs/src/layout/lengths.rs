@@ -73,12 +73,14 @@ fn affine_row_len(bits: u8, group: u16, params: ParamDtype, dim: u64) -> Option<
 }
 
 /// Bytes of a frame of coefficients before its tables: its header and the states of its lanes.
-pub(crate) const TRANSFORM_HEADER: u64 = 8 + 4 * 32;
+pub(crate) const TRANSFORM_HEADER: u32 = 8 + 4 * 32;
 
 /// Encoded bytes of one frame of coefficients of `channels` channels (codecs-v1 §12.1).
 fn transform_len(rate: u16, channels: u64, tokens: u64) -> Option<u64> {
     let values = channels.checked_mul(tokens)?;
-    let overhead = channels.checked_mul(2)?.checked_add(TRANSFORM_HEADER)?;
+    let overhead = channels
+        .checked_mul(2)?
+        .checked_add(TRANSFORM_HEADER.into())?;
     let missing = BLOCK_TOKENS.checked_sub(tokens)?;
     let rated = values.checked_mul(rate.into())? / 512;
     let short = overhead.checked_mul(missing)? / BLOCK_TOKENS;

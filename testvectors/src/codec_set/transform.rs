@@ -99,11 +99,10 @@ fn refused() -> Vec<Vector> {
         }),
         case("escape_too_many", 902, &|bytes| bytes[4] += 1),
         case("state_small", 902, &|bytes| bytes[10..12].fill(0)),
-        case("state_other", 902, &|bytes| bytes[8] ^= 1),
+        case("state_other", 902, &|bytes| bytes[11] ^= 0x40),
         case("table_unknown", 902, &|bytes| bytes[136] |= 63),
         case("stored_infinite", 905, &|bytes| bytes[stored + 1] = 0x7c),
         case("stored_nan", 905, &|bytes| bytes[stored + 7] = 0xfe),
-        case("word_other", 902, &|bytes| bytes[words] ^= 1),
         case("words_gone", 902, &|bytes| bytes[words..].fill(0)),
         case("byte_after_the_words", 902, &|bytes| {
             *bytes.last_mut().unwrap() = 1

@@ -15,7 +15,9 @@ const TAKEN: [[u8; EIGHT]; 256] = {
         let (mut lane, mut next) = (0, 0);
         while lane < EIGHT {
             taken[needs][lane] = next;
-            next += (needs >> lane & 1) as u8;
+            if needs >> lane & 1 == 1 {
+                next += 1;
+            }
             lane += 1;
         }
         needs += 1;

@@ -7,13 +7,14 @@ import { decodePlanes } from "./planes.js";
 import { decodeQ4c, encodeQ4c } from "./q4c.js";
 import { type Codec, type Dtype, isLossy, lossyFrame, padded, type Shape } from "./registry.js";
 import type { Turns } from "./rotation.js";
+import { decodeTc } from "./tc.js";
 
 export interface BankLayout {
   dtype: Dtype;
   shape: Shape;
   codec: Codec;
   plainLen: number;
-  /** What turns the keys of each row, for q4c and for receipts. */
+  /** What turns the keys of each row, for q4c, tc and receipts. */
   turns: Turns | null;
 }
 
@@ -49,7 +50,9 @@ export function framesOf({ dtype, shape, plainLen }: BankLayout): Frame[] {
 export function decodeBank(bank: BankLayout, stream: Uint8Array): Uint8Array {
   const frames = framesOf(bank);
   const cut = bank.codec.kind === "planes" ? packed(frames, stream) : inOrder(bank, frames, stream);
-  if (bank.codec.kind === "q4c") bank.turns?.check(Number(bank.shape.kind === "tokens" ? bank.shape.dim : 0n));
+  if (bank.codec.kind === "q4c" || bank.codec.kind === "tc") {
+    bank.turns?.check(Number(bank.shape.kind === "tokens" ? bank.shape.dim : 0n));
+  }
   return concat(...frames.map((frame, i) => decodeFrame(bank, frame, cut[i] ?? refuse(903))));
 }
 
@@ -68,6 +71,8 @@ export function encodeBank(bank: BankLayout, plain: Uint8Array): Uint8Array {
         return bytes;
       case "planes":
         return refuse(901, "an encoder of planes is free in what it writes");
+      case "tc":
+        return refuse(901, "an encoder of tc is free in what it writes");
     }
   });
   return concat(...frames);
@@ -83,6 +88,8 @@ function decodeFrame(bank: BankLayout, frame: Frame, encoded: Uint8Array): Uint8
       return decodeAffine(bank.codec, bank.dtype, frame, encoded);
     case "q4c":
       return decodeQ4c(bank.dtype, frame, bank.turns ?? refuse(903), encoded);
+    case "tc":
+      return decodeTc(bank.codec.rate, bank.dtype, frame, bank.turns, encoded);
   }
 }
 

@@ -54,16 +54,22 @@ export type Codec =
   | { kind: "raw" }
   | { kind: "planes"; width: 2 | 4 }
   | { kind: "affine"; bits: number; group: number }
-  | { kind: "q4c" };
+  | { kind: "q4c" }
+  | { kind: "tc"; rate: number };
 
 /** COD-R-1. */
 export function codecOf(numbers: readonly number[]): Codec {
   const [id, bits, group] = numbers;
-  require(id !== undefined && id <= 4, 901);
+  require(id !== undefined && id <= 5, 901);
   if (id === 2) {
     require(numbers.length === 3 && bits !== undefined && group !== undefined, 901);
     require(BITS.includes(bits) && GROUPS.includes(group), 901);
     return { kind: "affine", bits, group };
+  }
+  if (id === 5) {
+    const [, transform, rate] = numbers;
+    require(numbers.length === 3 && transform === 0 && rate !== undefined && rate >= 16 && rate <= 1024, 901);
+    return { kind: "tc", rate };
   }
   require(numbers.length === 1, 901);
   return id === 0 ? { kind: "raw" } : id === 3 ? { kind: "q4c" } : { kind: "planes", width: id === 1 ? 2 : 4 };
@@ -71,7 +77,7 @@ export function codecOf(numbers: readonly number[]): Codec {
 
 export type Shape = { kind: "tokens"; heads: bigint; tokens: bigint; dim: bigint } | { kind: "whole"; dimensions: bigint[] };
 
-export const isLossy = (codec: Codec): boolean => codec.kind === "affine" || codec.kind === "q4c";
+export const isLossy = (codec: Codec): boolean => codec.kind !== "raw" && codec.kind !== "planes";
 
 /** COD-R-2: element type, kind of shape, and role (a number of capsule-v1 §7.1). */
 export function applies(codec: Codec, dtype: Dtype, shape: Shape, role: number): boolean {
@@ -81,6 +87,7 @@ export function applies(codec: Codec, dtype: Dtype, shape: Shape, role: number):
     case "planes":
       return codec.width === 2 ? dtype.code === 1 || dtype.code === 2 : dtype.code === 3;
     case "affine":
+    case "tc":
       return dtype.code <= 3 && shape.kind === "tokens" && role <= 3;
     case "q4c":
       return dtype.code <= 3 && shape.kind === "tokens" && (role === 0 || role === 3);
@@ -118,6 +125,13 @@ export function lossyFrame(codec: Codec, dtype: Dtype, heads: bigint, tokens: bi
     const codes = (groups * BigInt(codec.group) * BigInt(codec.bits)) / 8n;
     return heads * tokens * (codes + 2n * groups * BigInt(dtype.bytes));
   }
+  if (codec.kind === "tc") {
+    const channels = heads * dim;
+    const [values, overhead] = [channels * tokens, 136n + 2n * channels];
+    const rated = (BigInt(codec.rate) * values) / 512n + (overhead * (FRAME_TOKENS - tokens)) / FRAME_TOKENS;
+    const least = overhead + ceil(values, 256n);
+    return rated > least ? rated : least;
+  }
   return heads * (tokens * ceil(dim, 2n) + 4n * ceil(tokens, 64n) * dim);
 }
 
@@ -132,10 +146,8 @@ export function encodedFits(codec: Codec, dtype: Dtype, shape: Shape, plain: big
   const whole = shape.tokens / FRAME_TOKENS;
   const rest = shape.tokens % FRAME_TOKENS;
   const { heads, dim } = shape;
-  return (
-    encoded ===
-    whole * lossyFrame(codec, dtype, heads, FRAME_TOKENS, dim) + lossyFrame(codec, dtype, heads, rest, dim)
-  );
+  const last = rest === 0n ? 0n : lossyFrame(codec, dtype, heads, rest, dim);
+  return encoded === whole * lossyFrame(codec, dtype, heads, FRAME_TOKENS, dim) + last;
 }
 
 /** The ladders of §8.2: Padmé keeps no more bits (0), the fine one three. */
