@@ -221,6 +221,7 @@ fn every_encoding_of_every_state_opens_into_its_runtimes_file() {
         ..Encoding::of(Preset::K8V4)
     };
     let presets = Preset::ALL.map(|(preset, _)| Encoding::of(preset));
+    let rate = Encoding::of(Preset::Rate(200));
     for entry in fs::read_dir(fixture("")).unwrap() {
         let path = entry.unwrap().path();
         let Some((state, kind)) = of_the_model(&path, &profile) else {
@@ -228,7 +229,7 @@ fn every_encoding_of_every_state_opens_into_its_runtimes_file() {
         };
         let original = parse(kind, &state, Hints::Model(&profile.geometry)).unwrap();
         let prompt = prompt(&state, kind, &profile);
-        for encoding in presets.into_iter().chain([compressed]) {
+        for encoding in presets.into_iter().chain([compressed, rate]) {
             let (back, _) = round_trip(&state, kind, &profile, prompt.clone(), encoding);
             assert_eq!(back.len(), state.len());
             assert_eq!(detect(&back).unwrap(), kind);
@@ -251,7 +252,8 @@ fn receipts_are_checked_against_the_original() {
     let profile = model(&fixture("model")).unwrap();
     let kind = RuntimeKind::HuggingFace;
     let mut state = fs::read(fixture("hf_f16.safetensors")).unwrap();
-    for preset in [Preset::Q8, Preset::K8V4, Preset::Q4, Preset::Q4c] {
+    let rate = Preset::Rate(256);
+    for preset in [Preset::Q8, Preset::K8V4, Preset::Q4, Preset::Q4c, rate] {
         let encoding = Encoding {
             guard: None,
             ..Encoding::of(preset)

@@ -106,7 +106,8 @@ fn alike(encoding: Encoding, suite: Suite) -> bool {
 
 #[test]
 fn no_encoding_shows_what_was_sealed_unless_asked_to() {
-    for (preset, name) in Preset::ALL {
+    let rates = [40, 192].map(|rate| (Preset::Rate(rate), "tc"));
+    for (preset, name) in Preset::ALL.into_iter().chain(rates) {
         for suite in [Suite::ChaCha20Poly1305, Suite::Aes256Gcm] {
             assert!(alike(Encoding::of(preset), suite), "{name}, {suite:?}");
         }

@@ -36,7 +36,7 @@ pub(crate) struct How {
     #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     runtime_version: String,
     /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4c quarter it;
-    /// tc:RATE takes at most RATE bits a value, 0.5 to 16, tc:4.0 for instance
+    /// tc:RATE takes at most RATE bits a value, 0.25 to 16, tc:4.0 for instance
     #[arg(long, value_name = "ENCODING", default_value = "exact", value_parser = preset())]
     encoding: Preset,
     /// Another codec for keys: exact, q3 to q8, q4c, or with its group, q8_g32
