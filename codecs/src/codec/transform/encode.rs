@@ -70,7 +70,7 @@ pub(in super::super) fn encode(
     if !frame.measure(&mut scratch.coefficients) {
         return Err(out_of_range());
     }
-    let mut step = frame.finest_step(&mut scratch.coefficients)?;
+    let mut step = frame.finest_step(&mut scratch.coefficients);
     while !frame.write(step, (plain, stored_rows), out, &mut scratch.coefficients) {
         // whole words and rounded costs may miss by a little
         step = frame.coarser(step)?;
@@ -101,6 +101,15 @@ struct Frame<'a> {
     room: u64,
 }
 
+/// Tables that are tried for a channel.
+#[derive(Clone, Copy)]
+enum Tables {
+    /// The one of its width.
+    Fitting,
+    /// That one and those beside it.
+    Best,
+}
+
 /// Coefficients that a frame tries to stay within: escapes and offsets have 16 bits.
 const LARGEST: f64 = 16_000.0;
 
@@ -123,34 +132,49 @@ impl Frame<'_> {
     }
 
     /// The finest step with which all fits by what symbols cost.
-    fn finest_step(&self, buffers: &mut Buffers) -> Result<i16, CodecError> {
+    fn finest_step(&self, buffers: &mut Buffers) -> i16 {
+        // by one table a channel, which costs no less than the best of three
+        let mut step = self.fitting_step(buffers);
+        while step > self.least_step() && self.cost(step - 1, Tables::Best, buffers).0 <= self.room
+        {
+            step -= 1;
+        }
+        step
+    }
+
+    fn fitting_step(&self, buffers: &mut Buffers) -> i16 {
         let (least, most) = (self.least_step(), *STEP_RANGE.end());
-        let mut too_fine = least - 1;
-        let mut fits = most;
+        // the ends of what is left, and their costs once they are known
+        let (mut fine, mut coarse) = ((least - 1, None), (most, None));
         let mut guess = self.likely_step(buffers).clamp(least, most);
-        // a step coarser by 1/32 of an octave saves 1/32 bit of every value that still costs any
+        // a step coarser by 1/32 of an octave saves at most 1/32 bit of every value
         let slope = (self.values.len() as u64 * 256 / 32).max(1);
-        for round in 0.. {
-            let (cost, _) = self.cost(guess, buffers);
-            let distance = cost.abs_diff(self.room) / slope;
+        for round in 1_u32.. {
+            let (cost, _) = self.cost(guess, Tables::Fitting, buffers);
+            let distance = cost.abs_diff(self.room) / slope * 9 / 8 + 1;
             let distance = i16::try_from(distance).unwrap_or(i16::MAX);
-            let next = if cost <= self.room {
-                fits = guess;
-                guess.saturating_sub(distance.max(1))
+            let beyond = if cost <= self.room {
+                coarse = (guess, Some(cost));
+                guess.saturating_sub(distance)
             } else {
-                too_fine = guess;
-                guess.saturating_add(distance.max(1))
+                fine = (guess, Some(cost));
+                guess.saturating_add(distance)
             };
-            if fits - too_fine <= 1 {
+            let span = coarse.0 - fine.0;
+            if span <= 1 {
                 break;
             }
-            guess = if round < 6 && too_fine < next && next < fits {
-                next
-            } else {
-                too_fine + (fits - too_fine) / 2
+            guess = match (fine.1, coarse.1) {
+                (Some(over), Some(under)) if !round.is_multiple_of(4) => {
+                    let share = (over - self.room) * u64::from(span.unsigned_abs());
+                    let part = i16::try_from(share / (over - under).max(1)).unwrap_or(span);
+                    fine.0 + part.clamp(1, span - 1)
+                }
+                (None, _) | (_, None) if fine.0 < beyond && beyond < coarse.0 => beyond,
+                _ => fine.0 + span / 2,
             };
         }
-        Ok(fits)
+        coarse.0
     }
 
     /// The step with which the finest coefficients have 16 bits.
@@ -182,7 +206,7 @@ impl Frame<'_> {
 
     /// What offsets, escapes and symbols take with a step, in 1/256 bit, and the bits of an offset.
     /// Coefficients, offsets and tables are left in `buffers`.
-    fn cost(&self, step: i16, buffers: &mut Buffers) -> (u64, u8) {
+    fn cost(&self, step: i16, choice: Tables, buffers: &mut Buffers) -> (u64, u8) {
         static COSTS: OnceLock<Costs> = OnceLock::new();
         let costs = COSTS.get_or_init(Costs::new);
         let width = self.quantize(step, buffers);
@@ -197,7 +221,12 @@ impl Frame<'_> {
         let eighth = f64::from(unit(step));
         for (channel, (_, square)) in quantized.chunks_exact(self.coded.max(1)).zip(moments) {
             let fitting = table_for(*square / (64.0 * eighth * eighth));
-            let (price, table) = near(fitting)
+            let candidates = match choice {
+                Tables::Fitting => fitting.number()..=fitting.number(),
+                Tables::Best => fitting.number().saturating_sub(1)..=fitting.number() + 1,
+            };
+            let (price, table) = candidates
+                .filter_map(Table::numbered)
                 .map(|table| (costs.channel(table, channel), table))
                 .min_by_key(|(price, _)| *price)
                 .unwrap_or((u64::MAX, fitting));
@@ -212,6 +241,7 @@ impl Frame<'_> {
         clippy::cast_possible_truncation,
         reason = "rounded and clamped to 16 bits"
     )]
+    #[allow(clippy::cast_possible_wrap, reason = "the low bits are signed")]
     fn quantize(&self, step: i16, buffers: &mut Buffers) -> u8 {
         let eighth = unit(step);
         let inverse = 1.0 / (8.0 * f64::from(eighth));
@@ -224,8 +254,9 @@ impl Frame<'_> {
             buffers.offsets.push(offset as i16);
             let (inverse, offset) = (inverse as f32, (offset / 8.0) as f32);
             for (q, x) in q.iter_mut().zip(channel) {
-                let coefficient = (x * inverse - offset).round_ties_even();
-                *q = coefficient.clamp(-32_767.0, 32_767.0) as i16;
+                // adding 1.5 · 2^23 rounds to a whole number, ties to even, in its low bits
+                let within = (x * inverse - offset).clamp(-32_767.0, 32_767.0);
+                *q = (within + 12_582_912.0).to_bits() as i16;
             }
         }
         let widest = buffers
@@ -251,7 +282,7 @@ impl Frame<'_> {
         out: &mut Vec<u8>,
         buffers: &mut Buffers,
     ) -> bool {
-        let (_, width) = self.cost(step, buffers);
+        let (_, width) = self.cost(step, Tables::Best, buffers);
         let Buffers {
             quantized,
             tables,
@@ -301,12 +332,6 @@ fn table_for(square: f64) -> Table {
     let quarters = (log2(square.max(1e-9)) / 2 + 676 + 32).div_euclid(64);
     let number = quarters.clamp(0, i32::from(Table::COUNT) - 1);
     table(u8::try_from(number).unwrap_or(0))
-}
-
-/// A table and those beside it.
-fn near(fitting: Table) -> impl Iterator<Item = Table> {
-    let number = fitting.number();
-    (number.saturating_sub(1)..=number + 1).filter_map(Table::numbered)
 }
 
 fn table(number: u8) -> Table {
