@@ -165,27 +165,34 @@ fn within(rate: u16, dtype: Dtype, shape: &BankShape) -> Codec {
 }
 
 impl Codec {
-    /// The next finer codec of the ladder: 8 bits, then exact. Steps between are not tried: where 4
-    /// bits fail it is for outlier channels, and those need the 8.
+    /// The next finer codec of the ladder 3, 4, 5, 6, 8 bits, exact; after 4 bits of keys whose turns are
+    /// known (`turned`) comes [`Self::KeyChannel`].
     #[must_use]
-    pub const fn finer(self) -> Self {
+    pub const fn finer(self, turned: bool) -> Self {
         match self {
-            Self::Affine { bits: 8, .. } | Self::Raw | Self::Planes16 | Self::Planes32 => Self::Raw,
-            Self::Affine { group, .. } => Self::Affine { bits: 8, group },
-            Self::KeyChannel | Self::Transform { .. } => Self::Affine { bits: 8, group: 64 },
+            Self::Affine { bits: 3, group } => Self::Affine { bits: 4, group },
+            Self::Affine { bits: 4, .. } if turned => Self::KeyChannel,
+            Self::Affine { bits: 4, group } => Self::Affine { bits: 5, group },
+            Self::KeyChannel => Self::Affine { bits: 5, group: 64 },
+            Self::Transform { .. } => Self::Affine { bits: 8, group: 64 },
+            Self::Affine { bits: 5, group } => Self::Affine { bits: 6, group },
+            Self::Affine { bits: 6, group } => Self::Affine { bits: 8, group },
+            Self::Affine { .. } | Self::Raw | Self::Planes16 | Self::Planes32 => Self::Raw,
         }
     }
 }
 
 /// The coarsest codec, from `wanted` on, whose measured error the guard accepts.
 ///
-/// `measure` encodes and decodes the whole bank ([`Measurement`](crate::Measurement));
+/// `turned` says that the bank is of keys whose turns are known; `measure` encodes and decodes the whole
+/// bank ([`Measurement`](crate::Measurement));
 /// `is_non_finite` tells the errors that stand for a value that is not finite.
 ///
 /// # Errors
 /// What `measure` gives, but for values that are not finite where the guard keeps such banks exact.
 pub fn choose<E>(
     wanted: Codec,
+    turned: bool,
     guard: Guard,
     mut measure: impl FnMut(Codec) -> Result<Quality, E>,
     is_non_finite: impl Fn(&E) -> bool,
@@ -217,7 +224,7 @@ pub fn choose<E>(
             }
             Err(error) => return Err(error),
         }
-        choice.codec = choice.codec.finer();
+        choice.codec = choice.codec.finer(turned);
     }
     Ok(choice)
 }

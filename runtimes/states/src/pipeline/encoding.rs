@@ -90,7 +90,7 @@ impl Encoding {
                             measured = Some((codec, quality));
                             Ok(quality)
                         };
-                        guarded(wanted, guard, measure)?
+                        guarded(wanted, table.is_some(), guard, measure)?
                     }
                 };
                 let measured = measured.filter(|(of, _)| *of == codec);
@@ -146,10 +146,11 @@ impl Encoding {
 /// A codec that the guard accepts, and why it is not the wanted one.
 fn guarded(
     wanted: Codec,
+    turned: bool,
     guard: Guard,
     measure: impl FnMut(Codec) -> Result<Quality>,
 ) -> Result<(Codec, Option<Fallback>)> {
-    let choice = choose(wanted, guard, measure, |error: &Error| {
+    let choice = choose(wanted, turned, guard, measure, |error: &Error| {
         error.code() == Code::CodecNonFinite
     })?;
     let seen = match choice.reason {
