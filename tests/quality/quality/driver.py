@@ -24,7 +24,7 @@ from quality.texts import CALIBRATION, HELD_OUT, WEIGHTS
 HERE = Path(__file__).parent.parent
 CACHE = HERE / ".venv/cache"
 
-ENCODINGS = ["exact", "exact --compress", "q8", "k8v4", "q4", "q4c"]
+ENCODINGS = ["exact", "exact --compress", "q8", "tc:5.0", "k8v4", "q4c", "q4", "tc:4.0", "tc:3.0"]
 # from a bench to what a cache becomes
 OTHERS = {
     "KIVI-like, 4 bits": lambda bench: lambda cache: others.kivi(cache, 4),
