@@ -32,7 +32,7 @@ mod tokenizer;
 
 // a model's facts
 pub use geometry::{Geometry, LayerGeometry};
-pub use options::{RuntimeOptions, ScalingKind, hadamard_block};
+pub use options::{RuntimeOptions, ScalingKind, hadamard_block, parse_adapter};
 pub use profile::ModelProfile;
 pub use rope::{Change, attention_factor, inverse_frequencies};
 // its identity

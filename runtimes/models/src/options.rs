@@ -1,5 +1,7 @@
 //! What a runtime was told when it ran, which no model file records (model-id-v1 §7.4).
 
+use std::path::PathBuf;
+
 use kvcap::{
     Code, Error, Result, Role,
     binding::{Rope, Scaling},
@@ -40,6 +42,21 @@ pub enum ScalingKind {
     Yarn,
     /// LongRoPE, whose factors the model must hold.
     LongRope,
+}
+
+/// Returns an adapter's path and factor, of `PATH` or `PATH=SCALE`; without a factor it is 1.
+///
+/// # Errors
+///
+/// 944 for a factor that is no finite number.
+pub fn parse_adapter(text: &str) -> Result<(PathBuf, f64)> {
+    let Some((path, scale)) = text.rsplit_once('=') else {
+        return Ok((text.into(), 1.0));
+    };
+    match scale.parse() {
+        Ok(scale) if f64::is_finite(scale) => Ok((path.into(), scale)),
+        _ => Err(usage("the adapter's factor is not a number", scale)),
+    }
 }
 
 impl RuntimeOptions {

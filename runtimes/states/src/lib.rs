@@ -32,6 +32,7 @@ pub use pipeline::{
 // opening
 pub use pipeline::{
     Arena, Buffer, OpenReport, Receipt, check_quality, check_rotation, open_state, receipts,
+    state_len,
 };
 pub use restore_check::RestoreCheck;
 // into other states

@@ -21,7 +21,7 @@ pub use check_quality::check_quality;
 pub use encoding::Encoding;
 pub use hadamard::check_rotation;
 pub use increment::Continued;
-pub use open::{OpenReport, open_state};
+pub use open::{OpenReport, open_state, state_len};
 pub use plan::{Capture, Choice, Fallback, Lineage, Plan, Prompt, Source};
 pub use receipts::{Receipt, receipts};
 pub use residue::{Skeleton, residue};

@@ -31,6 +31,18 @@ fn total(text: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// Refuses a state of `len` bytes that is to be opened into memory and takes more than `budget` of it.
+///
+/// # Errors
+/// KVC-910.
+pub(crate) fn check_state(len: u64, budget: u64) -> Result<()> {
+    if len <= budget {
+        return Ok(());
+    }
+    let what = "the state takes more memory than it may: open it into a file";
+    Err(Error::new(Code::ResourceBudget, what).sides(format_args!("at most {budget} bytes"), len))
+}
+
 /// Refuses a capsule that may take more than `budget` bytes to open. Banks pass through, whatever their
 /// number and length; the sections that tell where they go are held.
 ///

@@ -26,7 +26,7 @@ use crate::{
 };
 pub use crate::{
     operation::sync_folder,
-    signals::{at_first_signal, at_hangup, before_signal_ends, watch_signals},
+    signals::{at_first_signal, at_hangup, before_signal_ends, leave_signals, watch_signals},
     spool::at,
 };
 

@@ -3,7 +3,10 @@
 use std::{
     fs,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Temporary files to remove when a signal ends the process.
@@ -44,10 +47,22 @@ pub fn at_hangup(act: impl FnMut() + Send + 'static) {
     *HANGUP.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
 }
 
+/// The process's signals are another's.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Leaves all signals to the process from now on, where none are watched yet: for a library in a process of another,
+/// whose handlers they are. What a signal then leaves unfinished, the next output in its folder removes.
+pub fn leave_signals() {
+    LEFT.store(true, Ordering::Relaxed);
+}
+
 /// Removes unfinished files when the process is asked to end, and then lets it. A file that grows past its limit is an
 /// error of its writer from then on, and no end of the process: every output begins with this, and a program may
 /// sooner.
 pub fn watch_signals() {
+    if LEFT.load(Ordering::Relaxed) {
+        return;
+    }
     #[cfg(unix)]
     {
         use std::sync::{Arc, Once};

@@ -302,6 +302,14 @@ impl<'a> Judge<'a> {
         Ok(Admitted { opened, unchecked })
     }
 
+    /// Refuses a state of `len` bytes that is to be opened into memory, where banks do not pass through.
+    ///
+    /// # Errors
+    /// KVC-910 for one that takes more than [`Verifier::budget`].
+    pub fn check_state(&self, len: u64) -> Result<()> {
+        budget::check_state(len, self.verifier.budget)
+    }
+
     /// Returns the policy that a capsule is verified by.
     fn policy(&self) -> Policy<'_> {
         let verifier = self.verifier;

@@ -32,6 +32,14 @@ pub struct OpenReport {
     pub plain_len: u64,
 }
 
+/// Returns the length of a capsule's state file, for who opens it into memory.
+///
+/// # Errors
+/// As [`open_state`] for the residue.
+pub fn state_len<M: Members>(opened: &M) -> Result<u64> {
+    Ok(Skeleton::parse(&residue(opened)?)?.file_len())
+}
+
 /// Writes the whole state file of a capsule or chain into `out`: an empty file, or memory that has room
 /// for it and is zero where the state has padding. On an error `out` holds part of a state and must not
 /// reach a runtime. `progress` hears how many plain bytes of banks are done.
@@ -55,15 +63,7 @@ pub(crate) fn write_state<M: Members>(
     workers: Workers,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<(State, OpenReport)> {
-    let residue = opened
-        .tip()
-        .section(&SectionKind::Residue)?
-        .ok_or_else(|| {
-            Error::new(
-                Code::StateUnsupported,
-                "the capsule does not hold what its state file needs beside banks",
-            )
-        })?;
+    let residue = residue(opened)?;
     for member in opened.ancestors().iter().chain([opened.tip()]) {
         // COD-Q-1: a statement that no measurement gives is the sealer's fault, whoever reads it
         receipts(member)?;
@@ -116,6 +116,17 @@ pub(crate) fn write_state<M: Members>(
         plain_len,
     };
     Ok((state, report))
+}
+
+/// What the state file holds beside banks.
+fn residue<M: Members>(opened: &M) -> Result<Vec<u8>> {
+    let residue = opened.tip().section(&SectionKind::Residue)?;
+    residue.ok_or_else(|| {
+        Error::new(
+            Code::StateUnsupported,
+            "the capsule does not hold what its state file needs beside banks",
+        )
+    })
 }
 
 /// The runtime of a capsule.

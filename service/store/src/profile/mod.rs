@@ -8,6 +8,7 @@
 mod file;
 mod new;
 mod place;
+mod sealing;
 mod setting;
 mod variables;
 
@@ -27,6 +28,7 @@ pub use self::{
     file::{DEFAULT, read_unchanged},
     new::{Made, NewProfile, default_issuer},
     place::{Environment, config_folder, state_folder},
+    sealing::Parties,
     setting::Setting,
     variables::check_variables,
 };
@@ -125,6 +127,18 @@ impl Settings {
     /// Returns all that is set.
     pub fn values(&self) -> impl Iterator<Item = (Setting, &Value)> {
         self.values.iter().map(|(setting, value)| (*setting, value))
+    }
+
+    /// Returns the settings where the caller says what one of them is, or that there is none.
+    #[must_use]
+    pub fn with(mut self, setting: Setting, text: Option<String>) -> Self {
+        let value = |text| Value {
+            texts: vec![text],
+            origin: Origin::Flag,
+        };
+        self.values.remove(&setting);
+        self.values.extend(text.map(|text| (setting, value(text))));
+        self
     }
 
     /// Returns whom these settings trust.
