@@ -27,6 +27,7 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
     ("service/session/src", &[]),
     ("service/server/src", &[]),
     ("web/inspect/src", &[]),
+    ("bindings/python/src", &[]),
     ("cli/src", &[]),
 ];
 
