@@ -22,7 +22,7 @@ use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 
 use crate::{
     call::{Source, Terms},
-    error::{OrRaise, raised},
+    error::OrRaise,
     profile::Profile,
     progress::Progress,
 };
@@ -127,7 +127,7 @@ pub(crate) fn seal(
     let progress = Progress::new(progress);
     let sealed = py.detach(|| to_place(&source, to, replace, &terms, said, &progress));
     progress.finish()?;
-    let (place, made) = sealed.map_err(|error| raised(&source.at(error)))?;
+    let (place, made) = sealed.or_raise()?;
     let capsule = match place {
         Place::File(output) => {
             py.detach(|| output.commit()).or_raise()?;
@@ -229,8 +229,10 @@ impl<'a> Prepared<'a> {
             .runtime()?
             .map_or((None, None), |(kind, version)| (Some(kind), version));
         let bytes = &source.bytes;
-        let kind = said.runtime.or(set).map_or_else(|| detect(bytes), Ok)?;
-        let state = parse(kind, bytes, Hints::Model(&model.geometry))?;
+        let kind = said.runtime.or(set).map_or_else(|| detect(bytes), Ok);
+        let state = kind
+            .and_then(|kind| parse(kind, bytes, Hints::Model(&model.geometry)))
+            .map_err(|error| source.at(error))?;
         let prompt = match said.tokens {
             _ if said.danger_no_prefix => Prompt::DangerNone,
             Some(tokens) => Prompt::Tokens(tokens),
@@ -313,6 +315,7 @@ impl<'a> Prepared<'a> {
             .to(&self.parties.recipients())
             .encoding(self.encoding);
         let told = &mut |more| progress.add(more, all);
-        seal_state(out, request, told).map(|(_, report)| report)
+        let sealed = seal_state(out, request, told).map_err(|error| self.source.at(error));
+        sealed.map(|(_, report)| report)
     }
 }
