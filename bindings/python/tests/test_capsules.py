@@ -14,7 +14,6 @@ STATES = [
     "hf_f16.safetensors",
     "mlx031_q8.safetensors",
     "mlx032_f16.safetensors",
-    "mlx032_rotating.safetensors",
     "llama_ggsq3_f16_fa.bin",
     "llama_ggsq3_q4_0.bin",
     "llama_ggsn10_q8_0.bin",
@@ -69,7 +68,7 @@ def test_a_refusal_carries_its_code_and_what_a_stranger_may_hear(profile, settin
     damaged[-1] ^= 1
     with pytest.raises(kvcap.KvcapError, match="^KVC-805 ") as refused:
         kvcap.verify(damaged, profile=profile)
-    assert (refused.value.code, refused.value.name) == (805, "body.chunk_digest")
+    assert (refused.value.code, refused.value.name) == (805, "body.leaf")
     elsewhere = kvcap.Profile(**settings, audience="elsewhere")
     with pytest.raises(kvcap.KvcapError) as refused:
         kvcap.verify(tmp_path / "a.kvcap", profile=elsewhere)
