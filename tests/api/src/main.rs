@@ -19,11 +19,12 @@ use std::{
     process::{Command, ExitCode},
 };
 
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 8] = [
     "kvcap-codecs",
     "kvcap",
     "kvcap-models",
     "kvcap-states",
+    "kvcap-engines",
     "kvcap-store",
     "kvcap-session",
     "kvcap-server",
