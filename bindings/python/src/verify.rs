@@ -98,7 +98,7 @@ pub(crate) struct Verifying {
 
 enum State {
     Header(PushHeader),
-    Body(Box<Judged>, PausedBody),
+    Body(Box<(Judged, PausedBody)>),
     Over,
 }
 
@@ -155,23 +155,24 @@ impl Verifying {
                     let options = self.terms.profile().options()?;
                     check_rotation(&verdict.tip().manifest().context, options.hadamard)?;
                     let body = verdict.tip().push_body().pause();
-                    State::Body(Box::new(verdict), body)
+                    State::Body(Box::new((verdict, body)))
                 }
             };
         }
-        let State::Body(verdict, body) = state else {
+        let State::Body(judged) = state else {
             return Err(over());
         };
+        let (verdict, body) = *judged;
         let body = verdict.tip().resume_body(body)?.feed(piece)?.pause();
         let said = Verdict::of(verdict.chain(), verdict.unchecked(), &judge, None);
-        self.state = State::Body(verdict, body);
+        self.state = State::Body(Box::new((verdict, body)));
         Ok(Some(said))
     }
 
     fn accept(&mut self) -> kvcap::Result<Verdict> {
         let (mut verdict, body) = match std::mem::replace(&mut self.state, State::Over) {
             State::Header(header) => return Err(header.end()),
-            State::Body(verdict, body) => (*verdict, body),
+            State::Body(judged) => *judged,
             State::Over => return Err(over()),
         };
         let checked = verdict.tip().resume_body(body)?.finish()?.checked();

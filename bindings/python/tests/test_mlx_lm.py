@@ -58,7 +58,8 @@ def test_a_cache_is_the_file_that_would_be_saved_and_goes_on_alike(model, profil
     assert (made.length, made.positions) == (by_file.length, by_file.positions)
     loaded = kv.load_into(model, tmp_path / "a.kvcap", profile=profile, tokens=tokens)
     assert loaded.tokens == tokens
-    assert bytes(kv.as_file(loaded.cache, metadata))[-1000:] == content[-1000:]
+    if kind != "q8":  # rows that a quantized cache has in store hold anything, and come back as zeros
+        assert bytes(kv.as_file(loaded.cache, metadata)) == content
     if kind != "bfloat16":
         assert (read(model, more, loaded.cache) == read(model, more, cache)).all()
 

@@ -4,6 +4,8 @@ A capsule is the one that mlx_lm's save_prompt_cache would give, byte for byte: 
 array is read there. Every class of cache that mlx-lm can save and spec/runtimes-v1.md §2 knows.
 """
 
+from __future__ import annotations
+
 import io
 import json
 from collections.abc import Sequence
@@ -105,7 +107,9 @@ def _bytes(array: mx.array) -> memoryview:
     if array.dtype == mx.bfloat16:
         array = array.view(mx.uint16)
     mx.eval(array)
-    return memoryview(array).cast("B")
+    # its stubs do not say that it lends its memory
+    lender: Any = array
+    return memoryview(lender).cast("B")
 
 
 class _Recorder(io.RawIOBase):

@@ -4,6 +4,8 @@ A capsule is the one that the file of spec/runtimes-v1.md §4 would give, byte f
 on the CPU copied. Layers that are known: dynamic, static, sliding, linear attention, and those that mix them.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -159,7 +161,8 @@ def _place(tensor: torch.Tensor) -> tuple[Any, int, int, list[tuple[int, int]]]:
     tensor = tensor.detach().cpu()
     size = tensor.element_size()
     storage = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
-    piece, outer = size, []
+    piece = size
+    outer: list[tuple[int, int]] = []
     for count, stride in reversed(list(zip(tensor.shape, tensor.stride(), strict=True))):
         if not outer and (count == 1 or stride * size == piece):
             piece *= count
