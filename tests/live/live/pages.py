@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +46,26 @@ def run(page, kvcap, folder):
         if ran.returncode != 0:
             sys.exit(f"{page}:\n{block}\n{ran.stdout}{ran.stderr}")
         printed.append(ran.stdout)
+    wait_for_its_servers(folder)
     return printed
+
+
+def wait_for_its_servers(folder):
+    """What a page has told to end saves first; what it has left running is its fault."""
+    for path in folder.glob("*.pid"):
+        process, waited = int(path.read_text()), 0
+        while is_running(process):
+            if waited == 600:
+                sys.exit(f"{path.name}: its process does not end")
+            time.sleep(0.1)
+            waited += 1
+
+
+def is_running(process):
+    try:
+        return "(zombie)" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
 
 
 def free_port():
