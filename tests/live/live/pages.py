@@ -95,6 +95,10 @@ def main():
         if name not in PAGES:
             continue
         for page in (ROOT / "docs/howto" / page for page in PAGES[name]):
+            if page.name == "gateway.md" and "KVCAP_LLAMA_SERVER" not in os.environ:
+                # PyPI's has not been run through it yet: it needs AVX-512 with bf16
+                print("gateway.md: SKIPPED: KVCAP_LLAMA_SERVER names no llama-server", file=sys.stderr)
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 printed = run(page, Path(kvcap), Path(folder))
                 same = went_on(page.name, Path(folder))
