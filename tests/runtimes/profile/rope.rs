@@ -1,13 +1,13 @@
 //! Ropes of model folders: scalings, pairings, frequencies.
 
 use kvcap::{
-    Role,
+    Code, Role,
     binding::{Pairing, Scaling},
 };
 use kvcap_codecs::Dtype;
 use kvcap_models::{attention_factor, hadamard_block, inverse_frequencies};
 
-use super::support::{all, attention, bits, profile, scaling};
+use super::support::{Gguf, all, attention, bits, code, profile, scaling};
 
 #[test]
 fn every_scaling_is_read() {
@@ -78,6 +78,73 @@ fn every_scaling_is_read() {
     let rope = gemma4.unwrap().rope.remove(0);
     assert_eq!(rope.scaling, Scaling::Proportional { factor: bits(1.0) });
     assert_eq!(rope.rotary_dims, 4);
+}
+
+/// A profile with NaN would differ from itself, and could not be kept (a fuzzer's finding).
+#[test]
+fn every_number_of_a_rope_is_finite() {
+    let original = r#""original_max_position_embeddings": 4096"#;
+    let longrope = |short: &str, more: &str| {
+        format!(
+            r#"{original}, "rope_scaling": {{"type": "longrope", "short_factor": [1, 1, 1, 1, 1, 1, 1, {short}],
+            "long_factor": [2, 2, 2, 2, 2, 2, 2, 2]{more}}}"#
+        )
+    };
+    profile("phi3", &longrope("1.5", r#", "attention_factor": 1.5"#)).unwrap();
+    for number in ["NaN", "Infinity", "-Infinity"] {
+        let mut folders = vec![
+            ("llama", format!(r#""rope_theta": {number}"#)),
+            ("phi3", longrope(number, "")),
+            (
+                "phi3",
+                longrope("1", &format!(r#", "attention_factor": {number}"#)),
+            ),
+        ];
+        for (kind, name) in [
+            ("linear", "factor"),
+            ("yarn", "beta_fast"),
+            ("yarn", "beta_slow"),
+            ("yarn", "mscale"),
+            ("yarn", "mscale_all_dim"),
+            ("yarn", "attention_factor"),
+            ("llama3", "low_freq_factor"),
+        ] {
+            let mut members = vec![
+                format!(r#""type": "{kind}""#),
+                original.to_owned(),
+                format!(r#""{name}": {number}"#),
+            ];
+            let others = ["factor", "low_freq_factor", "high_freq_factor"];
+            members.extend(
+                others
+                    .iter()
+                    .filter(|other| **other != name)
+                    .map(|other| format!(r#""{other}": 2.0"#)),
+            );
+            let scaling = format!(r#""rope_scaling": {{{}}}"#, members.join(", "));
+            folders.push(("llama", scaling));
+        }
+        for (kind, members) in folders {
+            assert_eq!(
+                code(profile(kind, &members)),
+                Code::ModelMalformed,
+                "{members}"
+            );
+        }
+    }
+    for number in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for name in [
+            "freq_base",
+            "scaling.factor",
+            "scaling.attn_factor",
+            "scaling.yarn_beta_fast",
+        ] {
+            let file = Gguf::new("llama")
+                .text("llama.rope.scaling.type", "yarn")
+                .f32(&format!("llama.rope.{name}"), number);
+            assert_eq!(code(file.read()), Code::ModelMalformed, "{name} {number}");
+        }
+    }
 }
 
 #[test]

@@ -179,8 +179,9 @@ impl<'a> Fields<'a> {
         self.typed(name, "a whole number", Value::as_u64)
     }
 
+    /// A finite number: no fact of a model is another (model-id-v1 §7.1, MOD-R-5).
     pub(crate) fn f64(self, name: &str) -> Result<Option<f64>> {
-        self.typed(name, "a number", Value::as_f64)
+        self.typed(name, "a finite number", finite)
     }
 
     pub(crate) fn bool(self, name: &str) -> Result<Option<bool>> {
@@ -217,15 +218,15 @@ impl<'a> Fields<'a> {
         Ok(None)
     }
 
-    /// A list of numbers, `None` where it is absent.
+    /// A list of finite numbers, `None` where it is absent.
     pub(crate) fn numbers(self, name: &str) -> Result<Option<Vec<f64>>> {
         let Some(items) = self.array(name)? else {
             return Ok(None);
         };
-        let numbers: Option<Vec<_>> = items.iter().map(Value::as_f64).collect();
+        let numbers: Option<Vec<_>> = items.iter().map(finite).collect();
         numbers
             .map(Some)
-            .ok_or_else(|| self.error(name, "is not a list of numbers"))
+            .ok_or_else(|| self.error(name, "is not a list of finite numbers"))
     }
 
     /// The error for a member that must be there.
@@ -240,4 +241,8 @@ pub(crate) fn printable(name: &str) -> String {
         .take(80)
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()
+}
+
+fn finite(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|number| number.is_finite())
 }
