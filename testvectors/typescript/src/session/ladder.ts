@@ -20,8 +20,10 @@ export interface Facts {
   failed?: { name: string; code: number }[];
 }
 
+export const RUNGS = ["exact", "shorter", "history-only", "fresh"] as const;
+
 export interface Step {
-  rung: "exact" | "shorter" | "history-only" | "fresh";
+  rung: (typeof RUNGS)[number];
   state?: string;
   positions?: number;
   code?: number;
