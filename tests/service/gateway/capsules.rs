@@ -4,31 +4,11 @@ use std::{fs, thread};
 
 use serde_json::json;
 
-use crate::support::{Gateway, Home, Reply, TestEngine, said, says, told};
-
-const CAPSULE: &str = "application/vnd.kvcap";
-
-fn take_home(gateway: &Gateway, token: &str, session: &str) -> Vec<u8> {
-    let path = format!("/v1/sessions/{session}/checkpoint");
-    let taken = gateway.ask(
-        token,
-        "POST",
-        &path,
-        &["accept: application/vnd.kvcap"],
-        &[],
-    );
-    assert_eq!(
-        (taken.status, taken.field("content-type")),
-        (201, Some(CAPSULE))
-    );
-    taken.body
-}
-
-fn bring_back(gateway: &Gateway, token: &str, session: &str, capsule: &[u8]) -> Reply {
-    let path = format!("/v1/sessions/{session}/resume");
-    let typ = format!("content-type: {CAPSULE}");
-    gateway.ask(token, "POST", &path, &[&typ], capsule)
-}
+use crate::support::{
+    Home, Reply, TestEngine,
+    capsules::{bring_back, take_home},
+    said, says, told,
+};
 
 #[test]
 fn a_capsule_that_its_owner_kept_is_resumed_where_nothing_else_is_left() {

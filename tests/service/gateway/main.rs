@@ -9,8 +9,10 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
+mod attacks;
 mod capsules;
 mod going_on;
+mod killed;
 mod losing;
 mod sessions;
 mod support;

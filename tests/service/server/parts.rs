@@ -2,10 +2,12 @@
 
 use std::thread;
 
+use kvcap::Change;
 use kvcap_server::Limits;
 
 use crate::support::{
-    Relay, Reply, capsule, now, path, regions, relay, relay_with, sealed, verifier, verifier_at,
+    Registry, Relay, Reply, capsule, id, now, path, regions, relay, relay_with, sealed, verifier,
+    verifier_at,
 };
 
 const PARTIAL: &str = "content-type: application/partial-upload";
@@ -197,6 +199,24 @@ fn an_upload_that_goes_on_after_expiry_is_refused() {
     let reply = append(&relay, &upload, 60_000, true, &file[60_000..]);
     assert_eq!(reply.told(), (403, 402));
     assert_eq!(offset(&relay, &upload), None);
+    assert_eq!(relay.files().len(), 0);
+}
+
+#[test]
+fn an_upload_that_goes_on_after_its_revocation_is_refused() {
+    let registry = Registry::new(7200);
+    let relay = relay_with(registry.verifier_at(now()), Limits::default());
+    let file = capsule();
+    let upload = begin(&relay, &file[..60_000], &[]);
+    let claims = kvcap::CapsuleId::from_hex(&id(&file)).unwrap();
+    registry.change(Change::Revoke(claims));
+    let reply = append(&relay, &upload, 60_000, true, &file[60_000..]);
+    assert_eq!(reply.told(), (403, 409));
+    assert_eq!(offset(&relay, &upload), None);
+    assert_eq!(relay.files().len(), 0);
+    // nor is another one begun
+    let again = relay.ask("POST", "/v1/capsules", &["upload-complete: ?0"], &file);
+    assert_eq!(again.told(), (403, 409));
     assert_eq!(relay.files().len(), 0);
 }
 

@@ -1,12 +1,16 @@
 //! A gateway of one test before an engine in memory.
 
+pub(crate) mod capsules;
 #[allow(dead_code, reason = "shared with the relay's tests")]
 #[path = "../../server/support/client.rs"]
 pub(crate) mod client;
 pub(crate) mod engine;
+#[path = "../../server/support/vectors.rs"]
+pub(crate) mod vectors;
 
 use std::{
-    path::PathBuf,
+    net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
@@ -84,6 +88,27 @@ impl Home {
         }
     }
 
+    /// A token that gateways know from now on.
+    pub(crate) fn token(
+        &mut self,
+        tenant: Option<&str>,
+        subject: Option<&str>,
+        may: &[Permission],
+    ) -> String {
+        let new = NewToken::generate().unwrap();
+        let token = Token {
+            tenant: tenant.map(str::to_owned),
+            subject: subject.map(str::to_owned),
+            may: may.to_vec(),
+        };
+        self.tokens.add(new.digest(), token).unwrap();
+        new.text().to_owned()
+    }
+
+    pub(crate) fn verifier(&self) -> Verifier {
+        verifier(self.folder.path())
+    }
+
     /// A capsule of `ana`'s for one use, sealed with the gateway's keys.
     pub(crate) fn single_use(&self, engine: &TestEngine, session: &str, prompt: &str) -> Vec<u8> {
         let nobody = Passphrases::none();
@@ -123,49 +148,76 @@ impl Home {
         engine: &Arc<TestEngine>,
         change: impl FnOnce(&mut Sessions),
     ) -> Gateway {
-        let trusted = self.path("sign.key.pub").to_string_lossy().into_owned();
-        let verifier = Verifier {
-            audiences: vec!["here".to_owned()],
-            ledger: Some(LedgerFile::at(self.path("ledger"))),
-            ..Verifier::new(TrustSources::keys(vec![trusted]))
-        };
-        let mut sessions = Sessions::at(self.path("sessions"));
-        change(&mut sessions);
-        let engine_setup = EngineSetup::Given(Arc::clone(engine) as Arc<dyn kvcap_engines::Engine>);
-        let settings = Settings {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            folder: self.path("kept"),
-            verifier,
-            audit: Some(self.path("audit")),
-            log: None,
-            tls: None,
-            tokens: self.tokens.clone(),
-            limits: Limits {
-                rate: 10_000,
-                burst: 10_000,
-                ..Limits::default()
-            },
-            gateway: Some(Setup {
-                engine: engine_setup,
-                keys: Keys {
-                    sign_key: self.path("sign.key"),
-                    wrap_keys: vec![self.path("wrap.key")],
-                    recipients: Vec::new(),
-                    issuer: None,
-                    audience: "here".to_owned(),
-                    ttl: 3600,
-                    encoding: Preset::Exact,
-                },
-                sessions,
-            }),
-        };
+        self.gateway_by(engine, |settings| {
+            change(&mut settings.gateway.as_mut().unwrap().sessions);
+        })
+    }
+
+    /// A gateway with what else its settings may say.
+    pub(crate) fn gateway_by(
+        &self,
+        engine: &Arc<TestEngine>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Gateway {
+        let mut settings = settings(self.folder.path(), self.tokens.clone(), engine);
+        change(&mut settings);
         Gateway {
             running: Some(Server::bind(settings).unwrap().start().unwrap()),
         }
     }
 }
 
+fn verifier(home: &Path) -> Verifier {
+    let trusted = home.join("sign.key.pub").to_string_lossy().into_owned();
+    Verifier {
+        audiences: vec!["here".to_owned()],
+        ledger: Some(LedgerFile::at(home.join("ledger"))),
+        ..Verifier::new(TrustSources::keys(vec![trusted]))
+    }
+}
+
+/// Settings of a gateway whose files are in a folder.
+pub(crate) fn settings(home: &Path, tokens: Tokens, engine: &Arc<TestEngine>) -> Settings {
+    let engine = EngineSetup::Given(Arc::clone(engine) as Arc<dyn kvcap_engines::Engine>);
+    Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        folder: home.join("kept"),
+        verifier: verifier(home),
+        audit: Some(home.join("audit")),
+        log: None,
+        tls: None,
+        tokens,
+        limits: Limits {
+            rate: 1_000_000,
+            burst: 1_000_000,
+            ..Limits::default()
+        },
+        gateway: Some(Setup {
+            engine,
+            keys: Keys {
+                sign_key: home.join("sign.key"),
+                wrap_keys: vec![home.join("wrap.key")],
+                recipients: Vec::new(),
+                issuer: None,
+                audience: "here".to_owned(),
+                ttl: 3600,
+                encoding: Preset::Exact,
+            },
+            sessions: Sessions::at(home.join("sessions")),
+        }),
+    }
+}
+
 impl Gateway {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().address()
+    }
+
+    /// Judges by another verifier from now on.
+    pub(crate) fn judge_by(&self, verifier: Verifier) {
+        self.running.as_ref().unwrap().judge_by(verifier);
+    }
+
     pub(crate) fn ask(
         &self,
         token: &str,
@@ -174,8 +226,7 @@ impl Gateway {
         fields: &[&str],
         body: &[u8],
     ) -> Reply {
-        let address = self.running.as_ref().unwrap().address();
-        let mut client = Client::connect(address);
+        let mut client = Client::connect(self.address());
         let fields: Vec<&str> = fields
             .iter()
             .copied()

@@ -1,6 +1,7 @@
 //! A relay of one test, capsules to upload, and a client that can do what no client should.
 
 pub(crate) mod client;
+pub(crate) mod vectors;
 
 use std::{
     collections::BTreeSet,
