@@ -6,6 +6,7 @@ docs/results/codecs.md; --short and --encoding write nothing. --resume takes row
 
 import argparse
 import hashlib
+import json
 import shlex
 import sys
 import tempfile
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+import trainer.model
+from trainer import file, train
+from trainer.model import Model, tokenizer
+
 from quality import folder, others, report
 from quality.measure import Reference, Row
-from quality.model import Model, tokenizer
 from quality.states import Program
-from quality.texts import CALIBRATION, HELD_OUT, WEIGHTS
+from quality.texts import CALIBRATION, HELD_OUT, PROMISES, WEIGHTS
 
 HERE = Path(__file__).parent.parent
 CACHE = HERE / ".venv/cache"
@@ -51,9 +55,7 @@ class Bench:
     def reference(self, text):
         """The text read with the exact cache, kept from one run to the next."""
         ids = text.ids(self.tokenizer)
-        made_by = (HERE / "quality/model.py").read_bytes()
-        name = hashlib.sha256(repr((text, hashlib.sha256(made_by).hexdigest())).encode()).hexdigest()[:16]
-        kept = CACHE / f"{text.name}-{name}.npz"
+        kept = kept_as(text.name, text, trainer.model)
         if not kept.exists():
             say(f"quality: reading {text.name}")
             made = Reference.of(self.model, text, ids)
@@ -61,18 +63,40 @@ class Bench:
         found = np.load(kept)
         return Reference(text, ids, (found["keys"], found["values"]), found["logs"])
 
+    def statistics(self, text):
+        """What a profile is made from, kept from one run to the next."""
+        kept = kept_as(text.name, text, trainer.model, trainer.fisher)
+        if not kept.exists():
+            say(f"quality: measuring {text.name}")
+            made = train.Statistics.of(self.model, text.ids(self.tokenizer))
+            np.savez(kept, keys=made.cache[0], values=made.cache[1], metrics=made.metrics)
+        found = np.load(kept)
+        return train.Statistics((found["keys"], found["values"]), found["metrics"])
+
     def bases(self):
         """Principal components of the calibration, made once."""
         if self._bases is None:
-            caches = [self.reference(text).cache for text in CALIBRATION]
-            self._bases = others.bases(caches, self.model)
+            self._bases = others.bases([self.statistics(text).cache for text in CALIBRATION], self.model)
         return self._bases
+
+    def profile(self, whole):
+        """The profile's file, made once: of transform 2 (`whole`) or 1."""
+        modules = trainer.model, trainer.fisher, trainer.transform, trainer.rates, train, file
+        kept = kept_as(f"profile{1 + whole}", (whole, CALIBRATION, PROMISES), *modules).with_suffix(".kvtc")
+        if not kept.exists():
+            texts = [self.statistics(text) for text in CALIBRATION]
+            banks = train.banks(self.model, texts, whole)
+            held_out = [text.ids(self.tokenizer) for text in PROMISES]
+            points = train.ladder(self.model, banks, texts, held_out, lambda point: say(f"quality: profile: {point}"))
+            model_id = json.loads(self.program.run("model-id", self.program.model, "--json"))["model_id"]
+            file.write(kept, bytes.fromhex(model_id), banks, (self.model.kv_heads, self.model.dim), points, False)
+        return kept
 
     def row(self, name, through):
         """`through(cache)` gives back a cache and the bits a value that it took."""
         row, started = Row(name, {}, {}), time.monotonic()
         texts = repr([reference.text for reference in self.references])
-        kept = CACHE / f"row-{hashlib.sha256((texts + name).encode()).hexdigest()[:16]}.npz"
+        kept = kept_as("row", texts + name)
         if self.resume and kept.exists():
             return Row.load(name, kept)
         for reference in self.references:
@@ -86,6 +110,9 @@ class Bench:
 
     def encoded(self, name):
         encoding, *options = shlex.split(name)
+        for transform in (1, 2):
+            if f"profile{transform}" in options:
+                options[options.index(f"profile{transform}")] = self.profile(transform == 2)
 
         def through(cache):
             back, size = self.program.through(cache, ["--encoding", encoding, *options])
@@ -94,10 +121,15 @@ class Bench:
         return self.row(name, through)
 
 
+def kept_as(name, what, *made_by):
+    """Where a thing is kept: by what it is of, and by the source of the modules that made it."""
+    source = b"".join(hashlib.sha256(Path(module.__file__).read_bytes()).digest() for module in made_by)
+    return CACHE / f"{name}-{hashlib.sha256(repr(what).encode() + source).hexdigest()[:16]}.npz"
+
+
 def model_folder(model):
     """The model's folder, made once."""
-    made_by = (HERE / "quality/folder.py").read_bytes() + (HERE / "quality/model.py").read_bytes()
-    out = CACHE / f"model-{hashlib.sha256(made_by).hexdigest()[:16]}"
+    out = kept_as("model", None, folder, trainer.model).with_suffix("")
     if not (out / "model.safetensors").exists():
         folder.make(out, model)
     return out

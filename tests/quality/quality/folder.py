@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from quality.model import Model, tokenizer
+from trainer.model import Model, tokenizer
 from quality.states import write_tensors
 from quality.texts import WEIGHTS
 

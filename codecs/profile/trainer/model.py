@@ -65,9 +65,9 @@ class Model:
         first, second = np.split(rows, 2, axis=-1)
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
-    def forward(self, ids, cache=None, logits=True, queries=None):
+    def forward(self, ids, cache=None, logits=True):
         """Logits of `ids`, read after `cache`, and the cache with them: keys and values, each
-        `[layers, heads, tokens, dim]` of f16. `queries` is called with layer, positions and un-rotated queries."""
+        `[layers, heads, tokens, dim]` of f16."""
         past = cache[0].shape[2] if cache else 0
         shape = (len(self.layers), self.kv_heads, past + len(ids), self.dim)
         keys, values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -79,23 +79,17 @@ class Model:
             positions = np.arange(past + start, past + start + len(block))
             hidden = self.embedding[block].copy()
             for index, layer in enumerate(self.layers):
-                self._attend(layer, hidden, positions, keys[index], values[index],
-                             queries and (lambda rows: queries(index, positions, rows)))  # fmt: skip
-                gate, up = np.split(self._normed(hidden, layer.feed_forward_norm) @ layer.gate_up, 2, axis=1)
+                self._attend(layer, hidden, positions, keys[index], values[index])
+                gate, up = np.split(self.normed(hidden, layer.feed_forward_norm) @ layer.gate_up, 2, axis=1)
                 hidden += (gate / (1 + np.exp(-gate)) * up) @ layer.down
             if logits:
-                found.append(self._normed(hidden, self.norm) @ self.embedding.T)
+                found.append(self.normed(hidden, self.norm) @ self.embedding.T)
         held = keys.astype(np.float16), values.astype(np.float16)
         return (np.concatenate(found) if logits else None), held
 
-    def _attend(self, layer, hidden, positions, keys, values, queries):
+    def _attend(self, layer, hidden, positions, keys, values):
         tokens, end = len(positions), positions[-1] + 1
-        rows = self._normed(hidden, layer.attention_norm) @ layer.queries_keys_values
-        heads = lambda part: part.reshape(tokens, -1, self.dim).swapaxes(0, 1)
-        kv = self.kv_heads * self.dim
-        asked, key, value = heads(rows[:, : -2 * kv]), heads(rows[:, -2 * kv : -kv]), heads(rows[:, -kv:])
-        if queries:
-            queries(asked)
+        asked, key, value = self.heads_of(layer, hidden)
         asked = self.rotate(asked, positions) * np.float32(self.dim**-0.5)
         # the cache is of f16, of this pass too
         keys[:, positions[0] : end] = self.rotate(key, positions).astype(np.float16)
@@ -114,7 +108,14 @@ class Model:
             out[group] = (scores.reshape(-1, end) @ values[head, :end]).reshape(shared, tokens, -1) / total
         hidden += out.swapaxes(0, 1).reshape(tokens, -1) @ layer.output
 
-    def _normed(self, rows, weight):
+    def heads_of(self, layer, hidden):
+        """Queries, keys and values of hidden rows, each `[heads, tokens, dim]`, not turned."""
+        rows = self.normed(hidden, layer.attention_norm) @ layer.queries_keys_values
+        kv = self.kv_heads * self.dim
+        parts = rows[:, : -2 * kv], rows[:, -2 * kv : -kv], rows[:, -kv:]
+        return [part.reshape(len(rows), -1, self.dim).swapaxes(0, 1) for part in parts]
+
+    def normed(self, rows, weight):
         return rows / np.sqrt((rows * rows).mean(axis=-1, keepdims=True) + self.epsilon) * weight
 
 
