@@ -21,4 +21,4 @@ pub(crate) use report::{
     Printer, Report, bytes, error_json, grouped, print_error, print_usage, usage, waiting,
 };
 #[cfg(feature = "server")]
-pub(crate) use report::{listening, reloaded, serving};
+pub(crate) use report::{listening, reloaded, serving, viewing};

@@ -329,6 +329,15 @@ pub(crate) fn serving(address: std::net::SocketAddr, token: &Path) {
     );
 }
 
+/// Says where a capsule is shown.
+#[cfg(feature = "server")]
+pub(crate) fn viewing(url: &str) {
+    let _closed = writeln!(
+        io::stderr(),
+        "kvcap: note: shown until you end this (ctrl-c) at\n  {url}"
+    );
+}
+
 /// Says what became of a configuration that was read again.
 #[cfg(feature = "server")]
 pub(crate) fn reloaded(reloaded: Result<()>) {

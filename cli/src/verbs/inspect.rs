@@ -1,6 +1,6 @@
 //! `kvcap inspect`: what a capsule says of itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kvcap::{Claims, Outline, Policy, Result, Trust, Untrusted};
 use kvcap_store::{input::Capsule, time};
@@ -29,11 +29,35 @@ pub(crate) struct Args {
     /// One line a bank, instead of one a kind of bank
     #[arg(long)]
     all: bool,
+    /// Verify the whole of it in a browser of this machine, in a page that this program serves until it is told to end;
+    /// =PAGE for one of your own build
+    #[arg(long, num_args = 0..=1, require_equals = true, value_name = "PAGE", conflicts_with_all = ["at", "all"])]
+    web: Option<Option<PathBuf>>,
+    /// With --web: the capsules that it continues, in any order
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "web")]
+    chain: Vec<PathBuf>,
 }
 
 /// # Errors
-/// 1xx, 2xx, 5xx for a malformed header; with `--trust` 3xx as well.
+/// KVC-944: this program was built without the server.
+#[cfg(not(feature = "server"))]
+fn in_browser(_args: &Args, _page: Option<&Path>) -> Result<Report> {
+    let what =
+        "this program was built without the server: cargo build -p kvcap-cli --features server";
+    Err(kvcap::Error::new(kvcap::Code::LocalUsage, what))
+}
+
+#[cfg(feature = "server")]
+fn in_browser(args: &Args, page: Option<&Path>) -> Result<Report> {
+    super::inspect_web::run(&args.capsule, &args.chain, page, &args.trust.sources())
+}
+
+/// # Errors
+/// 1xx, 2xx, 5xx for a malformed header; with `--trust` 3xx as well; with `--web` 94x.
 pub(crate) fn run(args: &Args) -> Result<Report> {
+    if let Some(page) = &args.web {
+        return in_browser(args, page.as_deref());
+    }
     let (untrusted, _) = Capsule::read(&args.capsule)?.split();
     let claims = untrusted.claims().clone();
     let file_len = untrusted.file_len();

@@ -17,6 +17,8 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 mod inspect_banks;
 mod inspect_rope;
+#[cfg(feature = "server")]
+mod inspect_web;
 pub(crate) mod keygen;
 pub(crate) mod ledger;
 pub(crate) mod log;

@@ -67,25 +67,35 @@ impl ModelProfile {
         Expected::by_runtime(&self.model, &self.tokenizer, self)
     }
 
-    /// The ropes as a runtime stores keys with them: mlx-lm interleaves the rotated part of a
-    /// latent's keys, whatever the folder's own implementation does.
+    /// The ropes as a runtime stores keys with them (model-id-v1 MOD-R-6): mlx-lm interleaves the rotated part of a
+    /// latent's keys, whatever the folder's own implementation does; and who loads a GGUF file whose converter has
+    /// interleaved the pairs puts them back in halves, but for llama.cpp.
     #[must_use]
     pub fn rope_in(&self, runtime: &str) -> Vec<Rope> {
         let mut ropes = self.rope.clone();
-        if runtime == "mlx-lm" {
-            for rope in &mut ropes {
-                let latent = rope.layers.iter().any(|layer| {
-                    let kept = usize::try_from(*layer)
-                        .ok()
-                        .and_then(|i| self.geometry.layers.get(i));
-                    matches!(kept, Some(LayerGeometry::Latent { .. }))
-                });
-                if latent {
-                    rope.pairing = Pairing::Interleaved;
-                }
+        for rope in &mut ropes {
+            match runtime {
+                "mlx-lm" if self.any_latent(rope) => rope.pairing = Pairing::Interleaved,
+                "mlx-lm" | "transformers" if self.is_gguf() => rope.pairing = Pairing::Half,
+                _ => {}
             }
         }
         ropes
+    }
+
+    fn any_latent(&self, rope: &Rope) -> bool {
+        rope.layers.iter().any(|layer| {
+            let kept = usize::try_from(*layer)
+                .ok()
+                .and_then(|i| self.geometry.layers.get(i));
+            matches!(kept, Some(LayerGeometry::Latent { .. }))
+        })
+    }
+
+    /// Whether it is a GGUF file, or its splits: their names inside a model tell (model-id-v1 §3).
+    fn is_gguf(&self) -> bool {
+        let named = |file: &WeightsFile| file.name.ends_with(".gguf");
+        !self.weights.is_empty() && self.weights.iter().all(named)
     }
 }
 

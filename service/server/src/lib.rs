@@ -12,6 +12,7 @@
 //! - [`Settings`], read by [`Settings::read`] from a file: whom to trust, who may, how much.
 //! - [`Server`]: binds, runs, and ends what it has begun.
 //! - [`NewToken`]: a token, and the digest that is kept of it.
+//! - [`Inspector`], a page that verifies in a browser: a relay's `/inspect`; [`Viewer`] shows one capsule in it.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ mod duration;
 mod gates;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod inspector;
 mod limits;
 mod log;
 mod metrics;
@@ -38,7 +40,9 @@ mod settings;
 mod setup;
 mod tls;
 mod tokens;
+mod viewer;
 
+pub use inspector::Inspector;
 pub use limits::Limits;
 pub use log::Log;
 #[cfg(feature = "gateway")]
@@ -49,3 +53,4 @@ pub use settings::Settings;
 pub use setup::{EngineSetup, Keys, Sessions, Setup};
 pub use tls::Tls;
 pub use tokens::{NewToken, Permission, Token, Tokens};
+pub use viewer::{Viewer, Viewing};

@@ -16,6 +16,7 @@ use kvcap_store::{
 };
 
 use crate::{
+    inspector::Inspector,
     limits::Limits,
     settings::Settings,
     setup::{EngineSetup, Keys, Sessions, Setup},
@@ -96,6 +97,7 @@ impl Own {
                 tls: None,
                 tokens,
                 limits: Limits::default(),
+                inspector: Inspector::built_in(),
                 gateway: Some(Setup {
                     engine,
                     keys,

@@ -12,13 +12,17 @@ const PAGE: &str = include_str!("page.html");
 
 /// `GET /`.
 pub(crate) async fn page() -> Response {
-    let mut response = Html(PAGE).into_response();
+    answer(Html(PAGE).into_response(), &policy(PAGE))
+}
+
+/// An answer with the fields that every page has: its policy, and nothing kept, told or guessed.
+pub(crate) fn answer(mut response: Response, policy: &str) -> Response {
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, policy(PAGE)),
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-        (header::REFERRER_POLICY, "no-referrer".to_owned()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-        (CROSS_ORIGIN_OPENER_POLICY, "same-origin".to_owned()),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
     ] {
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().insert(name, value);

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use kvcap_store::Verifier;
 
-use crate::{limits::Limits, tls::Tls, tokens::Tokens};
+use crate::{inspector::Inspector, limits::Limits, tls::Tls, tokens::Tokens};
 
 /// Decisions of one configuration.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Policy {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) limits: Limits,
     pub(crate) tls: Option<Tls>,
+    pub(crate) inspector: Option<Inspector>,
 }
 
 /// The policy of now. Who has begun by one goes on by it.

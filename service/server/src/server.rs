@@ -70,6 +70,10 @@ pub struct Running {
 pub struct Stop(Arc<watch::Sender<bool>>);
 
 impl Stop {
+    pub(crate) fn by(sender: watch::Sender<bool>) -> Self {
+        Self(Arc::new(sender))
+    }
+
     /// Asks it to end what it has begun, and then itself.
     pub fn now(&self) {
         self.0.send_replace(true);
@@ -193,7 +197,7 @@ impl Server {
         let thread = thread::Builder::new()
             .spawn(move || self.run(&runtime, stopped, behind))
             .map_err(failed)?;
-        let stop = Stop(Arc::new(sender));
+        let stop = Stop::by(sender);
         Ok(Running {
             address,
             stop,
@@ -366,7 +370,7 @@ async fn connect(
     }
 }
 
-async fn answer(
+pub(crate) async fn answer(
     connection: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     head: Duration,

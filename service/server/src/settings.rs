@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     duration::duration,
+    inspector::Inspector,
     limits::Limits,
     log::Log,
     policy::Policy,
@@ -42,6 +43,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// Limits.
     pub limits: Limits,
+    /// Page that verifies in a browser, if there is one.
+    pub inspector: Option<Inspector>,
     /// Setup of the model behind it, which makes it a gateway.
     #[cfg(feature = "gateway")]
     pub gateway: Option<crate::setup::Setup>,
@@ -63,6 +66,7 @@ struct File {
     audit: Option<PathBuf>,
     #[serde(default)]
     log: bool,
+    inspector: Option<PathBuf>,
     tls: Option<TlsTable>,
     scope: Option<String>,
     #[serde(default, deserialize_with = "duration")]
@@ -162,6 +166,7 @@ impl Settings {
             tokens: Arc::new(self.tokens.clone()),
             limits: self.limits.clone(),
             tls: self.tls.clone(),
+            inspector: self.inspector.clone(),
         }
     }
 }
@@ -217,6 +222,9 @@ impl File {
             let (certificate, key) = (folder.join(tls.certificate), folder.join(tls.key));
             Tls::read(&certificate, &key, clients.as_deref())
         });
+        let inspector = self
+            .inspector
+            .map(|path| Inspector::read(&folder.join(path)));
         Ok(Settings {
             listen: self.listen,
             folder: folder.join(self.folder),
@@ -226,6 +234,7 @@ impl File {
             tls: tls.transpose()?,
             tokens,
             limits: self.limits.limits(),
+            inspector: inspector.transpose()?.or_else(Inspector::built_in),
             #[cfg(feature = "gateway")]
             gateway,
         })

@@ -98,3 +98,63 @@ fn a_signal_ends_it_as_it_should() {
     assert!(ended.status.success(), "{ended:?}");
     assert!(String::from_utf8(ended.stdout).unwrap().contains(address));
 }
+
+#[test]
+#[cfg(not(feature = "server"))]
+fn a_program_without_the_server_shows_nothing_in_a_browser() {
+    let folder = Folder::new();
+    folder.refused("inspect a.kvcap --web", 944, 2);
+}
+
+#[test]
+#[cfg(all(feature = "server", unix))]
+fn a_capsule_is_shown_in_a_browser_until_a_signal() {
+    use std::{
+        io::{BufRead, BufReader, Read, Write},
+        process::Stdio,
+    };
+    let folder = Folder::new();
+    let page = "<textarea id=\"keys\"></textarea>";
+    folder.write("page.html", page.as_bytes());
+    folder.write("a.kvcap", b"whatever it is, the page says so");
+    let key = std::fs::read_to_string(folder.path("issuer.key.pub")).unwrap();
+    folder.refused("inspect a.kvcap --web=issuer.key.pub", 945, 2);
+    folder.refused("inspect no.kvcap --web=page.html", 940, 4);
+    folder.refused(
+        "inspect a.kvcap --web=page.html --registry a --registry-root b",
+        944,
+        2,
+    );
+    let mut child = folder
+        .command("inspect a.kvcap --web=page.html --trust issuer.key.pub --json")
+        .env("PATH", "") // no browser
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(told.next().unwrap().unwrap().contains("ctrl-c"));
+    let url = told.next().unwrap().unwrap().trim().to_owned();
+    let (page, capsule) = url.split_once('#').unwrap();
+    let (host, page) = page["http://".len()..].split_once('/').unwrap();
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(host).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask(&format!("/{page}")).contains(key.trim()), "{url}");
+    assert!(ask(capsule).ends_with("the page says so"));
+    let signalled = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(signalled.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(String::from_utf8(ended.stdout).unwrap().contains(&url));
+}

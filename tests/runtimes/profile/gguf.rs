@@ -1,10 +1,10 @@
 //! GGUF headers: what is read, and what is refused.
 
 use kvcap::{
-    Code,
+    ByRuntime, Code,
     binding::{F64Bits, Pairing, Rope, Scaling},
 };
-use kvcap_models::LayerGeometry;
+use kvcap_models::{LayerGeometry, ModelProfile};
 
 use super::support::{Folder, Gguf, code, read, read_bytes};
 
@@ -407,4 +407,25 @@ fn splits_are_read_together() {
         code(read(&folder.write("odd.gguf", &first))),
         Code::ModelMalformed
     );
+}
+
+#[test]
+fn runtimes_of_classes_keep_the_keys_of_a_gguf_in_halves() {
+    let pairings = |profile: &ModelProfile, runtime| {
+        let ropes = profile.rope_in(runtime);
+        ropes.iter().map(|rope| rope.pairing).collect::<Vec<_>>()
+    };
+    let llama = Gguf::new("llama").read().unwrap();
+    assert_eq!(pairings(&llama, "llama.cpp"), [Pairing::Interleaved]);
+    assert_eq!(pairings(&llama, "transformers"), [Pairing::Half]);
+    assert_eq!(pairings(&llama, "mlx-lm"), [Pairing::Half]);
+    // what a reader expects of a capsule is the same
+    assert_eq!(
+        llama.needs("transformers").rope,
+        llama.rope_in("transformers")
+    );
+    let qwen = Gguf::new("qwen2").read().unwrap();
+    for runtime in ["llama.cpp", "transformers", "mlx-lm"] {
+        assert_eq!(pairings(&qwen, runtime), [Pairing::Half]);
+    }
 }

@@ -48,6 +48,7 @@ fn every_vector_is_answered_with_its_code_and_leaves_nothing() {
         audit: None,
         log: None,
         tls: None,
+        inspector: None,
         tokens,
         limits,
     })

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
+use kvcap_server::{Inspector, Viewer};
 use serde_json::Value;
 
-use crate::support::{relay, relay_by};
+use crate::support::{Client, capsule, relay, relay_by};
 
 /// The description that is checked in; `KVCAP_PAGES=write` writes it.
 const DESCRIPTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/openapi.json");
@@ -89,4 +90,83 @@ fn the_page_has_nothing_from_elsewhere() {
     ] {
         assert!(!page.contains(outside), "{outside}");
     }
+}
+
+/// As much of an inspector as a relay looks at.
+const INSPECTOR: &str = "<html><textarea id=\"keys\"></textarea></html>";
+
+fn inspector(folder: &Path) -> Inspector {
+    let path = folder.join("inspect.html");
+    fs::write(&path, INSPECTOR).unwrap();
+    Inspector::read(&path).unwrap()
+}
+
+#[test]
+fn an_inspector_is_served_where_there_is_one_and_framed_by_nobody() {
+    let home = tempfile::tempdir().unwrap();
+    let inspector = inspector(home.path());
+    let without = relay_by(|settings| settings.inspector = None);
+    assert_eq!(without.ask_as("", "GET", "/inspect", &[], &[]).status, 404);
+    let relay = relay_by(|settings| settings.inspector = Some(inspector));
+    let reply = relay.ask_as("", "GET", "/inspect", &[], &[]);
+    assert_eq!(reply.status, 200);
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("content-security-policy", "frame-ancestors 'none'"),
+        ("cache-control", "no-store"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert_eq!(reply.field(name), Some(value));
+    }
+    assert_eq!(reply.body, INSPECTOR.as_bytes());
+    assert_eq!(relay.ask_as("", "POST", "/inspect", &[], &[]).status, 405);
+    fs::write(home.path().join("other.html"), "<html></html>").unwrap();
+    let refused = Inspector::read(&home.path().join("other.html")).unwrap_err();
+    assert_eq!(refused.code().number(), 945);
+}
+
+#[test]
+fn a_capsule_is_shown_at_an_address_that_nobody_guesses() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("a.kvcap");
+    let content = capsule();
+    fs::write(&file, &content).unwrap();
+    let viewing = Viewer {
+        inspector: inspector(home.path()),
+        keys: "issuer: </textarea>&\n".to_owned(),
+        files: vec![file.clone(), file.clone()],
+    }
+    .start()
+    .unwrap();
+    let (address, links) = viewing.url().split_once('#').unwrap();
+    let (host, path) = address["http://".len()..].split_once('/').unwrap();
+    let secret = path.strip_suffix("/inspect").unwrap();
+    assert_eq!(secret.len(), 32);
+    assert_eq!(links, format!("/{secret}/0&/{secret}/1"));
+    assert!(host.starts_with("127.0.0.1:"));
+    let ask = |path: &str| Client::connect(host.parse().unwrap()).ask("", "GET", path, &[], &[]);
+    let page = String::from_utf8(ask(&format!("/{path}")).body).unwrap();
+    let keys = "<textarea id=\"keys\">issuer: &lt;/textarea>&amp;\n</textarea>";
+    assert!(page.contains(keys), "{page}");
+    let whole = ask(&format!("/{secret}/1"));
+    assert!(whole.body == content);
+    assert_eq!(whole.field("content-type"), Some("application/vnd.kvcap"));
+    for elsewhere in [
+        "/",
+        "/inspect",
+        "/0",
+        &format!("/{secret}/2"),
+        &format!("/{secret}/..%2f0"),
+    ] {
+        assert!([400, 404].contains(&ask(elsewhere).status), "{elsewhere}");
+    }
+    viewing.stop().now();
+    viewing.wait().unwrap();
+    fs::remove_file(&file).unwrap();
+    let gone = Viewer {
+        inspector: inspector(home.path()),
+        keys: String::new(),
+        files: vec![file],
+    };
+    assert_eq!(gone.start().unwrap_err().code().number(), 940);
 }

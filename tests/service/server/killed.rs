@@ -54,6 +54,7 @@ fn a_relay_in_a_process_of_its_own() {
         audit: None,
         log: None,
         tls: None,
+        inspector: None,
         tokens,
         limits,
     })

@@ -10,7 +10,7 @@ const worker = new Worker(URL.createObjectURL(new Blob([$("worker").textContent]
 const wasm = Uint8Array.from(atob($("wasm").textContent), (c) => c.charCodeAt(0));
 worker.postMessage({ wasm: wasm.buffer }, [wasm.buffer]);
 let run = 0;
-let subject = null; // what is verified: { file } or { link, token }
+let subject = null; // what is verified: { source, ancestors, token }, each a File or a link
 
 async function start() {
   if (subject === null) return;
@@ -26,7 +26,8 @@ async function start() {
   $("result").dataset.done = "";
   show($("verdict"), el("p", { class: "busy" }, "Verifying…"));
   show($("report"));
-  worker.postMessage({ run, ...subject, request, registry: registry && new Uint8Array(await registry.arrayBuffer()) });
+  const ancestors = [...(subject.ancestors ?? []), ...$("ancestors").files];
+  worker.postMessage({ run, ...subject, ancestors, request, registry: registry && new Uint8Array(await registry.arrayBuffer()) });
 }
 
 worker.onmessage = ({ data }) => {
@@ -55,13 +56,20 @@ let length = 0;
 
 // --- what is asked for
 
+/** Nothing is verified any more. */
+function forget() {
+  subject = null;
+  run += 1;
+}
+
 function take(file) {
-  subject = { file };
+  subject = { source: file };
   $("hint").textContent = `${file.name}, ${bytes(file.size)}`;
   start();
 }
 
 $("file").addEventListener("change", () => $("file").files[0] && take($("file").files[0]));
+$("ancestors").addEventListener("change", () => start());
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   start();
@@ -78,15 +86,15 @@ addEventListener("drop", (event) => {
   if (file) take(file);
 });
 
-/** A link is followed on this host alone. */
+/** A link is followed on this host alone; those behind it are the ancestors'. */
 function follow() {
-  const link = new URL($("link").value, location.href);
-  if (link.origin !== location.origin) {
+  const [link, ...ancestors] = $("link").value.split(" ").map((each) => new URL(each, location.href));
+  if ([link, ...ancestors].some(({ origin }) => origin !== location.origin)) {
     $("result").hidden = false;
     show($("verdict"), verdict("bad", "Not fetched", el("p", {}, "A link is followed on this host alone; drop the file instead.")));
     return;
   }
-  subject = { link: link.href, token: $("token").value };
+  subject = { source: link.href, ancestors: ancestors.map(({ href }) => href), token: $("token").value };
   $("hint").textContent = link.pathname;
   start();
 }
@@ -99,14 +107,14 @@ if (location.protocol.startsWith("http")) {
     follow();
   });
   if (location.hash.startsWith("#/")) {
-    $("link").value = location.hash.slice(1);
+    $("link").value = location.hash.slice(1).replaceAll("&", " ");
     follow();
   }
 }
 
 // --- what was found
 
-function render({ report, done }) {
+function render({ report, done, unused }) {
   const { refusal, outline, claims } = report;
   show($("verdict"), ...headline(report, done));
   const parts = [];
@@ -114,17 +122,18 @@ function render({ report, done }) {
   if (done && !refusal) parts.push(leftOut(report.unchecked));
   if (outline) parts.push(picture(report));
   if (claims) parts.push(forWhom(claims, report));
-  if (outline) parts.push(of(outline), lineage(outline, report), recipients(outline), streams(outline));
+  if (outline) parts.push(of(outline), lineage(outline, report, unused ?? []), recipients(outline), streams(outline));
   show($("report"), ...parts);
 }
 
-function headline({ refusal, stage, checked, signed, length }, done) {
+function headline({ refusal, stage, checked, signed, length, chain }, done) {
   if (refusal) {
     const told = signed ? "Its header carries a trusted signature; what follows is what it states." : "What follows is what the file says of itself: nobody vouches for it.";
     return [verdict("bad", `Refused: KVC-${refusal.code}`, el("p", {}, sentence(refusal.what), where(refusal)), el("p", {}, stage === "trust" ? "Whom to trust could not be loaded." : told))];
   }
   if (!done) return [verdict("busy", "The header is verified", el("p", {}, "Its body is being checked."))];
-  return [verdict("good", "Verified", el("p", {}, `A trusted key has signed it, and all ${checked.chunks.toLocaleString("en")} chunks and ${bytes(length)} are as signed.`))];
+  const members = chain.length > 1 ? `It and ${chain.length - 1} of its ancestors are signed by trusted keys. ` : "A trusted key has signed it. ";
+  return [verdict("good", "Verified", el("p", {}, `${members}All ${checked.chunks.toLocaleString("en")} chunks and ${bytes(length)} are as signed.`))];
 }
 
 function verdict(kind, title, ...more) {
@@ -214,11 +223,18 @@ function of(o) {
   }));
 }
 
-function lineage(o, { lineage }) {
+function lineage(o, { lineage, chain, wanted }, unused) {
+  const ancestors = chain.slice(1).map(({ id, positions, expires }, i) => [
+    `Ancestor ${i + 1}`,
+    el("span", {}, "verified: capsule ", code(id), `, positions ${positions[0].toLocaleString("en")} to ${positions[1].toLocaleString("en")}, expires ${time(expires)}`),
+  ]);
   return block("Lineage", facts({
     "This capsule": code(lineage ?? ""),
     Continues: o.parent ? code(o.parent) : "none: it is whole by itself",
     "Base image": o.base ? "yes" : null,
+    ...Object.fromEntries(ancestors),
+    "Not here": wanted ? el("span", {}, "the ancestor ", code(wanted)) : null,
+    "No ancestor of it": unused.join(", ") || null,
   }));
 }
 

@@ -44,7 +44,19 @@ async function ofLink(link, token) {
   return response.body;
 }
 
-async function verify({ run, file, link, token, request, registry }) {
+/** Feeds one file, a File or a link, as far as it is wanted. */
+async function feed(source, token, each) {
+  const stream = source instanceof Blob ? source.stream() : await ofLink(source, token);
+  for await (const bytes of pieces(stream)) {
+    give(bytes);
+    const wanted = verifier.feed() === 1;
+    each(bytes.length, wanted);
+    if (!wanted) return;
+  }
+  verifier.finish();
+}
+
+async function verify({ run, source, ancestors, token, request, registry }) {
   if (registry) {
     give(registry);
     verifier.registry();
@@ -52,25 +64,36 @@ async function verify({ run, file, link, token, request, registry }) {
   give(utf8.encode(JSON.stringify(request)));
   verifier.begin();
   const begun = performance.now();
-  let [taken, wanted, told, stage] = [0, report().refusal === null, 0, "header"];
-  for await (const bytes of wanted ? pieces(file ? file.stream() : await ofLink(link, token)) : []) {
-    give(bytes);
-    wanted = verifier.feed() === 1;
-    taken += bytes.length;
+  let [taken, told, stage] = [0, 0, "header"];
+  const each = (length, wanted) => {
+    taken += length;
     if (stage === "header" || !wanted) {
       const now = report();
       stage = now.stage;
       if (stage !== "header") postMessage({ run, report: now });
     }
-    if (!wanted) break;
     if (performance.now() - told > 100) {
       told = performance.now();
       postMessage({ run, taken });
     }
+  };
+  if (report().refusal === null) await feed(source, token, each);
+  // each file that is left may be the ancestor that is wanted next
+  const left = [...ancestors];
+  for (let i = 0; i < left.length && verifier.ancestor() === 1; ) {
+    const wanted = report().wanted;
+    await feed(left[i], token, () => {});
+    const now = report();
+    if (now.wanted === wanted && now.refusal === null) {
+      i += 1;
+    } else {
+      left.splice(i, 1);
+      i = 0;
+    }
   }
-  if (wanted) verifier.finish();
   const seconds = (performance.now() - begun) / 1000;
-  postMessage({ run, report: report(), taken, seconds, memory: verifier.memory.buffer.byteLength, done: true });
+  const unused = left.map((file) => file.name ?? file);
+  postMessage({ run, report: report(), taken, seconds, unused, memory: verifier.memory.buffer.byteLength, done: true });
 }
 
 onmessage = async ({ data }) => {

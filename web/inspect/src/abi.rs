@@ -50,6 +50,18 @@ extern "C" fn begin() {
     });
 }
 
+/// Begins with another file; returns 1 where an ancestor is wanted that it may be, else 0.
+#[unsafe(no_mangle)]
+extern "C" fn ancestor() -> u32 {
+    with(|shared| {
+        shared
+            .inspector
+            .as_mut()
+            .is_some_and(Inspector::ancestor)
+            .into()
+    })
+}
+
 /// Takes the input as the next bytes of the file; returns 1 where more are wanted, else 0.
 #[unsafe(no_mangle)]
 extern "C" fn feed() -> u32 {

@@ -1,6 +1,6 @@
 //! What a capsule says, as JSON for the page.
 
-use kvcap::{Claims, Outline, OutlineRope, OutlineStream, OutlineValue};
+use kvcap::{Claims, Outline, OutlineRope, OutlineStream, OutlineValue, Verified};
 use serde_json::{Value, json};
 
 pub(crate) fn claims(claims: &Claims) -> Value {
@@ -24,6 +24,19 @@ pub(crate) fn claims(claims: &Claims) -> Value {
             "version": session.version,
             "cursor": session.replay_cursor,
         })),
+    })
+}
+
+/// A verified member of a chain.
+pub(crate) fn member(member: &Verified) -> Value {
+    let manifest = member.manifest();
+    let positions = &manifest.context.positions;
+    json!({
+        "id": manifest.claims.id.to_string(),
+        "lineage": member.lineage().to_string(),
+        "positions": [positions.start, positions.end],
+        "expires": manifest.claims.terms.expires,
+        "length": member.file_len(),
     })
 }
 

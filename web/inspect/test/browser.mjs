@@ -21,10 +21,12 @@ export async function inspector(browser, address, options = {}) {
 }
 
 /** Fills in what is asked for, gives the file, and waits for the verdict. */
-export async function verify(page, { file, now, keys, registry, root, audience, subject, tenant }) {
+export async function verify(page, { file, ancestors, now, keys, registry, root, audience, subject, tenant }) {
   await page.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
   for (const [id, value] of Object.entries({ now, keys, root, audience, subject, tenant })) await page.fill(`#${id}`, value ?? "");
   await page.setInputFiles("#registry", registry ?? []);
+  await page.evaluate(() => forget());
+  await page.setInputFiles("#ancestors", ancestors ?? []);
   await page.evaluate(() => (document.getElementById("result").dataset.done = ""));
   await page.setInputFiles("#file", file);
   await page.waitForFunction(() => document.getElementById("result").dataset.done !== "", null, { timeout: 120_000 });

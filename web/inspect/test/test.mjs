@@ -61,6 +61,22 @@ await test("a capsule's text is no markup", async () => {
   assert.equal(await own.page.locator("#report script, #report img, #report iframe").count(), 0);
 });
 
+await test("a chain is verified whole, and what is missing or strange is named", async () => {
+  const three = chosen(Infinity).find(({ name }) => name === "chain_three_deep");
+  const given = asked(three);
+  assert.equal(await verify(own.page, { ...given, ancestors: given.ancestors.toReversed() }), "accepted");
+  assert.match(await own.page.textContent("#verdict"), /It and 2 of its ancestors/);
+  const whole = await own.page.textContent("#report");
+  assert.match(whole, /Ancestor 2verified/);
+  assert.doesNotMatch(whole, /ancestors: it continues/);
+  const base = asked(chosen(Infinity).find(({ name }) => name === "base"));
+  assert.equal(await verify(own.page, { ...given, ancestors: [base.file, given.ancestors[0]] }), "accepted");
+  const partly = await own.page.textContent("#report");
+  assert.match(partly, /ancestors: it continues other capsules/);
+  assert.match(partly, /Not herethe ancestor [0-9a-f]{64}/);
+  assert.ok(partly.includes(`No ancestor of it${base.file.name}`));
+});
+
 await test("without a key the refusal shows claims as claims", async () => {
   const base = chosen(Infinity).find(({ name }) => name === "base");
   assert.equal(await verify(own.page, { ...asked(base), keys: "" }), "KVC-301");
@@ -76,7 +92,7 @@ await test("by keyboard, and as a screen reader finds it", async () => {
     await page.keyboard.press("Tab");
     reached.push(await page.evaluate(() => document.activeElement.id || document.activeElement.localName));
   }
-  assert.deepEqual(reached, ["file", "keys", "registry", "root", "summary", "body"]);
+  assert.deepEqual(reached, ["file", "ancestors", "keys", "registry", "root", "summary"]);
   const unnamed = await page.locator("input, textarea, button").evaluateAll((all) => all.filter((field) => !field.labels?.length && !field.textContent).map((field) => field.id));
   assert.deepEqual(unnamed, []);
   await verify(page, asked(chosen(Infinity).find(({ name }) => name === "base")));

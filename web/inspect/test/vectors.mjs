@@ -1,4 +1,4 @@
-// Vectors whose outcome a verifier without secret, memory and ancestors gives, and what the page is told for each.
+// Vectors whose outcome a verifier without secret and memory gives, and what the page is told for each.
 
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -25,10 +25,13 @@ function keyLine(prefix, digits) {
 
 const plainKey = (key) => key.for_capsules && !key.compromised && key.not_before === 0 && key.sign_until === null && key.verify_until === null && key.suites.length === 2;
 
+/** A parent that is not there, and what is not the parent: the page goes on without it, and says so. */
+const WITHOUT_PARENT = [701, 702];
+
 /** What a page cannot state: these contexts are another reader's. */
-function isOurs({ stage, context }) {
-  if (!["trust", "header", "verify", "body", "accept"].includes(stage)) return false;
-  const known = ["now", "trust", "registry", "audiences", "subject", "organisation", "wrapping_key", "wrapping_type", "reads"];
+function isOurs({ stage, code, context }) {
+  if (!["trust", "header", "verify", "chain", "body", "accept"].includes(stage) || WITHOUT_PARENT.includes(code)) return false;
+  const known = ["parents", "now", "trust", "registry", "audiences", "subject", "organisation", "wrapping_key", "wrapping_type", "reads"];
   if (Object.keys(context).some((name) => !known.includes(name))) return false;
   const { trust, registry, audiences } = { ...index.default_context, ...context };
   if (!trust.every(plainKey) || audiences.length !== 1) return false;
@@ -57,9 +60,10 @@ function given(name) {
 }
 
 export function asked({ context, file }) {
-  const { now, trust, registry, audiences, subject, organisation } = { ...index.default_context, ...context };
+  const { now, trust, registry, audiences, subject, organisation, parents } = { ...index.default_context, ...context };
   return {
     file: given(file),
+    ancestors: parents.map(given),
     now: String(now),
     keys: trust.map(({ issuer, key }) => `issuer: ${issuer}\n${keyLine("kvcap-pub-1", key)}\n`).join(""),
     registry: registry && { name: "keys.kvreg", mimeType: "application/octet-stream", buffer: content(registry.files[0]) },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     middleware::from_fn_with_state,
     routing::{get, head, post, put},
@@ -18,6 +19,7 @@ use self::{index::Index, resumable::Uploads};
 use crate::{
     audit::Audit,
     gates::Gates,
+    inspector::Inspector,
     metrics::Metrics,
     page,
     policy::{Current, Policy},
@@ -105,6 +107,7 @@ impl Relay {
             )
             .layer(from_fn_with_state(Arc::clone(&self), record))
             .route("/", get(page::page))
+            .route("/inspect", get(inspect))
             .route("/openapi.json", get(openapi::document))
             .route("/healthz", get(admin::health))
             .route("/readyz", get(admin::ready))
@@ -157,6 +160,13 @@ impl Relay {
             .request(caller.tenant.as_ref(), &self.policy().limits)?;
         Ok(caller)
     }
+}
+
+/// `GET /inspect`.
+async fn inspect(State(relay): State<Arc<Relay>>) -> Answer {
+    let policy = relay.policy();
+    let page = policy.inspector.as_ref().map(Inspector::answer);
+    page.ok_or(Refusal::Status(StatusCode::NOT_FOUND))
 }
 
 fn space(caller: &Token) -> Space {

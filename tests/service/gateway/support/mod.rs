@@ -186,6 +186,7 @@ pub(crate) fn settings(home: &Path, tokens: Tokens, engine: &Arc<TestEngine>) ->
         audit: Some(home.join("audit")),
         log: None,
         tls: None,
+        inspector: None,
         tokens,
         limits: Limits {
             rate: 1_000_000,

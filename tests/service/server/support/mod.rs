@@ -159,6 +159,7 @@ fn relay_of(
         tls: None,
         tokens,
         limits,
+        inspector: None,
         #[cfg(feature = "gateway")]
         gateway: None,
     };
