@@ -61,7 +61,7 @@ case $name in
 #: the inspector in Chromium over the vectors; --short: a few | 3 minutes; Chromium, Node, npm
     inspect-test)
         web/inspect/test/run "$@" ;;
-#: the Python wheel: types, tests, vectors; --full: transformers too | 5 minutes, 0.5 GB or 6; Python, PyPI
+#: the Python wheel: types, tests, vectors; --full: transformers too; --vllm: vLLM and LMCache | 5 minutes, 0.5, 6 or 7 GB; Python, PyPI
     wheel)
         bindings/python/run "$@" ;;
 #: saved, killed, restored and continued in mlx-lm | 2 minutes, 0.4 GB; PyPI

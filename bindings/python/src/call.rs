@@ -74,6 +74,7 @@ pub(crate) struct Terms {
     accepted: Vec<Unchecked>,
     chain: Vec<PathBuf>,
     session: Option<ExpectedSession>,
+    dtypes: Option<(String, String)>,
 }
 
 impl Terms {
@@ -106,7 +107,13 @@ impl Terms {
             accepted,
             chain,
             session,
+            dtypes: None,
         })
+    }
+
+    /// Expects keys and values of these element types.
+    pub(crate) fn of_types(self, dtypes: Option<(String, String)>) -> Self {
+        Self { dtypes, ..self }
     }
 
     pub(crate) fn profile(&self) -> &Profile {
@@ -130,6 +137,7 @@ impl Terms {
     ) -> Result<Judge<'a>> {
         let mut expected = self.profile().expected(model)?;
         expected.session = session;
+        expected.dtypes.clone_from(&self.dtypes);
         let judge = self.verifier.judge()?.expecting(expected);
         Ok(judge.danger_without(&self.accepted))
     }

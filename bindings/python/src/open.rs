@@ -43,7 +43,7 @@ impl Opened {
 /// alone as plain tensors (safetensors).
 #[pyfunction]
 #[pyo3(signature = (source, to = None, *, profile = None, tokens = None, layers = None, positions = None,
-    accept_unchecked = vec![], chain = vec![], session = None, replace = false, progress = None))]
+    accept_unchecked = vec![], chain = vec![], session = None, dtypes = None, replace = false, progress = None))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
 pub(crate) fn open(
     py: Python<'_>,
@@ -56,11 +56,12 @@ pub(crate) fn open(
     accept_unchecked: Vec<String>,
     chain: Vec<PathBuf>,
     session: Option<Checkpoint>,
+    dtypes: Option<(String, String)>,
     replace: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Opened> {
     let source = Source::of(source)?;
-    let terms = Terms::new(py, profile, &accept_unchecked, chain, session)?;
+    let terms = Terms::new(py, profile, &accept_unchecked, chain, session)?.of_types(dtypes);
     let progress = Progress::new(progress);
     let part = (layers.is_some() || positions.is_some()).then(|| Selection {
         layers: layers.map(|(from, to)| from..to),

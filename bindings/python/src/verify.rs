@@ -20,7 +20,7 @@ use crate::{
 /// Verifies a capsule with public keys alone: header, then every byte of the body and of its ancestors.
 #[pyfunction]
 #[pyo3(signature = (source, *, profile = None, header_only = false, accept_unchecked = vec![], chain = vec![],
-    session = None, progress = None))]
+    session = None, dtypes = None, progress = None))]
 #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
 pub(crate) fn verify(
     py: Python<'_>,
@@ -30,10 +30,11 @@ pub(crate) fn verify(
     accept_unchecked: Vec<String>,
     chain: Vec<PathBuf>,
     session: Option<Checkpoint>,
+    dtypes: Option<(String, String)>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Verdict> {
     let source = Source::of(source)?;
-    let terms = Terms::new(py, profile, &accept_unchecked, chain, session)?;
+    let terms = Terms::new(py, profile, &accept_unchecked, chain, session)?.of_types(dtypes);
     let progress = Progress::new(progress);
     let verdict = py
         .detach(|| whole(source, &terms, header_only, &progress))

@@ -184,3 +184,12 @@ def test_nothing_is_replaced_unless_asked(profile, state, tmp_path):
         sealed(profile, state, tmp_path / "a.kvcap")
     assert refused.value.code == 941
     sealed(profile, state, tmp_path / "a.kvcap", replace=True)
+
+
+def test_element_types_may_be_expected(profile, state, tmp_path):
+    capsule = sealed(profile, state).capsule
+    for call in (kvcap.verify, kvcap.open):
+        call(capsule, profile=profile, dtypes=("f16", "f16"))
+        with pytest.raises(kvcap.KvcapError) as refused:
+            call(capsule, profile=profile, dtypes=("bf16", "bf16"))
+        assert refused.value.code == 604

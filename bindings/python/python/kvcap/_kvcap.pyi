@@ -204,6 +204,7 @@ def verify(
     accept_unchecked: Sequence[str] = (),
     chain: Sequence[str | PathLike[str]] = (),
     session: Judged | None = None,
+    dtypes: tuple[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Verdict: ...
 def open(
@@ -217,6 +218,7 @@ def open(
     accept_unchecked: Sequence[str] = (),
     chain: Sequence[str | PathLike[str]] = (),
     session: Judged | None = None,
+    dtypes: tuple[str, str] | None = None,
     replace: bool = False,
     progress: Progress | None = None,
 ) -> Opened: ...
