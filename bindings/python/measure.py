@@ -1,7 +1,7 @@
 """Costs of kvcap.vllm and kvcap.lmcache beside what they stand for: `./run --measure`. Prints tables for docs/results/live.md.
 
 vLLM: a Llama of random weights in SmolLM2-135M's shape, 2,000 tokens; what a weight is changes no time. Each way in a
-fresh process, median of five; the prefix cache of the engine is off, so that nothing else is reused.
+fresh process, median of three; the prefix cache of the engine is off, so that nothing else is reused.
 """
 
 import json
@@ -19,7 +19,7 @@ import torch
 import kvcap
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 5
+ROUNDS = 3
 PROMPT = [(at * 7919 + 13) % 4000 + 50 for at in range(2000)]
 
 ENGINE = """
