@@ -35,6 +35,10 @@ OTHERS = {
     "TurboQuant-like, 4 bits": lambda bench: lambda cache: others.turboquant(cache, 4),
     "CacheGen-like, steps of 1/4": lambda bench: lambda cache: others.cachegen(cache, 0.25),
     "KVTC-like, steps of 1/4": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.25, bench.bases()),
+    "tc, transform 2, 5.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, True, 5.0),
+    "tc, transform 2, 4.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, True, 4.0),
+    "tc, transform 1, 4.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, False, 4.0),
+    "tc, transform 2, 3.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, True, 3.0),
     "KVTC-like, steps of 1/2": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.5, bench.bases()),
 }
 
@@ -50,7 +54,7 @@ class Bench:
         self.tokenizer = tokenizer(self.model.fields)
         self.program = Program(program, folder, model_folder(self.model))
         self.references = [self.reference(text) for text in texts]
-        self._bases = None
+        self._bases, self._trained = None, {}
 
     def reference(self, text):
         """The text read with the exact cache, kept from one run to the next."""
@@ -79,15 +83,25 @@ class Bench:
             self._bases = others.bases([self.statistics(text).cache for text in CALIBRATION], self.model)
         return self._bases
 
-    def profile(self, whole):
-        """The profile's file, made once: of transform 2 (`whole`) or 1."""
-        modules = trainer.model, trainer.fisher, trainer.transform, trainer.rates, train, file
-        kept = kept_as(f"profile{1 + whole}", (whole, CALIBRATION, PROMISES), *modules).with_suffix(".kvtc")
-        if not kept.exists():
+    def trained(self, whole):
+        """Banks and ladder of a profile of transform 2 (`whole`) or 1, made once a run."""
+        if whole not in self._trained:
             texts = [self.statistics(text) for text in CALIBRATION]
             banks = train.banks(self.model, texts, whole)
             held_out = [text.ids(self.tokenizer) for text in PROMISES]
             points = train.ladder(self.model, banks, texts, held_out, lambda point: say(f"quality: profile: {point}"))
+            self._trained[whole] = banks, points
+        return self._trained[whole]
+
+    def fitted(self, cache, whole, rate):
+        return others.fitted(cache, self.model, *self.trained(whole), rate)
+
+    def profile(self, whole):
+        """The profile's file, made once."""
+        modules = trainer.model, trainer.fisher, trainer.transform, trainer.rates, train, file
+        kept = kept_as(f"profile{1 + whole}", (whole, CALIBRATION, PROMISES), *modules).with_suffix(".kvtc")
+        if not kept.exists():
+            banks, points = self.trained(whole)
             model_id = json.loads(self.program.run("model-id", self.program.model, "--json"))["model_id"]
             file.write(kept, bytes.fromhex(model_id), banks, (self.model.kv_heads, self.model.dim), points, False)
         return kept
