@@ -97,6 +97,9 @@ case $name in
 #: what each encoding costs a real model; --short writes nothing | 40 minutes or 1, 0.4 GB; PyPI
     quality)
         tests/quality/run "$@" ;;
+#: a profile of a model for tc, from texts | some minutes, 0.1 GB; PyPI
+    profile)
+        codecs/profile/train "$@" ;;
 #: how much of a session has to be restored; --short writes nothing | 15 minutes or half of one, 0.4 GB; PyPI
     hot-window)
         tests/live/run --hot-window "$@" ;;
