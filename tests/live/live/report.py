@@ -275,6 +275,8 @@ the state, drops it, and evaluates the whole prompt; the receipt tells.
 
 ## Quality
 
+The suite's small model says which encoding is better, not what one costs: on a real model KL is about 25 times as large ([codecs](codecs.md)).
+
 {scored:,} held-out tokens that follow the restored {prefix:,} (two texts), predicted with the restored state; KL and agreement are against the exact
 state, which a live run's equals. Bytes are those of sealed banks. mlx-lm predicts them in binary32 from its binary16 caches, in steps of 64
 tokens, in every row alike: MLX's CPU kernel for quantized binary16 takes a quarter of a second a token. A quantized cache quantizes the held-out
