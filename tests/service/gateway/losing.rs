@@ -98,3 +98,25 @@ fn a_gateway_that_ends_saves_what_is_in_its_slots() {
     );
     assert_eq!(said(&asked), says(&text, 4));
 }
+
+#[test]
+fn a_gateway_that_ends_waits_for_what_is_saved_behind_an_answer() {
+    let home = Home::new();
+    let first = "a conversation whose server ends while it is being saved";
+    let text = {
+        let engine = TestEngine::new(1, true);
+        engine.slow.store(true, Ordering::SeqCst);
+        let gateway = home.gateway_with(&engine, |sessions| sessions.save_after = 1);
+        let asked = gateway.complete(&home.ana, "behind", first);
+        let text = format!("{first}{} later", said(&asked));
+        gateway.end();
+        text
+    };
+    let gateway = home.gateway(&TestEngine::new(1, true));
+    let asked = gateway.complete(&home.ana, "behind", &text);
+    let kept = first.len() as u64 + 3;
+    assert_eq!(
+        told(&asked),
+        ("exact", "capsule", kept, text.len() as u64 - kept)
+    );
+}

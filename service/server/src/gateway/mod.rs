@@ -184,6 +184,8 @@ impl Gateway {
 
     /// Saves what the slots hold, and waits for who uses them.
     pub(crate) async fn close(self: &Arc<Self>) {
+        // what is being saved behind an answer has left its slot's place meanwhile
+        self.slots.idle().await;
         for names in self.slots.held() {
             let Some(mut lease) = self.slots.lease_held(&names).await else {
                 continue;

@@ -129,6 +129,18 @@ impl Slots {
         }
     }
 
+    /// Waits until no slot is leased.
+    pub(super) async fn idle(&self) {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if self.places().all.iter().all(|place| place.busy.is_none()) {
+                return;
+            }
+            freed.await;
+        }
+    }
+
     /// Sessions that are in a slot.
     pub(super) fn held(&self) -> Vec<Names> {
         let places = self.places();

@@ -39,6 +39,8 @@ pub(crate) struct TestEngine {
     pub(crate) dies: AtomicUsize,
     /// What was admitted is evaluated again all the same.
     pub(crate) lies: AtomicBool,
+    /// Half a second goes by in an export.
+    pub(crate) slow: AtomicBool,
     /// Calls by name.
     pub(crate) calls: Mutex<Vec<&'static str>>,
     _home: TempDir,
@@ -82,6 +84,7 @@ impl TestEngine {
             generation: AtomicU64::new(1),
             dies: AtomicUsize::new(0),
             lies: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
             calls: Mutex::default(),
             _home: home,
         })
@@ -322,6 +325,9 @@ impl Engine for TestEngine {
     fn export(&self, slot: Slot) -> Answering<'_, StateFile> {
         Box::pin(async move {
             self.call("export", slot)?;
+            if self.slow.load(Ordering::SeqCst) {
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            }
             let ids = self.slot(slot.index);
             if ids.is_empty() {
                 return Err(EngineError::Refused {
