@@ -108,7 +108,7 @@ if (location.protocol.startsWith("http")) {
   });
   if (location.hash.startsWith("#/")) {
     $("link").value = location.hash.slice(1).replaceAll("&", " ");
-    follow();
+    addEventListener("DOMContentLoaded", follow); // once all of this script has run
   }
 }
 

@@ -3,6 +3,7 @@
 
 const PIECE = 1 << 20;
 const utf8 = new TextEncoder();
+let ready;
 let verifier;
 
 function give(bytes) {
@@ -98,8 +99,11 @@ async function verify({ run, source, ancestors, token, request, registry }) {
 
 onmessage = async ({ data }) => {
   try {
-    if (data.wasm) verifier = (await WebAssembly.instantiate(data.wasm)).instance.exports;
-    else await verify(data);
+    if (data.wasm) ready = WebAssembly.instantiate(data.wasm);
+    else {
+      verifier = (await ready).instance.exports; // it may be asked before it is there
+      await verify(data);
+    }
   } catch (error) {
     postMessage({ run: data.run, failed: String(error.message ?? error) });
   }
