@@ -181,6 +181,12 @@ impl Trust {
         self.keys.keys().copied()
     }
 
+    /// Returns the issuer that a trusted key speaks for.
+    #[must_use]
+    pub fn issuer_of(&self, id: KeyId) -> Option<&str> {
+        self.keys.get(&id).map(|key| key.issuer.as_str())
+    }
+
     pub(crate) fn find(&self, id: KeyId) -> Result<&TrustedKey> {
         // whom a verifier trusts is nobody's business but its own
         let unknown = || Error::new(Code::KeyUnknown, "no trusted key has the capsule's key id");

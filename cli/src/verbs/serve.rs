@@ -64,6 +64,9 @@ struct OwnArgs {
         allow_hyphen_values = true
     )]
     engine_arg: Vec<String>,
+    /// Record turns of chats in their session's log, in clear in its folder: status, revert and export know them then
+    #[arg(long, conflicts_with_all = ["config", "new_token"])]
+    record: bool,
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["config", "new_token"], default_value = OWN)]
     listen: SocketAddr,
@@ -187,6 +190,10 @@ impl OwnArgs {
             ),
             _ => return crate::ui::usage("no model is named", "--model"),
         };
-        Own::of(&profile, &folder, self.listen, engine)
+        let mut own = Own::of(&profile, &folder, self.listen, engine)?;
+        if let Some(gateway) = &mut own.settings.gateway {
+            gateway.sessions.record = self.record;
+        }
+        Ok(own)
     }
 }

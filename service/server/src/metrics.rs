@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -151,11 +151,15 @@ impl Metrics {
     }
 }
 
+#[cfg(feature = "gateway")]
+pub(crate) use resumes::Gauge;
+
 /// Figures of a gateway.
 #[cfg(feature = "gateway")]
 mod resumes {
     use super::{
-        AtomicU64, BTreeMap, Duration, Histogram, Metrics, Mutex, Ordering, PoisonError, head, line,
+        AtomicU64, BTreeMap, Duration, Histogram, Metrics, Mutex, OnceLock, Ordering, PoisonError,
+        head, line,
     };
 
     #[derive(Debug, Default)]
@@ -166,9 +170,42 @@ mod resumes {
         evaluated: AtomicU64,
         saved: AtomicU64,
         unsaved: AtomicU64,
+        unrecorded: AtomicU64,
+        /// Probes of restores by their outcome.
+        probes: Mutex<BTreeMap<&'static str, u64>>,
+        sessions: OnceLock<Sessions>,
+    }
+
+    /// Gauges of sessions: name, what it says, value.
+    pub(crate) type Gauge = (&'static str, &'static str, f64);
+
+    /// What tells the gauges of sessions when it is asked.
+    struct Sessions(Box<dyn Fn() -> Vec<Gauge> + Send + Sync>);
+
+    impl std::fmt::Debug for Sessions {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Sessions")
+        }
     }
 
     impl Metrics {
+        /// Takes gauges of sessions from where they are known, from now on.
+        pub(crate) fn tell_sessions(&self, told: impl Fn() -> Vec<Gauge> + Send + Sync + 'static) {
+            let _already = self.resumes.sessions.set(Sessions(Box::new(told)));
+        }
+
+        /// Counts a probe of a restore.
+        pub(crate) fn probed(&self, outcome: &'static str) {
+            let probes = self.resumes.probes.lock();
+            let mut probes = probes.unwrap_or_else(PoisonError::into_inner);
+            *probes.entry(outcome).or_default() += 1;
+        }
+
+        /// Counts a turn that could not be recorded.
+        pub(crate) fn unrecorded(&self) {
+            self.resumes.unrecorded.fetch_add(1, Ordering::Relaxed);
+        }
+
         /// Counts a request by the rung that its session was resumed at, and the time to its first token.
         pub(crate) fn resumed(&self, rung: &'static str, code: u16, took: Duration) {
             let outcomes = self.resumes.outcomes.lock();
@@ -244,10 +281,27 @@ mod resumes {
                     "Checkpoints that could not be saved.",
                     &self.unsaved,
                 ),
+                (
+                    "kvcap_turns_failed_total",
+                    "Turns that could not be recorded.",
+                    &self.unrecorded,
+                ),
             ];
             for (name, what, count) in counters {
                 head(text, name, "counter", what);
                 line(text, name, count.load(Ordering::Relaxed));
+            }
+            let name = "kvcap_probes_total";
+            head(text, name, "counter", "Probes of restores by outcome.");
+            let probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+            for (outcome, count) in probes.iter() {
+                line(text, &format!("{name}{{outcome=\"{outcome}\"}}"), count);
+            }
+            drop(probes);
+            let told = self.sessions.get().map(|sessions| (sessions.0)());
+            for (name, what, value) in told.into_iter().flatten() {
+                head(text, name, "gauge", what);
+                line(text, name, value);
             }
         }
     }

@@ -131,6 +131,10 @@ pub struct Sessions {
     pub budget: u64,
     /// Looks for the longest state that a request without a session goes on from.
     pub find: bool,
+    /// Records turns of chats as events of their session, in clear in its folder.
+    pub record: bool,
+    /// Compares once in each life of the engine what a saved state goes on with, restored and not.
+    pub probe: bool,
 }
 
 impl Sessions {
@@ -144,6 +148,8 @@ impl Sessions {
             save_after: 256,
             budget: 16 << 30,
             find: false,
+            record: false,
+            probe: true,
         }
     }
 }
@@ -194,6 +200,8 @@ pub(crate) struct SessionsTable {
     save_after: Option<u64>,
     budget: Option<u64>,
     find: bool,
+    record: bool,
+    probe: Option<bool>,
 }
 
 /// Time that a capsule is valid by default, in seconds.
@@ -253,6 +261,8 @@ pub(crate) fn read(
             save_after: sessions.save_after.unwrap_or(usual.save_after),
             budget: sessions.budget.unwrap_or(usual.budget),
             find: sessions.find,
+            record: sessions.record,
+            probe: sessions.probe.unwrap_or(usual.probe),
             ..usual
         },
     }))

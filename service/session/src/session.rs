@@ -24,7 +24,7 @@ use crate::{
     log::Head,
     names::Names,
     record::{MAX_RECORD, Record},
-    replay::{Summarize, replay},
+    replay::{Summarize, replay, take},
     summary::plain_summary,
 };
 
@@ -216,17 +216,31 @@ impl Session {
     /// KVC-955 where there is no such turn.
     pub fn end_of_turn(&self, turn: u64) -> Result<u64> {
         let events = self.events()?;
-        let origin = match events.first() {
+        end_of_turn(&self.beginning(&events)?, &events, turn)
+    }
+
+    /// Returns the events that nothing has taken back, and the number after which they begin: 0, or that of an import.
+    ///
+    /// # Errors
+    /// Those of replay; 94x.
+    pub fn live_events(&self) -> Result<(u64, Vec<Event>)> {
+        let events = self.events()?;
+        let beginning = self.beginning(&events)?;
+        let live = take(&beginning, events)?.live;
+        Ok((beginning.replay_cursor, live))
+    }
+
+    /// What was before the events, or an import's first.
+    fn beginning(&self, events: &[Event]) -> Result<Record> {
+        let first = match events.first() {
             Some(first) if first.is_import() => self.record(1).ok(),
             _ => None,
         };
         // of a branch it is a later one
-        let origin = origin.filter(|first| first.replay_cursor == 1);
-        let origin = match origin {
-            Some(first) => first,
-            None => Record::origin(&self.names(), &self.description.origin())?,
-        };
-        end_of_turn(&origin, &events, turn)
+        match first.filter(|first| first.replay_cursor == 1) {
+            Some(first) => Ok(first),
+            None => Record::origin(&self.names(), &self.description.origin()),
+        }
     }
 
     /// The head of the log, of which the last event is held against the one before.

@@ -4,28 +4,19 @@ Every answer is compared with that of a session that was evaluated from nothing,
 """
 
 import argparse
-import atexit
-import http.client
+import functools
 import importlib.util
 import json
 import os
-import re
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from . import environments
-
-
-
-def program():
-    """llama-server: one that was built here, or PyPI's."""
-    own = os.environ.get("KVCAP_LLAMA_SERVER")
-    return own or Path(sys.executable).parent / "llama-server-vulkan"
+from .engines import give_template
+from .gateways import Attached, Configured, Gateway
 
 
 def smollm2():
@@ -47,94 +38,6 @@ def others():
             print(f"gateway: NOT RUN: {name}: KVCAP_GGUF_SAMPLES names no folder with {file}", file=sys.stderr)
 
 
-class Answer:
-    def __init__(self, status, headers, body, seconds):
-        self.status, self.seconds = status, seconds
-        self.headers = {name.lower(): value for name, value in headers}
-        self.body = body
-
-    def __getattr__(self, name):
-        value = self.headers.get(f"x-kvcap-{name}")
-        return int(value) if value and value.isdigit() else value
-
-    @property
-    def source(self):
-        return self.headers.get("x-kvcap-from")
-
-    @property
-    def text(self):
-        if self.status != 200:
-            raise RuntimeError(f"{self.status} {self.body[:300]!r}")
-        choice = json.loads(self.body)["choices"][0]
-        return choice["text"] if "text" in choice else choice["message"]["content"]
-
-
-class Gateway:
-    """`kvcap serve --model` with a home of its own, which outlives it."""
-
-    def __init__(self, kvcap, model, home, context=4096, arguments=()):
-        self.home = home
-        environment = os.environ | {
-            "HOME": str(home),
-            "XDG_CONFIG_HOME": str(home / "config"),
-            "XDG_STATE_HOME": str(home / "state"),
-        }
-        environment = {k: v for k, v in environment.items() if not k.startswith("KVCAP")}
-        self.log = home / "log"
-        command = [kvcap, "serve", "--model", model, "--engine", program(), "--listen", "127.0.0.1:0"]
-        command += ["--context", context, *(f"--engine-arg={argument}" for argument in arguments)]
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen([str(word) for word in command], env=environment, stderr=log, stdout=log)
-        # one that a failure leaves behind ends with this process
-        atexit.register(self.process.kill)
-        deadline = time.monotonic() + 300
-        while not (found := re.search(r"http://(\S+)/v1", self.log.read_text())):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"kvcap serve: {self.log.read_text()}")
-            time.sleep(0.02)
-        self.address = found[1]
-        self.token = (home / "state/kvcap/serve/token").read_text().strip()
-
-    def ask(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection(self.address, timeout=600)
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        headers["Authorization"] = f"Bearer {self.token}"
-        if not isinstance(body, (bytes, type(None))):
-            body = json.dumps(body)
-            headers.setdefault("Content-Type", "application/json")
-        started = time.perf_counter()
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-        seconds = time.perf_counter() - started
-        connection.close()
-        return Answer(response.status, response.getheaders(), content, seconds)
-
-    def complete(self, session, prompt, count=8):
-        body = {"prompt": prompt, "max_tokens": count, "temperature": 0, "prompt_cache_key": session}
-        return self.ask("POST", "/v1/completions", body)
-
-    def chat(self, session, messages, count=8):
-        body = {"messages": messages, "max_tokens": count, "temperature": 0, "prompt_cache_key": session}
-        return self.ask("POST", "/v1/chat/completions", body)
-
-    def engine(self):
-        """The process of llama-server."""
-        below, found = [self.process.pid], []
-        while below:
-            process = below.pop()
-            children = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
-            below += [int(child) for child in " ".join(children).split()]
-            found += [process] if Path(f"/proc/{process}/comm").read_text().strip() == "llama-server" else []
-        return found[0]
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(120)
-        if code != 0:
-            raise RuntimeError(f"kvcap serve ended with {code}: {self.log.read_text()}")
-
-
 def words(count, seed=7):
     """A text that does not repeat itself soon."""
     known = "the a of cache key value state model token window rope head layer chunk prompt answer turn agent".split()
@@ -151,12 +54,13 @@ def require(what, is_so, answer=None):
         raise SystemExit(f"gateway: not so: {what}{said}")
 
 
-def goes_on(kvcap, name, model, length, arguments=(), paused=20, chats=True):
+def goes_on(kvcap, name, model, length, arguments=(), paused=20, chats=True, kind=Gateway):
     """One model through all that happens to a session. Returns what it has kept, and times."""
     rows = {}
+    start_gateway = functools.partial(kind, kvcap, model, **({"arguments": arguments} if arguments else {}))
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        gateway = Gateway(kvcap, model, home, arguments=arguments)
+        gateway = start_gateway(home)
         start = words(length)
         # one token is asked for, and the state ends with the prompt: what was said is no matter of a tokenizer then
         first = gateway.complete("one", start, 1)
@@ -178,7 +82,7 @@ def goes_on(kvcap, name, model, length, arguments=(), paused=20, chats=True):
         other = words(length, 11)
         gateway.complete("two", other, 1)
         gateway.end()
-        gateway = Gateway(kvcap, model, home, arguments=arguments)
+        gateway = start_gateway(home)
         again = gateway.complete("two", other + " One more.", 1)
         rows["after a restart"] = (again.restored, again.evaluated, again.seconds)
         require("it comes back after a restart", windows or (again.rung, again.source) == ("exact", "capsule"), again)
@@ -187,7 +91,7 @@ def goes_on(kvcap, name, model, length, arguments=(), paused=20, chats=True):
         require("an edited one is answered", edited.status == 200, edited)
         kept = gateway.ask("POST", "/v1/sessions/two/checkpoint", accept="application/vnd.kvcap")
         require("a capsule is given out", kept.status == 201, kept)
-        os.kill(gateway.engine(), signal.SIGKILL)
+        gateway.kill_engine()
         lost = gateway.complete("two", other[: len(other) * 3 // 4] + " Something else was meant. And more.", 1)
         rows["engine killed"] = (lost.restored, lost.evaluated, lost.seconds)
         require("an engine that was killed comes back", lost.status == 200, lost)
@@ -280,26 +184,46 @@ def measure(kvcap, model, rounds=5):
     }
 
 
-def main():
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("kvcap")
-    arguments.add_argument("--gateway", action="store_true")
-    arguments.add_argument("--short", action="store_true")
-    arguments, _ = arguments.parse_known_args()
-    if arguments.short:
-        from . import to_gguf
+#: kinds of engine, and how `kvcap serve` is begun before each
+KINDS = {"llama-server": Gateway, "attached": Attached, "mlx-lm": Configured}
 
-        with tempfile.TemporaryDirectory() as folder:
-            small = Path(folder) / "small.gguf"
-            to_gguf.convert(environments.MODEL, small)
-            goes_on(arguments.kvcap, "full attention, small", small, 120, paused=5, chats=False)
-        return
-    real = smollm2()
-    goes_on(arguments.kvcap, f"full attention, {real.stem}", real, 400)
-    for name, model, more in others():
-        goes_on(arguments.kvcap, name, model, 120, more, paused=5, chats=False)
-    for what, value in measure(arguments.kvcap, real).items():
-        print(f"  {what:<46} {value:.3f}" if isinstance(value, float) else f"  {what:<46} {value}")
+
+def small_models(folder, kinds):
+    """Kinds of engine, each with the small model as it reads it."""
+    for kind in kinds:
+        if kind == "mlx-lm":
+            model = environments.copy(folder / "model")
+            environments.change_json(model / "tokenizer_config.json", give_template)
+        else:
+            from . import to_gguf
+
+            model = folder / "small.gguf"
+            if not model.exists():
+                to_gguf.convert(environments.MODEL, model)
+        yield kind, model
+
+
+def main():
+    arguments = argparse.ArgumentParser(prog="tests/live/run --gateway")
+    arguments.add_argument("kvcap", help=argparse.SUPPRESS)
+    arguments.add_argument("--gateway", action="store_true", help=argparse.SUPPRESS)
+    arguments.add_argument("--short", action="store_true", help="the small model alone, and no times")
+    arguments.add_argument("--engine", action="append", choices=KINDS, help="this kind of engine alone")
+    arguments = arguments.parse_args()
+    kinds = arguments.engine or list(KINDS)
+    if not arguments.short and "llama-server" in kinds:
+        real = smollm2()
+        goes_on(arguments.kvcap, f"full attention, {real.stem}", real, 400)
+        for name, model, more in others():
+            goes_on(arguments.kvcap, name, model, 120, more, paused=5, chats=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, model in small_models(Path(folder), kinds):
+            name, chats = f"full attention, small, {kind}", kind == "mlx-lm"
+            goes_on(arguments.kvcap, name, model, 120, paused=5, chats=chats, kind=KINDS[kind])
+    if not arguments.short and "llama-server" in kinds:
+        for what, value in measure(arguments.kvcap, real).items():
+            print(f"  {what:<46} {value:.3f}" if isinstance(value, float) else f"  {what:<46} {value}")
+
 
 if __name__ == "__main__":
     main()

@@ -14,5 +14,7 @@ mod capsules;
 mod going_on;
 mod killed;
 mod losing;
+mod probing;
 mod sessions;
 mod support;
+mod turns;

@@ -117,3 +117,55 @@ fn no_prompt_and_no_token_is_in_a_file_that_is_not_sealed() {
     }
     assert!(files > 6);
 }
+
+#[test]
+fn a_key_that_is_trusted_for_another_issuer_seals_nothing() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let trusted = home.path("sign.key.pub");
+    let text = fs::read_to_string(&trusted).unwrap();
+    // the key of a file that names no issuer is trusted for its own
+    let unnamed = text.lines().filter(|line| !line.contains("issuer"));
+    fs::write(
+        &trusted,
+        unnamed.map(|line| format!("{line}\n")).collect::<String>(),
+    )
+    .unwrap();
+    let refused = kvcap_server::Server::bind(home.settings(&engine))
+        .unwrap()
+        .start();
+    assert_eq!(refused.unwrap_err().code().number(), 312);
+}
+
+#[test]
+fn a_body_that_is_refused_is_not_waited_for() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let gateway = home.gateway(&engine);
+    // no token, no permission: nothing of the body is asked for
+    let paths = [
+        ("POST", "/v1/completions", home.operator.as_str()),
+        ("POST", "/v1/chat/completions", home.operator.as_str()),
+        ("PUT", "/v1/bases/one", home.ana.as_str()),
+        ("POST", "/v1/sessions/one/events", home.restores.as_str()),
+        ("POST", "/v1/sessions/one/resume", home.operator.as_str()),
+        ("POST", "/v1/sessions/one/revert", home.restores.as_str()),
+    ];
+    for (method, path, may_not) in paths {
+        for (token, status) in [("", 401), (may_not, 403)] {
+            let mut client = gateway.connect();
+            client.head(token, method, path, &[], Some(1 << 30));
+            let reply = client.reply(method);
+            let told = (reply.status, reply.field("connection"));
+            assert_eq!(told, (status, Some("close")), "{path}");
+        }
+    }
+    // of a body that only names a capsule, as much as such a name takes
+    let mut client = gateway.connect();
+    let path = "/v1/sessions/one/resume";
+    client.head(&home.ana, "POST", path, &[], Some(1 << 20));
+    client.send(&[b' '; 4096]).unwrap();
+    let reply = client.reply("POST");
+    assert_eq!(
+        (reply.status, reply.field("connection")),
+        (413, Some("close"))
+    );
+}

@@ -1,21 +1,15 @@
 //! Completions and chats (http-v1 §11): nothing is told before the engine's own count has proved it.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
-    body::{Body, Bytes},
-    extract::State,
+    body::Body,
+    extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures_core::Stream;
 use kvcap::Code;
-use kvcap_engines::{Answer as Answering, EngineError, Event, Events, Slot, Timings};
+use kvcap_engines::{Answer as Answering, Asked, EngineError, Slot, Timings};
 use kvcap_session::{Names, Reuse, Rung, Session};
 use kvcap_store::time;
 use serde_json::json;
@@ -25,10 +19,13 @@ use super::{
     asked::{Shape, Turn},
     failed, names_of,
     resuming::{Claim, From, Wanted, check_room},
-    slots::{Held, Lease},
+    settling::{Passing, Settling},
+    slots::Lease,
+    turns::Turns,
 };
 use crate::{
     refusal::{Answer, Refusal},
+    relay::closing,
     tokens::{Permission, Token},
 };
 
@@ -54,26 +51,18 @@ pub(super) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderM
 }
 
 /// `POST /v1/completions`.
-pub(super) async fn completions(
-    State(gateway): State<Arc<Gateway>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    answer(gateway, Shape::Completion, headers, body).await
+pub(super) async fn completions(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    closing(answer(gateway, Shape::Completion, request).await)
 }
 
 /// `POST /v1/chat/completions`.
-pub(super) async fn chat(
-    State(gateway): State<Arc<Gateway>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    answer(gateway, Shape::Chat, headers, body).await
+pub(super) async fn chat(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    closing(answer(gateway, Shape::Chat, request).await)
 }
 
-async fn answer(gateway: Arc<Gateway>, shape: Shape, headers: HeaderMap, body: Bytes) -> Answer {
+async fn answer(gateway: Arc<Gateway>, shape: Shape, request: Request) -> Answer {
     let began = Instant::now();
-    let caller = gateway.relay.caller(&headers, Permission::Restore)?;
+    let (caller, headers, body) = gateway.asked(request, Permission::Restore).await?;
     let turn = Turn::read(shape, &headers, &body)?;
     // a client that breaks off does not break what is done in a slot
     let answering = tokio::spawn(gateway.take(caller, turn, began));
@@ -132,6 +121,10 @@ impl Gateway {
         metrics.resumed(taken.claim.rung.name(), code, seconds);
         metrics.evaluated(reused.cached, reused.evaluated);
         let fields = self.fields(names.as_ref(), &taken, reused);
+        let turns = match &turn.asked {
+            Asked::Chat(body) if self.setup.record && names.is_some() => Some(Turns::of(body)),
+            _ => None,
+        };
         let content_type = taken.answer.content_type;
         let passing = Passing {
             events: Some(taken.answer.events),
@@ -144,6 +137,7 @@ impl Gateway {
                 tokens: wanted.tokens,
                 reused,
                 unsaved: taken.unsaved,
+                turns,
             }),
         };
         let mut response = Body::from_stream(passing).into_response();
@@ -290,6 +284,9 @@ impl Gateway {
         if taken.lost > 0 {
             fields.push(("x-kvcap-lost", taken.lost.to_string()));
         }
+        if let Some(outcome) = self.probes.outcome(taken.slot.generation) {
+            fields.push(("x-kvcap-probe", outcome.name().to_owned()));
+        }
         let saved = self.estimate(reused.cached);
         if saved > 0 && claim.from != From::Nothing {
             fields.push(("x-kvcap-saved-ms", saved.to_string()));
@@ -302,103 +299,6 @@ impl Gateway {
 /// the last of a request is always evaluated.
 fn own_was_cut(claim: &Claim, total: u64, cached: u64) -> bool {
     !claim.waits && claim.from != From::Nothing && cached.saturating_add(2) < total
-}
-
-/// What is left to do in a slot when an answer has ended.
-struct Settling {
-    runtime: tokio::runtime::Handle,
-    gateway: Arc<Gateway>,
-    lease: Lease,
-    slot: Slot,
-    names: Option<Names>,
-    /// Ids of the request.
-    tokens: Arc<Vec<u32>>,
-    reused: Timings,
-    /// Tokens in the slot that no checkpoint has.
-    unsaved: u64,
-}
-
-impl Settling {
-    /// Notes what the slot holds now, saves it where that is due, and gives the slot back. The caller has his answer
-    /// already.
-    fn settle(self, done: Option<Timings>) {
-        let Self {
-            gateway,
-            mut lease,
-            slot,
-            names,
-            tokens,
-            reused,
-            unsaved,
-            runtime,
-        } = self;
-        let Some(names) = names else {
-            return;
-        };
-        let predicted = done.map_or(0, |done| done.predicted);
-        let mut held = Held {
-            names,
-            generation: slot.generation,
-            tokens: tokens.to_vec(),
-            total: reused.cached + reused.evaluated + predicted,
-            unsaved: unsaved + reused.evaluated + predicted,
-            handed_in: false,
-        };
-        runtime.spawn(async move {
-            if held.unsaved >= gateway.setup.save_after {
-                // an engine that has stopped has nothing to save
-                let _saved = gateway.save(slot, &mut held, false).await;
-            }
-            gateway.settle(&held).await;
-            lease.held = Some(held);
-            drop(lease);
-        });
-    }
-}
-
-/// An answer on its way to the client.
-struct Passing {
-    events: Option<Events>,
-    settling: Option<Settling>,
-}
-
-impl Passing {
-    fn end(&mut self, done: Option<Timings>) {
-        // an answer that is not taken to its end is stopped first
-        self.events = None;
-        if let Some(settling) = self.settling.take() {
-            settling.settle(done);
-        }
-    }
-}
-
-impl Stream for Passing {
-    type Item = Result<Bytes, std::io::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(events) = self.events.as_mut() else {
-            return Poll::Ready(None);
-        };
-        match ready!(Pin::new(events).poll_next(cx)) {
-            Some(Ok(Event::Bytes(bytes))) => Poll::Ready(Some(Ok(bytes))),
-            Some(Ok(Event::Done(done))) => {
-                self.end(Some(done));
-                Poll::Ready(None)
-            }
-            // the connection breaks off: what was sent is not all
-            Some(Err(_)) | None => {
-                self.end(None);
-                let broken = std::io::Error::other("the engine broke off");
-                Poll::Ready(Some(Err(broken)))
-            }
-        }
-    }
-}
-
-impl Drop for Passing {
-    fn drop(&mut self) {
-        self.end(None);
-    }
 }
 
 pub(super) fn as_json(status: StatusCode, value: &serde_json::Value) -> Response {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode},
+    extract::{Path, Request, State},
+    http::StatusCode,
+    response::Response,
 };
 use kvcap::{Code, Error};
 use kvcap_engines::Slot;
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     refusal::{Answer, Refusal},
+    relay::closing,
     tokens::Permission,
 };
 
@@ -36,10 +37,13 @@ const LONGEST: usize = 64;
 pub(super) async fn put(
     State(gateway): State<Arc<Gateway>>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    gateway.relay.caller(&headers, Permission::Admin)?;
+    request: Request,
+) -> Response {
+    closing(made(gateway, name, request).await)
+}
+
+async fn made(gateway: Arc<Gateway>, name: String, request: Request) -> Answer {
+    let (_, headers, body) = gateway.asked(request, Permission::Admin).await?;
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > LONGEST || !name.bytes().all(plain) {
         return Err(Refusal::Status(StatusCode::NOT_FOUND));

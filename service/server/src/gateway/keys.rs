@@ -35,7 +35,7 @@ impl Keys {
     /// Reads the keys, of which the signing one has to be trusted: what it signs is to come back.
     ///
     /// # Errors
-    /// KVC-94x for the files, 312 for an issuer that is not the key's, 945 for a key that nobody trusts.
+    /// KVC-94x for the files, 312 for an issuer that is not the key's or the one that it is trusted for, 945 for a key that nobody trusts.
     pub(super) fn read(setup: &setup::Keys, verifier: &Verifier) -> Result<Self> {
         let passphrases = Passphrases::none();
         let signer = key_file::signing(&setup.sign_key, &passphrases)?;
@@ -43,8 +43,17 @@ impl Keys {
         key_file::check_issuer(&signer, &issuer)?;
         let own = TrustedKey::from(&signer).key.id();
         let refused = |what: &'static str| Err(Error::new(Code::LocalConfig, what).at("keys"));
-        if verifier.judge()?.trust().ids().all(|id| id != own) {
-            return refused("sign-key is not trusted here: its capsules would not come back");
+        match verifier.judge()?.trust().issuer_of(own) {
+            None => {
+                return refused("sign-key is not trusted here: its capsules would not come back");
+            }
+            Some(trusted) if trusted != issuer => {
+                let what =
+                    "sign-key is trusted for another issuer: its capsules would not come back";
+                let error = Error::new(Code::KeyIssuer, what).at("keys");
+                return Err(error.sides(format_args!("{trusted:?}"), format_args!("{issuer:?}")));
+            }
+            Some(_) => {}
         }
         if !verifier.audiences.contains(&setup.audience) {
             return refused("audience is none of audiences: its capsules would not come back");

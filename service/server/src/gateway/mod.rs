@@ -15,8 +15,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    http::StatusCode,
+    extract::Request,
+    http::{HeaderMap, StatusCode},
     middleware::from_fn_with_state,
     routing::{get, post, put},
 };
@@ -26,27 +26,34 @@ use kvcap_session::{Names, files::DeviceTier};
 use kvcap_store::{Verifier, private};
 
 use self::{
+    figures::Figures,
     finding::Finding,
     keys::Keys,
+    probing::Probes,
     resuming::of_engine,
     slots::{Lease, Slots},
 };
 use crate::{
     refusal::{Answer, Refusal},
-    relay::{Relay, record},
+    relay::{Relay, record, short_body},
     setup::{Sessions, Setup},
-    tokens::Token,
+    tokens::{Permission, Token},
 };
 
 mod answering;
 mod asked;
 mod bases;
+mod events;
+mod figures;
 mod finding;
 mod keys;
+mod probing;
 mod resuming;
 mod saving;
 mod sessions;
+mod settling;
 mod slots;
+mod turns;
 mod unnamed;
 
 /// Most bytes of a request that is evaluated.
@@ -67,6 +74,7 @@ pub(crate) struct Gateway {
     slots: Arc<Slots>,
     /// Sessions by their tokens, where requests without a name are to find them.
     finding: Option<Arc<Finding>>,
+    probes: Probes,
     /// Nanoseconds that a token of a prompt takes to evaluate, as it was lately; 0 where that is not known.
     pace: AtomicU64,
 }
@@ -90,14 +98,18 @@ impl Gateway {
         let keys = Keys::read(&setup.keys, &relay.verifier())?;
         private::folder(&setup.sessions.folder)?;
         let engine = setup.engine.start().await.map_err(of_engine)?;
+        let sessions = DeviceTier::at(setup.sessions.folder.clone());
+        let figures = Figures::of(sessions.clone());
+        relay.metrics.tell_sessions(move || figures.gauges());
         Ok(Self {
-            sessions: DeviceTier::at(setup.sessions.folder.clone()),
+            sessions,
             setup: setup.sessions.clone(),
             slots: Arc::new(Slots::new(engine.about().slots)),
             finding: setup.sessions.find.then(|| {
                 let folder = setup.sessions.folder.with_extension("index");
                 Arc::new(Finding::at(folder))
             }),
+            probes: Probes::default(),
             pace: AtomicU64::new(0),
             keys,
             engine,
@@ -116,18 +128,29 @@ impl Gateway {
             .route("/v1/sessions/{session}", get(sessions::show))
             .route(
                 "/v1/sessions/{session}/events",
-                get(sessions::events).post(sessions::append),
+                get(events::list).post(events::append),
             )
             .route(
                 "/v1/sessions/{session}/checkpoint",
                 post(sessions::checkpoint),
             )
             .route("/v1/sessions/{session}/resume", post(sessions::resume))
-            .route("/v1/sessions/{session}/revert", post(sessions::revert))
-            .layer(DefaultBodyLimit::max(LONGEST))
+            .route("/v1/sessions/{session}/revert", post(events::revert))
             .layer(from_fn_with_state(relay, record))
             .method_not_allowed_fallback(async || Refusal::Status(StatusCode::METHOD_NOT_ALLOWED))
             .with_state(self)
+    }
+
+    /// Who asks, if he may, and what of: nothing of a body is read for who may not.
+    async fn asked(
+        &self,
+        request: Request,
+        permission: Permission,
+    ) -> Answer<(Arc<Token>, HeaderMap, Vec<u8>)> {
+        let caller = self.relay.caller(request.headers(), permission)?;
+        let (head, body) = request.into_parts();
+        let body = short_body(body, self.relay.policy(), LONGEST).await?;
+        Ok((caller, head.headers, body))
     }
 
     /// The one verifier, for the owner of a session.

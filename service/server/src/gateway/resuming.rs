@@ -255,7 +255,7 @@ impl Gateway {
     }
 
     /// Opens the first positions of a state into a file of the engine's.
-    fn opened(
+    pub(super) fn opened(
         &self,
         opener: &Opener<'_>,
         state: &Candidate,

@@ -7,21 +7,20 @@ use std::{
 };
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
-    extract::{Path, Query, Request, State},
+    body::Body,
+    extract::{Path, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
 use kvcap::{CapsuleId, Code, Error};
 use kvcap_engines::Slot;
-use kvcap_session::{Body as EventBody, Event, Kind, Names, Record, Session};
-use kvcap_store::time;
+use kvcap_session::{Names, Record, Session};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    Gateway, LONGEST,
+    Gateway,
     answering::as_json,
     failed, names_of,
     resuming::Wanted,
@@ -29,12 +28,12 @@ use super::{
 };
 use crate::{
     refusal::{Answer, Refusal},
-    relay::{CAPSULE, put_whole},
+    relay::{CAPSULE, closing, put_whole, short_body},
     tokens::{Permission, Token},
 };
 
-/// Events that are told at once.
-const MOST_EVENTS: usize = 1000;
+/// Longest body that names a capsule, in bytes.
+const LONGEST_NAME: usize = 1 << 10;
 
 /// `GET /v1/sessions`.
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Answer {
@@ -99,73 +98,6 @@ pub(super) async fn show(
         }))
     });
     Ok(as_json(StatusCode::OK, &known(told.await)?))
-}
-
-#[derive(Deserialize)]
-pub(super) struct After {
-    #[serde(default)]
-    after: u64,
-}
-
-/// `GET /v1/sessions/SESSION/events`.
-pub(super) async fn events(
-    State(gateway): State<Arc<Gateway>>,
-    Path(session): Path<String>,
-    Query(After { after }): Query<After>,
-    headers: HeaderMap,
-) -> Answer {
-    let caller = gateway.relay.caller(&headers, Permission::SessionGet)?;
-    let names = names_of(&caller, &session)?;
-    let reading = Arc::clone(&gateway);
-    let told = gateway.aside(move || {
-        let events = Session::load(&reading.sessions, &names)?.events()?;
-        let last = events.last().map_or(0, |event| event.seq);
-        let later = events.iter().filter(|event| event.seq > after);
-        let later: Vec<Value> = later.take(MOST_EVENTS).map(event_entry).collect();
-        Ok(json!({"events": later, "last": last}))
-    });
-    Ok(as_json(StatusCode::OK, &known(told.await)?))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewEvent {
-    seq: u64,
-    at: Option<u64>,
-    kind: String,
-    body: Value,
-}
-
-/// `POST /v1/sessions/SESSION/events`.
-pub(super) async fn append(
-    State(gateway): State<Arc<Gateway>>,
-    Path(session): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let caller = gateway.relay.caller(&headers, Permission::SessionPut)?;
-    let names = names_of(&caller, &session)?;
-    let event: NewEvent = parsed(&body)?;
-    let body = match event.body {
-        Value::String(text) => EventBody::Text(text),
-        Value::Object(members) => EventBody::Members(members),
-        _ => return Err(malformed("an event's body is a text or an object")),
-    };
-    // a revert has a resource of its own
-    let kind = Kind::named(&event.kind).filter(|kind| *kind != Kind::Revert);
-    let kind = kind.ok_or_else(|| malformed("there is no such kind of event"))?;
-    let writing = Arc::clone(&gateway);
-    let put = gateway.aside(move || {
-        let now = time::now();
-        let mut session = Session::load_or_create(&writing.sessions, &names, now)?;
-        session.append_at(event.seq, event.at.unwrap_or(now), kind, body)
-    });
-    let (event, is_new) = put.await?;
-    let status = match is_new {
-        true => StatusCode::CREATED,
-        false => StatusCode::OK,
-    };
-    Ok(as_json(status, &event_entry(&event)))
 }
 
 /// `POST /v1/sessions/SESSION/checkpoint`.
@@ -316,18 +248,23 @@ pub(super) async fn resume(
     State(gateway): State<Arc<Gateway>>,
     Path(session): Path<String>,
     request: Request,
-) -> Answer {
+) -> Response {
+    // a body that is refused is not waited for
+    closing(bring_back(gateway, &session, request).await)
+}
+
+async fn bring_back(gateway: Arc<Gateway>, session: &str, request: Request) -> Answer {
     let headers = request.headers();
     let caller = gateway.relay.caller(headers, Permission::Restore)?;
-    let names = names_of(&caller, &session)?;
+    let names = names_of(&caller, session)?;
     let typ = headers.get(header::CONTENT_TYPE);
     let is_capsule = typ.is_some_and(|typ| typ.as_bytes() == CAPSULE.as_bytes());
     let id = match is_capsule {
         // it is kept as any other, and verified in full before a byte of it is opened
         true => put_whole(&gateway.relay, request).await?,
         false => {
-            let body = to_bytes(request.into_body(), LONGEST).await;
-            let body = body.map_err(|_| Refusal::Status(StatusCode::PAYLOAD_TOO_LARGE))?;
+            let (body, policy) = (request.into_body(), gateway.relay.policy());
+            let body = short_body(body, policy, LONGEST_NAME).await?;
             let kept: Kept = parsed(&body)?;
             let id = CapsuleId::from_hex(&kept.capsule);
             id.ok_or(Refusal::Status(StatusCode::NOT_FOUND))?
@@ -376,47 +313,12 @@ impl Gateway {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Back {
-    to: Option<u64>,
-    turn: Option<u64>,
-}
-
-/// `POST /v1/sessions/SESSION/revert`.
-pub(super) async fn revert(
-    State(gateway): State<Arc<Gateway>>,
-    Path(session): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let caller = gateway.relay.caller(&headers, Permission::SessionPut)?;
-    let names = names_of(&caller, &session)?;
-    let back: Back = parsed(&body)?;
-    // the state in a slot has seen what is taken back
-    if let Some(mut lease) = gateway.slots.lease_held(&names).await {
-        lease.held = None;
-    }
-    let writing = Arc::clone(&gateway);
-    let reverted = gateway.aside(move || {
-        let mut session = Session::load(&writing.sessions, &names)?;
-        let to = match (back.to, back.turn) {
-            (Some(to), None) => to,
-            (None, Some(turn)) => session.end_of_turn(turn)?,
-            _ => return Err(Error::new(Code::SessionMalformed, "say one of to and turn")),
-        };
-        session.revert(time::now(), to)
-    });
-    let record = known(reverted.await)?;
-    Ok(as_json(StatusCode::CREATED, &checkpoint_entry(&record)))
-}
-
 fn is_of(names: &Names, caller: &Token) -> bool {
     names.tenant == caller.tenant && names.subject == caller.subject
 }
 
 /// A session that is not there is 404, as another's is.
-fn known<T>(answer: Answer<T>) -> Answer<T> {
+pub(super) fn known<T>(answer: Answer<T>) -> Answer<T> {
     match answer {
         Err(Refusal::Code(error)) if error.code() == Code::SessionMissing => {
             Err(Refusal::Status(StatusCode::NOT_FOUND))
@@ -430,12 +332,8 @@ fn accepts_capsule(headers: &HeaderMap) -> bool {
     accepted.is_some_and(|typ| typ.as_bytes() == CAPSULE.as_bytes())
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
+pub(super) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
     serde_json::from_slice(body).map_err(|_| Refusal::Status(StatusCode::BAD_REQUEST))
-}
-
-fn malformed(what: &'static str) -> Refusal {
-    Refusal::Code(Error::new(Code::SessionMalformed, what))
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -443,15 +341,7 @@ fn seconds(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-fn event_entry(event: &Event) -> Value {
-    let body = match &event.body {
-        EventBody::Text(text) => Value::from(text.as_str()),
-        EventBody::Members(members) => Value::Object(members.clone()),
-    };
-    json!({"seq": event.seq, "at": event.at, "kind": event.kind.name(), "body": body})
-}
-
-fn checkpoint_entry(record: &Record) -> Value {
+pub(super) fn checkpoint_entry(record: &Record) -> Value {
     let state = record.capsule.as_ref().map(|own| {
         json!({
             "id": own.id, "positions": own.positions, "bytes": own.bytes, "expires": own.expires,

@@ -74,7 +74,7 @@ impl IntoResponse for Outcome {
 }
 
 /// The answer to an upload. The connection ends with a refusal: the rest of the body is not waited for.
-pub(super) fn closing(answer: Answer) -> Response {
+pub(crate) fn closing(answer: Answer) -> Response {
     answer.unwrap_or_else(|refusal| {
         let mut response = refusal.into_response();
         let close = HeaderValue::from_static("close");

@@ -45,7 +45,7 @@ mod upload;
 
 pub(crate) use self::recording::record;
 #[cfg(feature = "gateway")]
-pub(crate) use self::{fields::CAPSULE, upload::put_whole};
+pub(crate) use self::{answer::closing, fields::CAPSULE, pump::short_body, upload::put_whole};
 
 /// Steps at once that write to the disk, so that some threads are left for who only asks.
 const WRITERS: usize = 24;

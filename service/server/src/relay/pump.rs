@@ -57,6 +57,25 @@ impl Pump {
     }
 }
 
+/// The whole of a short body.
+///
+/// # Errors
+/// 413 for a longer one; as [`Pump::next`].
+#[cfg(feature = "gateway")]
+pub(crate) async fn short_body(body: Body, policy: Arc<Policy>, longest: usize) -> Answer<Vec<u8>> {
+    let mut pump = Pump::new(body, policy);
+    let mut whole = Vec::new();
+    while let Some(batch) = pump.next().await? {
+        for piece in batch {
+            if whole.len().saturating_add(piece.len()) > longest {
+                return Err(Refusal::Status(StatusCode::PAYLOAD_TOO_LARGE));
+            }
+            whole.extend_from_slice(&piece);
+        }
+    }
+    Ok(whole)
+}
+
 /// The frames that are there, at least one unless the body has ended.
 async fn batch(body: &mut Body) -> Result<Option<Vec<Bytes>>, axum::Error> {
     let (mut pieces, mut bytes) = (Vec::new(), 0);

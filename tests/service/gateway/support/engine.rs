@@ -41,6 +41,8 @@ pub(crate) struct TestEngine {
     pub(crate) lies: AtomicBool,
     /// Half a second goes by in an export.
     pub(crate) slow: AtomicBool,
+    /// What was admitted goes on otherwise than it did.
+    pub(crate) drifts: AtomicBool,
     /// Calls by name.
     pub(crate) calls: Mutex<Vec<&'static str>>,
     _home: TempDir,
@@ -85,6 +87,7 @@ impl TestEngine {
             dies: AtomicUsize::new(0),
             lies: AtomicBool::new(false),
             slow: AtomicBool::new(false),
+            drifts: AtomicBool::new(false),
             calls: Mutex::default(),
             _home: home,
         })
@@ -276,8 +279,9 @@ impl Engine for TestEngine {
             let reused = self.evaluates(slot, &ids);
             let count = asked.body()["max_tokens"].as_u64().unwrap_or(MADE);
             let mut said = String::new();
+            let drifts = self.drifts.load(Ordering::SeqCst) && self.called("admit") > 0;
             for _ in 0..count {
-                let token = next(&ids);
+                let token = next(&ids) ^ u32::from(drifts);
                 ids.push(token);
                 said.push(char::from_u32(token).unwrap());
             }
@@ -285,19 +289,29 @@ impl Engine for TestEngine {
             ids.pop();
             self.slots.lock().unwrap()[slot.index] = ids;
             let (sender, events) = Events::new();
-            let streams = asked.streams();
+            let (streams, chats) = (asked.streams(), matches!(asked, Asked::Chat(_)));
             let done = Timings {
                 predicted: count,
                 ..reused
             };
             tokio::spawn(async move {
+                let piece = |one: char| match chats {
+                    true => json!({"choices": [{"delta": {"content": one}}]}),
+                    false => json!({"choices": [{"text": one}]}),
+                };
+                let whole = match chats {
+                    true => {
+                        json!({"choices": [{"message": {"role": "assistant", "content": said}}]})
+                    }
+                    false => json!({"choices": [{"text": said}]}),
+                };
                 let pieces = match streams {
                     true => said
                         .chars()
-                        .map(|one| format!("data: {}\n\n", json!({"choices": [{"text": one}]})))
+                        .map(|one| format!("data: {}\n\n", piece(one)))
                         .chain(["data: [DONE]\n\n".to_owned()])
                         .collect(),
-                    false => vec![json!({"choices": [{"text": said}]}).to_string()],
+                    false => vec![whole.to_string()],
                 };
                 for piece in pieces {
                     let _gone = sender.send(Ok(Event::Bytes(Bytes::from(piece)))).await;

@@ -153,13 +153,17 @@ impl Home {
         })
     }
 
+    pub(crate) fn settings(&self, engine: &Arc<TestEngine>) -> Settings {
+        settings(self.folder.path(), self.tokens.clone(), engine)
+    }
+
     /// A gateway with what else its settings may say.
     pub(crate) fn gateway_by(
         &self,
         engine: &Arc<TestEngine>,
         change: impl FnOnce(&mut Settings),
     ) -> Gateway {
-        let mut settings = settings(self.folder.path(), self.tokens.clone(), engine);
+        let mut settings = self.settings(engine);
         change(&mut settings);
         Gateway {
             running: Some(Server::bind(settings).unwrap().start().unwrap()),
@@ -219,6 +223,10 @@ impl Gateway {
         self.running.as_ref().unwrap().judge_by(verifier);
     }
 
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
     pub(crate) fn ask(
         &self,
         token: &str,
@@ -227,7 +235,7 @@ impl Gateway {
         fields: &[&str],
         body: &[u8],
     ) -> Reply {
-        let mut client = Client::connect(self.address());
+        let mut client = self.connect();
         let fields: Vec<&str> = fields
             .iter()
             .copied()
