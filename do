@@ -172,7 +172,7 @@ case $name in
     pages)
         export KVCAP_PAGES=write
         cargo test -p kvcap-cli --test book
-        cargo test -p kvcap-server --test server interface ;;
+        cargo test -p kvcap-server --features gateway --test gateway interface ;;
 #: the public API against docs/api; --update writes it | 3 minutes; nightly
     api)
         cargo run --manifest-path tests/api/Cargo.toml -- "$@" ;;

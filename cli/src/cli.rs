@@ -77,6 +77,8 @@ pub(crate) enum Verb {
     Inspect(verbs::inspect::Args),
     Prune(verbs::prune::Args),
     #[cfg_attr(not(feature = "server"), command(hide = true))]
+    Base(verbs::base::Args),
+    #[cfg_attr(not(feature = "server"), command(hide = true))]
     Serve(Box<verbs::serve::Args>),
     Shred(verbs::shred::Args),
     Registry(verbs::registry::Args),
@@ -151,6 +153,7 @@ impl Cli {
             Verb::CheckRestore(args) => verbs::check_restore::run(args, common),
             Verb::Inspect(args) => verbs::inspect::run(args),
             Verb::Prune(args) => verbs::prune::run(args),
+            Verb::Base(args) => verbs::base::run(args, common),
             Verb::Serve(args) => verbs::serve::run(args, common),
             Verb::Shred(args) => verbs::shred::run(args),
             Verb::Registry(args) => verbs::registry::run(args),

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use kvcap::Result;
-use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, parse_adapter};
 
 use super::Common;
 use crate::ui::progress;
@@ -38,13 +38,8 @@ impl FromStr for Adapter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some((path, scale)) = text.rsplit_once('=') else {
-            return Ok(Self(text.into(), 1.0));
-        };
-        match scale.parse() {
-            Ok(scale) if f64::is_finite(scale) => Ok(Self(path.into(), scale)),
-            _ => Err(format!("the adapter's factor {scale:?} is not a number")),
-        }
+        let adapter = parse_adapter(text).map_err(|error| error.to_string())?;
+        Ok(Self(adapter.0, adapter.1))
     }
 }
 

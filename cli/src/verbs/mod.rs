@@ -1,5 +1,6 @@
 //! One verb a file.
 
+pub(crate) mod base;
 pub(crate) mod bench;
 mod calibrate;
 pub(crate) mod check_restore;

@@ -75,10 +75,17 @@ struct OwnArgs {
 /// # Errors
 /// KVC-944: this program was built without the server.
 #[cfg(not(feature = "server"))]
-pub(crate) fn run(_args: &Args, _common: &Common) -> Result<Report> {
+pub(crate) fn unbuilt<T>() -> Result<T> {
     let what =
         "this program was built without the server: cargo build -p kvcap-cli --features server";
     Err(kvcap::Error::new(kvcap::Code::LocalUsage, what))
+}
+
+/// # Errors
+/// As [`unbuilt`].
+#[cfg(not(feature = "server"))]
+pub(crate) fn run(_args: &Args, _common: &Common) -> Result<Report> {
+    unbuilt()
 }
 
 /// # Errors
@@ -149,34 +156,8 @@ fn finish(running: kvcap_server::Running, mut report: Report) -> Result<Report> 
 #[cfg(feature = "server")]
 impl OwnArgs {
     fn gateway(&self, common: &Common) -> Result<kvcap_server::Own> {
-        use kvcap_server::{EngineSetup, Own};
-        use kvcap_store::profile::{DEFAULT, NewProfile, Setting, default_issuer, state_folder};
+        use kvcap_server::EngineSetup;
 
-        let env = |name: &str| std::env::var_os(name);
-        let load =
-            || crate::flags::load(common.profile.as_deref(), std::collections::BTreeMap::new());
-        let mut profile = load()?;
-        if profile.value(Setting::SignKey).is_none() && common.profile.is_none() {
-            let issuer = default_issuer(&env);
-            let made = NewProfile {
-                name: DEFAULT,
-                issuer: &issuer,
-                settings: std::collections::BTreeMap::from([
-                    (Setting::Audience, "local".to_owned()),
-                    (Setting::Ttl, "7d".to_owned()),
-                ]),
-                key_folder: false,
-                passphrase: None,
-            };
-            made.make(&env)?;
-            profile = load()?;
-        }
-        let Some(folder) = state_folder(&env) else {
-            return crate::ui::usage(
-                "there is no home to keep sessions in",
-                "XDG_STATE_HOME, HOME",
-            );
-        };
         let engine = match (&self.upstream, &self.slots, &self.model) {
             (Some(address), Some(slots), model) => {
                 EngineSetup::attached(address, slots.clone(), model.clone())
@@ -190,10 +171,58 @@ impl OwnArgs {
             ),
             _ => return crate::ui::usage("no model is named", "--model"),
         };
-        let mut own = Own::of(&profile, &folder, self.listen, engine)?;
+        let mut own = own(common, self.listen, engine)?;
         if let Some(gateway) = &mut own.settings.gateway {
             gateway.sessions.record = self.record;
         }
         Ok(own)
     }
+}
+
+/// A gateway for one person, by the profile that he has; where there is none, one is made.
+#[cfg(feature = "server")]
+pub(crate) fn own(
+    common: &Common,
+    listen: SocketAddr,
+    engine: kvcap_server::EngineSetup,
+) -> Result<kvcap_server::Own> {
+    use kvcap_store::profile::{DEFAULT, NewProfile, Setting, default_issuer};
+
+    let env = |name: &str| std::env::var_os(name);
+    let load = || crate::flags::load(common.profile.as_deref(), std::collections::BTreeMap::new());
+    let mut profile = load()?;
+    if profile.value(Setting::SignKey).is_none() && common.profile.is_none() {
+        let issuer = default_issuer(&env);
+        let made = NewProfile {
+            name: DEFAULT,
+            issuer: &issuer,
+            settings: std::collections::BTreeMap::from([
+                (Setting::Audience, "local".to_owned()),
+                (Setting::Ttl, "7d".to_owned()),
+            ]),
+            key_folder: false,
+            passphrase: None,
+        };
+        made.make(&env)?;
+        profile = load()?;
+    }
+    kvcap_server::Own::of(&profile, &states()?, listen, engine)
+}
+
+/// Folder of what is kept between runs.
+#[cfg(feature = "server")]
+fn states() -> Result<PathBuf> {
+    match kvcap_store::profile::state_folder(&|name: &str| std::env::var_os(name)) {
+        Some(folder) => Ok(folder),
+        None => crate::ui::usage(
+            "there is no home to keep sessions in",
+            "XDG_STATE_HOME, HOME",
+        ),
+    }
+}
+
+/// Address of the gateway of `kvcap serve --model` where nothing else is said, and the file of its token.
+#[cfg(feature = "server")]
+pub(crate) fn running() -> Result<(String, PathBuf)> {
+    Ok((OWN.to_owned(), kvcap_server::Own::token_file(&states()?)))
 }

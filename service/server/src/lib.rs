@@ -33,6 +33,8 @@ mod page;
 mod policy;
 mod refusal;
 mod relay;
+#[cfg(feature = "gateway")]
+mod remote;
 mod requests;
 mod server;
 mod settings;
@@ -42,11 +44,15 @@ mod tls;
 mod tokens;
 mod viewer;
 
+#[cfg(feature = "gateway")]
+pub use gateway::is_base_name;
 pub use inspector::Inspector;
 pub use limits::Limits;
 pub use log::Log;
 #[cfg(feature = "gateway")]
 pub use own::Own;
+#[cfg(feature = "gateway")]
+pub use remote::{Remote, Reply};
 pub use server::{Reload, Running, Server, Stop};
 pub use settings::Settings;
 #[cfg(feature = "gateway")]

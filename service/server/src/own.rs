@@ -38,6 +38,12 @@ pub struct Own {
 }
 
 impl Own {
+    /// Returns the token's file in the folder of states.
+    #[must_use]
+    pub fn token_file(state_folder: &Path) -> PathBuf {
+        state_folder.join("serve").join("token")
+    }
+
     /// Makes the settings: keys, trust and names are the profile's, sessions are those of `kvcap sessions`, and what is
     /// not named is found.
     ///
@@ -64,7 +70,7 @@ impl Own {
         let ttl = one(Setting::Ttl).as_deref().and_then(parse_duration);
         let folder = state_folder.join("serve");
         private::folder(&folder)?;
-        let path = folder.join("token");
+        let path = Self::token_file(state_folder);
         let mut tokens = Tokens::default();
         let may = Permission::ALL.to_vec();
         let token = Token {
@@ -109,16 +115,21 @@ impl Own {
     }
 }
 
+/// The token in a file that its user alone may read.
+pub(crate) fn read_token(path: &Path) -> Result<NewToken> {
+    let file = private::open(path, OpenOptions::new().read(true));
+    let file = file.map_err(|error| Error::io(&error, path.display()))?;
+    private::check(&file, path)?;
+    let text = kvcap_store::input::small(path, LONGEST)?;
+    let text = String::from_utf8_lossy(&text);
+    let malformed = || Error::new(Code::LocalConfig, "this is no token").at(path.display());
+    NewToken::from_text(text.trim()).ok_or_else(malformed)
+}
+
 /// The token in a file, which is made where there is none.
 fn token_in(path: &Path) -> Result<NewToken> {
     match private::open(path, OpenOptions::new().read(true)) {
-        Ok(file) => {
-            private::check(&file, path)?;
-            let text = kvcap_store::input::small(path, LONGEST)?;
-            let text = String::from_utf8_lossy(&text);
-            let malformed = || Error::new(Code::LocalConfig, "this is no token").at(path.display());
-            NewToken::from_text(text.trim()).ok_or_else(malformed)
-        }
+        Ok(_) => read_token(path),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let token = NewToken::generate()?;
             let text = format!("{}\n", token.text());

@@ -95,6 +95,13 @@ impl Refusal {
     }
 }
 
+/// The code in problem details, if one is there.
+#[cfg(feature = "gateway")]
+pub(crate) fn code_of(problem: &serde_json::Value) -> Option<Code> {
+    let number = problem["code"].as_u64()?;
+    Code::from_number(u16::try_from(number).ok()?)
+}
+
 fn status_of(code: Code) -> StatusCode {
     match code.number() {
         910 => StatusCode::PAYLOAD_TOO_LARGE,

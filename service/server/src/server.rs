@@ -28,7 +28,7 @@ use crate::{
     connection::Connection,
     log::Log,
     policy::Policy,
-    relay::Relay,
+    relay::{self, Relay},
     requests::{self, Requests},
     settings::Settings,
 };
@@ -240,7 +240,8 @@ impl Server {
                 relay: Arc::clone(&self.relay),
                 log: self.log.clone(),
             };
-            let router = behind.before(Arc::clone(&self.relay).router());
+            let described = behind.described().to_pretty_json().unwrap_or_default() + "\n";
+            let router = behind.before(Arc::clone(&self.relay).router(described));
             let router = router.layer(from_fn_with_state(requests, requests::answer));
             event(self.log.as_ref(), self.address, "listening");
             let mut connections = JoinSet::new();
@@ -286,6 +287,15 @@ struct Behind();
 
 #[cfg(feature = "gateway")]
 impl Behind {
+    /// The description of all that is answered.
+    fn described(&self) -> utoipa::openapi::OpenApi {
+        let mut described = relay::described();
+        if self.0.is_some() {
+            described.merge(crate::gateway::described());
+        }
+        described
+    }
+
     fn before(&self, relay: Router) -> Router {
         match &self.0 {
             Some(gateway) => relay.merge(Arc::clone(gateway).router()),
@@ -303,6 +313,11 @@ impl Behind {
 
 #[cfg(not(feature = "gateway"))]
 impl Behind {
+    #[allow(clippy::unused_self, reason = "as with a gateway")]
+    fn described(&self) -> utoipa::openapi::OpenApi {
+        relay::described()
+    }
+
     #[allow(clippy::unused_self, reason = "as with a gateway")]
     fn before(&self, relay: Router) -> Router {
         relay

@@ -123,6 +123,16 @@ fn a_base_image_is_shared_by_everybody_who_begins_with_it() {
         (made.status, &made.json()["positions"]),
         (201, &json!(start.len()))
     );
+    let show = |path: &str| gateway.ask(&home.ana, "GET", path, &[], &[]);
+    assert_eq!(show("/v1/bases/careful").json(), made.json());
+    assert_eq!(show("/v1/bases").json(), json!({"bases": [made.json()]}));
+    assert_eq!(show("/v1/bases/none").status, 404);
+    assert_eq!(
+        gateway
+            .ask(&home.operator, "GET", "/v1/bases", &[], &[])
+            .status,
+        403
+    );
     assert_eq!(put(&home.operator, "careful").told(), (409, 941));
     assert_eq!(put(&home.operator, "..%2Fcareful").status, 404);
     for token in [&home.ana, &home.bob] {
@@ -136,6 +146,41 @@ fn a_base_image_is_shared_by_everybody_who_begins_with_it() {
         assert_eq!(said(&asked), says(&text, 4));
         let other = gateway.complete(token, "asks-else", "nothing like it");
         assert_eq!(told(&other).2, 0);
+    }
+}
+
+#[test]
+fn a_base_image_of_a_chat_ends_before_the_words_of_the_next_message() {
+    for rewinds in [true, false] {
+        let (home, engine) = (Home::new(), TestEngine::new(1, rewinds));
+        let gateway = home.gateway_with(&engine, |sessions| {
+            sessions.bases = Some(home.path("bases"));
+        });
+        let system =
+            json!({"role": "system", "content": "You are careful, and you know this long text."});
+        let body = json!({"messages": [system]});
+        let text = body.to_string();
+        let made = gateway.ask(
+            &home.operator,
+            "PUT",
+            "/v1/bases/chat",
+            &[],
+            text.as_bytes(),
+        );
+        assert_eq!(made.status, 201);
+        let positions = made.json()["positions"].as_u64().unwrap();
+        // a state that cannot be cut is whole in every chat that begins so
+        for question in ["What is a capsule?", "And a slot?"] {
+            let user = json!({"role": "user", "content": question});
+            let body = json!({"messages": [system, user], "prompt_cache_key": question});
+            let asked = gateway.post(&home.ana, "/v1/chat/completions", &body);
+            let (rung, from, restored, _) = told(&asked);
+            assert_eq!(
+                (rung, from, restored),
+                ("shorter", "base", positions),
+                "{rewinds}"
+            );
+        }
     }
 }
 

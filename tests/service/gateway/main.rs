@@ -12,6 +12,7 @@
 mod attacks;
 mod capsules;
 mod going_on;
+mod interface;
 mod killed;
 mod losing;
 mod probing;

@@ -29,6 +29,9 @@ kvcap_checkpoint_coverage_ratio 0.94
 kvcap_checkpoint_age_seconds 5400
 kvcap_tokens_restored_total 481200
 kvcap_tokens_evaluated_total 21040
+kvcap_sessions 1204
+kvcap_session_bytes 12300000000
+kvcap_probes_total{outcome="same"} 3
 kvcap_capsules 214
 kvcap_capsule_bytes 9876543210
 kvcap_uploads 3
@@ -101,6 +104,8 @@ with sync_playwright() as playwright:
         check("> 10 s" in text(page, "Recovery"), "a quantile beyond the last bound")
         check("94 %" in text(page, "Replay and coverage"), "coverage")
         check("9.88 GB" in text(page, "Resumes and storage"), "storage")
+        check("1,204" in text(page, "Resumes and storage"), "sessions")
+        check("same" in text(page, "Degradation"), "restores that were tried")
         check("KVC-402" in text(page, "Verdicts"), "verdicts")
         wide = page.evaluate("document.documentElement.scrollWidth")
         check(wide <= width, f"{wide} pixels wide in a window of {width}")

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{
     Gateway,
     asked::{Shape, Turn},
-    failed, names_of,
+    described, failed, names_of,
     resuming::{Claim, From, Wanted, check_room},
     settling::{Passing, Settling},
     slots::Lease,
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     refusal::{Answer, Refusal},
-    relay::closing,
+    relay::{AskedFor, Engine, Received, closing},
     tokens::{Permission, Token},
 };
 
@@ -33,6 +33,13 @@ use crate::{
 const MOST: usize = 6;
 
 /// `GET /v1/models`.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    tag = "evaluating",
+    responses((status = 200, description = "The model", body = described::Models, content_type = "application/json"), AskedFor),
+    security(("token" = []))
+)]
 pub(super) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Answer {
     gateway.relay.caller(&headers, Permission::Restore)?;
     let about = gateway.engine.about();
@@ -51,11 +58,27 @@ pub(super) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderM
 }
 
 /// `POST /v1/completions`.
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    tag = "evaluating",
+    request_body(content = described::Completion, content_type = "application/json"),
+    responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (String = "text/event-stream"))), AskedFor, Received, Engine),
+    security(("token" = []))
+)]
 pub(super) async fn completions(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     closing(answer(gateway, Shape::Completion, request).await)
 }
 
 /// `POST /v1/chat/completions`.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "evaluating",
+    request_body(content = described::Chat, content_type = "application/json"),
+    responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (String = "text/event-stream"))), AskedFor, Received, Engine),
+    security(("token" = []))
+)]
 pub(super) async fn chat(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     closing(answer(gateway, Shape::Chat, request).await)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
     response::Response,
 };
@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use super::{
     Gateway,
     answering::as_json,
-    names_of,
+    described, names_of,
     sessions::{checkpoint_entry, known, parsed},
 };
 use crate::{
     refusal::{Answer, Refusal},
-    relay::closing,
+    relay::{AskedFor, Received, closing},
     tokens::Permission,
 };
 
@@ -35,13 +35,22 @@ pub(super) struct After {
 }
 
 /// `GET /v1/sessions/SESSION/events`.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{session}/events",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id of the session"), ("after" = Option<u64>, Query, description = "Number of an event: those after it")),
+    responses((status = 200, description = "At most 1,000 events", body = described::Events, content_type = "application/json"), AskedFor),
+    security(("token" = []))
+)]
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
     Path(session): Path<String>,
-    Query(After { after }): Query<After>,
+    query: Result<Query<After>, QueryRejection>,
     headers: HeaderMap,
 ) -> Answer {
     let caller = gateway.relay.caller(&headers, Permission::SessionGet)?;
+    let Query(After { after }) = query.map_err(|_| Refusal::Status(StatusCode::BAD_REQUEST))?;
     let names = names_of(&caller, &session)?;
     let reading = Arc::clone(&gateway);
     let told = gateway.aside(move || {
@@ -64,6 +73,15 @@ struct NewEvent {
 }
 
 /// `POST /v1/sessions/SESSION/events`.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session}/events",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id of the session")),
+    request_body(content = described::NewEvent, content_type = "application/json"),
+    responses((status = 200, description = "It was there", body = described::Event, content_type = "application/json"), (status = 201, description = "Appended", body = described::Event, content_type = "application/json"), AskedFor, Received),
+    security(("token" = []))
+)]
 pub(super) async fn append(
     State(gateway): State<Arc<Gateway>>,
     Path(session): Path<String>,
@@ -106,6 +124,15 @@ struct Back {
 }
 
 /// `POST /v1/sessions/SESSION/revert`.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session}/revert",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id of the session")),
+    request_body(content = described::Back, content_type = "application/json"),
+    responses((status = 201, description = "Gone back", body = described::Checkpoint, content_type = "application/json"), AskedFor, Received),
+    security(("token" = []))
+)]
 pub(super) async fn revert(
     State(gateway): State<Arc<Gateway>>,
     Path(session): Path<String>,

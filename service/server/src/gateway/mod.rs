@@ -43,6 +43,7 @@ use crate::{
 mod answering;
 mod asked;
 mod bases;
+mod described;
 mod events;
 mod figures;
 mod finding;
@@ -55,6 +56,9 @@ mod settling;
 mod slots;
 mod turns;
 mod unnamed;
+
+pub use self::bases::is_base_name;
+pub(crate) use self::described::described;
 
 /// Most bytes of a request that is evaluated.
 const LONGEST: usize = 32 << 20;
@@ -123,7 +127,8 @@ impl Gateway {
             .route("/v1/models", get(answering::models))
             .route("/v1/completions", post(answering::completions))
             .route("/v1/chat/completions", post(answering::chat))
-            .route("/v1/bases/{name}", put(bases::put))
+            .route("/v1/bases", get(bases::list))
+            .route("/v1/bases/{name}", put(bases::put).get(bases::show))
             .route("/v1/sessions", get(sessions::list))
             .route("/v1/sessions/{session}", get(sessions::show))
             .route(

@@ -298,7 +298,7 @@ impl Gateway {
     }
 
     /// Base images that requests may begin with.
-    fn bases(&self) -> Vec<PathBuf> {
+    pub(super) fn bases(&self) -> Vec<PathBuf> {
         let Some(folder) = &self.setup.bases else {
             return Vec::new();
         };

@@ -67,11 +67,6 @@ impl<'a> SlotState<'a> {
         self.state.tokens.as_deref().or(self.tokens.as_deref())
     }
 
-    /// Position at which it ends.
-    pub(super) fn positions(&self) -> u64 {
-        self.state.positions.end
-    }
-
     /// The state as one that everybody may begin with.
     pub(super) fn into_base(self) -> Self {
         Self { base: true, ..self }

@@ -22,13 +22,13 @@ use tokio_util::io::ReaderStream;
 use super::{
     Gateway,
     answering::as_json,
-    failed, names_of,
+    described, failed, names_of,
     resuming::Wanted,
     slots::{Held, Lease},
 };
 use crate::{
     refusal::{Answer, Refusal},
-    relay::{CAPSULE, closing, put_whole, short_body},
+    relay::{AskedFor, CAPSULE, Engine, Received, closing, put_whole, short_body},
     tokens::{Permission, Token},
 };
 
@@ -36,6 +36,13 @@ use crate::{
 const LONGEST_NAME: usize = 1 << 10;
 
 /// `GET /v1/sessions`.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    tag = "sessions",
+    responses((status = 200, description = "Sessions of the caller", body = described::Sessions, content_type = "application/json"), AskedFor),
+    security(("token" = []))
+)]
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Answer {
     let caller = gateway.relay.caller(&headers, Permission::SessionGet)?;
     let reading = Arc::clone(&gateway);
@@ -65,6 +72,14 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap
 }
 
 /// `GET /v1/sessions/SESSION`.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{session}",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id of the session")),
+    responses((status = 200, description = "The session", body = described::Session, content_type = "application/json"), AskedFor),
+    security(("token" = []))
+)]
 pub(super) async fn show(
     State(gateway): State<Arc<Gateway>>,
     Path(session): Path<String>,
@@ -101,6 +116,14 @@ pub(super) async fn show(
 }
 
 /// `POST /v1/sessions/SESSION/checkpoint`.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session}/checkpoint",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id of the session")),
+    responses((status = 200, description = "There is nothing to save", body = described::Checkpoint, content_type = "application/json"), (status = 201, description = "Saved; the capsule itself, where that is accepted", content((described::Checkpoint = "application/json"), (Vec<u8> = "application/vnd.kvcap"))), AskedFor, Received, Engine),
+    security(("token" = []))
+)]
 pub(super) async fn checkpoint(
     State(gateway): State<Arc<Gateway>>,
     Path(session): Path<String>,
@@ -244,6 +267,15 @@ struct Kept {
 }
 
 /// `POST /v1/sessions/SESSION/resume`.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{session}/resume",
+    tag = "sessions",
+    params(("session" = String, Path, description = "Id of the session")),
+    request_body(content((described::Kept = "application/json"), (Vec<u8> = "application/vnd.kvcap"))),
+    responses((status = 200, description = "It is in a slot", body = described::Resumed, content_type = "application/json"), AskedFor, Received, Engine),
+    security(("token" = []))
+)]
 pub(super) async fn resume(
     State(gateway): State<Arc<Gateway>>,
     Path(session): Path<String>,

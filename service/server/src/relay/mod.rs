@@ -43,9 +43,15 @@ mod resumable;
 mod sweep;
 mod upload;
 
-pub(crate) use self::recording::record;
 #[cfg(feature = "gateway")]
-pub(crate) use self::{answer::closing, fields::CAPSULE, pump::short_body, upload::put_whole};
+pub(crate) use self::{
+    answer::closing,
+    fields::CAPSULE,
+    pump::short_body,
+    refusals::{Asked as AskedFor, Engine, Received},
+    upload::put_whole,
+};
+pub(crate) use self::{openapi::described, recording::record};
 
 /// Steps at once that write to the disk, so that some threads are left for who only asks.
 const WRITERS: usize = 24;
@@ -85,7 +91,8 @@ impl Relay {
         Ok(relay)
     }
 
-    pub(crate) fn router(self: Arc<Self>) -> Router {
+    /// The relay's requests, and the description of all that there are.
+    pub(crate) fn router(self: Arc<Self>, described: String) -> Router {
         Router::new()
             .route("/v1/capsules:check", post(upload::check))
             .route(
@@ -108,7 +115,7 @@ impl Relay {
             .layer(from_fn_with_state(Arc::clone(&self), record))
             .route("/", get(page::page))
             .route("/inspect", get(inspect))
-            .route("/openapi.json", get(openapi::document))
+            .route("/openapi.json", get(move || openapi::document(described)))
             .route("/healthz", get(admin::health))
             .route("/readyz", get(admin::ready))
             .route("/metrics", get(admin::metrics))

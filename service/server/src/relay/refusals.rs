@@ -9,10 +9,21 @@ use utoipa::{
 };
 
 /// Refusals of every request that a token is asked for.
-pub(super) struct Asked;
+pub(crate) struct Asked;
 
 /// Refusals of what has a body.
-pub(super) struct Received;
+pub(crate) struct Received;
+
+/// Refusals of what an engine evaluates.
+#[cfg(feature = "gateway")]
+pub(crate) struct Engine;
+
+#[cfg(feature = "gateway")]
+impl IntoResponses for Engine {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals(&[501, 502])
+    }
+}
 
 impl IntoResponses for Asked {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

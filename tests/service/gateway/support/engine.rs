@@ -165,34 +165,44 @@ impl TestEngine {
 fn ids(asked: &Asked) -> Result<Vec<u32>, EngineError> {
     let text = match (asked, &asked.body()["prompt"]) {
         (Asked::Completion(_), Value::Array(ids)) => {
-            return Ok(ids.iter().map(|id| id.as_u64().unwrap() as u32).collect());
+            let ids = ids.iter().map(|id| u32::try_from(id.as_u64()?).ok());
+            let ids: Option<Vec<u32>> = ids.collect();
+            let ids = ids.filter(|ids| !ids.is_empty());
+            return ids.ok_or_else(|| refused("the prompt is no list of ids"));
         }
         (Asked::Completion(_), Value::String(text)) => text.clone(),
-        (Asked::Chat(body), _) => chat(body),
+        (Asked::Chat(body), _) => chat(body).ok_or_else(|| refused("the chat is none"))?,
         _ => {
-            return Err(EngineError::Refused {
-                status: 400,
-                message: "there is no prompt".to_owned(),
-            });
+            return Err(refused("there is no prompt"));
         }
     };
+    if text.is_empty() {
+        return Err(refused("the prompt is empty"));
+    }
     Ok(text.bytes().map(u32::from).collect())
 }
 
+fn refused(message: &str) -> EngineError {
+    EngineError::Refused {
+        status: 400,
+        message: message.to_owned(),
+    }
+}
+
 /// A template: tools first, then the messages.
-fn chat(body: &Value) -> String {
+fn chat(body: &Value) -> Option<String> {
     let mut text = String::new();
     if let Some(tools) = body["tools"].as_array() {
         text = format!("[tools {}]", Value::from(tools.clone()));
     }
-    for message in body["messages"].as_array().into_iter().flatten() {
+    for message in body["messages"].as_array()? {
         text += &format!(
             "<{}>{}",
-            message["role"].as_str().unwrap(),
-            message["content"].as_str().unwrap()
+            message["role"].as_str()?,
+            message["content"].as_str()?
         );
     }
-    text + "<assistant>"
+    Some(text + "<assistant>")
 }
 
 /// A number that follows from ids and what it is for.

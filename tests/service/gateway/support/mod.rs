@@ -41,6 +41,8 @@ pub(crate) struct Home {
     /// May complete, and nothing else.
     pub(crate) restores: String,
     pub(crate) operator: String,
+    /// May do everything, in a space of no name.
+    pub(crate) everything: String,
 }
 
 pub(crate) struct Gateway {
@@ -78,6 +80,7 @@ impl Home {
         let bob = token(Some("bob"), &all);
         let restores = token(Some("ana"), &[Permission::Restore]);
         let operator = token(None, &[Permission::Admin]);
+        let everything = token(None, &Permission::ALL);
         Self {
             folder,
             tokens,
@@ -85,6 +88,7 @@ impl Home {
             bob,
             restores,
             operator,
+            everything,
         }
     }
 
