@@ -133,6 +133,8 @@ codes! {
     CodecNonFinite 905 "codec.non_finite" Malformed "a scale, bias or value is not finite";
     CodecReceipt 906 "codec.receipt" Refused "the measured quality is not the signed one";
     CodecBackend 907 "codec.backend" Refused "a backend does not give the CPU's bits";
+    CodecNoProfile 908 "codec.no_profile" Refused "the profile that the codecs decode with is not here";
+    CodecProfile 909 "codec.profile" Malformed "a codec's profile is malformed, another model's, or not about the bank";
     ResourceBudget 910 "resource.budget" Malformed "the capsule is larger than the caller allows";
     StateUnrecognised 920 "state.unrecognised" Malformed "no adapter recognises the state file";
     StateMalformed 921 "state.malformed" Malformed "the state file is malformed or truncated";

@@ -2,6 +2,7 @@
 
 use crate::{
     layout::{BLOCK_TOKENS, BankShape, CodecError, Dtype, ErrorKind, Place},
+    profile::BankProfile,
     rope::{Positions, Rotation},
 };
 
@@ -18,6 +19,7 @@ pub struct FrameContext<'a> {
     /// Whether the bank has a token axis; without one `heads`, `tokens` and `dim` mean nothing.
     pub(crate) rows: bool,
     pub(crate) rotation: Option<(Rotation<'a>, Positions<'a>)>,
+    pub(crate) profile: Option<&'a BankProfile>,
 }
 
 impl<'a> FrameContext<'a> {
@@ -54,6 +56,7 @@ impl<'a> FrameContext<'a> {
             plain_len,
             rows,
             rotation: None,
+            profile: None,
         })
     }
 
@@ -62,6 +65,14 @@ impl<'a> FrameContext<'a> {
     #[must_use]
     pub const fn with_rotation(mut self, rotation: Rotation<'a>, positions: Positions<'a>) -> Self {
         self.rotation = Some((rotation, positions));
+        self
+    }
+
+    /// Returns the frame with its bank's profile, for the codecs that need one
+    /// ([`Codec::needs_profile`](crate::Codec::needs_profile)).
+    #[must_use]
+    pub const fn with_profile(mut self, profile: &'a BankProfile) -> Self {
+        self.profile = Some(profile);
         self
     }
 

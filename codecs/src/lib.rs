@@ -42,6 +42,8 @@ mod kernels;
 #[cfg(feature = "encode")]
 mod preset;
 #[cfg(feature = "encode")]
+mod profile;
+#[cfg(feature = "encode")]
 mod quality;
 #[cfg(feature = "encode")]
 mod rope;
@@ -62,6 +64,7 @@ pub use layout::{
 #[cfg(feature = "encode")]
 pub use {
     frame::FrameContext,
+    profile::{BankProfile, Point, Profile},
     rope::{Angles, Positions, Rotation},
     scratch::{Accelerator, Scratch, accelerate, accelerator, aligned},
     stream::packed,

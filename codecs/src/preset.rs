@@ -18,6 +18,8 @@ pub enum Preset {
     /// Entropy-coded frames of one length, of at most so many 1/64 bits a value: tables, a short last
     /// frame and the receipt are counted.
     Rate(u16),
+    /// The least rate with which a profile promises at most so much KL divergence, in 1e-9 nat.
+    Promise(u32),
 }
 
 /// Bounds of error past which a lossy codec is given up for a finer one.
@@ -67,30 +69,37 @@ impl Default for Guard {
 
 impl Preset {
     /// Every preset that is no number, with its name at the command line.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Exact, "exact"),
+        (Self::Rate(320), "near"),
+        (Self::Rate(256), "small"),
+        (Self::Rate(192), "tiny"),
         (Self::Q8, "q8"),
         (Self::K8V4, "k8v4"),
         (Self::Q4, "q4"),
         (Self::Q4c, "q4c"),
     ];
 
-    /// Its name at the command line; `tc` for a rate.
+    /// Its name at the command line; `tc` for a rate without one, and `auto` for a promise.
     #[must_use]
     pub fn name(self) -> &'static str {
-        if let Self::Rate(_) = self {
-            return "tc";
-        }
         let named = Self::ALL.into_iter().find(|(preset, _)| *preset == self);
-        named.map_or("", |(_, name)| name)
+        match (named, self) {
+            (Some((_, name)), _) => name,
+            (None, Self::Promise(_)) => "auto",
+            (None, _) => "tc",
+        }
     }
 
     /// The preset with this name; `q4k` is what `q4c` was called until 2026-11. `tc:3.5` is a rate in
-    /// bits a value.
+    /// bits a value, `auto:1e-3` a KL divergence in nats that a profile promises.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         if let Some(bits) = name.strip_prefix("tc:") {
             return rate(bits).map(Self::Rate);
+        }
+        if let Some(nats) = name.strip_prefix("auto:") {
+            return promise(nats).map(Self::Promise);
         }
         let name = if name == "q4k" { "q4c" } else { name };
         let named = Self::ALL.into_iter().find(|(_, known)| *known == name);
@@ -103,13 +112,13 @@ impl Preset {
         let q8 = Codec::Affine { bits: 8, group: 64 };
         let q4 = Codec::Affine { bits: 4, group: 64 };
         let wanted = match (self, content) {
-            (Self::Exact, _) | (_, Content::Other) => Codec::Raw,
+            (Self::Exact | Self::Promise(_), _) | (_, Content::Other) => Codec::Raw,
             (Self::Q8, _) | (Self::K8V4, Content::Keys | Content::Latent) => q8,
             (Self::Q4c, Content::Keys) => Codec::KeyChannel,
             // A latent is keys and values at once.
             (Self::Q4 | Self::Q4c, Content::Latent) => q8,
             (Self::K8V4 | Self::Q4 | Self::Q4c, _) => q4,
-            (Self::Rate(rate), _) => within(rate, dtype, shape),
+            (Self::Rate(rate), _) => Codec::within(0, rate, dtype, shape),
         };
         match wanted.applies(dtype, shape, content) {
             Ok(()) => wanted,
@@ -130,41 +139,51 @@ fn rate(bits: &str) -> Option<u16> {
         .filter(|_| bits <= 16.0)
 }
 
+/// A KL divergence in 1e-9 nat, rounded down.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "bounded before"
+)]
+fn promise(nats: &str) -> Option<u32> {
+    let nats: f64 = nats.parse().ok()?;
+    (1e-9..=4.0).contains(&nats).then_some((nats * 1e9) as u32)
+}
+
 /// Bytes of a receipt (codecs-v1 §10.1).
 const RECEIPT: u64 = 32;
 
-/// The finest codec whose stream and receipt have at most `rate` 1/64 bits a value; the coarsest where
-/// a bank is too short for any.
-fn within(rate: u16, dtype: Dtype, shape: &BankShape) -> Codec {
-    let of = |rate| Codec::Transform { transform: 0, rate };
-    let fits = |codec: Codec| {
-        let BankShape::Tokens { heads, tokens, dim } = shape else {
-            return false;
-        };
-        let budget = || {
-            let values = heads.checked_mul(*tokens)?.checked_mul(*dim)?;
-            Some(values.checked_mul(rate.into())? / 512)
-        };
-        let last = shape.frames(dtype).and_then(|frames| frames.checked_sub(1));
-        let len = || {
-            let whole = codec
-                .encoded_frame_len(shape, dtype, 0)?
-                .checked_mul(last?)?;
-            let short = codec.encoded_frame_len(shape, dtype, last?)?;
-            whole.checked_add(short)?.checked_add(RECEIPT)
-        };
-        len()
-            .zip(budget())
-            .is_some_and(|(len, budget)| len <= budget)
-    };
-    let rates = (Codec::MIN_RATE..=rate.max(Codec::MIN_RATE)).rev();
-    rates
-        .map(of)
-        .find(|codec| fits(*codec))
-        .unwrap_or(of(Codec::MIN_RATE))
-}
-
 impl Codec {
+    /// The finest codec of a transform whose stream and receipt have at most `rate` 1/64 bits a value; the
+    /// coarsest where a bank is too short for any.
+    #[must_use]
+    pub fn within(transform: u8, rate: u16, dtype: Dtype, shape: &BankShape) -> Self {
+        let of = |rate| Self::Transform { transform, rate };
+        let fits = |codec: &Self| {
+            let BankShape::Tokens { heads, tokens, dim } = shape else {
+                return false;
+            };
+            let budget = || {
+                let values = heads.checked_mul(*tokens)?.checked_mul(*dim)?;
+                Some(values.checked_mul(rate.into())? / 512)
+            };
+            let last = shape.frames(dtype).and_then(|frames| frames.checked_sub(1));
+            let len = || {
+                let whole = codec
+                    .encoded_frame_len(shape, dtype, 0)?
+                    .checked_mul(last?)?;
+                let short = codec.encoded_frame_len(shape, dtype, last?)?;
+                whole.checked_add(short)?.checked_add(RECEIPT)
+            };
+            len()
+                .zip(budget())
+                .is_some_and(|(len, budget)| len <= budget)
+        };
+        let rates = (Self::MIN_RATE..=rate.max(Self::MIN_RATE)).rev();
+        let found = rates.map(of).find(fits);
+        found.unwrap_or(of(Self::MIN_RATE))
+    }
+
     /// The next finer codec of the ladder 3, 4, 5, 6, 8 bits, exact; after 4 bits of keys whose turns are
     /// known (`turned`) comes [`Self::KeyChannel`].
     #[must_use]

@@ -1,12 +1,17 @@
 //! The worked examples of `spec/codecs-v1.md` are what the code gives. `KVCAP_BLESS=1` rewrites them.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tests/testkit/src/profile.rs"]
+#[allow(unreachable_pub, reason = "of a crate that shares it")]
+mod made_profile;
+
 use std::fmt::Write as _;
 
 use kvcap_codecs::{
-    BankShape, Codec, Dtype, FrameContext, FrameQuality, Measurement, Pairing, Positions, Rotation,
-    Scratch,
+    BankShape, Codec, Dtype, FrameContext, FrameQuality, Measurement, Pairing, Positions, Profile,
+    Rotation, Scratch,
 };
+use made_profile::{Entry, made};
 
 const SPEC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/codecs-v1.md");
 
@@ -53,18 +58,29 @@ fn example(codec: &str, shape: &BankShape, values: &[f32], cuts: [usize; 2]) -> 
     text
 }
 
-/// A frame of the codec of one length, field by field.
-fn transform() -> String {
+/// A frame of the codec of one length, field by field, and the profile that it is coded with.
+fn transform(transform: u8) -> String {
+    let mut text = String::from("```\n");
     let shape = BankShape::Tokens {
         heads: 1,
         tokens: 3,
         dim: 2,
     };
     let codec = Codec::Transform {
-        transform: 0,
+        transform,
         rate: 1024,
     };
-    let ctx = FrameContext::new(&shape, Dtype::F16, 0).unwrap();
+    let mut ctx = FrameContext::new(&shape, Dtype::F16, 0).unwrap();
+    let entry = Entry {
+        shifts: vec![1, 0],
+        ..Entry::new(0, 1, 1, 1, 2)
+    };
+    let file = made([7; 32], &[entry], &[]);
+    let profile = Profile::parse(&file).unwrap();
+    if transform > 0 {
+        ctx = ctx.with_profile(profile.bank(0, 1).unwrap());
+        hex(&mut text, "profile", &file);
+    }
     let values = [8.0, 0.5, 1.0, -1.0, 1.5, -0.75];
     let plain: Vec<u8> = values
         .iter()
@@ -81,7 +97,6 @@ fn transform() -> String {
     let offsets = 138 + usize::from(encoded[3]).div_ceil(4);
     let stored = offsets + 4 * usize::from(encoded[2]);
     let words = stored + 2 * usize::from(encoded[4]);
-    let mut text = String::from("```\n");
     hex(&mut text, "plain", &plain);
     hex(&mut text, "header", &encoded[..8]);
     hex(&mut text, "states", &encoded[8..136]);
@@ -109,7 +124,12 @@ fn examples_are_fresh() {
     let q4c = example("q4c", &row(2, 4), &keys, [4, 12]);
     let mut spec = std::fs::read_to_string(SPEC).unwrap();
     let mut fresh = true;
-    for (name, text) in [("affine", affine), ("q4c", q4c), ("tc", transform())] {
+    for (name, text) in [
+        ("affine", affine),
+        ("q4c", q4c),
+        ("tc", transform(0)),
+        ("profile", transform(1)),
+    ] {
         let marker = format!("<!-- example: {name} -->\n");
         let start = spec.find(&marker).unwrap() + marker.len();
         let end = start + spec[start..].find("\n#").unwrap();

@@ -49,6 +49,10 @@ fuzz_target!(|data: &[u8]| {
     if told.plain_len() > PLAIN {
         return;
     }
+    let profile = frame.profile(at);
+    if let Some(bank) = profile.as_ref().and_then(|profile| profile.bank(0, 0)) {
+        told = told.with_profile(bank);
+    }
     let frequencies = vec![frequency; frame.pairs];
     if frame.pairs > 0 {
         let rotation = Rotation {

@@ -19,6 +19,10 @@ fuzz_target!(|data: &[u8]| {
     if told.plain_len() > 64 << 10 {
         return;
     }
+    let profile = frame.profile(pattern.first().copied().unwrap_or(0));
+    if let Some(bank) = profile.as_ref().and_then(|profile| profile.bank(0, 0)) {
+        told = told.with_profile(bank);
+    }
     let frequencies: Vec<f64> = (0..frame.pairs)
         .map(|pair| 0.7_f64.powi(pair as i32))
         .collect();

@@ -1,6 +1,7 @@
 //! A frame as a script describes it.
 
-use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype};
+use kvcap_codecs::{AffineParams, BankShape, Codec, Dtype, ParamDtype, Profile};
+use kvcap_testkit::profile::{Entry, made};
 
 use crate::Input;
 
@@ -32,6 +33,10 @@ impl Frame {
                 .flat_map(|bits| [32, 64, 128].map(|group| Codec::Affine { bits, group })),
         )
         .chain([16, 200, 1024].map(|rate| Codec::Transform { transform: 0, rate }))
+        .chain([1, 2].map(|transform| Codec::Transform {
+            transform,
+            rate: 200,
+        }))
         .collect();
         let triplet = AffineParams::new(4, 32, ParamDtype::F16).map(Dtype::MlxAffine);
         let dtypes: Vec<Dtype> = Dtype::plain().chain(triplet).collect();
@@ -54,6 +59,27 @@ impl Frame {
             shape,
             pairs: usize::from(script.byte()) % (usize::from(dim) / 2 + 2),
         }
+    }
+
+    /// The profile that its codec needs: weights, means and shifts out of `seed`.
+    pub fn profile(&self, seed: u8) -> Option<Profile> {
+        let Codec::Transform {
+            transform: transform @ 1..,
+            ..
+        } = self.codec
+        else {
+            return None;
+        };
+        let BankShape::Tokens { heads, dim, .. } = self.shape else {
+            return None;
+        };
+        let (heads, dim) = (u16::try_from(heads).ok()?, u16::try_from(dim).ok()?);
+        let mut entry = Entry::new(0, 0, transform, heads, dim);
+        for (shift, at) in entry.shifts.iter_mut().zip(seed..=u8::MAX) {
+            *shift = at % 9;
+        }
+        // dims of 0 are no profile's
+        Profile::parse(&made([0; 32], &[entry], &[])).ok()
     }
 
     /// Returns true if a head has as many elements as are rotated.

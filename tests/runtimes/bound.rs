@@ -52,6 +52,7 @@ fn context(file: &[u8], profile: &ModelProfile, capture: Capture) -> Result<Cont
         profile,
         Vec::new(),
         &choices,
+        None,
         capture,
         None,
     )?;

@@ -3,7 +3,7 @@
 use kvcap::{BankEntry, Code, Error, Manifest, Result, RowsEntry, SectionKind, binding::Pairing};
 use kvcap_codecs::{
     BankShape, Codec, CodecError, Dtype, FrameContext, FrameQuality, Measurement, Padding,
-    Positions, Rotation, Scratch, packed,
+    Positions, Profile, Rotation, Scratch, packed,
 };
 
 type CodecResult<T> = std::result::Result<T, CodecError>;
@@ -128,6 +128,8 @@ pub struct Coding<'a> {
     pub dtype: Dtype,
     /// Rotation of its keys, where that is stated.
     pub turned: Option<&'a Turned>,
+    /// The profile's file, whose bank of layer 0 and role 1 it is.
+    pub profile: Option<&'a [u8]>,
 }
 
 impl<'a> Coding<'a> {
@@ -137,15 +139,28 @@ impl<'a> Coding<'a> {
             shape: &bank.shape,
             dtype: bank.dtype,
             turned,
+            profile: None,
         }
+    }
+
+    fn profile(&self) -> CodecResult<Option<Profile>> {
+        self.profile.map(Profile::parse).transpose()
     }
 
     fn frames(&self) -> u64 {
         self.shape.frames(self.dtype).unwrap_or(0)
     }
 
-    fn frame(&self, number: u64) -> CodecResult<FrameContext<'a>> {
+    fn frame<'p>(
+        &'p self,
+        number: u64,
+        profile: Option<&'p Profile>,
+    ) -> CodecResult<FrameContext<'p>> {
         let frame = FrameContext::new(self.shape, self.dtype, number)?;
+        let frame = match profile.and_then(|profile| profile.bank(0, 1)) {
+            Some(bank) => frame.with_profile(bank),
+            None => frame,
+        };
         Ok(match self.turned {
             Some(turned) => turned.tell(frame),
             None => frame,
@@ -155,8 +170,9 @@ impl<'a> Coding<'a> {
     /// The plain bytes of an encoded stream.
     ///
     /// # Errors
-    /// 901 to 905 as codecs-v1.
+    /// 901 to 905, 908 and 909 as codecs-v1.
     pub fn decode(&self, encoded: &[u8], scratch: &mut Scratch) -> CodecResult<Vec<u8>> {
+        let profile = self.profile()?;
         let frames = self.frames();
         let mut index = None;
         if !self.codec.is_fixed_rate() {
@@ -181,7 +197,7 @@ impl<'a> Coding<'a> {
             };
             let (part, after) = rest.split_at((len as usize).min(rest.len()));
             rest = after;
-            let frame = self.frame(number)?;
+            let frame = self.frame(number, profile.as_ref())?;
             let at = plain.len();
             plain.resize(at + frame.plain_len(), 0);
             self.codec
@@ -195,10 +211,11 @@ impl<'a> Coding<'a> {
     /// # Errors
     /// 903 to 905 where the codec cannot express them.
     pub fn encode(&self, plain: &[u8], scratch: &mut Scratch) -> CodecResult<Vec<u8>> {
+        let profile = self.profile()?;
         let (mut out, mut index) = (Vec::new(), Vec::new());
         let (mut encoded, mut rest) = (Vec::new(), plain);
         for number in 0..self.frames() {
-            let frame = self.frame(number)?;
+            let frame = self.frame(number, profile.as_ref())?;
             let (part, after) = rest.split_at(frame.plain_len());
             rest = after;
             self.codec
@@ -222,9 +239,10 @@ impl<'a> Coding<'a> {
         decoded: &[u8],
         scratch: &mut Scratch,
     ) -> CodecResult<[u8; 32]> {
+        let profile = self.profile()?;
         let (mut measurement, mut start) = (Measurement::new(), 0);
         for number in 0..self.frames() {
-            let frame = self.frame(number)?;
+            let frame = self.frame(number, profile.as_ref())?;
             let part = start..start + frame.plain_len();
             start = part.end;
             let (was, is) = (&plain[part.clone()], &decoded[part]);

@@ -73,7 +73,8 @@ pub(crate) fn context(context: &Context) -> Result<()> {
         return Err(contradiction("lossy banks and their receipts")
             .sides(receipts, sealed.map_or(0, |(_, section)| section.len)));
     }
-    if context.profile.is_some() {
+    let profiled = context.banks().any(|(_, bank)| bank.codec.needs_profile());
+    if context.profile.is_some() != profiled {
         return Err(contradiction("codec profile and codecs"));
     }
     let named = context.prefix != Prefix::None;

@@ -44,7 +44,7 @@ pub struct Context {
     pub parent: Option<Parent>,
     /// True for a curated start state of many sessions.
     pub base: bool,
-    /// Digest of the profile that the codecs of its banks decode with. No codec of this version has one.
+    /// Digest of the profile that codecs of its banks decode with (CAP-S-12).
     pub profile: Option<Digest>,
 }
 

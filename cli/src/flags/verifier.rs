@@ -146,6 +146,7 @@ impl PolicyArgs {
     /// # Errors
     /// As [`ModelArgs::read`].
     pub(crate) fn model(&self, common: &Common) -> Result<Option<ModelProfile>> {
+        self.model_args.find_profiles(None)?;
         let read = |path| self.model_args.read(path, common);
         self.model.as_deref().map(read).transpose()
     }

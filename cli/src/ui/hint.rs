@@ -157,6 +157,10 @@ fn hint(code: Code) -> &'static str {
         Code::CodecBackend => {
             "leave KVCAP_BACKEND unset: the cpu does the codecs; please report the machine's name"
         }
+        Code::CodecNoProfile => {
+            "put the profile's file (.kvtc) beside the model, or name it with --codec-profile"
+        }
+        Code::CodecProfile => "name the profile that was made for this model",
         Code::CodecNonFinite => {
             "the state holds values that are not finite: seal it with --encoding exact"
         }

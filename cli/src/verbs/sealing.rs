@@ -35,8 +35,9 @@ pub(crate) struct How {
     /// The runtime's version or build commit
     #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     runtime_version: String,
-    /// How banks are encoded: exact keeps every bit, q8 halves the size, q4 and q4c quarter it;
-    /// tc:RATE takes at most RATE bits a value, 0.25 to 16, tc:4.0 for instance
+    /// How banks are encoded: exact keeps every bit; near, small and tiny take at most 5, 4 and 3 bits a
+    /// value, tc:RATE at most RATE, 0.25 to 16; auto:KL as many as --codec-profile promises to lose at most
+    /// KL nats with. q8, k8v4, q4 and q4c are older, of 8.5 to 4.5 bits
     #[arg(long, value_name = "ENCODING", default_value = "exact", value_parser = preset())]
     encoding: Preset,
     /// Another codec for keys: exact, q3 to q8, q4c, or with its group, q8_g32
@@ -101,6 +102,8 @@ pub(crate) struct Prepared {
     pub(crate) parties: Parties,
     path: PathBuf,
     options: RuntimeOptions,
+    /// What a rate is encoded with.
+    codec_profile: Option<Digest>,
 }
 
 impl Prepared {
@@ -138,7 +141,10 @@ impl Prepared {
             output,
             SealRequest::new(state, source, &self.profile, capture, terms, signer)
                 .to(&self.parties.recipients())
-                .encoding(how.encoding())
+                .encoding(Encoding {
+                    profile: self.codec_profile,
+                    ..how.encoding()
+                })
                 .workers(how.threads.workers()),
             &mut |done| bar.inc(done),
         );
@@ -162,6 +168,12 @@ impl How {
         let parties = self.sealed_for.read(passphrases)?;
         let options = self.model_args.options()?;
         let profile = self.model_args.read(&self.model, common)?;
+        let codec_profile = match self.encoding {
+            Preset::Rate(_) | Preset::Promise(_) => {
+                self.model_args.encoding_profile(&self.model, &profile)?
+            }
+            _ => None,
+        };
         let source = input::file(path)?;
         let state = self
             .parse(&source, &profile)
@@ -173,6 +185,7 @@ impl How {
             parties,
             path: path.to_owned(),
             options,
+            codec_profile,
         })
     }
 
@@ -199,6 +212,7 @@ impl How {
         };
         Encoding {
             preset: self.encoding,
+            profile: None,
             keys: self.keys,
             values: self.values,
             compress: self.compress.padding(),

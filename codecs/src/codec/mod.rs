@@ -23,7 +23,7 @@ impl Codec {
     /// # Errors
     /// 903 where `plain` has not the frame's length; 905 where a lossy codec meets a value that is
     /// not finite (or a group whose range it cannot express), with its place; 903 or 904 where the
-    /// codec does not serve such frames.
+    /// codec does not serve such frames; 908 and 909 where it needs another profile than `ctx` has.
     pub fn encode_frame(
         self,
         ctx: &FrameContext<'_>,
@@ -47,7 +47,9 @@ impl Codec {
             Self::Planes32 => planes::encode(4, ctx, plain, out, scratch),
             Self::Affine { bits, group } => affine::encode(bits, group, ctx, plain, out, scratch),
             Self::KeyChannel => key_channel::encode(ctx, plain, out, scratch),
-            Self::Transform { rate, .. } => transform::encode(rate, ctx, plain, out, scratch),
+            Self::Transform { transform, rate } => {
+                transform::encode((transform, rate), ctx, plain, out, scratch)
+            }
         }
     }
 
@@ -69,7 +71,8 @@ impl Codec {
     /// `out` is unspecified; nothing beyond it is written.
     ///
     /// # Errors
-    /// 902 to 905 where the encoded bytes break a rule (codecs-v1 §9); 903 where `out` or `encoded`
+    /// 902 to 905 where the encoded bytes break a rule (codecs-v1 §9); 908 and 909 where the codec needs another
+    /// profile than `ctx` has; 903 where `out` or `encoded`
     /// has another length than shape and codec give, or the codec does not serve such frames.
     pub fn decode_frame(
         self,
@@ -97,7 +100,9 @@ impl Codec {
                 affine::decode((bits, group), ctx, encoded, rows, (out, false), scratch)
             }
             Self::KeyChannel => key_channel::decode(ctx, encoded, out, scratch),
-            Self::Transform { rate, .. } => transform::decode(rate, ctx, encoded, out, scratch),
+            Self::Transform { transform, rate } => {
+                transform::decode((transform, rate), ctx, encoded, out, scratch)
+            }
         }
     }
 

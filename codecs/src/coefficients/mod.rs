@@ -7,6 +7,8 @@ mod frequencies;
 mod lanes;
 mod writer;
 
+use std::ops::RangeInclusive;
+
 pub(crate) use cost::{Costs, log2};
 pub(crate) use lanes::{ESCAPE, LANES, Lanes, RENORM, SLOTS, Slots, Table, slots};
 pub(crate) use writer::{has_symbol, write};
@@ -22,6 +24,16 @@ pub(crate) struct Buffers {
     /// Mean and mean square about it of each channel that is encoded.
     pub(crate) moments: Vec<(f64, f64)>,
     pub(crate) words: Vec<u16>,
+    /// Bits of an offset.
+    pub(crate) offset_bits: u8,
+    /// Logarithm to base 2 of each channel's width, in 1/256.
+    pub(crate) widths: Vec<i32>,
+    /// Largest magnitude of each component.
+    pub(crate) largest: Vec<f64>,
+    /// As [`Synthesis`](crate::kernels::Synthesis) has them.
+    pub(crate) blocks: Vec<i32>,
+    pub(crate) paired_offsets: Vec<i32>,
+    pub(crate) sums: Vec<i32>,
 }
 
 impl Buffers {
@@ -32,6 +44,12 @@ impl Buffers {
             offsets: Vec::new(),
             moments: Vec::new(),
             words: Vec::new(),
+            offset_bits: 0,
+            widths: Vec::new(),
+            largest: Vec::new(),
+            blocks: Vec::new(),
+            paired_offsets: Vec::new(),
+            sums: Vec::new(),
         }
     }
 }
@@ -45,8 +63,10 @@ pub(crate) fn unit(k: i16) -> f32 {
     f32::from_bits(STEPS[index]) * scale
 }
 
-/// The steps that a frame may have, by their k.
-pub(crate) const STEP_RANGE: std::ops::RangeInclusive<i16> = -3200..=4096;
+/// The steps that a frame may have, by their k: those of a transform are whole, not eighths.
+pub(crate) const fn steps(transform: u8) -> RangeInclusive<i16> {
+    -3200..=if transform == 0 { 4096 } else { 4064 }
+}
 
 /// 2^(i/32) as binary32, by its bits.
 const STEPS: [u32; 32] = [
@@ -90,7 +110,7 @@ mod tests {
 
     #[test]
     fn steps_are_powers_of_two_and_what_lies_between() {
-        for k in STEP_RANGE {
+        for k in steps(0) {
             let exact = (f64::from(k) / 32.0 - 3.0).exp2();
             assert!((f64::from(unit(k)) / exact - 1.0).abs() < 6e-8, "{k}");
         }

@@ -46,6 +46,27 @@ pub(crate) struct Coefficients<'a> {
     pub(crate) unit: f32,
 }
 
+/// The components of one head's group, and what makes its rows of them (codecs-v1 §12.4).
+#[derive(Clone, Copy)]
+pub(crate) struct Synthesis<'a> {
+    /// Coefficients of each block of [`BLOCK`] tokens, of each pair of components, of each token: the first
+    /// component's in the low half.
+    pub(crate) coefficients: &'a [i32],
+    /// Pairs of components.
+    pub(crate) pairs: usize,
+    /// Of each pair of components a row of `padded(dim)` pairs of weights.
+    pub(crate) weights: &'a [i32],
+    /// Offsets of each pair of components, in eighths of a step.
+    pub(crate) offsets: &'a [i32],
+    /// Of each element of the head.
+    pub(crate) means: &'a [f32],
+    /// An eighth of a step.
+    pub(crate) unit: f32,
+}
+
+/// Tokens whose coefficients lie together.
+pub(crate) const BLOCK: usize = 16;
+
 /// Sums over a frame from which its receipt is made (codecs-v1 §10.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Sums {
@@ -95,6 +116,11 @@ pub(crate) struct Kernels {
     pub(crate) coefficients_decode: fn(&mut Lanes<'_>, Table, &mut [i16]) -> bool,
     /// Coefficients of a head to its rows, turned; the last argument is scratch of `16 · padded(dim)`.
     pub(crate) coefficients_rows: fn(KeyHead<'_>, Coefficients<'_>, &mut [u8], &mut [f32]),
+    /// Components of a head to its rows, turned; the last arguments are scratch of `16 · padded(dim)`.
+    pub(crate) synthesis_rows: fn(KeyHead<'_>, Synthesis<'_>, &mut [u8], &mut [i32], &mut [f32]),
+    /// Columns of whole vectors to components: rows of the analysis, the scale of each, tokens, and of each
+    /// component its tokens.
+    pub(crate) analysis: fn(&[f32], &[i16], &[f32], usize, &mut [f32]),
     /// Rows of a head, turned back, each to `padded(dim)` numbers.
     pub(crate) rows_load: fn(KeyHead<'_>, &[u8], &mut [f32]),
 }

@@ -25,7 +25,8 @@ pub enum Codec {
     KeyChannel,
     /// Entropy-coded coefficients in frames of one length.
     Transform {
-        /// Transform before quantization: 0, none but the keys' rotation undone.
+        /// Transform before quantization: 0, none but the keys' rotation undone; by a profile then 1, of
+        /// each head, or 2, of all heads.
         transform: u8,
         /// Rate in units of 1/64 bit a value, everything counted: [`MIN_RATE`](Self::MIN_RATE) to
         /// [`MAX_RATE`](Self::MAX_RATE).
@@ -97,8 +98,9 @@ impl Codec {
 
     fn transform(transform: u64, rate: u64) -> Option<Self> {
         let rate = u16::try_from(rate).ok()?;
-        let known = transform == 0 && (Self::MIN_RATE..=Self::MAX_RATE).contains(&rate);
-        known.then_some(Self::Transform { transform: 0, rate })
+        let transform = u8::try_from(transform).ok()?;
+        let known = transform <= 2 && (Self::MIN_RATE..=Self::MAX_RATE).contains(&rate);
+        known.then_some(Self::Transform { transform, rate })
     }
 
     /// Its name: `raw`, `planes16`, `planes32`, `q4c`, `q8_g64`, `tc0_r192`.
@@ -137,6 +139,12 @@ impl Codec {
         matches!(self, Self::Raw | Self::Planes16 | Self::Planes32)
     }
 
+    /// Returns whether it decodes with a profile (codecs-v1 §12.7).
+    #[must_use]
+    pub const fn needs_profile(self) -> bool {
+        matches!(self, Self::Transform { transform: 1.., .. })
+    }
+
     /// Returns whether encoded lengths follow from the shape alone. Streams of other codecs are packed
     /// (codecs-v1 §8) and reveal how compressible the content is.
     #[must_use]
@@ -169,6 +177,9 @@ impl Codec {
                 return refused("a bank of this kind stays exact");
             }
             Self::KeyChannel if content != Content::Keys => return refused("q4c serves keys only"),
+            Self::Transform { transform: 1.., .. } if !transformed(self, shape) => {
+                return refused("a transform serves fewer channels only");
+            }
             _ => {}
         }
         let frames = shape.frames(dtype);
@@ -182,6 +193,20 @@ impl Codec {
         }
         Ok(())
     }
+}
+
+/// Channels that transform 2 takes together at most.
+pub(crate) const JOINT_CHANNELS: usize = 1024;
+
+/// Whether the matrices of a transform are within their limits (codecs-v1 §12.7).
+fn transformed(codec: Codec, shape: &BankShape) -> bool {
+    let BankShape::Tokens { heads, dim, .. } = *shape else {
+        return false;
+    };
+    let joint = matches!(codec, Codec::Transform { transform: 2, .. });
+    let most = if joint { JOINT_CHANNELS as u64 } else { 16_384 };
+    let channels = heads.checked_mul(dim);
+    (1..=1024).contains(&heads) && (1..=1024).contains(&dim) && channels.is_some_and(|n| n <= most)
 }
 
 impl fmt::Display for Codec {

@@ -15,6 +15,10 @@ pub enum ErrorKind {
     Bounds,
     /// 905: a value, scale or bias is not finite.
     NonFinite,
+    /// 908: the profile that a codec needs is not there.
+    NoProfile,
+    /// 909: a profile breaks a rule, or is not about the bank.
+    Profile,
 }
 
 /// An element of a bank.
@@ -53,7 +57,7 @@ impl CodecError {
         self.kind
     }
 
-    /// The registered code, 901 to 905.
+    /// The registered code: 901 to 905, 908, 909.
     #[must_use]
     pub const fn code(&self) -> u16 {
         match self.kind {
@@ -62,6 +66,8 @@ impl CodecError {
             ErrorKind::Length => 903,
             ErrorKind::Bounds => 904,
             ErrorKind::NonFinite => 905,
+            ErrorKind::NoProfile => 908,
+            ErrorKind::Profile => 909,
         }
     }
 

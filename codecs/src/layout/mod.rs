@@ -14,6 +14,8 @@ mod quality;
 mod shape;
 
 pub use codec::Codec;
+#[cfg(feature = "encode")]
+pub(crate) use codec::JOINT_CHANNELS;
 pub use content::Content;
 pub use dtype::{AffineParams, Dtype, ParamDtype};
 pub use error::{CodecError, ErrorKind, Place};

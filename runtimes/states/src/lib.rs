@@ -12,6 +12,7 @@ mod adapters;
 mod installed;
 mod pipeline;
 mod predict;
+mod profiles;
 mod restore_check;
 mod state;
 mod token_ids;
@@ -35,6 +36,10 @@ pub use pipeline::{
     state_len,
 };
 pub use restore_check::RestoreCheck;
+// profiles of codecs
+pub use profiles::{
+    KnownProfile, look_for_profiles_in, offer_profile, profiles_beside, read_profile,
+};
 // into other states
 pub use transform::{
     Elements, Extracted, Layer, Selection, Target, TargetRuntime, as_sealed, can_be_cut, extract,

@@ -105,7 +105,16 @@ pub fn predict(
     let context = profile.geometry.context_length;
     let nothing: &[u8] = &[];
     // no bank is read where nothing is measured
-    let (choices, _) = encoding.choices(&state, &nothing, &ropes, context, Workers::ONE)?;
+    let codec_profile = encoding.codec_profile(&profile.model.id)?;
+    let codec_profile = codec_profile.as_ref();
+    let (choices, _) = encoding.choices(
+        &state,
+        &nothing,
+        &ropes,
+        codec_profile,
+        context,
+        Workers::ONE,
+    )?;
     let key = WrappingKey::generate()?;
     let plan = Plan::new(
         &state,
@@ -113,6 +122,7 @@ pub fn predict(
         profile,
         ropes,
         &choices,
+        codec_profile.map(|known| known.digest()),
         capture(suite, context),
         Some(&key.prefix_key()),
     )?;

@@ -8,11 +8,11 @@ use std::{
 
 use kvcap::{Code, Error, Result, Role, SourceFile, binding::Rope};
 use kvcap_codecs::{
-    BankShape, Codec, Content, Dtype, FrameContext, Pairing, Positions, Rotation, Scratch,
+    BankShape, Codec, Content, Dtype, FrameContext, Pairing, Positions, Profile, Rotation, Scratch,
 };
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, inverse_frequencies};
 use kvcap_states::{Hints, State, detect, parse};
-use kvcap_testkit::{Normal, push};
+use kvcap_testkit::{Normal, profile, push};
 use serde_json::json;
 
 use super::{
@@ -96,7 +96,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         .map(affine)
         .into_iter()
         .chain([Codec::KeyChannel])
-        .chain([192, 256].map(|rate| Codec::Transform { transform: 0, rate }));
+        .chain([192, 256].map(|rate| Codec::Transform { transform: 0, rate }))
+        .chain([1, 2].map(|transform| Codec::Transform {
+            transform,
+            rate: 192,
+        }));
     for codec in exact.into_iter().chain(lossy) {
         let Some(measured) = measure(codec, &samples, args.rounds)? else {
             continue;
@@ -253,6 +257,23 @@ pub(super) fn rotation(
     Some((pairing, inverse_frequencies(rope, *dim)?))
 }
 
+/// A profile for a bank, out of made numbers: speed does not depend on them.
+fn made_profile(codec: Codec, shape: &BankShape) -> Option<Profile> {
+    let Codec::Transform {
+        transform: transform @ 1..,
+        ..
+    } = codec
+    else {
+        return None;
+    };
+    let BankShape::Tokens { heads, dim, .. } = *shape else {
+        return None;
+    };
+    let (heads, dim) = (u16::try_from(heads).ok()?, u16::try_from(dim).ok()?);
+    let entry = profile::Entry::new(0, 0, transform, heads, dim);
+    Profile::parse(&profile::made([0; 32], &[entry], &[])).ok()
+}
+
 /// A codec on every sample that it serves; `None` where it serves none.
 fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<StreamDigest>> {
     let mut scratch = Scratch::default();
@@ -268,6 +289,7 @@ fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<Strea
         if applies.is_err() || (codec == Codec::KeyChannel && sample.rotation.is_none()) {
             continue;
         }
+        let profile = made_profile(codec, &sample.shape);
         for (index, plain) in &sample.frames {
             let refused = |error: kvcap_codecs::CodecError| {
                 let code = Code::from_number(error.code()).unwrap_or(Code::CodecMalformed);
@@ -281,6 +303,9 @@ fn measure(codec: Codec, samples: &[Sample], rounds: u32) -> Result<Option<Strea
                     inv_freq,
                 };
                 frame = frame.with_rotation(rotation, Positions::From(0));
+            }
+            if let Some(bank) = profile.as_ref().and_then(|profile| profile.bank(0, 0)) {
+                frame = frame.with_profile(bank);
             }
             decoded.resize(plain.len(), 0);
             let mut least = [Duration::MAX; 2];

@@ -5,6 +5,7 @@
 mod fixtures;
 mod made;
 mod normal;
+pub mod profile;
 mod program;
 pub mod schema;
 mod sealing;

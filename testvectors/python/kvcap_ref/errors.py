@@ -95,6 +95,8 @@ CODES = {
     905: ("codec.non_finite", 3),
     906: ("codec.receipt", 1),
     907: ("codec.backend", 1),
+    908: ("codec.no_profile", 1),
+    909: ("codec.profile", 3),
     910: ("resource.budget", 3),
     920: ("state.unrecognised", 3),
     921: ("state.malformed", 3),

@@ -4,6 +4,7 @@ pub mod bytes;
 mod edges;
 mod exact;
 mod lossy;
+mod profiled;
 mod refused;
 mod transform;
 
@@ -29,6 +30,8 @@ pub struct Vector {
     pub codec: Vec<u64>,
     pub shape: Vec<u64>,
     pub rotation: Option<Angles>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Bytes>,
     pub plain: Option<Bytes>,
     pub encoded: Option<Bytes>,
     pub decoded: Option<Bytes>,
@@ -55,6 +58,7 @@ pub struct Subject {
     codec: Codec,
     shape: BankShape,
     turned: Option<Turned>,
+    profile: Option<Vec<u8>>,
 }
 
 const PARAMS: [ParamDtype; 3] = [ParamDtype::F16, ParamDtype::Bf16, ParamDtype::F32];
@@ -108,6 +112,7 @@ impl Vector {
                 },
             },
             turned,
+            profile: self.profile.as_ref().and_then(Bytes::get),
         }
     }
 
@@ -164,6 +169,7 @@ impl Subject {
             codec,
             shape,
             turned: None,
+            profile: None,
         }
     }
 
@@ -181,6 +187,11 @@ impl Subject {
         self
     }
 
+    fn profiled(mut self, profile: Vec<u8>) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+
     fn listed(mut self, positions: Vec<i64>) -> Self {
         self.turned.as_mut().unwrap().listed = Some(positions);
         self
@@ -192,6 +203,7 @@ impl Subject {
             shape: &self.shape,
             dtype: self.dtype,
             turned: self.turned.as_ref(),
+            profile: self.profile.as_deref(),
         }
     }
 
@@ -218,6 +230,7 @@ impl Subject {
                 BankShape::Whole { dims } => [&[1][..], dims].concat(),
             },
             rotation: self.turned.as_ref().map(turns),
+            profile: self.profile.as_deref().map(Bytes::full),
             plain: None,
             encoded: None,
             decoded: None,
@@ -290,6 +303,7 @@ pub fn vectors() -> Vec<Vector> {
     all.extend(lossy::vectors());
     all.extend(refused::vectors());
     all.extend(transform::vectors());
+    all.extend(profiled::vectors());
     all
 }
 

@@ -13,7 +13,7 @@ const fn codec(rate: u16) -> Codec {
 }
 
 /// `plain`, what the oracle makes of it, and what comes back.
-fn free(subject: &Subject, name: &str, plain: &[u8]) -> Vector {
+pub(super) fn free(subject: &Subject, name: &str, plain: &[u8]) -> Vector {
     let vector = subject.encoding(name, Bytes::full(plain));
     let encoded = subject
         .coding()

@@ -2,28 +2,31 @@
 //!
 //! Sums and comparisons alone decide, so that every machine writes the same bytes.
 
-use std::sync::OnceLock;
+use std::ops::RangeInclusive;
 
 use super::{
     super::{affine::refused_value, turns::key_head},
     fields::{Extent, TABLE_BITS, push_numbers, stream_len},
+    profile,
 };
 use crate::{
-    coefficients::{Buffers, Costs, STEP_RANGE, Table, has_symbol, log2, unit, write},
+    coefficients::{Buffers, Costs, Table, has_symbol, log2, steps, unit, write},
     frame::FrameContext,
-    kernels::padded,
+    kernels::{BLOCK, Kernels, padded},
     layout::{CodecError, ErrorKind, ParamDtype, TRANSFORM_HEADER},
+    profile::BankProfile,
     scratch::{Scratch, aligned},
 };
 
 pub(in super::super) fn encode(
-    rate: u16,
+    (transform, rate): (u8, u16),
     ctx: &FrameContext<'_>,
     plain: &[u8],
     out: &mut Vec<u8>,
     scratch: &mut Scratch,
 ) -> Result<(), CodecError> {
     let extent = Extent::new(rate, ctx)?;
+    let profile = profile(transform, &extent, ctx)?;
     let params = ParamDtype::from_dtype(ctx.dtype).unwrap_or(ParamDtype::F32);
     let kernels = scratch.kernels;
     let head = key_head(ctx, kernels, &mut scratch.positions, &mut scratch.table)?;
@@ -42,26 +45,35 @@ pub(in super::super) fn encode(
     let stored_rows = usize::from(ctx.first_token == 0 && extent.tokens > 1 && roomy);
     let coded = extent.tokens - stored_rows;
     let stride = padded(extent.dim);
-    let floats = aligned(
-        &mut scratch.floats,
-        extent.channels() * coded + extent.tokens * stride,
-    );
-    let (values, rows) = floats.split_at_mut(extent.channels() * coded);
+    // channels are as long as whole vectors
+    let column = coded.next_multiple_of(BLOCK);
+    let lens = [
+        extent.channels() * column,
+        extent.tokens * stride,
+        extent.channels() * coded,
+    ];
+    let floats = aligned(&mut scratch.floats, lens.iter().sum());
+    let (columns, rest) = floats.split_at_mut(lens[0]);
+    let (rows, values) = rest.split_at_mut(lens[1]);
     if coded > 0 {
         let heads = plain.chunks_exact(extent.head_len());
-        for (plain, values) in heads.zip(values.chunks_exact_mut(extent.dim * coded)) {
+        for (plain, columns) in heads.zip(columns.chunks_exact_mut(extent.dim * column)) {
             (kernels.rows_load)(head, plain, rows);
-            let rows = rows.chunks_exact(stride).skip(stored_rows);
-            for (token, row) in rows.enumerate() {
-                let column = values[token..].iter_mut().step_by(coded);
-                for (value, x) in column.zip(row) {
-                    *value = *x;
+            transpose(&rows[stored_rows * stride..], stride, coded, columns);
+        }
+        match profile {
+            None => {
+                let columns = columns.chunks_exact(column);
+                for (channel, values) in columns.zip(values.chunks_exact_mut(coded)) {
+                    values.copy_from_slice(&channel[..coded]);
                 }
             }
+            Some(profile) => analyse(profile, kernels, columns, coded, values),
         }
     }
     let frame = Frame {
         extent: &extent,
+        profile,
         values,
         coded,
         // what is left for offsets, escapes and words, in 1/256 bit
@@ -74,8 +86,50 @@ pub(in super::super) fn encode(
     while !frame.write(step, (plain, stored_rows), out, &mut scratch.coefficients) {
         // whole words and rounded costs may miss by a little
         step = frame.coarser(step)?;
+        frame.cost(step, &mut scratch.coefficients);
     }
     Ok(())
+}
+
+/// Rows of `stride` numbers to columns of whole vectors, zeros after the last row.
+fn transpose(rows: &[f32], stride: usize, coded: usize, columns: &mut [f32]) {
+    let column = coded.next_multiple_of(BLOCK);
+    for first in (0..column).step_by(BLOCK) {
+        for (at, column) in columns.chunks_exact_mut(column).enumerate() {
+            for (token, value) in (first..).zip(&mut column[first..first + BLOCK]) {
+                *value = if token < coded {
+                    rows[token * stride + at]
+                } else {
+                    0.0
+                };
+            }
+        }
+    }
+}
+
+/// Components of channels.
+fn analyse(
+    profile: &BankProfile,
+    kernels: &Kernels,
+    columns: &mut [f32],
+    coded: usize,
+    values: &mut [f32],
+) {
+    let column = coded.next_multiple_of(BLOCK);
+    for (channel, mean) in columns.chunks_exact_mut(column).zip(profile.means()) {
+        for x in channel {
+            *x -= mean;
+        }
+    }
+    let count = profile.components().count;
+    let groups = columns.chunks_exact(count * column);
+    for (at, (columns, values)) in groups
+        .zip(values.chunks_exact_mut(count * coded))
+        .enumerate()
+    {
+        let scales = &profile.scales()[at * count..][..count];
+        (kernels.analysis)(columns, profile.analysis(at), scales, coded, values);
+    }
 }
 
 fn out_of_range() -> CodecError {
@@ -94,24 +148,18 @@ fn room(extent: &Extent, stored_rows: usize) -> u64 {
 
 struct Frame<'a> {
     extent: &'a Extent,
-    /// `[channel][token]`, keys turned back.
+    profile: Option<&'a BankProfile>,
+    /// `[channel][token]`, keys turned back; with a profile `[component][token]`.
     values: &'a [f32],
     /// Tokens that are not stored as they are.
     coded: usize,
     room: u64,
 }
 
-/// Tables that are tried for a channel.
-#[derive(Clone, Copy)]
-enum Tables {
-    /// The one of its width.
-    Fitting,
-    /// That one and those beside it.
-    Best,
-}
-
 /// Coefficients that a frame tries to stay within: escapes and offsets have 16 bits.
 const LARGEST: f64 = 16_000.0;
+/// Sums of components, in steps, that stay within 32 bits where offsets are counted in eighths.
+const LARGEST_SUM: f64 = 268_000_000.0;
 
 impl Frame<'_> {
     fn channels(&self) -> impl Iterator<Item = &[f32]> {
@@ -131,86 +179,108 @@ impl Frame<'_> {
         buffers.moments.iter().all(|(_, square)| square.is_finite())
     }
 
-    /// The finest step with which all fits by what symbols cost.
+    /// The finest step with which all fits by what symbols cost. Its coefficients, offsets and tables are
+    /// left in `buffers`.
     fn finest_step(&self, buffers: &mut Buffers) -> i16 {
-        // by one table a channel, which costs no less than the best of three
-        let mut step = self.fitting_step(buffers);
-        while step > self.least_step() && self.cost(step - 1, Tables::Best, buffers).0 <= self.room
-        {
-            step -= 1;
-        }
-        step
-    }
-
-    fn fitting_step(&self, buffers: &mut Buffers) -> i16 {
-        let (least, most) = (self.least_step(), *STEP_RANGE.end());
-        // the ends of what is left, and their costs once they are known
-        let (mut fine, mut coarse) = ((least - 1, None), (most, None));
-        let mut guess = self.likely_step(buffers).clamp(least, most);
-        // a step coarser by 1/32 of an octave saves at most 1/32 bit of every value
-        let slope = (self.values.len() as u64 * 256 / 32).max(1);
-        for round in 1_u32.. {
-            let (cost, _) = self.cost(guess, Tables::Fitting, buffers);
-            let distance = cost.abs_diff(self.room) / slope * 9 / 8 + 1;
+        let (least, most) = (self.least_step(buffers), *self.steps().end());
+        // the ends of what is left
+        let (mut fine, mut coarse) = (least - 1, most);
+        let mut guess = self.likely_step(least, most, buffers);
+        loop {
+            let cost = self.cost(guess, buffers);
+            let slope = self.slope(guess, buffers).max(1);
+            let distance = cost.abs_diff(self.room) / slope;
             let distance = i16::try_from(distance).unwrap_or(i16::MAX);
-            let beyond = if cost <= self.room {
-                coarse = (guess, Some(cost));
+            let next = if cost <= self.room {
+                // a finer step costs more than is left
+                if distance == 0 || guess == fine + 1 {
+                    return guess;
+                }
+                coarse = guess;
                 guess.saturating_sub(distance)
             } else {
-                fine = (guess, Some(cost));
-                guess.saturating_add(distance)
-            };
-            let span = coarse.0 - fine.0;
-            if span <= 1 {
-                break;
-            }
-            guess = match (fine.1, coarse.1) {
-                (Some(over), Some(under)) if !round.is_multiple_of(4) => {
-                    let share = (over - self.room) * u64::from(span.unsigned_abs());
-                    let part = i16::try_from(share / (over - under).max(1)).unwrap_or(span);
-                    fine.0 + part.clamp(1, span - 1)
+                fine = guess;
+                if guess == most {
+                    return guess;
                 }
-                (None, _) | (_, None) if fine.0 < beyond && beyond < coarse.0 => beyond,
-                _ => fine.0 + span / 2,
+                guess.saturating_add(distance).saturating_add(1)
+            };
+            guess = if fine < next && next < coarse {
+                next
+            } else if fine + 1 < coarse {
+                fine + 1 + (coarse - fine - 1) / 2
+            } else {
+                coarse
             };
         }
-        coarse.0
     }
 
-    /// The step with which the finest coefficients have 16 bits.
-    fn least_step(&self) -> i16 {
-        let largest = self
-            .values
-            .iter()
-            .fold(0.0_f32, |most, x| most.max(x.abs()));
-        let (start, end) = (*STEP_RANGE.start(), *STEP_RANGE.end());
-        if largest < f32::MIN_POSITIVE {
+    fn steps(&self) -> RangeInclusive<i16> {
+        steps(self.profile.map_or(0, BankProfile::transform))
+    }
+
+    /// The step with which the finest coefficients have 16 bits, and sums of components 32.
+    fn least_step(&self, buffers: &mut Buffers) -> i16 {
+        let highest = |x: &[f32]| x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let (start, end) = self.steps().into_inner();
+        let mut bound = f64::from(highest(self.values)) / LARGEST;
+        if let Some(profile) = self.profile {
+            let largest = &mut buffers.largest;
+            largest.clear();
+            largest.extend(self.channels().map(|channel| f64::from(highest(channel))));
+            bound = bound.max(profile.largest_sum(largest) / LARGEST_SUM);
+        }
+        if bound < f64::from(f32::MIN_POSITIVE) {
             return start;
         }
-        let octaves = log2(f64::from(largest) / LARGEST) / 8 + 1;
-        i16::try_from(octaves).unwrap_or(end).clamp(start, end)
+        i16::try_from(log2(bound) / 8 + 1)
+            .unwrap_or(end)
+            .clamp(start, end)
     }
 
     /// The step that Gaussian channels would have.
-    fn likely_step(&self, buffers: &Buffers) -> i16 {
-        let live = buffers.moments.iter().filter(|(_, square)| *square > 1e-30);
-        let (count, sum) = live.fold((0_i64, 0_i64), |(count, sum), (_, square)| {
-            (count + 1, sum + i64::from(log2(*square)) / 2)
-        });
-        let bits = self.room / (self.values.len() as u64).max(1);
-        let bits = i64::try_from(bits).unwrap_or(0);
-        let mean = sum / count.max(1);
-        // the entropy of a Gaussian is 2.05 bits over the logarithm of its width
-        i16::try_from((mean + 524 - bits) / 8).unwrap_or(*STEP_RANGE.end())
+    fn likely_step(&self, least: i16, most: i16, buffers: &mut Buffers) -> i16 {
+        let Buffers {
+            moments, widths, ..
+        } = buffers;
+        widths.clear();
+        widths.extend(
+            moments
+                .iter()
+                .map(|(_, square)| log2(square.max(1e-60)) / 2),
+        );
+        let (mut fine, mut coarse) = (least, most);
+        while fine < coarse {
+            let middle = fine + (coarse - fine) / 2;
+            if self.expected(middle, buffers) <= self.room {
+                coarse = middle;
+            } else {
+                fine = middle + 1;
+            }
+        }
+        coarse
     }
 
-    /// What offsets, escapes and symbols take with a step, in 1/256 bit, and the bits of an offset.
-    /// Coefficients, offsets and tables are left in `buffers`.
-    fn cost(&self, step: i16, choice: Tables, buffers: &mut Buffers) -> (u64, u8) {
-        static COSTS: OnceLock<Costs> = OnceLock::new();
-        let costs = COSTS.get_or_init(Costs::new);
-        let width = self.quantize(step, buffers);
-        let mut cost = u64::from(width) * self.extent.channels() as u64 * 256;
+    /// What symbols of Gaussian channels cost with a step, in 1/256 bit.
+    fn expected(&self, step: i16, buffers: &Buffers) -> u64 {
+        let costs = Costs::shared();
+        let price = |width: &i32| costs.gaussian(width - i32::from(step) * 8);
+        let prices: u64 = buffers.widths.iter().map(price).sum();
+        prices * self.coded as u64
+    }
+
+    /// What a finer step costs more than this, likely and at least.
+    fn slope(&self, step: i16, buffers: &Buffers) -> u64 {
+        let finer = self.expected(step - 1, buffers);
+        finer.saturating_sub(self.expected(step, buffers)) * 7 / 8
+    }
+
+    /// What offsets, escapes and symbols take with a step, in 1/256 bit. Coefficients, offsets, tables and
+    /// the bits of an offset are left in `buffers`.
+    fn cost(&self, step: i16, buffers: &mut Buffers) -> u64 {
+        let costs = Costs::shared();
+        self.quantize(step, buffers);
+        let mut cost = u64::from(buffers.offset_bits) * self.extent.channels() as u64 * 256;
         buffers.tables.clear();
         let Buffers {
             quantized,
@@ -221,43 +291,42 @@ impl Frame<'_> {
         let eighth = f64::from(unit(step));
         for (channel, (_, square)) in quantized.chunks_exact(self.coded.max(1)).zip(moments) {
             let fitting = table_for(*square / (64.0 * eighth * eighth));
-            let candidates = match choice {
-                Tables::Fitting => fitting.number()..=fitting.number(),
-                Tables::Best => fitting.number().saturating_sub(1)..=fitting.number() + 1,
-            };
-            let (price, table) = candidates
-                .filter_map(Table::numbered)
-                .map(|table| (costs.channel(table, channel), table))
-                .min_by_key(|(price, _)| *price)
-                .unwrap_or((u64::MAX, fitting));
+            let (price, table) = costs.best(fitting, channel);
             cost += price;
             tables.push(table);
         }
-        (cost, width)
+        cost
     }
 
-    /// Fills offsets and coefficients; returns the bits that an offset has.
+    /// Fills offsets and coefficients, and the bits that an offset has.
     #[allow(
         clippy::cast_possible_truncation,
         reason = "rounded and clamped to 16 bits"
     )]
     #[allow(clippy::cast_possible_wrap, reason = "the low bits are signed")]
-    fn quantize(&self, step: i16, buffers: &mut Buffers) -> u8 {
+    fn quantize(&self, step: i16, buffers: &mut Buffers) {
         let eighth = unit(step);
         let inverse = 1.0 / (8.0 * f64::from(eighth));
         buffers.offsets.clear();
         buffers.quantized.resize(self.values.len(), 0);
         let quantized = buffers.quantized.chunks_exact_mut(self.coded.max(1));
         for ((channel, q), (mean, _)) in self.channels().zip(quantized).zip(&buffers.moments) {
-            let offset = (mean * inverse * 8.0).round_ties_even();
-            let offset = offset.clamp(f64::from(i16::MIN), f64::from(i16::MAX));
-            buffers.offsets.push(offset as i16);
-            let (inverse, offset) = (inverse as f32, (offset / 8.0) as f32);
+            let eighths = |steps: f64| {
+                let offset = (steps * 8.0).round_ties_even();
+                offset.clamp(f64::from(i16::MIN), f64::from(i16::MAX)) as i16
+            };
+            let mean = mean * inverse;
+            let (inverse, offset) = (inverse as f32, f32::from(eighths(mean)) / 8.0);
             for (q, x) in q.iter_mut().zip(channel) {
                 // adding 1.5 · 2^23 rounds to a whole number, ties to even, in its low bits
                 let within = (x * inverse - offset).clamp(-32_767.0, 32_767.0);
                 *q = (within + 12_582_912.0).to_bits() as i16;
             }
+            // errors that all tokens share are not averaged out by attention: their mean goes to the offset
+            let sum: i32 = q.iter().map(|q| i32::from(*q)).sum();
+            buffers
+                .offsets
+                .push(eighths(mean - f64::from(sum) / q.len() as f64));
         }
         let widest = buffers
             .offsets
@@ -266,15 +335,17 @@ impl Frame<'_> {
             .max();
         let all_zero = buffers.offsets.iter().all(|o| *o == 0);
         let bits = 16 - widest.unwrap_or(0).leading_zeros() + 1;
-        if all_zero { 0 } else { bits.min(16) as u8 }
+        buffers.offset_bits = if all_zero { 0 } else { bits.min(16) as u8 };
     }
 
     fn coarser(&self, step: i16) -> Result<i16, CodecError> {
-        let next = step.checked_add(1).filter(|step| STEP_RANGE.contains(step));
+        let next = step
+            .checked_add(1)
+            .filter(|step| self.steps().contains(step));
         next.ok_or_else(out_of_range)
     }
 
-    /// Writes the frame with a step; false where it is too long.
+    /// Writes the frame with the step that was costed last; false where it is too long.
     fn write(
         &self,
         step: i16,
@@ -282,7 +353,7 @@ impl Frame<'_> {
         out: &mut Vec<u8>,
         buffers: &mut Buffers,
     ) -> bool {
-        let (_, width) = self.cost(step, Tables::Best, buffers);
+        let width = buffers.offset_bits;
         let Buffers {
             quantized,
             tables,

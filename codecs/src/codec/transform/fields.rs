@@ -2,7 +2,7 @@
 
 use super::malformed;
 use crate::{
-    coefficients::{Buffers, LANES, RENORM, STEP_RANGE, Table},
+    coefficients::{Buffers, LANES, RENORM, Table, steps},
     frame::FrameContext,
     layout::{BankShape, Codec, CodecError, ErrorKind, ParamDtype, TRANSFORM_HEADER},
 };
@@ -81,6 +81,7 @@ impl<'a> Fields<'a> {
     /// Cuts a frame of the right length; tables and offsets of the channels are left in `buffers`.
     pub(super) fn parse(
         extent: &Extent,
+        transform: u8,
         encoded: &'a [u8],
         buffers: &mut Buffers,
     ) -> Result<Self, CodecError> {
@@ -106,7 +107,7 @@ impl<'a> Fields<'a> {
         let escapes = u32::from_le_bytes([*e0, *e1, *e2, *e3]);
         let escapes = usize::try_from(escapes).map_err(|_| bounds)?;
         let channels = extent.channels();
-        if !STEP_RANGE.contains(&step)
+        if !steps(transform).contains(&step)
             || stored_rows > STORED_ROWS.min(extent.tokens)
             || *offset_bits > OFFSET_BITS
             || escapes > channels * (extent.tokens - stored_rows)

@@ -3,7 +3,10 @@
 //! Methods are `#[inline(always)]`, so that they take on the instruction set of the function that
 //! they end up in (see `compiled_for!`). Products and sums are contracted only where the product is exact.
 
-use crate::coefficients::{LANES, RENORM, Slots, Table};
+use crate::{
+    coefficients::{LANES, RENORM, Slots, Table},
+    kernels::BLOCK,
+};
 
 /// The bytes of a cache line.
 pub(super) type Line = [u8; 64];
@@ -131,6 +134,18 @@ pub(super) trait Isa {
         taken
     }
 
+    /// Sums over pairs of components of the products of both, modulo 2^32: for each of [`BLOCK`] tokens, of
+    /// whose coefficients a block is made, a row of `stride` sums.
+    #[inline(always)]
+    fn products(blocks: &[[i32; BLOCK]], weights: &[i32], stride: usize, sums: &mut [i32]) {
+        sums.fill(0);
+        for (block, weights) in blocks.iter().zip(weights.chunks_exact(stride)) {
+            for (pair, sums) in block.iter().zip(sums.chunks_exact_mut(stride)) {
+                add_products(sums, *pair, weights);
+            }
+        }
+    }
+
     /// The smallest element.
     #[inline(always)]
     fn lowest(v: Self::V) -> f32 {
@@ -145,6 +160,21 @@ pub(super) trait Isa {
         let mut floats = [0.0; WIDTH];
         Self::store(v, &mut floats);
         fold(floats, |a, b| if b > a { b } else { a })
+    }
+}
+
+/// Adds the products of a pair and pairs of weights, both of each, modulo 2^32.
+#[inline(always)]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the low half is the first of the pair"
+)]
+pub(super) fn add_products(sums: &mut [i32], pair: i32, weights: &[i32]) {
+    let (low, high) = (i32::from(pair as i16), pair >> 16);
+    for (sum, weight) in sums.iter_mut().zip(weights) {
+        let (first, second) = (i32::from(*weight as i16), *weight >> 16);
+        let both = (low * first).wrapping_add(high * second);
+        *sum = sum.wrapping_add(both);
     }
 }
 

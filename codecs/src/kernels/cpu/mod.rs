@@ -23,6 +23,8 @@ mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "x86_64")]
+mod products;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use stream::copy_streaming;
@@ -80,7 +82,7 @@ macro_rules! compiled_for {
                 coefficients::{Lanes, Table},
                 layout::{Dtype, ParamDtype},
                 kernels::{
-                    Coefficients, KeyHead, Kernels, Moments, Sections, SectionsMut, Sums,
+                    Coefficients, KeyHead, Kernels, Moments, Sections, SectionsMut, Sums, Synthesis,
                     cpu::{by_dtype, by_params, loops::{self, Bf16, Element, F16, F32}},
                 },
             };
@@ -158,6 +160,26 @@ macro_rules! compiled_for {
                 loops::coefficients_rows::<$isa, E>(head, x, out, scratch);
             }
             $(#[target_feature(enable = $features)])?
+            fn synthesis_rows<E: Element>(
+                head: KeyHead<'_>,
+                x: Synthesis<'_>,
+                out: &mut [u8],
+                sums: &mut [i32],
+                scratch: &mut [f32],
+            ) {
+                loops::synthesis_rows::<$isa, E>(head, x, out, sums, scratch);
+            }
+            $(#[target_feature(enable = $features)])?
+            fn analysis(
+                columns: &[f32],
+                rows: &[i16],
+                scales: &[f32],
+                tokens: usize,
+                out: &mut [f32],
+            ) {
+                loops::analysis::<$isa>(columns, rows, scales, tokens, out);
+            }
+            $(#[target_feature(enable = $features)])?
             fn rows_load<E: Element>(head: KeyHead<'_>, x: &[u8], out: &mut [f32]) {
                 loops::rows_load::<$isa, E>(head, x, out);
             }
@@ -198,6 +220,14 @@ macro_rules! compiled_for {
                 // SAFETY: `paths` hands this table out only where the machine has its features.
                 coefficients_rows: |head, x, out, scratch| unsafe {
                     by_dtype!(head.dtype, coefficients_rows(head, x, out, scratch))
+                },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
+                synthesis_rows: |head, x, out, sums, scratch| unsafe {
+                    by_dtype!(head.dtype, synthesis_rows(head, x, out, sums, scratch))
+                },
+                // SAFETY: `paths` hands this table out only where the machine has its features.
+                analysis: |columns, rows, scales, tokens, out| unsafe {
+                    analysis(columns, rows, scales, tokens, out)
                 },
                 // SAFETY: `paths` hands this table out only where the machine has its features.
                 rows_load: |head, x, out| unsafe { by_dtype!(head.dtype, rows_load(head, x, out)) },

@@ -5,9 +5,12 @@ use std::{arch::x86_64::*, mem::transmute};
 use super::{
     compiled_for,
     isa::{Isa, Line, Place, WIDE, WIDTH},
-    lanes,
+    lanes, products,
 };
-use crate::coefficients::{LANES, Slots, Table};
+use crate::{
+    coefficients::{LANES, Slots, Table},
+    kernels::BLOCK,
+};
 
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
@@ -86,6 +89,11 @@ impl Isa for Avx2 {
         };
         // SAFETY: AVX2 and with it POPCNT were detected.
         unsafe { lanes::take_words(states, words) }
+    }
+    #[inline(always)]
+    fn products(blocks: &[[i32; BLOCK]], weights: &[i32], stride: usize, sums: &mut [i32]) {
+        // SAFETY: AVX2 was detected.
+        unsafe { products::avx2(blocks, weights, stride, sums) }
     }
 
     method! {
@@ -196,6 +204,15 @@ impl Isa for Avx512 {
         };
         // SAFETY: AVX2 and with it POPCNT were detected.
         unsafe { lanes::take_words(states, words) }
+    }
+    #[inline(always)]
+    fn products(blocks: &[[i32; BLOCK]], weights: &[i32], stride: usize, sums: &mut [i32]) {
+        if is_x86_feature_detected!("avx512vnni") {
+            // SAFETY: it and AVX-512 were detected.
+            return unsafe { products::vnni(blocks, weights, stride, sums) };
+        }
+        // SAFETY: AVX-512 was detected.
+        unsafe { products::avx512(blocks, weights, stride, sums) }
     }
 
     method! {

@@ -3,7 +3,7 @@
 use super::{element_bytes, load, rotate, store_saturating};
 use crate::{
     coefficients::{ESCAPE, LANES, Lanes, RENORM, SLOTS, Table, slots},
-    kernels::{Coefficients, KeyHead, padded},
+    kernels::{BLOCK, Coefficients, KeyHead, Synthesis, padded},
 };
 
 pub(super) fn coefficients_decode(lanes: &mut Lanes<'_>, table: Table, out: &mut [i16]) -> bool {
@@ -73,6 +73,65 @@ pub(super) fn coefficients_rows(
         rotate(&head, token, row, false);
         for (y, bytes) in row.iter().zip(out.chunks_exact_mut(width)) {
             store_saturating(head.dtype, *y, bytes);
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "rounds, as it should")]
+pub(super) fn synthesis_rows(
+    head: KeyHead<'_>,
+    x: Synthesis<'_>,
+    out: &mut [u8],
+    _: &mut [i32],
+    scratch: &mut [f32],
+) {
+    let halves = |pair: i32| {
+        let [a, b, c, d] = pair.to_le_bytes();
+        [i16::from_le_bytes([a, b]), i16::from_le_bytes([c, d])].map(i32::from)
+    };
+    // of the components, by the weights of an element
+    let sum = |of: &dyn Fn(usize) -> i32, element: usize| {
+        let weights = |pair| halves(x.weights[pair * padded(head.dim) + element]);
+        (0..x.pairs).fold(0_i32, |sum, pair| {
+            let both = halves(of(pair)).into_iter().zip(weights(pair));
+            both.fold(sum, |sum, (q, w)| sum.wrapping_add(q.wrapping_mul(w)))
+        })
+    };
+    let width = element_bytes(head.dtype);
+    let dim = head.dim;
+    for (token, out) in out.chunks_exact_mut(dim * width).enumerate() {
+        let row = &mut scratch[..dim];
+        for (element, y) in row.iter_mut().enumerate() {
+            let offset = sum(&|pair| x.offsets[pair], element) as f32 * x.unit;
+            let bias = (offset + x.means[element]).clamp(-f32::MAX, f32::MAX);
+            let block = &x.coefficients[token / BLOCK * x.pairs * BLOCK..];
+            let inner = sum(&|pair| block[pair * BLOCK + token % BLOCK], element);
+            let value = inner as f32 * (8.0 * x.unit) + bias;
+            *y = value.clamp(-f32::MAX, f32::MAX);
+        }
+        rotate(&head, token, row, false);
+        for (y, bytes) in row.iter().zip(out.chunks_exact_mut(width)) {
+            store_saturating(head.dtype, *y, bytes);
+        }
+    }
+}
+
+pub(super) fn analysis(
+    columns: &[f32],
+    rows: &[i16],
+    scales: &[f32],
+    tokens: usize,
+    out: &mut [f32],
+) {
+    let column = tokens.next_multiple_of(BLOCK);
+    let rows = rows.chunks_exact(scales.len());
+    for ((row, scale), out) in rows.zip(scales).zip(out.chunks_exact_mut(tokens)) {
+        for (token, z) in out.iter_mut().enumerate() {
+            let channels = row.iter().zip(columns.chunks_exact(column));
+            let sum = channels.fold(0.0, |sum, (a, channel)| {
+                sum + f32::from(*a) * channel[token]
+            });
+            *z = sum * scale;
         }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) static KERNELS: Kernels = Kernels {
     key_moments,
     coefficients_decode: coefficients::coefficients_decode,
     coefficients_rows: coefficients::coefficients_rows,
+    synthesis_rows: coefficients::synthesis_rows,
+    analysis: coefficients::analysis,
     rows_load: coefficients::rows_load,
 };
 

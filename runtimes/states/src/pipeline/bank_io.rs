@@ -11,9 +11,12 @@ use kvcap_codecs::{
     Rotation, Scratch, aligned, packed,
 };
 
-use crate::state::{
-    Placed, WriteAt,
-    file::{output_error, overflow},
+use crate::{
+    profiles::KnownProfile,
+    state::{
+        Placed, WriteAt,
+        file::{output_error, overflow},
+    },
 };
 
 /// What a codec says of a bank's frames, in a form that owns its tables.
@@ -22,6 +25,7 @@ pub(crate) struct BankCodec<'a> {
     rotation: Option<(kvcap_codecs::Pairing, Vec<f64>)>,
     /// Positions of listed rows.
     listed: Arc<[i64]>,
+    profile: Option<Arc<KnownProfile>>,
 }
 
 /// A codec's refusal as ours.
@@ -32,7 +36,13 @@ pub(crate) fn codec_error(error: &CodecError) -> Error {
 
 impl<'a> BankCodec<'a> {
     /// `listed` are the positions of the rows where the bank's entry names a section of them.
-    pub(crate) fn new(bank: &'a BankEntry, tables: &[RotationTable], listed: Arc<[i64]>) -> Self {
+    /// `profile` is the capsule's, where it has one.
+    pub(crate) fn new(
+        bank: &'a BankEntry,
+        tables: &[RotationTable],
+        listed: Arc<[i64]>,
+        profile: Option<Arc<KnownProfile>>,
+    ) -> Self {
         let table = bank
             .rotation
             .and_then(|at| tables.get(usize::try_from(at).ok()?));
@@ -40,6 +50,7 @@ impl<'a> BankCodec<'a> {
             bank,
             rotation: table.map(|table| (table.pairing, floats(&table.frequencies))),
             listed,
+            profile,
         }
     }
 
@@ -47,6 +58,12 @@ impl<'a> BankCodec<'a> {
         let bank = self.bank;
         let frame =
             FrameContext::new(&bank.shape, bank.dtype, index).map_err(|e| codec_error(&e))?;
+        let frame = match &self.profile {
+            Some(profile) if bank.codec.needs_profile() => {
+                frame.with_profile(profile.of_bank(bank)?)
+            }
+            _ => frame,
+        };
         let Some((pairing, inv_freq)) = &self.rotation else {
             return Ok(frame);
         };

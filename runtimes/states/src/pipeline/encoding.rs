@@ -6,7 +6,8 @@ use std::{
 };
 
 use kvcap::{
-    Bank, Code, Error, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers, binding::Rope,
+    Bank, Code, Error, ReadAt, Result, Role, RotationTable, Rows, RowsEntry, Workers,
+    binding::{Digest, Rope},
 };
 use kvcap_codecs::{Codec, Content, Guard, Padding, Preset, Quality, Reason, choose};
 
@@ -16,6 +17,7 @@ use crate::{
         frames::lock,
         plan::{Choice, Fallback, entry, rotation},
     },
+    profiles::{self, KnownProfile},
     state::{Placed, State},
 };
 
@@ -27,6 +29,9 @@ pub(crate) type Measured = Option<Quality>;
 pub struct Encoding {
     /// Codecs by what a bank holds.
     pub preset: Preset,
+    /// The profile, by its digest, that a rate is encoded with; it is known to this process
+    /// ([`crate::offer_profile`]).
+    pub profile: Option<Digest>,
     /// Another codec for keys.
     pub keys: Option<Codec>,
     /// Another codec for values.
@@ -43,6 +48,7 @@ impl Encoding {
     /// Every bit, lengths that follow from the shapes.
     pub const EXACT: Self = Self {
         preset: Preset::Exact,
+        profile: None,
         keys: None,
         values: None,
         compress: None,
@@ -62,16 +68,18 @@ impl Encoding {
     /// encoded once to measure it.
     ///
     /// # Errors
-    /// KVC-905 for values that are not finite, where the guard does not keep such banks exact; as
+    /// KVC-944 for a loss that no profile promises; 905 for values that are not finite, where the guard does not keep such banks exact; as
     /// [`Placed::read_frame`].
     pub(crate) fn choices(
         &self,
         state: &State,
         file: &dyn ReadAt,
         ropes: &[Rope],
+        profile: Option<&Arc<KnownProfile>>,
         context_length: u64,
         workers: Workers,
     ) -> Result<(Vec<Choice>, Vec<Measured>)> {
+        let rates = self.rates(profile)?;
         let chosen = Mutex::new(Vec::new());
         let mut banks = state.banks.iter();
         workers.run(
@@ -80,13 +88,14 @@ impl Encoding {
             |buffers, placed, turn| {
                 // hundreds of powers, which exact banks do without
                 let table = LazyCell::new(|| rotation(&placed.bank, ropes, context_length));
-                let wanted = self.wanted(&placed.bank, || table.is_some());
+                let rated = profile.zip(rates.as_deref());
+                let wanted = self.wanted(&placed.bank, rated, || table.is_some());
                 let mut measured = None;
                 let (codec, fallback) = match self.guard.filter(|_| !wanted.is_exact()) {
                     None => (wanted, None),
                     Some(guard) => {
                         let measure = |codec| {
-                            let quality = quality(placed, file, codec, &table, buffers)?;
+                            let quality = quality(placed, file, codec, &table, profile, buffers)?;
                             measured = Some((codec, quality));
                             Ok(quality)
                         };
@@ -110,14 +119,32 @@ impl Encoding {
     }
 
     /// The codec asked for, where it serves the bank.
-    fn wanted(&self, bank: &Bank, rotated: impl FnOnce() -> bool) -> Codec {
+    fn wanted(
+        &self,
+        bank: &Bank,
+        profile: Option<(&Arc<KnownProfile>, &[u16])>,
+        rotated: impl FnOnce() -> bool,
+    ) -> Codec {
         let (content, asked) = match bank.role {
             Role::Key | Role::RopeKey => (Content::Keys, self.keys),
             Role::Value => (Content::Values, self.values),
             Role::Latent => (Content::Latent, self.values),
             _ => (Content::Other, None),
         };
-        let codec = asked.unwrap_or_else(|| self.preset.codec(bank.dtype, &bank.shape, content));
+        let profiled = || {
+            let (known, rates) = profile?;
+            let (at, own) = known.for_bank(bank)?;
+            let rate = *rates.get(at)?;
+            Some(Codec::within(
+                own.transform(),
+                rate,
+                bank.dtype,
+                &bank.shape,
+            ))
+        };
+        let codec = asked
+            .or_else(profiled)
+            .unwrap_or_else(|| self.preset.codec(bank.dtype, &bank.shape, content));
         // keys whose rotation is not known cannot be un-rotated
         let codec = match codec {
             Codec::KeyChannel if !rotated() => Codec::Affine { bits: 4, group: 64 },
@@ -127,6 +154,35 @@ impl Encoding {
             Ok(()) => codec,
             Err(_) => Codec::Raw,
         }
+    }
+
+    /// The profile that is asked for, which is of this model.
+    pub(crate) fn codec_profile(&self, model: &Digest) -> Result<Option<Arc<KnownProfile>>> {
+        let Some(digest) = self.profile else {
+            return Ok(None);
+        };
+        let known = profiles::with_digest(&digest)?;
+        known.check_model(model)?;
+        Ok(Some(known))
+    }
+
+    /// Rates of the profile's banks, where a rate is asked for.
+    fn rates(&self, profile: Option<&Arc<KnownProfile>>) -> Result<Option<Vec<u16>>> {
+        let rate = match (self.preset, profile) {
+            (Preset::Rate(rate), Some(known)) => Some(known.profile().rates(rate)),
+            (Preset::Promise(kl), Some(known)) => {
+                let rate = known.profile().rate_for(f64::from(kl) * 1e-9);
+                let what = "the profile promises no loss as small as that";
+                let rate = rate.ok_or_else(|| Error::new(Code::LocalUsage, what))?;
+                Some(known.profile().rates(rate))
+            }
+            (Preset::Promise(_), None) => {
+                let what = "a loss is promised by a profile, and none was given";
+                return Err(Error::new(Code::LocalUsage, what));
+            }
+            _ => None,
+        };
+        Ok(rate)
     }
 
     fn exact(&self, bank: &Bank) -> Codec {
@@ -172,6 +228,7 @@ pub(crate) fn quality(
     file: &dyn ReadAt,
     codec: Codec,
     table: &Option<RotationTable>,
+    profile: Option<&Arc<KnownProfile>>,
     buffers: &mut Buffers,
 ) -> Result<Quality> {
     let bank = &placed.bank;
@@ -186,7 +243,7 @@ pub(crate) fn quality(
         fallback: None,
     };
     let entry = entry(bank, rows, choice, table.as_ref().map(|_| 0), 0);
-    BankCodec::new(&entry, &tables, listed).receipt(buffers, |frame, plain| {
+    BankCodec::new(&entry, &tables, listed, profile.cloned()).receipt(buffers, |frame, plain| {
         placed.read_frame(file, frame, plain)
     })
 }

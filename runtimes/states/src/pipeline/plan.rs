@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kvcap::{
     Bank, BankEntry, CaptureFlags, Code, Context, Error, MAX_CHUNK, Prefix, PrefixKey, PrefixValue,
     Result, Role, RotationTable, Rows, RowsEntry, Section, SectionKind, Stream, Suite,
-    binding::{F64Bits, Rope, Runtime},
+    binding::{Digest, F64Bits, Rope, Runtime},
 };
 use kvcap_codecs::{BankShape, Codec};
 
@@ -112,7 +112,7 @@ pub enum Source {
 
 impl Plan {
     /// Plans a capsule of `state` (for an increment, the part of it that is new), whose residue is `residue` and whose keys were rotated by `rope`,
-    /// encoding bank i by `choices[i]`.
+    /// encoding bank i by `choices[i]`, with the codec profile of this digest where one of them needs one.
     ///
     /// # Errors
     /// KVC-925 where the prompt is to come from a state that does not carry it; 704 where it does not continue
@@ -124,6 +124,7 @@ impl Plan {
         profile: &ModelProfile,
         rope: Vec<Rope>,
         choices: &[Choice],
+        codec_profile: Option<Digest>,
         capture: Capture,
         prefix_key: Option<&PrefixKey>,
     ) -> Result<Self> {
@@ -175,6 +176,7 @@ impl Plan {
                 "a layout fact is stated twice",
             ));
         }
+        let needed = choices.iter().any(|choice| choice.codec.needs_profile());
         let context = Context {
             suite: capture.suite,
             model: profile.model.clone(),
@@ -196,7 +198,7 @@ impl Plan {
             streams: plan.streams,
             parent,
             base: capture.lineage.base,
-            profile: None,
+            profile: codec_profile.filter(|_| needed),
         };
         Ok(Self {
             context,

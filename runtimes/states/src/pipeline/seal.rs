@@ -139,14 +139,22 @@ pub fn seal_state<W: WriteAt>(
     };
     let state = new;
     let ropes = plan::rope(state, profile);
-    let (choices, measured) =
-        encoding.choices(state, file, &ropes, capture.context_length, workers)?;
+    let codec_profile = encoding.codec_profile(&profile.model.id)?;
+    let (choices, measured) = encoding.choices(
+        state,
+        file,
+        &ropes,
+        codec_profile.as_ref(),
+        capture.context_length,
+        workers,
+    )?;
     let plan = Plan::new(
         state,
         residue,
         profile,
         ropes,
         &choices,
+        codec_profile.as_ref().map(|known| known.digest()),
         capture,
         prefix_key.as_ref(),
     )?;
@@ -184,7 +192,8 @@ pub fn seal_state<W: WriteAt>(
                 Rows::Listed(list) => Arc::clone(list),
                 _ => Arc::default(),
             };
-            let codec = BankCodec::new(entry, &context.rotations, listed);
+            let profile = codec_profile.clone();
+            let codec = BankCodec::new(entry, &context.rotations, listed, profile);
             let known = measured.get(at).copied().flatten();
             let fallback = choices.get(at).and_then(|choice| choice.fallback);
             let padding = encoding.compress.unwrap_or_default();

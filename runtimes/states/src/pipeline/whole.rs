@@ -7,6 +7,7 @@ use kvcap_codecs::BankShape;
 
 use crate::{
     pipeline::bank_io::{BankCodec, listed_rows},
+    profiles,
     state::{Placed, State},
 };
 
@@ -109,12 +110,22 @@ pub(crate) fn pieces<'a, S: ReadAt>(
 /// How a bank's frames are read. Its listed positions are read only where a rotation needs them.
 ///
 /// # Errors
-/// As [`kvcap::StreamReader::read`] for listed positions.
+/// KVC-908 and 909 for a profile that is not here, or is another model's; as [`kvcap::StreamReader::read`]
+/// for listed positions.
 pub(crate) fn codec<'a, S: ReadAt>(part: &Part<'a, S>) -> Result<BankCodec<'a>> {
-    let tables = &part.capsule.manifest().context.rotations;
+    let context = &part.capsule.manifest().context;
+    let profile = match part.bank.codec.needs_profile() {
+        true => profiles::needed(context)?,
+        false => None,
+    };
     let listed = match part.bank.rotation {
         Some(_) => listed_rows(part.capsule, part.bank)?,
         None => Arc::default(),
     };
-    Ok(BankCodec::new(part.bank, tables, listed))
+    Ok(BankCodec::new(
+        part.bank,
+        &context.rotations,
+        listed,
+        profile,
+    ))
 }

@@ -225,7 +225,7 @@ impl Setting {
             S::Encoding => (
                 "encoding",
                 Kind::Text,
-                "how banks are encoded: `exact`, `q8`, `q4`, `q4c`",
+                "how banks are encoded: `exact`, `near`, `small`, `tiny`, `tc:RATE`, `auto:KL`, `q8`, `k8v4`, `q4`, `q4c`",
                 "`exact`",
             ),
             S::SignKey => (

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     coefficients::{ESCAPE, LANES, Lanes, RENORM, Slots, Table, slots},
     kernels::{
-        Coefficients, KeyHead,
-        cpu::isa::{Isa, WIDTH},
+        BLOCK, Coefficients, KeyHead, Synthesis,
+        cpu::isa::{Isa, WIDTH, add_products},
         padded,
     },
 };
@@ -133,6 +133,85 @@ pub(in super::super) fn coefficients_rows<I: Isa, E: Element>(
 }
 
 #[inline(always)]
+#[allow(clippy::cast_precision_loss, reason = "rounds, as it should")]
+pub(in super::super) fn synthesis_rows<I: Isa, E: Element>(
+    head: KeyHead<'_>,
+    x: Synthesis<'_>,
+    out: &mut [u8],
+    sums: &mut [i32],
+    scratch: &mut [f32],
+) {
+    let dim = head.dim;
+    let stride = padded(dim);
+    let row_len = dim * E::BYTES;
+    let sums = &mut sums[..ROWS * stride];
+    let (row, biases) = scratch[..2 * stride].split_at_mut(stride);
+    biases.fill(0.0);
+    let offsets = &mut sums[..stride];
+    offsets.fill(0);
+    for (pair, weights) in x.offsets.iter().zip(x.weights.chunks_exact(stride)) {
+        add_products(offsets, *pair, weights);
+    }
+    for ((bias, offset), mean) in biases.iter_mut().zip(offsets).zip(x.means) {
+        *bias = (*offset as f32 * x.unit + mean).clamp(-f32::MAX, f32::MAX);
+    }
+    let step = 8.0 * x.unit;
+    let blocks = x.coefficients.chunks_exact(x.pairs.max(1) * BLOCK);
+    let mut token = 0;
+    for (coefficients, out) in blocks.zip(out.chunks_mut(ROWS * row_len)) {
+        I::products(coefficients.as_chunks().0, x.weights, stride, sums);
+        for (sums, out) in sums.chunks_exact(stride).zip(out.chunks_exact_mut(row_len)) {
+            for ((y, sum), bias) in row.iter_mut().zip(sums).zip(&*biases) {
+                *y = (*sum as f32 * step + bias).clamp(-f32::MAX, f32::MAX);
+            }
+            rotate::<I, false>(&head, token, row);
+            store_row::<I, E>(&row[..dim], out);
+            token += 1;
+        }
+    }
+}
+
+#[inline(always)]
+pub(in super::super) fn analysis<I: Isa>(
+    columns: &[f32],
+    rows: &[i16],
+    scales: &[f32],
+    tokens: usize,
+    out: &mut [f32],
+) {
+    /// Components that are summed side by side.
+    const FEW: usize = 4;
+    let (count, column) = (scales.len(), tokens.next_multiple_of(WIDTH));
+    for first in (0..count).step_by(FEW) {
+        let few = FEW.min(count - first);
+        // the last is repeated where there are fewer
+        let rows: [&[i16]; FEW] = std::array::from_fn(|at| {
+            let row = first + at.min(few - 1);
+            &rows[row * count..][..count]
+        });
+        for start in (0..column).step_by(WIDTH) {
+            let mut sums = [I::splat(0.0); FEW];
+            let channels = columns.chunks_exact(column);
+            for (at, channel) in channels.enumerate().take(count) {
+                let Some(x) = channel[start..].first_chunk() else {
+                    continue;
+                };
+                let x = I::load(x);
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = I::add(*sum, I::mul(I::splat(f32::from(row[at])), x));
+                }
+            }
+            let left = WIDTH.min(tokens.saturating_sub(start));
+            for (at, sum) in sums.into_iter().enumerate().take(few) {
+                let mut sixteen = [0.0; WIDTH];
+                I::store(I::mul(sum, I::splat(scales[first + at])), &mut sixteen);
+                out[(first + at) * tokens + start..][..left].copy_from_slice(&sixteen[..left]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
 pub(in super::super) fn rows_load<I: Isa, E: Element>(
     head: KeyHead<'_>,
     plain: &[u8],
@@ -146,4 +225,5 @@ pub(in super::super) fn rows_load<I: Isa, E: Element>(
     }
 }
 
+const _: () = assert!(ROWS == BLOCK, "blocks of coefficients are blocks of rows");
 const _: () = assert!(ROWS == WIDTH, "a block of rows is one vector of a channel");

@@ -14,7 +14,9 @@ mod planes;
 mod sums;
 
 pub(super) use affine::{affine_decode, affine_encode};
-pub(super) use coefficients::{coefficients_decode, coefficients_rows, rows_load};
+pub(super) use coefficients::{
+    analysis, coefficients_decode, coefficients_rows, rows_load, synthesis_rows,
+};
 pub(super) use element::{Bf16, Element, F16, F32};
 pub(super) use keys::{key_moments, keys_decode, keys_encode, turn};
 pub(super) use planes::{merge, split};
