@@ -1,13 +1,17 @@
 //! tc by a profile, and profiles that are refused (codecs-v1 §12.7).
 
+#[path = "../../../tests/testkit/src/profile.rs"]
+#[allow(unreachable_pub, dead_code, reason = "of a crate that shares it")]
+mod made_profile;
+
 use kvcap_codecs::{Codec, Dtype, Pairing, Scratch};
-use kvcap_testkit::profile::{Entry, made};
 
 use super::{
     Subject, Vector,
     lossy::{frequencies, smooth},
     transform::free,
 };
+use made_profile::{Entry, made};
 
 const fn codec(transform: u8, rate: u16) -> Codec {
     Codec::Transform { transform, rate }
