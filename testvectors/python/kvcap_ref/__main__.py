@@ -81,6 +81,9 @@ def cmd_open(args):
     members = chain.verify(read(args.capsule), parents, trust_of(args), args.now, expected_of(args))
     members = chain.open_members(members, wrapping_key)
     opened = members[-1]
+    for member in members:
+        if args.profile and 15 in member.manifest.context:
+            member.use(read(args.profile))
     if args.streams:
         os.makedirs(args.streams)
         for i in range(len(opened.manifest.streams)):
@@ -203,6 +206,7 @@ def parser():
     p.add_argument("--wrap-key", required=True)
     p.add_argument("-o", "--output", help="the runtime's state file")
     p.add_argument("--parent", action="append", default=[], help="a capsule that it continues: its parent first")
+    p.add_argument("--profile", help="the profile that its codecs decode with (.kvtc)")
     p.add_argument("--streams", metavar="DIR", help="every stream in a file of its own")
     p = verb("seal", cmd_seal)
     p.add_argument("state", help="a safetensors file")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 
@@ -50,6 +51,14 @@ def bank_of(vector):
     return Bank(role, 0, 0, kind, shape, rows, 0, vector["codec"], dtype.plain_len(kind, shape), 4096, table)
 
 
+def fitted(vector, bank):
+    """What the vector's profile knows of its bank, which there is of layer 0 and role 1."""
+    if not vector.get("profile"):
+        return None
+    known = codecs.profile.parse(content(vector["profile"]))
+    return known.fitted(replace(bank, role=codecs.VALUE))
+
+
 def turned(vector):
     """(positions, rotation table) as `codecs` takes them."""
     rotation = vector["rotation"]
@@ -74,7 +83,7 @@ def problem(vector):
                 return "encoded bytes differ"
             if vector["receipt"] and receipt.hex() != vector["receipt"]:
                 return "receipt differs"
-        decoded = codecs.decode(bank, encoded, context)
+        decoded = codecs.decode(bank, encoded, context, fitted(vector, bank))
     except Refusal as refusal:
         return None if refusal.code == vector["code"] else f"code {refusal.code}, {vector['code']} expected"
     if vector["code"]:

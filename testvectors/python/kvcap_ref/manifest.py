@@ -312,7 +312,8 @@ def cross_check(manifest, prologue):
         else:
             require(m.encoded_len == s.plain_len, 507, f"stream {i}: encoded length of a section")
     check_receipts(banks, sections)
-    require(15 not in manifest.context, 507, "a profile, and no codec that has one")
+    fitted = any(codecs.needs_profile(bank.codec) for bank in banks)
+    require((15 in manifest.context) == fitted, 507, "a profile, or a codec that has one, without the other")
 
 
 def check_layers(context, banks):

@@ -17,6 +17,7 @@ class Opened:
         self.claims = header.claims
         self.tables = tables
         self.stream_keys = stream_keys
+        self.profile = None  # codecs-v1 §12.7, by `use`
         self.offsets, at = [], header.prologue.body
         for m in self.manifest.measured:
             self.offsets.append(at)
@@ -60,7 +61,17 @@ class Opened:
     def decoded(self, stream, encoded):
         """The canonical bytes of a bank, from its encoded ones."""
         bank = self.manifest.streams[stream]
-        return codecs.decode(bank, encoded, self.context_of(bank))
+        fitted = None
+        if codecs.needs_profile(bank.codec):
+            require(self.profile, 908, "no profile")
+            fitted = self.profile.fitted(bank)
+        return codecs.decode(bank, encoded, self.context_of(bank), fitted)
+
+    def use(self, file):
+        """Takes a profile's file for its banks (COD-F-5, COD-F-7)."""
+        require(codecs.profile.digest(file) == self.manifest.context.get(15), 908, "another profile")
+        self.profile = codecs.profile.parse(file)
+        require(self.profile.model_id == self.manifest.context[2][1], 909, "a profile of another model")
 
     def context_of(self, bank):
         """What a codec needs beside its own bytes: the positions of the rows, and the rotation table."""

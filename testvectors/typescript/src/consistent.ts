@@ -1,7 +1,7 @@
 // What the parts of one manifest say of each other (capsule-v1 §6, §7; lineage-v1 §2.1).
 
 import { hex } from "./bytes.js";
-import { applies, encodedFits, plainLength } from "./codecs/registry.js";
+import { applies, encodedFits, needsProfile, plainLength } from "./codecs/registry.js";
 import type { Claims } from "./envelope.js";
 import { MAX_U32, MAX_U64 } from "./limits.js";
 import type { Manifest } from "./manifest.js";
@@ -117,7 +117,7 @@ function checkBank(bank: Bank, encodedLen: bigint, manifest: Manifest): void {
 
 /** CAP-S-8, CAP-S-11, CAP-S-12, CAP-S-14, CAP-P-2, CAP-P-5. */
 function checkSections(manifest: Manifest): void {
-  require(!manifest.profile, 507);
+  require((manifest.profile !== null) === banksOf(manifest).some(({ codec }) => needsProfile(codec)), 507);
   for (const kind of [1, 2, 3, 4, 6, 8]) require(sectionsOf(manifest, kind).length <= 1, 505);
   const others = sectionsOf(manifest, SECTION.other).map((section) => section.name);
   require(new Set(others).size === others.length, 505);

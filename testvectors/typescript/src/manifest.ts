@@ -84,7 +84,8 @@ export interface Manifest {
   streams: Stream[];
   parent: { lineage: Uint8Array; positions: Range } | null;
   baseImage: boolean;
-  profile: boolean;
+  /** Digest of the profile that codecs decode with. */
+  profile: Uint8Array | null;
   measured: { encodedLen: bigint; table: Uint8Array }[];
   salt: Uint8Array;
   commitment: Uint8Array;
@@ -109,7 +110,6 @@ export function readManifest(payload: Uint8Array, limits: Limits): Manifest {
   const profile = context.get(15);
   const extensions = map.get(6);
   if (base !== undefined) fields.oneOf(base, 1);
-  if (profile !== undefined) fields.bytes(profile, 32);
   if (extensions !== undefined) readExtensions(extensions);
   const flags = fields.uint(of(context, 8));
   require(flags < 8n, 501);
@@ -130,7 +130,7 @@ export function readManifest(payload: Uint8Array, limits: Limits): Manifest {
     streams: atLeastOne(limited(of(context, 12), limits.streams)).map((entry) => readStream(entry, limits)),
     parent: parent === undefined ? null : readParent(parent),
     baseImage: base !== undefined,
-    profile: profile !== undefined,
+    profile: profile === undefined ? null : fields.bytes(profile, 32),
     measured: atLeastOne(fields.array(of(map, 3))).map(readMeasured),
     salt: fields.bytes(of(keys, 1), 32),
     commitment: fields.bytes(of(keys, 2), 32),

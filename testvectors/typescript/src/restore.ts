@@ -18,7 +18,7 @@ export function* restore(manifest: Manifest, streams: readonly Uint8Array[]): Ge
 
 function layoutOf(bank: Bank, manifest: Manifest, streams: readonly Uint8Array[]): BankLayout {
   const { dtype, shape, codec } = bank;
-  return { dtype, shape, codec, plainLen: Number(bank.plainLen), turns: turnsOf(bank, manifest, streams) };
+  return { dtype, shape, codec, plainLen: Number(bank.plainLen), turns: turnsOf(bank, manifest, streams), fitted: null };
 }
 
 function turnsOf(bank: Bank, manifest: Manifest, streams: readonly Uint8Array[]): Turns | null {

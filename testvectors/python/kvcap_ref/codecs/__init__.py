@@ -3,7 +3,7 @@
 import struct
 
 from ..errors import require
-from . import affine, planes, q4c, receipt, tc
+from . import affine, planes, profile, q4c, receipt, tc
 from .dtype import (
     BF16,
     BLOCKS,
@@ -33,12 +33,16 @@ def is_lossy(codec):
     return codec[0] in (AFFINE, Q4C, TC)
 
 
+def needs_profile(codec):
+    return codec[0] == TC and codec[1] != 0
+
+
 def registered(codec):
     """COD-R-1."""
     if codec[:1] == [AFFINE]:
         return len(codec) == 3 and codec[1] in (3, 4, 5, 6, 8) and codec[2] in (32, 64, 128)
     if codec[:1] == [TC]:
-        return len(codec) == 3 and codec[1] == 0 and tc.MIN_RATE <= codec[2] <= tc.MAX_RATE
+        return len(codec) == 3 and codec[1] <= profile.WHOLE and tc.MIN_RATE <= codec[2] <= tc.MAX_RATE
     return len(codec) == 1 and codec[0] in (EXACT, PLANES16, Q4C, PLANES32)
 
 
@@ -51,7 +55,10 @@ def applies(bank):
         PLANES32: bank.dtype == F32,
         AFFINE: bank.dtype in FLOATS and tokens and bank.role in (KEY, VALUE, LATENT, ROPE_KEY),
         Q4C: bank.dtype in FLOATS and tokens and bank.role in (KEY, ROPE_KEY),
-        TC: bank.dtype in FLOATS and tokens and bank.role in (KEY, VALUE, LATENT, ROPE_KEY),
+        TC: bank.dtype in FLOATS
+        and tokens
+        and bank.role in (KEY, VALUE, LATENT, ROPE_KEY)
+        and (not needs_profile(bank.codec) or profile.within_limits(bank.codec[1], bank.shape[1], bank.shape[3])),
     }[bank.codec[0]]
 
 
@@ -126,7 +133,7 @@ def split(bank, encoded):
         at += length
 
 
-def decode_frame(bank, frame, encoded, rotation):
+def decode_frame(bank, frame, encoded, rotation, fitted=None):
     kind = bank.codec[0]
     if kind == AFFINE:
         rows = bank.shape[1] * frame.tokens
@@ -135,7 +142,7 @@ def decode_frame(bank, frame, encoded, rotation):
         return q4c.decode(encoded, bank.shape[1], frame.tokens, bank.shape[3], bank.dtype, rotation, frame.first_token)
     if kind == TC:
         extent = bank.shape[1], frame.tokens, bank.shape[3]
-        return tc.decode(encoded, *extent, bank.dtype, bank.codec[2], rotation, frame.first_token)
+        return tc.decode(encoded, *extent, bank.dtype, bank.codec[2], rotation, frame.first_token, fitted)
     if kind == EXACT:
         require(len(encoded) == frame.plain_len, 903, "frame length")
         return bytes(encoded)
@@ -152,10 +159,12 @@ def encode_frame(bank, frame, plain, rotation):
     return bytes(plain) if kind == EXACT else planes.encode(plain, BLOCKS[bank.dtype][1])
 
 
-def decode(bank, encoded, context=((), None)):
-    """The plain bytes of a bank. `context` is (positions of its rows, rotation table or None)."""
+def decode(bank, encoded, context=((), None), fitted=None):
+    """The plain bytes of a bank. `context` is (positions of its rows, rotation table or None), `fitted` what the profile
+    knows of the bank."""
+    require(fitted or not needs_profile(bank.codec), 908, "no profile")
     rotation = rotation_of(bank, *context)
-    return b"".join(decode_frame(bank, frame, part, rotation) for frame, part in split(bank, encoded))
+    return b"".join(decode_frame(bank, frame, part, rotation, fitted) for frame, part in split(bank, encoded))
 
 
 def encode(bank, plain, context=((), None), padding=PADME):

@@ -115,13 +115,14 @@ def numbers(stream, count, bits):
     return digits @ (1 << np.arange(bits, dtype="<i8"))
 
 
-def decode(frame, heads, tokens, dim, dtype, rate, rotation, first):
+def decode(frame, heads, tokens, dim, dtype, rate, rotation, first, fitted=None):
+    """The plain bytes of a frame. `fitted` is what the profile knows of the bank, with transform 1 or 2."""
     require(len(frame) == frame_len(heads, tokens, dim, rate), 903, "frame length")
     if rotation is not None:
         rotation.angles(first, tokens)
     k, stored, width, escapes = struct.unpack("<hBBI", frame[:8])
     channels = heads * dim
-    require(-3200 <= k <= 4096, 904, "step")
+    require(-3200 <= k <= (4064 if fitted else 4096), 904, "step")
     require(stored <= min(16, tokens) and width <= 16, 904, "rows or bits")
     require(escapes <= channels * (tokens - stored), 904, "escapes")
     element = BLOCKS[dtype][1]
@@ -148,11 +149,23 @@ def decode(frame, heads, tokens, dim, dtype, rate, rotation, first):
     q[q == ESCAPE] = np.frombuffer(escaped, "<i2")
     unit = STEPS[k % 32] * np.float32(2.0 ** (k // 32 - 3))
     with np.errstate(over="ignore"):
-        y = (8 * q + offsets[:, None]).astype("<f4") * unit
-    limit = np.finfo("<f4").max
-    y = np.clip(y, -limit, limit).reshape(heads, dim, coded).transpose(0, 2, 1)
+        y = values(q, offsets, unit, fitted).reshape(heads, dim, coded).transpose(0, 2, 1)
     if rotation is not None:
         y = rotation.forth(y, first + stored)
     coded_rows = np.frombuffer(saturate(np.ascontiguousarray(y), dtype), "u1")
     coded_rows = coded_rows.reshape(heads, coded, dim * element)
     return np.concatenate([plain, coded_rows], axis=1).tobytes()
+
+
+def values(q, offsets, unit, fitted):
+    """§12.4 before the rotation: `[channel][token]`."""
+    if fitted is None:
+        return bounded((8 * q + offsets[:, None]).astype("<f4") * unit)
+    rests = fitted.sums(offsets[:, None]).astype("<f4") * unit
+    bias = bounded(rests + fitted.mean[:, None])
+    return bounded(fitted.sums(q).astype("<f4") * (np.float32(8) * unit) + bias)
+
+
+def bounded(y):
+    limit = np.finfo("<f4").max
+    return np.clip(y, -limit, limit)

@@ -4,8 +4,9 @@ import { concat, isZero, view } from "../bytes.js";
 import { refuse, require } from "../refusal.js";
 import { decodeAffine, encodeAffine } from "./affine.js";
 import { decodePlanes } from "./planes.js";
+import type { Fitted } from "./profile.js";
 import { decodeQ4c, encodeQ4c } from "./q4c.js";
-import { type Codec, type Dtype, isLossy, lossyFrame, padded, type Shape } from "./registry.js";
+import { type Codec, type Dtype, isLossy, lossyFrame, needsProfile, padded, type Shape } from "./registry.js";
 import type { Turns } from "./rotation.js";
 import { decodeTc } from "./tc.js";
 
@@ -16,6 +17,8 @@ export interface BankLayout {
   plainLen: number;
   /** What turns the keys of each row, for q4c, tc and receipts. */
   turns: Turns | null;
+  /** What the profile knows of the bank, for tc of transform 1 or 2. */
+  fitted: Fitted | null;
 }
 
 /** One token block with all its heads, or 1 MiB of a bank without token axis. */
@@ -48,6 +51,7 @@ export function framesOf({ dtype, shape, plainLen }: BankLayout): Frame[] {
 
 /** The plain bytes of a stream. */
 export function decodeBank(bank: BankLayout, stream: Uint8Array): Uint8Array {
+  require(bank.fitted !== null || !needsProfile(bank.codec), 908);
   const frames = framesOf(bank);
   const cut = bank.codec.kind === "planes" ? packed(frames, stream) : inOrder(bank, frames, stream);
   if (bank.codec.kind === "q4c" || bank.codec.kind === "tc") {
@@ -89,7 +93,7 @@ function decodeFrame(bank: BankLayout, frame: Frame, encoded: Uint8Array): Uint8
     case "q4c":
       return decodeQ4c(bank.dtype, frame, bank.turns ?? refuse(903), encoded);
     case "tc":
-      return decodeTc(bank.codec.rate, bank.dtype, frame, bank.turns, encoded);
+      return decodeTc(bank.codec.rate, bank.dtype, frame, bank.turns, bank.fitted, encoded);
   }
 }
 

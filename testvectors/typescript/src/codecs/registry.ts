@@ -55,7 +55,7 @@ export type Codec =
   | { kind: "planes"; width: 2 | 4 }
   | { kind: "affine"; bits: number; group: number }
   | { kind: "q4c" }
-  | { kind: "tc"; rate: number };
+  | { kind: "tc"; transform: number; rate: number };
 
 /** COD-R-1. */
 export function codecOf(numbers: readonly number[]): Codec {
@@ -68,8 +68,9 @@ export function codecOf(numbers: readonly number[]): Codec {
   }
   if (id === 5) {
     const [, transform, rate] = numbers;
-    require(numbers.length === 3 && transform === 0 && rate !== undefined && rate >= 16 && rate <= 1024, 901);
-    return { kind: "tc", rate };
+    require(numbers.length === 3 && transform !== undefined && transform <= 2, 901);
+    require(rate !== undefined && rate >= 16 && rate <= 1024, 901);
+    return { kind: "tc", transform, rate };
   }
   require(numbers.length === 1, 901);
   return id === 0 ? { kind: "raw" } : id === 3 ? { kind: "q4c" } : { kind: "planes", width: id === 1 ? 2 : 4 };
@@ -79,6 +80,14 @@ export type Shape = { kind: "tokens"; heads: bigint; tokens: bigint; dim: bigint
 
 export const isLossy = (codec: Codec): boolean => codec.kind !== "raw" && codec.kind !== "planes";
 
+export const needsProfile = (codec: Codec): boolean => codec.kind === "tc" && codec.transform !== 0;
+
+/** COD-F-2, and where transforms 1 and 2 apply. */
+export function fitsProfile(transform: number, heads: bigint, dim: bigint): boolean {
+  const small = dim >= 1n && dim <= 1024n && heads >= 1n && heads <= 1024n && heads * dim <= 16_384n;
+  return small && (transform === 1 || heads * dim <= 1024n);
+}
+
 /** COD-R-2: element type, kind of shape, and role (a number of capsule-v1 §7.1). */
 export function applies(codec: Codec, dtype: Dtype, shape: Shape, role: number): boolean {
   switch (codec.kind) {
@@ -87,8 +96,11 @@ export function applies(codec: Codec, dtype: Dtype, shape: Shape, role: number):
     case "planes":
       return codec.width === 2 ? dtype.code === 1 || dtype.code === 2 : dtype.code === 3;
     case "affine":
-    case "tc":
       return dtype.code <= 3 && shape.kind === "tokens" && role <= 3;
+    case "tc": {
+      if (dtype.code > 3 || shape.kind !== "tokens" || role > 3) return false;
+      return codec.transform === 0 || fitsProfile(codec.transform, shape.heads, shape.dim);
+    }
     case "q4c":
       return dtype.code <= 3 && shape.kind === "tokens" && (role === 0 || role === 3);
   }

@@ -4,6 +4,7 @@ import { isZero, view } from "../bytes.js";
 import { refuse, require } from "../refusal.js";
 import type { Frame } from "./bank.js";
 import { floatOf, saturate } from "./numbers.js";
+import { type Fitted, sums } from "./profile.js";
 import { type Dtype, lossyFrame } from "./registry.js";
 import type { Turns } from "./rotation.js";
 
@@ -129,14 +130,22 @@ function numbers(stream: Uint8Array, count: number, bits: number): number[] {
   });
 }
 
-export function decodeTc(rate: number, dtype: Dtype, frame: Frame, turns: Turns | null, encoded: Uint8Array): Uint8Array {
+/** `fitted` is what the profile knows of the bank, with transform 1 or 2. */
+export function decodeTc(
+  rate: number,
+  dtype: Dtype,
+  frame: Frame,
+  turns: Turns | null,
+  fitted: Fitted | null,
+  encoded: Uint8Array,
+): Uint8Array {
   const { heads, tokens, dim } = frame;
-  const codec = { kind: "tc", rate } as const;
+  const codec = { kind: "tc", transform: fitted?.transform ?? 0, rate } as const;
   require(BigInt(encoded.length) === lossyFrame(codec, dtype, BigInt(heads), BigInt(tokens), BigInt(dim)), 903);
   const from = view(encoded);
   const [k, stored, width, escapes] = [from.getInt16(0, true), from.getUint8(2), from.getUint8(3), from.getUint32(4, true)];
   const channels = heads * dim;
-  require(k >= -3200 && k <= 4096, 904);
+  require(k >= -3200 && k <= (fitted ? 4064 : 4096), 904);
   require(stored <= Math.min(16, tokens) && width <= 16 && escapes <= channels * (tokens - stored), 904);
   let at = 8;
   const cut = (length: number): Uint8Array => {
@@ -160,19 +169,23 @@ export function decodeTc(rate: number, dtype: Dtype, frame: Frame, turns: Turns 
   const lanes = new Lanes(initial, view(words));
   const coded = tokens - stored;
   const unit = (STEPS[((k % 32) + 32) % 32] ?? 0) * 2 ** (Math.floor(k / 32) - 3);
-  const values = new Float32Array(heads * coded * dim);
   let met = 0;
-  tables.forEach((table, channel) => {
-    const [head, i] = [Math.floor(channel / dim), channel % dim];
-    lanes.channel(table, coded).forEach((found, token) => {
+  const q = tables.map((table) =>
+    lanes.channel(table, coded).map((found) => {
       require(found !== null || met < escapes, 902);
-      const q = found ?? escaped.getInt16(2 * met++, true);
-      const y = Math.fround((8 * q + (offsets[channel] ?? 0)) * unit);
-      values[(head * coded + token) * dim + i] = Math.min(Math.max(y, -LARGEST_F32), LARGEST_F32);
-    });
-  });
+      return found ?? escaped.getInt16(2 * met++, true);
+    }),
+  );
   require(met === escapes, 902);
   lanes.finish(words);
+  const channelsOf = fitted ? throughProfile(fitted, q, offsets, unit) : plainChannels(q, offsets, unit);
+  const values = new Float32Array(heads * coded * dim);
+  for (let token = 0; token < coded; token++) {
+    channelsOf(token).forEach((y, channel) => {
+      const [head, i] = [Math.floor(channel / dim), channel % dim];
+      values[(head * coded + token) * dim + i] = y;
+    });
+  }
 
   const out = new Uint8Array(frame.plainLen);
   const to = view(out);
@@ -190,4 +203,26 @@ export function decodeTc(rate: number, dtype: Dtype, frame: Frame, turns: Turns 
     }
   }
   return out;
+}
+
+const bounded = (y: number): number => Math.min(Math.max(y, -LARGEST_F32), LARGEST_F32);
+
+type Channels = (token: number) => number[];
+
+/** §12.4 with transform 0. */
+function plainChannels(q: readonly number[][], offsets: readonly number[], unit: number): Channels {
+  return (token) =>
+    q.map((channel, c) => bounded(Math.fround((8 * (channel[token] ?? 0) + (offsets[c] ?? 0)) * unit)));
+}
+
+/** §12.4 with transform 1 or 2. */
+function throughProfile(fitted: Fitted, q: readonly number[][], offsets: readonly number[], unit: number): Channels {
+  const scaled = (sum: number, by: number): number => Math.fround(Math.fround(sum) * by);
+  const bias = Array.from(sums(fitted, offsets), (sum, d) =>
+    bounded(Math.fround(scaled(sum, unit) + (fitted.mean[d] ?? 0))),
+  );
+  return (token) => {
+    const found = sums(fitted, q.map((component) => component[token] ?? 0));
+    return Array.from(found, (sum, d) => bounded(Math.fround(scaled(sum, 8 * unit) + (bias[d] ?? 0))));
+  };
 }

@@ -4,8 +4,9 @@ import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { concat, unhex, view } from "../bytes.js";
 import { type BankLayout, decodeBank, encodeBank } from "../codecs/bank.js";
+import { type Fitted, Profile } from "../codecs/profile.js";
 import { measure } from "../codecs/receipt.js";
-import { applies, codecOf, dtypeOf, plainLength, type Shape } from "../codecs/registry.js";
+import { applies, type Codec, codecOf, dtypeOf, plainLength, type Shape } from "../codecs/registry.js";
 import { Turns } from "../codecs/rotation.js";
 import { f64FromBits } from "../codecs/numbers.js";
 import { Refusal, refuse, require } from "../refusal.js";
@@ -25,6 +26,7 @@ interface Vector {
   codec: number[];
   shape: Uint[];
   rotation: { pairing: number; frequencies: string[]; start: Uint; listed: Uint[] | null } | null;
+  profile?: Form;
   plain: Form | null;
   encoded: Form | null;
   decoded: Form | null;
@@ -76,7 +78,14 @@ function layoutOf(vector: Vector): BankLayout {
   const shape: Shape = kind === 0n ? { kind: "tokens", heads, tokens, dim } : { kind: "whole", dimensions };
   require(applies(codec, dtype, shape, ROLE.key), 903);
   const plainLen = plainLength(dtype, shape) ?? refuse(903);
-  return { dtype, shape, codec, plainLen: Number(plainLen), turns: turnsOf(vector, Number(tokens)) };
+  return { dtype, shape, codec, plainLen: Number(plainLen), turns: turnsOf(vector, Number(tokens)), fitted: fittedOf(vector, codec, heads, dim) };
+}
+
+/** What the vector's profile knows of its bank, which there is of layer 0 and role 1. */
+function fittedOf({ profile }: Vector, codec: Codec, heads: bigint, dim: bigint): Fitted | null {
+  if (profile === undefined || codec.kind !== "tc") return null;
+  const known = Profile.parse(bytesOf(profile) ?? refuse(908));
+  return known.fitted({ layer: 0, role: ROLE.value }, codec.transform, Number(heads), Number(dim));
 }
 
 function turnsOf({ rotation }: Vector, rows: number): Turns | null {
