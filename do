@@ -61,6 +61,9 @@ case $name in
 #: the inspector in Chromium over the vectors; --short: a few | 3 minutes; Chromium, Node, npm
     inspect-test)
         web/inspect/test/run "$@" ;;
+#: what only a Mac can tell: Metal, NEON, a report to paste | half an hour; a Mac with Apple silicon
+    mac)
+        tests/platforms/mac "$@" ;;
 #: the Python wheel: types, tests, vectors; --full: transformers too; --vllm: vLLM and LMCache | 5 minutes, 0.5, 6 or 7 GB; Python, PyPI
     wheel)
         bindings/python/run "$@" ;;

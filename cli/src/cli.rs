@@ -73,7 +73,7 @@ pub(crate) enum Verb {
     Log(verbs::log::Args),
     Diff(verbs::diff::Args),
     #[command(alias = "receipt")]
-    CheckRestore(verbs::check_restore::Args),
+    CheckRestore(Box<verbs::check_restore::Args>),
     Inspect(verbs::inspect::Args),
     Prune(verbs::prune::Args),
     #[cfg_attr(not(feature = "server"), command(hide = true))]

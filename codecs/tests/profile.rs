@@ -160,7 +160,7 @@ fn sums_beyond_32_bits_wrap_alike() {
                     words.push((*state & 0xffff) as u16);
                     *state >>= 16;
                 }
-                *state = (*state / frequency << 12) + *state % frequency + first;
+                *state = ((*state / frequency) << 12) + *state % frequency + first;
             }
         }
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod program {
+    mod codec_profiles;
     #[cfg(unix)]
     mod disk;
     #[cfg(unix)]

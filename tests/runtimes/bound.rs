@@ -7,7 +7,7 @@ use std::fs;
 use kvcap::{Code, Context, Result, Suite};
 use kvcap_codecs::Codec;
 use kvcap_models::{LayerGeometry, ModelProfile};
-use kvcap_states::{Capture, Choice, Hints, Plan, Prompt, check_rotation, detect, parse};
+use kvcap_states::{Capture, Choice, Chosen, Hints, Plan, Prompt, check_rotation, detect, parse};
 use kvcap_testkit::{fixture, model};
 
 /// The model of the files of llama.cpp's release, with another model's identity.
@@ -51,8 +51,10 @@ fn context(file: &[u8], profile: &ModelProfile, capture: Capture) -> Result<Cont
         Vec::new(),
         profile,
         Vec::new(),
-        &choices,
-        None,
+        Chosen {
+            choices: &choices,
+            codec_profile: None,
+        },
         capture,
         None,
     )?;

@@ -176,6 +176,7 @@ mod tests {
             for spread in [0, 1, 7, 300, 20_000] {
                 let channel: Vec<i16> = (0..300)
                     .map(|at| (at * 37 % 101 - 50) * spread / 50)
+                    .map(|q: i32| i16::try_from(q).unwrap())
                     .collect();
                 let beside = [number.checked_sub(1), Some(number), Some(number + 1)];
                 let tables = beside.into_iter().flatten().filter_map(Table::numbered);

@@ -83,6 +83,9 @@ pub(crate) struct Moments<'a> {
     pub(crate) squares: &'a mut [f64],
 }
 
+/// Columns, rows of the analysis, the scale of each, the number of tokens, and of each component its tokens.
+pub(crate) type Analysis = fn(&[f32], &[i16], &[f32], usize, &mut [f32]);
+
 /// Sections to plain elements; the last argument asks for stores past the cache.
 pub(crate) type AffineDecode = fn(AffineParams, Sections<'_>, &mut [u8], bool) -> bool;
 
@@ -118,9 +121,8 @@ pub(crate) struct Kernels {
     pub(crate) coefficients_rows: fn(KeyHead<'_>, Coefficients<'_>, &mut [u8], &mut [f32]),
     /// Components of a head to its rows, turned; the last arguments are scratch of `16 · padded(dim)`.
     pub(crate) synthesis_rows: fn(KeyHead<'_>, Synthesis<'_>, &mut [u8], &mut [i32], &mut [f32]),
-    /// Columns of whole vectors to components: rows of the analysis, the scale of each, tokens, and of each
-    /// component its tokens.
-    pub(crate) analysis: fn(&[f32], &[i16], &[f32], usize, &mut [f32]),
+    /// Columns of whole vectors to components.
+    pub(crate) analysis: Analysis,
     /// Rows of a head, turned back, each to `padded(dim)` numbers.
     pub(crate) rows_load: fn(KeyHead<'_>, &[u8], &mut [f32]),
 }

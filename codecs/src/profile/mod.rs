@@ -35,7 +35,7 @@ impl Profile {
         &self.banks
     }
 
-    /// What it promises, from the coarsest on.
+    /// Points that it promises, from the coarsest on.
     #[must_use]
     pub fn points(&self) -> &[Point] {
         &self.points

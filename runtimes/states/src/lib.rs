@@ -27,8 +27,8 @@ pub use state::{Hints, Leftover, Order, Placed, ReadAt, Region, State, WriteAt};
 pub use token_ids::TokensFormat;
 // sealing
 pub use pipeline::{
-    Capture, Choice, Continued, Encoding, Fallback, Lineage, Plan, Prompt, SealReport, SealRequest,
-    Source, seal_state,
+    Capture, Choice, Chosen, Continued, Encoding, Fallback, Lineage, Plan, Prompt, SealReport,
+    SealRequest, Source, seal_state,
 };
 // opening
 pub use pipeline::{

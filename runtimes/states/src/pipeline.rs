@@ -22,7 +22,7 @@ pub use encoding::Encoding;
 pub use hadamard::check_rotation;
 pub use increment::Continued;
 pub use open::{OpenReport, open_state, state_len};
-pub use plan::{Capture, Choice, Fallback, Lineage, Plan, Prompt, Source};
+pub use plan::{Capture, Choice, Chosen, Fallback, Lineage, Plan, Prompt, Source};
 pub use receipts::{Receipt, receipts};
 pub use residue::{Skeleton, residue};
 pub use seal::{SealReport, SealRequest, seal_state};

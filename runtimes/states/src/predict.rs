@@ -13,7 +13,7 @@ use crate::{
     pipeline::{
         encoding::Encoding,
         plan,
-        plan::{Capture, Lineage, Plan, Prompt},
+        plan::{Capture, Chosen, Lineage, Plan, Prompt},
         residue::residue,
     },
     state::{Hints, Placed, State},
@@ -121,8 +121,10 @@ pub fn predict(
         vec![0; beside],
         profile,
         ropes,
-        &choices,
-        codec_profile.map(|known| known.digest()),
+        Chosen {
+            choices: &choices,
+            codec_profile: codec_profile.map(|known| known.digest()),
+        },
         capture(suite, context),
         Some(&key.prefix_key()),
     )?;

@@ -32,7 +32,7 @@ fn codecs_are_beside_memcpy() {
     ] {
         let told = json(line, &fixtures);
         let codecs = told["codecs"].as_array().unwrap();
-        assert_eq!(codecs.len(), 9 + usize::from(q4k), "{told}");
+        assert_eq!(codecs.len(), 11 + usize::from(q4k), "{told}");
         for codec in codecs {
             assert!(codec["encode_memcpy"].as_f64().unwrap() > 0.0, "{codec}");
         }

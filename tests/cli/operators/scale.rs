@@ -22,7 +22,7 @@ fn predicted(folder: &Folder, line: &str) -> Vec<(String, u64)> {
 /// Every prediction is within 2 % of what sealing `state` makes.
 fn check(folder: &Folder, state: &str, model: &str, scale: &str) {
     let predicted = predicted(folder, &format!("--model {model} {scale}"));
-    assert_eq!(predicted.len(), 5);
+    assert_eq!(predicted.len(), 8);
     for (encoding, bytes) in predicted {
         folder.ok(&format!(
             "seal {state} -f -o a.kvcap --model {model} --ttl 1h --encoding {encoding} --guard off {KEYS} {}",
@@ -95,7 +95,7 @@ fn a_table_and_what_is_refused() {
     let folder = Folder::new();
     let text = folder.ok(&format!("scale --model model {QUICK}")).out;
     for window in ["16,384", "24,576", "32,768", "65,536"] {
-        assert_eq!(text.matches(window).count(), 5, "{text}");
+        assert_eq!(text.matches(window).count(), 8, "{text}");
     }
     let object = folder.json(&format!("scale --model model {QUICK} --windows 2K,1K"));
     let rows = object["predicted"].as_array().unwrap();
@@ -104,7 +104,7 @@ fn a_table_and_what_is_refused() {
         of.map(|row| row["file_bytes"].as_u64().unwrap()).collect()
     };
     let (short, long) = (sizes(1024), sizes(2048));
-    assert_eq!((short.len(), long.len()), (5, 5));
+    assert_eq!((short.len(), long.len()), (8, 8));
     assert!(short.iter().zip(&long).all(|(short, long)| short < long));
     folder.refused("scale --model model --windows 0", 944, 2);
     folder.refused(

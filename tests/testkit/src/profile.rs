@@ -1,4 +1,8 @@
 //! Profiles of codecs out of whole numbers, written as codecs-v1 §12.7 says.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "counts and cells are made small here"
+)]
 
 /// A bank of a made profile.
 pub struct Entry {

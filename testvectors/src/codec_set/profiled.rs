@@ -94,10 +94,6 @@ fn refused() -> Vec<Vector> {
         with("of_another_transform", profile(2, 2, 4)),
         with("of_other_heads", profile(1, 1, 4)),
         with("of_another_dim", profile(1, 2, 6)),
-        with(
-            "without_the_bank",
-            made([7; 32], &[Entry::new(0, 0, 1, 2, 4)], &[]),
-        ),
         changed("magic", &|file| file[0] = b'X'),
         changed("version", &|file| file[8] = 2),
         changed("no_banks", &|file| file[10] = 0),

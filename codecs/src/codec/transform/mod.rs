@@ -102,7 +102,7 @@ pub(super) fn decode(
                 continue;
             };
             let x = Synthesis {
-                coefficients: &aligned(&mut buffers.blocks, pairs * coded.next_multiple_of(BLOCK)),
+                coefficients: aligned(&mut buffers.blocks, pairs * coded.next_multiple_of(BLOCK)),
                 pairs,
                 weights: profile.weights(at),
                 offsets: &buffers.paired_offsets,

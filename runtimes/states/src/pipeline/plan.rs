@@ -110,9 +110,18 @@ pub enum Source {
     Receipts,
 }
 
+/// Encodings of a state's banks.
+#[derive(Clone, Copy, Debug)]
+pub struct Chosen<'a> {
+    /// Encoding of each bank.
+    pub choices: &'a [Choice],
+    /// Digest of the codec profile, where one of them needs one.
+    pub codec_profile: Option<Digest>,
+}
+
 impl Plan {
-    /// Plans a capsule of `state` (for an increment, the part of it that is new), whose residue is `residue` and whose keys were rotated by `rope`,
-    /// encoding bank i by `choices[i]`, with the codec profile of this digest where one of them needs one.
+    /// Plans a capsule of `state` (for an increment, the part of it that is new), whose residue is `residue`, whose keys were
+    /// rotated by `rope`, and whose banks are encoded as `chosen`.
     ///
     /// # Errors
     /// KVC-925 where the prompt is to come from a state that does not carry it; 704 where it does not continue
@@ -123,11 +132,14 @@ impl Plan {
         residue: Vec<u8>,
         profile: &ModelProfile,
         rope: Vec<Rope>,
-        choices: &[Choice],
-        codec_profile: Option<Digest>,
+        chosen: Chosen<'_>,
         capture: Capture,
         prefix_key: Option<&PrefixKey>,
     ) -> Result<Self> {
+        let Chosen {
+            choices,
+            codec_profile,
+        } = chosen;
         let mut plan = Streams::default();
         let (prefix, tokens) = prompt(state, profile, &capture, prefix_key)?;
         let continued = &capture.lineage.continued;

@@ -18,7 +18,7 @@ use crate::{
         encoding::Encoding,
         frames::lock,
         plan,
-        plan::{Capture, Fallback, Plan, Source},
+        plan::{Capture, Chosen, Fallback, Plan, Source},
         receipts::Receipts,
         residue::residue,
     },
@@ -153,8 +153,10 @@ pub fn seal_state<W: WriteAt>(
         residue,
         profile,
         ropes,
-        &choices,
-        codec_profile.as_ref().map(|known| known.digest()),
+        Chosen {
+            choices: &choices,
+            codec_profile: codec_profile.as_ref().map(|known| known.digest()),
+        },
         capture,
         prefix_key.as_ref(),
     )?;

@@ -17,9 +17,10 @@ use serde_json::json;
 use super::{
     Gateway,
     asked::{Shape, Turn},
-    described, failed, names_of,
+    failed, names_of,
     resuming::{Claim, From, Wanted, check_room},
     settling::{Passing, Settling},
+    shapes,
     slots::Lease,
     turns::Turns,
 };
@@ -37,7 +38,7 @@ const MOST: usize = 6;
     get,
     path = "/v1/models",
     tag = "evaluating",
-    responses((status = 200, description = "The model", body = described::Models, content_type = "application/json"), AskedFor),
+    responses((status = 200, description = "The model", body = shapes::Models, content_type = "application/json"), AskedFor),
     security(("token" = []))
 )]
 pub(super) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Answer {
@@ -62,7 +63,7 @@ pub(super) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderM
     post,
     path = "/v1/completions",
     tag = "evaluating",
-    request_body(content = described::Completion, content_type = "application/json"),
+    request_body(content = shapes::Completion, content_type = "application/json"),
     responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (String = "text/event-stream"))), AskedFor, Received, Engine),
     security(("token" = []))
 )]
@@ -75,7 +76,7 @@ pub(super) async fn completions(State(gateway): State<Arc<Gateway>>, request: Re
     post,
     path = "/v1/chat/completions",
     tag = "evaluating",
-    request_body(content = described::Chat, content_type = "application/json"),
+    request_body(content = shapes::Chat, content_type = "application/json"),
     responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (String = "text/event-stream"))), AskedFor, Received, Engine),
     security(("token" = []))
 )]

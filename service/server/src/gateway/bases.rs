@@ -20,9 +20,10 @@ use super::{
     Gateway,
     answering::as_json,
     asked::{Shape, Turn},
-    described, failed,
+    failed,
     resuming::check_room,
     saving::SlotState,
+    shapes,
 };
 use crate::{
     refusal::{Answer, Refusal},
@@ -38,7 +39,7 @@ const LONGEST: usize = 64;
     get,
     path = "/v1/bases",
     tag = "bases",
-    responses((status = 200, description = "Base images", body = described::Bases, content_type = "application/json"), AskedFor),
+    responses((status = 200, description = "Base images", body = shapes::Bases, content_type = "application/json"), AskedFor),
     security(("token" = []))
 )]
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Answer {
@@ -53,7 +54,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap
     path = "/v1/bases/{name}",
     tag = "bases",
     params(("name" = String, Path, description = "Name of the base image", pattern = "^[a-z0-9-]{1,64}$")),
-    responses((status = 200, description = "The base image", body = described::Base, content_type = "application/json"), AskedFor),
+    responses((status = 200, description = "The base image", body = shapes::Base, content_type = "application/json"), AskedFor),
     security(("token" = []))
 )]
 pub(super) async fn show(
@@ -74,8 +75,8 @@ pub(super) async fn show(
     path = "/v1/bases/{name}",
     tag = "bases",
     params(("name" = String, Path, description = "Name of the base image", pattern = "^[a-z0-9-]{1,64}$")),
-    request_body(content = described::Beginning, content_type = "application/json"),
-    responses((status = 201, description = "Made", body = described::Base, content_type = "application/json"), AskedFor, Received, Engine),
+    request_body(content = shapes::Beginning, content_type = "application/json"),
+    responses((status = 201, description = "Made", body = shapes::Base, content_type = "application/json"), AskedFor, Received, Engine),
     security(("token" = []))
 )]
 pub(super) async fn put(

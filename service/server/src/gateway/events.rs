@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use super::{
     Gateway,
     answering::as_json,
-    described, names_of,
+    names_of,
     sessions::{checkpoint_entry, known, parsed},
+    shapes,
 };
 use crate::{
     refusal::{Answer, Refusal},
@@ -40,7 +41,7 @@ pub(super) struct After {
     path = "/v1/sessions/{session}/events",
     tag = "sessions",
     params(("session" = String, Path, description = "Id of the session"), ("after" = Option<u64>, Query, description = "Number of an event: those after it")),
-    responses((status = 200, description = "At most 1,000 events", body = described::Events, content_type = "application/json"), AskedFor),
+    responses((status = 200, description = "At most 1,000 events", body = shapes::Events, content_type = "application/json"), AskedFor),
     security(("token" = []))
 )]
 pub(super) async fn list(
@@ -78,8 +79,8 @@ struct NewEvent {
     path = "/v1/sessions/{session}/events",
     tag = "sessions",
     params(("session" = String, Path, description = "Id of the session")),
-    request_body(content = described::NewEvent, content_type = "application/json"),
-    responses((status = 200, description = "It was there", body = described::Event, content_type = "application/json"), (status = 201, description = "Appended", body = described::Event, content_type = "application/json"), AskedFor, Received),
+    request_body(content = shapes::NewEvent, content_type = "application/json"),
+    responses((status = 200, description = "It was there", body = shapes::Event, content_type = "application/json"), (status = 201, description = "Appended", body = shapes::Event, content_type = "application/json"), AskedFor, Received),
     security(("token" = []))
 )]
 pub(super) async fn append(
@@ -129,8 +130,8 @@ struct Back {
     path = "/v1/sessions/{session}/revert",
     tag = "sessions",
     params(("session" = String, Path, description = "Id of the session")),
-    request_body(content = described::Back, content_type = "application/json"),
-    responses((status = 201, description = "Gone back", body = described::Checkpoint, content_type = "application/json"), AskedFor, Received),
+    request_body(content = shapes::Back, content_type = "application/json"),
+    responses((status = 201, description = "Gone back", body = shapes::Checkpoint, content_type = "application/json"), AskedFor, Received),
     security(("token" = []))
 )]
 pub(super) async fn revert(

@@ -53,6 +53,7 @@ mod resuming;
 mod saving;
 mod sessions;
 mod settling;
+mod shapes;
 mod slots;
 mod turns;
 mod unnamed;

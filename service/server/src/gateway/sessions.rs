@@ -22,8 +22,9 @@ use tokio_util::io::ReaderStream;
 use super::{
     Gateway,
     answering::as_json,
-    described, failed, names_of,
+    failed, names_of,
     resuming::Wanted,
+    shapes,
     slots::{Held, Lease},
 };
 use crate::{
@@ -40,7 +41,7 @@ const LONGEST_NAME: usize = 1 << 10;
     get,
     path = "/v1/sessions",
     tag = "sessions",
-    responses((status = 200, description = "Sessions of the caller", body = described::Sessions, content_type = "application/json"), AskedFor),
+    responses((status = 200, description = "Sessions of the caller", body = shapes::Sessions, content_type = "application/json"), AskedFor),
     security(("token" = []))
 )]
 pub(super) async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Answer {
@@ -77,7 +78,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap
     path = "/v1/sessions/{session}",
     tag = "sessions",
     params(("session" = String, Path, description = "Id of the session")),
-    responses((status = 200, description = "The session", body = described::Session, content_type = "application/json"), AskedFor),
+    responses((status = 200, description = "The session", body = shapes::Session, content_type = "application/json"), AskedFor),
     security(("token" = []))
 )]
 pub(super) async fn show(
@@ -121,7 +122,7 @@ pub(super) async fn show(
     path = "/v1/sessions/{session}/checkpoint",
     tag = "sessions",
     params(("session" = String, Path, description = "Id of the session")),
-    responses((status = 200, description = "There is nothing to save", body = described::Checkpoint, content_type = "application/json"), (status = 201, description = "Saved; the capsule itself, where that is accepted", content((described::Checkpoint = "application/json"), (Vec<u8> = "application/vnd.kvcap"))), AskedFor, Received, Engine),
+    responses((status = 200, description = "There is nothing to save", body = shapes::Checkpoint, content_type = "application/json"), (status = 201, description = "Saved; the capsule itself, where that is accepted", content((shapes::Checkpoint = "application/json"), (Vec<u8> = "application/vnd.kvcap"))), AskedFor, Received, Engine),
     security(("token" = []))
 )]
 pub(super) async fn checkpoint(
@@ -272,8 +273,8 @@ struct Kept {
     path = "/v1/sessions/{session}/resume",
     tag = "sessions",
     params(("session" = String, Path, description = "Id of the session")),
-    request_body(content((described::Kept = "application/json"), (Vec<u8> = "application/vnd.kvcap"))),
-    responses((status = 200, description = "It is in a slot", body = described::Resumed, content_type = "application/json"), AskedFor, Received, Engine),
+    request_body(content((shapes::Kept = "application/json"), (Vec<u8> = "application/vnd.kvcap"))),
+    responses((status = 200, description = "It is in a slot", body = shapes::Resumed, content_type = "application/json"), AskedFor, Received, Engine),
     security(("token" = []))
 )]
 pub(super) async fn resume(
