@@ -72,6 +72,6 @@ fn a_promise_without_a_profile_is_refused() {
     let folder = Folder::new();
     folder.take("hf_f16.safetensors", "state");
     let seal = format!("seal state -f {SEAL} --tokens prompt.json");
-    folder.refused(&format!("{seal} --encoding auto:0.001"), 908, 1);
+    folder.refused(&format!("{seal} --encoding auto:0.001"), 944, 2);
     folder.refused(&format!("{seal} --encoding auto:none"), 944, 2);
 }
