@@ -19,7 +19,7 @@ class Registry(unittest.TestCase):
         text = (SPEC / "capsule-v1.md").read_text()
         labels = set(re.findall(r"^\| `(kvcap v1 [a-z ]+)` \|", text, re.M))
         package = Path(errors.__file__).parent
-        source = "".join(p.read_text() for p in package.glob("*.py"))
+        source = "".join(p.read_text() for p in package.rglob("*.py"))
         self.assertGreater(len(labels), 10)
         self.assertEqual([label for label in labels if f'"{label}"' not in source], [])
 
