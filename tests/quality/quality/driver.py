@@ -28,17 +28,14 @@ from quality.texts import CALIBRATION, HELD_OUT, PROMISES, WEIGHTS
 HERE = Path(__file__).parent.parent
 CACHE = HERE / ".venv/cache"
 
-ENCODINGS = ["exact", "exact --compress", "q8", "tc:5.0", "k8v4", "q4c", "q4", "tc:4.0", "tc:3.0"]
+ENCODINGS = ["exact", "exact --compress", "q8", "tc:5.0", "k8v4", "q4c", "q4", "tc:4.0", "tc:3.0",
+             "tc:5.0 profile2", "tc:4.0 profile2", "tc:4.0 profile1", "tc:3.0 profile2"]  # fmt: skip
 # from a bench to what a cache becomes
 OTHERS = {
     "KIVI-like, 4 bits": lambda bench: lambda cache: others.kivi(cache, 4),
     "TurboQuant-like, 4 bits": lambda bench: lambda cache: others.turboquant(cache, 4),
     "CacheGen-like, steps of 1/4": lambda bench: lambda cache: others.cachegen(cache, 0.25),
     "KVTC-like, steps of 1/4": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.25, bench.bases()),
-    "tc, transform 2, 5.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, True, 5.0),
-    "tc, transform 2, 4.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, True, 4.0),
-    "tc, transform 1, 4.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, False, 4.0),
-    "tc, transform 2, 3.0 bits, computed": lambda bench: lambda cache: bench.fitted(cache, True, 3.0),
     "KVTC-like, steps of 1/2": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.5, bench.bases()),
 }
 
@@ -93,9 +90,6 @@ class Bench:
             self._trained[whole] = banks, points
         return self._trained[whole]
 
-    def fitted(self, cache, whole, rate):
-        return others.fitted(cache, self.model, *self.trained(whole), rate)
-
     def profile(self, whole):
         """The profile's file, made once."""
         modules = trainer.model, trainer.fisher, trainer.transform, trainer.rates, train, file
@@ -124,12 +118,14 @@ class Bench:
 
     def encoded(self, name):
         encoding, *options = shlex.split(name)
+        profile = []
         for transform in (1, 2):
-            if f"profile{transform}" in options:
-                options[options.index(f"profile{transform}")] = self.profile(transform == 2)
+            if f"profile{transform}" in options:  # it is needed to open the capsule, too
+                options.remove(f"profile{transform}")
+                profile = ["--codec-profile", self.profile(transform == 2)]
 
         def through(cache):
-            back, size = self.program.through(cache, ["--encoding", encoding, *options])
+            back, size = self.program.through(cache, ["--encoding", encoding, *options], profile)
             return back, size * 8 / sum(bank.size for bank in cache)
 
         return self.row(name, through)

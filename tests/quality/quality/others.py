@@ -5,7 +5,6 @@ from math import erf
 
 import numpy as np
 
-from trainer import rates, train
 
 ANCHORS = 10  # CacheGen: tokens for each anchor
 GROUP = 32  # KIVI: tokens or elements that share a scale
@@ -147,40 +146,3 @@ def bases(caches, model):
             spread, basis = np.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
             found[kind, layer] = mean.astype(np.float32), basis.astype(np.float32), float(np.sqrt(spread.mean()))
     return found
-
-
-def fitted(cache, model, banks, points, rate):
-    """tc with a profile, computed: what `trainer` estimates that an encoder does at `rate`, without a capsule."""
-    means = [np.mean(each) / 64 for _, each in points]
-    above = int(np.clip(np.searchsorted(means, rate), 1, len(means) - 1))
-    part = (rate - means[above - 1]) / (means[above] - means[above - 1])
-    each = np.floor((1 - part) * np.array(points[above - 1][1]) + part * np.array(points[above][1]))
-    tokens, bits, out = cache[0].shape[2], 0, ([], [])
-    for (layer, kind), bank, own in zip(banks, banks.values(), each):
-        rows = train.plain_rows(model, cache, layer, kind)
-        for at in range(0, tokens, rates.FRAME):
-            first = max(at, train.STORED)
-            z = bank.coefficients(rows[first : at + rates.FRAME])
-            budget = own / 64 * rates.FRAME * rows.shape[1]
-            step = finest(z, bank.unit, budget - 16 * rows.shape[1] * (at == 0))
-            q, offsets = rates.quantized(z, step)
-            rows[first : at + rates.FRAME] = bank.rows((q + offsets / 8) * step)
-            bits += budget
-        out[kind].append(rows.reshape(tokens, model.kv_heads, -1).swapaxes(0, 1))
-    keys, values = (np.stack(part).astype(np.float32) for part in out)
-    keys = model.rotate(keys, np.arange(tokens))
-    for found, exact in ((keys, cache[0]), (values, cache[1])):
-        found[:, :, : train.STORED] = exact[:, :, : train.STORED]
-    return (keys.astype(np.float16), values.astype(np.float16)), bits / sum(bank.size for bank in cache)
-
-
-def finest(z, unit, budget):
-    """A step with which a frame fits, at most a thirty-second of an octave above the finest."""
-    low, high = -1024, 1024
-    while low < high:
-        middle = (low + high) // 2
-        if rates.frame_bits(z, unit * 2.0 ** (middle / 32)) <= budget:
-            high = middle
-        else:
-            low = middle + 1
-    return unit * 2.0 ** (low / 32)

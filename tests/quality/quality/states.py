@@ -60,13 +60,14 @@ class Program:
             raise SystemExit(f"quality: {' '.join(command)}\n{done.stderr}")
         return done.stdout
 
-    def through(self, cache, options):
+    def through(self, cache, options, profile=()):
         """The cache that comes back, and the bytes of the capsule."""
         state, capsule, back = (self.folder / name for name in ("state.safetensors", "capsule", "back.safetensors"))
         write(state, cache)
         sign, wrap = self.folder / "sign.key", self.folder / "wrap.key"
         model = ["--model", self.model]
         self.run("seal", state, "-f", "-q", "-o", capsule, *model, "--sign-key", sign, "--wrap-key", wrap,
-                 "--ttl", "1h", "--danger-no-prefix", *options)  # fmt: skip
-        self.run("open", capsule, "-f", "-q", "-o", back, *model, "--trust", f"{sign}.pub", "--wrap-key", wrap)
+                 "--ttl", "1h", "--danger-no-prefix", *options, *profile)  # fmt: skip
+        self.run("open", capsule, "-f", "-q", "-o", back, *model, "--trust", f"{sign}.pub", "--wrap-key", wrap,
+                 *profile)  # fmt: skip
         return read(back), os.path.getsize(capsule)
