@@ -36,7 +36,7 @@ pub(crate) struct How {
     #[arg(long, value_name = "V", default_value = "", hide_default_value = true)]
     runtime_version: String,
     /// How banks are encoded: exact keeps every bit; near, small and tiny take at most 5, 4 and 3 bits a
-    /// value (measured on SmolLM2-135M: KL of 4e-4, 2e-3 and 1e-2 nats; with a profile of the model 6e-5, 3e-4
+    /// value (measured on SmolLM2-135M: KL of 4e-4, 2e-3 and 1e-2 nats; with a profile of the model 6e-5, 2e-4
     /// and 9e-4), tc:RATE at most RATE, 0.25 to 16; auto:KL as many as --codec-profile promises to lose at
     /// most KL nats with. q8, k8v4, q4 and q4c are older, of 8.5 to 4.5 bits
     #[arg(long, value_name = "ENCODING", default_value = "exact", value_parser = preset())]

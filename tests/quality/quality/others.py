@@ -5,7 +5,6 @@ from math import erf
 
 import numpy as np
 
-
 ANCHORS = 10  # CacheGen: tokens for each anchor
 GROUP = 32  # KIVI: tokens or elements that share a scale
 
