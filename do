@@ -127,7 +127,7 @@ case $name in
 #: what 10,000 sessions on a disk cost, and a page of results | 1 minute and a build
     bench-sessions)
         tests/bench/sessions "$@" ;;
-#: a running relay by schemathesis and in a browser; --short | 5 minutes or 1; PyPI, Chromium
+#: a running relay and gateway by schemathesis, and in a browser; --short | 8 minutes or 2; PyPI, Chromium
     interface)
         tests/service/interface/run "$@" ;;
 #: every wrong capsule and every wrong way to send one, before relay, gateway and a real engine | a build, then 5 minutes; PyPI

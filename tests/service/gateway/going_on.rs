@@ -165,7 +165,8 @@ fn what_the_engine_refuses_and_what_has_no_room_is_told_with_its_reason() {
     let gateway = home.gateway(&engine);
     let refused = gateway.post(&home.ana, "/v1/completions", &json!({"max_tokens": 3}));
     assert_eq!(refused.status, 400);
-    assert_eq!(refused.json()["detail"], "there is no prompt");
+    let detail = "a prompt is one text or one list of token ids, and not empty";
+    assert_eq!(refused.json()["detail"], detail);
     let long = "x".repeat(2045);
     let refused = gateway.post(
         &home.ana,
@@ -188,6 +189,57 @@ fn what_the_engine_refuses_and_what_has_no_room_is_told_with_its_reason() {
     assert_eq!(told(&asked), ("fresh", "none", 0, 4));
     let models = gateway.ask(&home.ana, "GET", "/v1/models", &[], &[]);
     assert_eq!(models.json()["data"][0]["context_length"], 2048);
+}
+
+#[test]
+fn what_asks_for_nothing_is_refused_before_a_slot_is_taken() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let gateway = home.gateway_with(&engine, |sessions| {
+        sessions.bases = Some(home.path("bases"));
+    });
+    let message = json!({"role": "user", "content": "a"});
+    let prompts = [
+        json!({"prompt": ""}),
+        json!({"prompt": {}}),
+        json!({"prompt": []}),
+        json!({"prompt": [-1]}),
+        json!({"prompt": ["a", "b"]}),
+        json!({"prompt": "a", "max_tokens": "many"}),
+        json!({"prompt": "a", "max_tokens": -2}),
+        json!({"prompt": "a", "stream": "yes"}),
+        json!({"prompt": "a", "control_vector": ["b"]}),
+    ];
+    let chats = [
+        json!({"messages": []}),
+        json!({"messages": {}}),
+        json!({"messages": [{}]}),
+        json!({"messages": [{"role": "", "content": "a"}]}),
+        json!({"messages": [{"role": "user"}]}),
+        json!({"messages": [message, {"role": "user", "content": [{"type": "image_url"}]}]}),
+        json!({"messages": [message], "max_completion_tokens": 1.5}),
+    ];
+    let beginnings = [
+        json!({}),
+        json!({"prompt": null, "messages": null}),
+        json!({"prompt": {}, "messages": [message]}),
+        json!({"prompt": "a", "messages": [message]}),
+    ];
+    let refused = |method: &str, path: &str, body: &serde_json::Value| {
+        let text = body.to_string();
+        let told = gateway.ask(&home.everything, method, path, &[], text.as_bytes());
+        assert_eq!(told.status, 400, "{method} {path} {body}");
+        assert!(told.json()["detail"].is_string(), "{}", told.json());
+    };
+    for body in &prompts {
+        refused("POST", "/v1/completions", body);
+    }
+    for body in &chats {
+        refused("POST", "/v1/chat/completions", body);
+    }
+    for body in prompts.iter().chain(&chats).chain(&beginnings) {
+        refused("PUT", "/v1/bases/one", body);
+    }
+    assert_eq!(*engine.calls.lock().unwrap(), [""; 0]);
 }
 
 #[test]

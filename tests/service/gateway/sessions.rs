@@ -85,6 +85,81 @@ fn events_are_appended_once_each_and_in_order() {
 }
 
 #[test]
+fn a_name_that_no_session_can_have_is_refused() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let gateway = home.gateway(&engine);
+    let fits = "n".repeat(200);
+    assert_eq!(gateway.complete(&home.ana, &fits, "a").status, 200);
+    for name in [
+        "",
+        "a\nb",
+        &"n".repeat(201),
+        &"N".repeat(67),
+        &"n".repeat(1025),
+    ] {
+        let refused = gateway.complete(&home.ana, name, "a");
+        assert_eq!(refused.told(), (422, 950), "{name:?}");
+    }
+    let path = format!("/v1/sessions/{}", "N".repeat(67));
+    assert_eq!(
+        gateway.ask(&home.ana, "GET", &path, &[], &[]).told(),
+        (422, 950)
+    );
+    assert_eq!(engine.called("answer"), 1);
+}
+
+#[test]
+fn a_number_that_no_event_has_is_refused() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let gateway = home.gateway(&engine);
+    let event = json!({"seq": 1, "at": 1000, "kind": "user", "body": "first"});
+    gateway.post(&home.ana, "/v1/sessions/log/events", &event);
+    let after = |text: &str| {
+        let path = format!("/v1/sessions/log/events?after={text}");
+        gateway.ask(&home.ana, "GET", &path, &[], &[])
+    };
+    let largest = (1_u64 << 53) - 1;
+    assert_eq!(after(&largest.to_string()).status, 200);
+    assert_eq!(after(&(largest + 1).to_string()).told(), (422, 950));
+    assert_eq!(after("9223372036854775808").told(), (422, 950));
+    for malformed in ["18446744073709551616", "-1", "1.5", "first", ""] {
+        assert_eq!(after(malformed).status, 400, "{malformed}");
+    }
+}
+
+#[test]
+fn what_a_session_does_not_have_is_not_taken_for_a_session_that_is_not_there() {
+    let (home, engine) = (Home::new(), TestEngine::new(1, true));
+    let gateway = home.gateway(&engine);
+    let prompt = "a session that has a checkpoint and no events";
+    gateway.complete(&home.ana, "bare", prompt);
+    let saved = gateway.post(&home.ana, "/v1/sessions/bare/checkpoint", &json!({}));
+    assert_eq!(saved.status, 201);
+    let revert = |session: &str, body| {
+        let path = format!("/v1/sessions/{session}/revert");
+        gateway.post(&home.ana, &path, &body)
+    };
+    // it has begun, and nothing else has happened
+    for body in [json!({"turn": 1}), json!({"to": 1})] {
+        assert_eq!(revert("bare", body.clone()).told(), (422, 955), "{body}");
+        assert_eq!(revert("none", body).status, 404);
+    }
+    for body in [json!({}), json!({"to": 0, "turn": 0})] {
+        assert_eq!(revert("bare", body).told(), (422, 950));
+    }
+    // what was refused has taken nothing: the slot still has all of it
+    let asked = gateway.complete(&home.ana, "bare", prompt);
+    assert_eq!(told(&asked).1, "slot");
+    // to its beginning, which is there
+    let back = revert("bare", json!({"to": 0}));
+    assert_eq!((back.status, &back.json()["turns"]), (201, &json!(0)));
+    let asked = gateway.complete(&home.ana, "bare", prompt);
+    assert_ne!(told(&asked).1, "slot");
+    let listed = gateway.ask(&home.ana, "GET", "/v1/sessions/none", &[], &[]);
+    assert_eq!(listed.status, 404);
+}
+
+#[test]
 fn no_prompt_and_no_token_is_in_a_file_that_is_not_sealed() {
     let (home, engine) = (Home::new(), TestEngine::new(1, true));
     let gateway = home.gateway_with(&engine, |sessions| sessions.save_after = 1);

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::{
     Gateway,
     asked::{Shape, Turn},
-    failed, names_of,
+    failed,
     resuming::{Claim, From, Wanted, check_room},
     settling::{Passing, Settling},
     shapes,
@@ -64,7 +64,7 @@ pub(super) async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderM
     path = "/v1/completions",
     tag = "evaluating",
     request_body(content = shapes::Completion, content_type = "application/json"),
-    responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (String = "text/event-stream"))), AskedFor, Received, Engine),
+    responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (shapes::Streamed = "text/event-stream"))), AskedFor, Received, Engine),
     security(("token" = []))
 )]
 pub(super) async fn completions(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
@@ -77,7 +77,7 @@ pub(super) async fn completions(State(gateway): State<Arc<Gateway>>, request: Re
     path = "/v1/chat/completions",
     tag = "evaluating",
     request_body(content = shapes::Chat, content_type = "application/json"),
-    responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (String = "text/event-stream"))), AskedFor, Received, Engine),
+    responses((status = 200, description = "As OpenAI has it: one JSON, or server-sent events", content((Object = "application/json"), (shapes::Streamed = "text/event-stream"))), AskedFor, Received, Engine),
     security(("token" = []))
 )]
 pub(super) async fn chat(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
@@ -123,7 +123,7 @@ impl Gateway {
         check_room(tokens.len(), turn.reserve, self.engine.about().context)?;
         let tokens = Arc::new(tokens);
         let names = match (&turn.session, &self.finding) {
-            (Some(session), _) => Some(names_of(&caller, session)?),
+            (Some(session), _) => Some(self.names_of(&caller, session)?),
             (None, Some(finding)) => Some(self.unnamed(finding, &caller, &tokens).await?),
             (None, None) => None,
         };

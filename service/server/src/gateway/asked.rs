@@ -5,12 +5,13 @@ use kvcap::{Code, Error};
 use kvcap_engines::Asked;
 use serde_json::{Map, Value};
 
+use super::failed;
 use crate::refusal::{Answer, Refusal};
 
 /// Header that names a session.
 pub(super) const SESSION: &str = "x-kvcap-session";
 
-/// Members that choose a slot or what is reused in it, or change what a state is of: they are the gateway's.
+/// Members that choose a slot or what is reused in it: they are the gateway's.
 const OWN: [&str; 9] = [
     "id_slot",
     "slot_id",
@@ -23,14 +24,26 @@ const OWN: [&str; 9] = [
     "return_progress",
 ];
 
-/// Members by which a state would be of another model than its capsule says.
-const OTHER: [&str; 2] = ["lora", "control_vector"];
-
 /// Whether a body is of a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Completion,
     Chat,
+}
+
+impl Shape {
+    /// The shape of a beginning: one that has a prompt, or messages.
+    ///
+    /// # Errors
+    /// 400 for what has neither or both.
+    pub(super) fn of(body: &[u8]) -> Answer<Self> {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        match (body["prompt"].is_null(), body["messages"].is_null()) {
+            (false, true) => Ok(Self::Completion),
+            (true, false) => Ok(Self::Chat),
+            _ => Err(refused("there is a prompt, or there are messages")),
+        }
+    }
 }
 
 /// A request, and the session that it names.
@@ -46,33 +59,27 @@ impl Turn {
     /// Reads a request.
     ///
     /// # Errors
-    /// 400 for what is no JSON object and for other members than a gateway can answer for; KVC-950 for a session's name.
+    /// 400 for what is no JSON object, asks for nothing, or has other members than a gateway can answer for; KVC-950 for a
+    /// session's name.
     pub(super) fn read(shape: Shape, headers: &HeaderMap, body: &[u8]) -> Answer<Self> {
         let parsed = serde_json::from_slice(body);
         let Ok(Value::Object(mut members)) = parsed else {
             return Err(refused("the body is no JSON object"));
         };
-        for name in OTHER {
-            if members.get(name).is_some_and(|value| !is_empty(value)) {
-                return Err(refused(
-                    "the state would be of another model than its capsule says",
-                ));
-            }
-        }
         let session = session(headers, &members)?;
         for name in OWN {
             members.remove(name);
         }
-        let reserve = ["max_completion_tokens", "max_tokens", "n_predict"];
-        let reserve = reserve.iter().find_map(|name| members.get(*name)?.as_u64());
         let body = Value::Object(members);
+        let asked = match shape {
+            Shape::Completion => Asked::Completion(body),
+            Shape::Chat => Asked::Chat(body),
+        };
+        asked.check().map_err(failed)?;
         Ok(Self {
-            asked: match shape {
-                Shape::Completion => Asked::Completion(body),
-                Shape::Chat => Asked::Chat(body),
-            },
+            reserve: asked.limit().unwrap_or(1),
+            asked,
             session,
-            reserve: reserve.unwrap_or(1),
         })
     }
 }
@@ -91,14 +98,6 @@ fn session(headers: &HeaderMap, members: &Map<String, Value>) -> Answer<Option<S
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(malformed()),
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(all) => all.is_empty(),
-        _ => false,
     }
 }
 
@@ -142,8 +141,8 @@ mod tests {
     fn the_header_names_the_session_before_the_body_does() {
         let mut headers = HeaderMap::new();
         headers.insert(SESSION, "of-the-header".parse().unwrap());
-        let body = br#"{"prompt_cache_key": "of-the-body", "max_tokens": 7}"#;
-        let turn = Turn::read(Shape::Chat, &headers, body).unwrap();
+        let body = br#"{"prompt": "a", "prompt_cache_key": "of-the-body", "max_tokens": 7}"#;
+        let turn = Turn::read(Shape::Completion, &headers, body).unwrap();
         assert_eq!(turn.session.as_deref(), Some("of-the-header"));
         assert_eq!(turn.reserve, 7);
     }

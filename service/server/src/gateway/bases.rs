@@ -23,7 +23,7 @@ use super::{
     failed,
     resuming::check_room,
     saving::SlotState,
-    shapes,
+    shapes, some,
 };
 use crate::{
     refusal::{Answer, Refusal},
@@ -92,11 +92,7 @@ async fn made(gateway: Arc<Gateway>, name: String, request: Request) -> Answer {
     if !is_base_name(&name) {
         return Err(Refusal::Status(StatusCode::NOT_FOUND));
     }
-    let chat = Turn::read(Shape::Chat, &headers, &body)?;
-    let turn = match chat.asked.body().get("messages") {
-        Some(_) => chat,
-        None => Turn::read(Shape::Completion, &headers, &body)?,
-    };
+    let turn = Turn::read(Shape::of(&body)?, &headers, &body)?;
     let making = tokio::spawn(gateway.make_base(name, turn));
     let made = making.await;
     made.unwrap_or(Err(Refusal::Status(StatusCode::INTERNAL_SERVER_ERROR)))
@@ -163,7 +159,7 @@ impl Gateway {
             .iter()
             .zip(&other)
             .take_while(|(one, other)| one == other);
-        Ok(same.map(|(id, _)| *id).collect())
+        some(same.map(|(id, _)| *id).collect())
     }
 
     async fn make_base(self: Arc<Self>, name: String, turn: Turn) -> Answer {

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use kvcap::{Code, Error};
-use kvcap_session::{Body as EventBody, Event, Kind, Session};
+use kvcap_session::{Body as EventBody, Event, Kind, MAX_INTEGER, Session};
 use kvcap_store::time;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,8 +16,7 @@ use serde_json::{Value, json};
 use super::{
     Gateway,
     answering::as_json,
-    names_of,
-    sessions::{checkpoint_entry, known, parsed},
+    sessions::{checkpoint_entry, parsed},
     shapes,
 };
 use crate::{
@@ -40,7 +39,7 @@ pub(super) struct After {
     get,
     path = "/v1/sessions/{session}/events",
     tag = "sessions",
-    params(("session" = String, Path, description = "Id of the session"), ("after" = Option<u64>, Query, description = "Number of an event: those after it")),
+    params(("session" = String, Path, description = "Id of the session"), ("after" = Option<u64>, Query, description = "Number of an event: those after it", minimum = 0, maximum = 9_007_199_254_740_991_i64)),
     responses((status = 200, description = "At most 1,000 events", body = shapes::Events, content_type = "application/json"), AskedFor),
     security(("token" = []))
 )]
@@ -52,16 +51,18 @@ pub(super) async fn list(
 ) -> Answer {
     let caller = gateway.relay.caller(&headers, Permission::SessionGet)?;
     let Query(After { after }) = query.map_err(|_| Refusal::Status(StatusCode::BAD_REQUEST))?;
-    let names = names_of(&caller, &session)?;
-    let reading = Arc::clone(&gateway);
-    let told = gateway.aside(move || {
-        let events = Session::load(&reading.sessions, &names)?.events()?;
+    if after > MAX_INTEGER {
+        return Err(malformed("no event has such a number"));
+    }
+    let names = gateway.names_of(&caller, &session)?;
+    let told = gateway.of_session(names, move |session| {
+        let events = session.events()?;
         let last = events.last().map_or(0, |event| event.seq);
         let later = events.iter().filter(|event| event.seq > after);
         let later: Vec<Value> = later.take(MOST_EVENTS).map(event_entry).collect();
         Ok(json!({"events": later, "last": last}))
     });
-    Ok(as_json(StatusCode::OK, &known(told.await)?))
+    Ok(as_json(StatusCode::OK, &told.await?))
 }
 
 #[derive(Deserialize)]
@@ -93,7 +94,7 @@ pub(super) async fn append(
 
 async fn appended(gateway: Arc<Gateway>, session: &str, request: Request) -> Answer {
     let (caller, _, body) = gateway.asked(request, Permission::SessionPut).await?;
-    let names = names_of(&caller, session)?;
+    let names = gateway.names_of(&caller, session)?;
     let event: NewEvent = parsed(&body)?;
     let body = match event.body {
         Value::String(text) => EventBody::Text(text),
@@ -144,15 +145,10 @@ pub(super) async fn revert(
 
 async fn reverted(gateway: Arc<Gateway>, session: &str, request: Request) -> Answer {
     let (caller, _, body) = gateway.asked(request, Permission::SessionPut).await?;
-    let names = names_of(&caller, session)?;
+    let names = gateway.names_of(&caller, session)?;
     let back: Back = parsed(&body)?;
-    // the state in a slot has seen what is taken back
-    if let Some(mut lease) = gateway.slots.lease_held(&names).await {
-        lease.held = None;
-    }
-    let writing = Arc::clone(&gateway);
-    let reverted = gateway.aside(move || {
-        let mut session = Session::load(&writing.sessions, &names)?;
+    let lease = gateway.slots.lease_held(&names).await;
+    let reverted = gateway.of_session(names, move |mut session| {
         let to = match (back.to, back.turn) {
             (Some(to), None) => to,
             (None, Some(turn)) => session.end_of_turn(turn)?,
@@ -160,7 +156,11 @@ async fn reverted(gateway: Arc<Gateway>, session: &str, request: Request) -> Ans
         };
         session.revert(time::now(), to)
     });
-    let record = known(reverted.await)?;
+    let record = reverted.await?;
+    // the state in a slot has seen what was taken back
+    if let Some(mut lease) = lease {
+        lease.held = None;
+    }
     Ok(as_json(StatusCode::CREATED, &checkpoint_entry(&record)))
 }
 

@@ -20,7 +20,7 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{get, post, put},
 };
-use kvcap::Result;
+use kvcap::{Code, Error, Result};
 use kvcap_engines::{Asked, Engine, EngineError, Slot};
 use kvcap_session::{Names, files::DeviceTier};
 use kvcap_store::{Verifier, private};
@@ -159,6 +159,20 @@ impl Gateway {
         Ok((caller, head.headers, body))
     }
 
+    /// The session of a caller by its id.
+    fn names_of(&self, caller: &Token, session: &str) -> Answer<Names> {
+        let names = Names {
+            tenant: caller.tenant.clone(),
+            subject: caller.subject.clone(),
+            session: session.to_owned(),
+        };
+        names.check()?;
+        // one that has no place among the sessions is the caller's fault, and no failure here
+        let placed = self.sessions.folder(&names).map(drop);
+        placed.map_err(|error| Error::new(Code::SessionMalformed, error.what().to_owned()))?;
+        Ok(names)
+    }
+
     /// The one verifier, for the owner of a session.
     fn verifier_of(&self, names: &Names) -> Verifier {
         Verifier {
@@ -198,17 +212,18 @@ impl Gateway {
         Err(Refusal::Lost)
     }
 
-    /// The token ids of a request; again, where the engine stops meanwhile.
+    /// The token ids of a request, one at least; again, where the engine stops meanwhile.
     async fn tokens(&self, asked: &Asked) -> Answer<Vec<u32>> {
         self.generation().await?;
-        match self.engine.tokens(asked).await {
+        let told = match self.engine.tokens(asked).await {
             Err(EngineError::Lost) => {
                 tokio::time::sleep(PAUSE).await;
                 self.generation().await?;
-                self.engine.tokens(asked).await.map_err(failed)
+                self.engine.tokens(asked).await
             }
-            told => told.map_err(failed),
-        }
+            told => told,
+        };
+        some(told.map_err(failed)?)
     }
 
     /// Saves what the slots hold, and waits for who uses them.
@@ -252,15 +267,15 @@ impl Gateway {
     }
 }
 
-/// The session of a caller by its id.
-fn names_of(caller: &Token, session: &str) -> Answer<Names> {
-    let names = Names {
-        tenant: caller.tenant.clone(),
-        subject: caller.subject.clone(),
-        session: session.to_owned(),
-    };
-    names.check()?;
-    Ok(names)
+/// Tokens that an engine can evaluate.
+fn some(tokens: Vec<u32>) -> Answer<Vec<u32>> {
+    match tokens.is_empty() {
+        true => Err(Refusal::engine(
+            400,
+            "there is no token to evaluate".to_owned(),
+        )),
+        false => Ok(tokens),
+    }
 }
 
 /// An engine's failure, as its caller is told.

@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use kvcap::{CapsuleId, Code, Error};
+use kvcap::{CapsuleId, Code, Error, Result};
 use kvcap_engines::Slot;
 use kvcap_session::{Names, Record, Session};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -22,7 +22,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     Gateway,
     answering::as_json,
-    failed, names_of,
+    failed,
     resuming::Wanted,
     shapes,
     slots::{Held, Lease},
@@ -87,11 +87,9 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Answer {
     let caller = gateway.relay.caller(&headers, Permission::SessionGet)?;
-    let names = names_of(&caller, &session)?;
+    let names = gateway.names_of(&caller, &session)?;
     let in_slot = gateway.slots.held().contains(&names);
-    let reading = Arc::clone(&gateway);
-    let told = gateway.aside(move || {
-        let session = Session::load(&reading.sessions, &names)?;
+    let told = gateway.of_session(names, move |session| {
         let status = session.status()?;
         let resumes = session.observations()?.into_iter().rev().take(20);
         let resumes = resumes.map(|seen| {
@@ -101,7 +99,7 @@ pub(super) async fn show(
             })
         });
         Ok(json!({
-            "session": names.session,
+            "session": session.names().session,
             "in_slot": in_slot,
             "events": status.events,
             "turns": status.current.turns,
@@ -113,7 +111,7 @@ pub(super) async fn show(
             "resumes": resumes.collect::<Vec<_>>(),
         }))
     });
-    Ok(as_json(StatusCode::OK, &known(told.await)?))
+    Ok(as_json(StatusCode::OK, &told.await?))
 }
 
 /// `POST /v1/sessions/SESSION/checkpoint`.
@@ -131,7 +129,7 @@ pub(super) async fn checkpoint(
     headers: HeaderMap,
 ) -> Answer {
     let caller = gateway.relay.caller(&headers, Permission::SessionPut)?;
-    let names = names_of(&caller, &session)?;
+    let names = gateway.names_of(&caller, &session)?;
     let itself = accepts_capsule(&headers);
     if itself && !caller.may.contains(&Permission::Get) {
         return Err(Refusal::Status(StatusCode::FORBIDDEN));
@@ -236,21 +234,33 @@ impl Gateway {
     }
 
     async fn newest(self: &Arc<Self>, names: &Names) -> Answer<Record> {
-        let (reading, names) = (Arc::clone(self), names.clone());
-        let newest = self.aside(move || {
-            let newest = Session::load(&reading.sessions, &names)?.newest()?;
+        self.of_session(names.clone(), |session| {
             let what = "the session has no checkpoint yet";
-            newest.ok_or_else(|| Error::new(Code::SessionNoState, what))
+            let none = || Error::new(Code::SessionNoState, what);
+            session.newest()?.ok_or_else(none)
+        })
+        .await
+    }
+
+    /// What a step makes of a session. One that is not there is 404, as another's is.
+    pub(super) async fn of_session<T: Send + 'static>(
+        self: &Arc<Self>,
+        names: Names,
+        step: impl FnOnce(Session) -> Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        let reading = Arc::clone(self);
+        let made = self.aside(move || match Session::load(&reading.sessions, &names) {
+            Err(error) if error.code() == Code::SessionMissing => Ok(None),
+            loaded => step(loaded?).map(Some),
         });
-        known(newest.await)
+        made.await?.ok_or(Refusal::Status(StatusCode::NOT_FOUND))
     }
 
     async fn capsule_path(self: &Arc<Self>, names: &Names, record: &Record) -> Answer<PathBuf> {
-        let (reading, names) = (Arc::clone(self), names.clone());
         let id = record.capsule.as_ref().map(|own| own.id.clone());
-        self.aside(move || {
-            let states = Session::load(&reading.sessions, &names)?.states()?;
-            let own = states
+        self.of_session(names.clone(), move |session| {
+            let own = session
+                .states()?
                 .into_iter()
                 .find(|state| Some(&state.capsule.id) == id.as_ref());
             let what = "the checkpoint has no state";
@@ -289,7 +299,7 @@ pub(super) async fn resume(
 async fn bring_back(gateway: Arc<Gateway>, session: &str, request: Request) -> Answer {
     let headers = request.headers();
     let caller = gateway.relay.caller(headers, Permission::Restore)?;
-    let names = names_of(&caller, session)?;
+    let names = gateway.names_of(&caller, session)?;
     let typ = headers.get(header::CONTENT_TYPE);
     let is_capsule = typ.is_some_and(|typ| typ.as_bytes() == CAPSULE.as_bytes());
     let id = match is_capsule {
@@ -348,16 +358,6 @@ impl Gateway {
 
 fn is_of(names: &Names, caller: &Token) -> bool {
     names.tenant == caller.tenant && names.subject == caller.subject
-}
-
-/// A session that is not there is 404, as another's is.
-pub(super) fn known<T>(answer: Answer<T>) -> Answer<T> {
-    match answer {
-        Err(Refusal::Code(error)) if error.code() == Code::SessionMissing => {
-            Err(Refusal::Status(StatusCode::NOT_FOUND))
-        }
-        answer => answer,
-    }
 }
 
 fn accepts_capsule(headers: &HeaderMap) -> bool {

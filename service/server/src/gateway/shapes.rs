@@ -5,44 +5,98 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type},
+};
 
 /// Request for words after a prompt: `OpenAI`'s, of which the engine takes what it knows
 #[derive(ToSchema)]
 pub(super) struct Completion {
-    /// One text, or a list of token ids
-    prompt: String,
-    #[schema(minimum = 1, maximum = 64)]
-    max_tokens: Option<u32>,
+    #[schema(schema_with = prompt)]
+    prompt: Value,
+    /// Most tokens of the answer; -1 for no limit
+    #[schema(minimum = -1)]
+    max_tokens: Option<i64>,
     stream: Option<bool>,
     /// Name of the session, where no header says it
+    #[schema(min_length = 1, max_length = 1024)]
     prompt_cache_key: Option<String>,
 }
 
 /// Request for the next message of a chat: `OpenAI`'s, of which the engine takes what it knows
 #[derive(ToSchema)]
 pub(super) struct Chat {
+    #[schema(min_items = 1)]
     messages: Vec<Message>,
-    #[schema(minimum = 1, maximum = 64)]
-    max_tokens: Option<u32>,
+    /// Most tokens of the answer; -1 for no limit
+    #[schema(minimum = -1)]
+    max_tokens: Option<i64>,
     stream: Option<bool>,
     /// Name of the session, where no header says it
+    #[schema(min_length = 1, max_length = 1024)]
     prompt_cache_key: Option<String>,
 }
 
 /// Message of a chat
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Message {
+    #[schema(min_length = 1)]
     role: String,
-    content: String,
+    #[schema(schema_with = content)]
+    content: Value,
 }
 
-/// Beginning that many requests share: a prompt, or messages
+/// Event of an answer that is streamed
 #[derive(ToSchema)]
-pub(super) struct Beginning {
-    prompt: Option<String>,
-    messages: Option<Vec<Message>>,
+pub(super) struct Streamed {
+    /// A piece of the answer as JSON; `[DONE]` in the last event
+    data: String,
+}
+
+/// Beginning that many requests share: a prompt or messages, and not both
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Beginning {
+    Prompt {
+        #[schema(schema_with = prompt)]
+        prompt: Value,
+    },
+    Messages {
+        #[schema(min_items = 1)]
+        messages: Vec<Message>,
+    },
+}
+
+/// One text, or a list of token ids.
+fn prompt() -> Schema {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let id = ObjectBuilder::new().schema_type(Type::Integer);
+    let id = id.minimum(Some(0)).maximum(Some(u32::MAX));
+    OneOfBuilder::new()
+        .description(Some("One text, or a list of token ids"))
+        .item(text.min_length(Some(1)))
+        .item(ArrayBuilder::new().items(id).min_items(Some(1)))
+        .build()
+        .into()
+}
+
+/// One text, or parts of one.
+fn content() -> Schema {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let part = ObjectBuilder::new()
+        .property("type", text().enum_values(Some(["text"])))
+        .property("text", text());
+    let part = part.required("type").required("text");
+    OneOfBuilder::new()
+        .description(Some("One text, or a list of its parts"))
+        .item(text())
+        .item(ArrayBuilder::new().items(part))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .build()
+        .into()
 }
 
 /// Base image
@@ -135,13 +189,34 @@ pub(super) struct Session {
 /// Event of a session, as it is appended
 #[derive(ToSchema)]
 pub(super) struct NewEvent {
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
     seq: u64,
+    #[schema(maximum = 9_007_199_254_740_991_i64)]
     at: Option<u64>,
-    /// user, assistant, tool, milestone or note
-    kind: String,
-    /// A text, or the members of a message
+    kind: Kind,
+    #[schema(schema_with = body)]
     body: Value,
+}
+
+/// Kind of an event that is appended
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(super) enum Kind {
+    User,
+    Assistant,
+    Tool,
+    Milestone,
+    Note,
+}
+
+/// One text, or the members of a message.
+fn body() -> Schema {
+    OneOfBuilder::new()
+        .description(Some("One text, or the members of a message but its role"))
+        .item(ObjectBuilder::new().schema_type(Type::String))
+        .item(ObjectBuilder::new().schema_type(Type::Object))
+        .build()
+        .into()
 }
 
 /// Event of a session
@@ -178,8 +253,15 @@ pub(super) struct Resumed {
 }
 
 /// Point of a session that it goes back to: an event's number or a turn's
-#[derive(ToSchema)]
-pub(super) struct Back {
-    to: Option<u64>,
-    turn: Option<u64>,
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Back {
+    Event {
+        #[schema(maximum = 9_007_199_254_740_991_i64)]
+        to: u64,
+    },
+    Turn {
+        #[schema(maximum = 9_007_199_254_740_991_i64)]
+        turn: u64,
+    },
 }

@@ -10,7 +10,6 @@ use kvcap_store::time;
 use super::{
     Gateway,
     finding::{self, AUTO, Finding, Found},
-    names_of,
     slots::Held,
 };
 use crate::{refusal::Answer, tokens::Token};
@@ -28,15 +27,15 @@ impl Gateway {
         let found = self.aside(move || looking.find(owner, &asked)).await?;
         let from = match found {
             Found::GoesOn(session) if session.starts_with(AUTO) => {
-                return names_of(caller, &session);
+                return self.names_of(caller, &session);
             }
             // a session with a name is its user's to go on with
             Found::GoesOn(session) | Found::Leaves(session) => Some(session),
             Found::Nothing => None,
         };
-        let new = names_of(caller, &new_name()?)?;
+        let new = self.names_of(caller, &new_name()?)?;
         if let Some(session) = from {
-            let from = names_of(caller, &session)?;
+            let from = self.names_of(caller, &session)?;
             self.save_if_held(&from).await?;
             let (branching, id) = (Arc::clone(self), new.session.clone());
             let forgetting = Arc::clone(finding);
