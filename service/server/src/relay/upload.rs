@@ -98,20 +98,23 @@ pub(crate) async fn put_whole(relay: &Arc<Relay>, request: Request) -> Answer<Ca
 /// Steps 2 to 7.
 async fn taken_in(relay: &Arc<Relay>, mut incoming: Incoming, body: Body) -> Answer<Outcome> {
     let mut pump = Pump::new(body, relay.policy());
-    while let Some(batch) = pump.next().await? {
-        // who only asks does not wait for those who write
-        incoming = match incoming.len() {
-            None => aside(move || incoming.feed(&batch)).await?,
-            Some(_) => relay.writing(move || incoming.feed(&batch)).await?,
+    while incoming.len().is_none() {
+        let Some(batch) = pump.next().await? else {
+            return incoming.finish();
         };
-        if incoming.is_decided() {
-            break;
-        }
+        // who only asks does not wait for those who write
+        incoming = aside(move || incoming.feed(&batch)).await?;
     }
-    match incoming.is_decided() {
-        true => incoming.finish(),
-        false => relay.writing(move || incoming.finish()).await,
+    if incoming.is_decided() {
+        return incoming.finish();
     }
+    // what has come is checked and written while the next is on its way
+    let mut coming = pump.next().await?;
+    while let Some(batch) = coming {
+        let fed = relay.writing(move || incoming.feed(&batch));
+        (incoming, coming) = tokio::try_join!(fed, pump.next())?;
+    }
+    relay.writing(move || incoming.finish()).await
 }
 
 /// Step 1: what is known without a byte of the body.
