@@ -7,7 +7,7 @@ use kvcap::{Code, Error, Result};
 use kvcap_store::output::is_stdout;
 
 use crate::{
-    flags::Common,
+    flags::{Common, find_codec_profiles},
     ui::{Printer, Report},
     verbs,
 };
@@ -83,6 +83,7 @@ pub(crate) enum Verb {
     Shred(verbs::shred::Args),
     Registry(verbs::registry::Args),
     Ledger(verbs::ledger::Args),
+    CodecProfile(verbs::codec_profile::Args),
     Bench(verbs::bench::Args),
     Scale(Box<verbs::scale::Args>),
     Selftest(verbs::selftest::Args),
@@ -123,6 +124,7 @@ impl Cli {
     pub(crate) fn run(&self) -> Result<Report> {
         let common = &self.common;
         let backend = verbs::selftest::backend()?;
+        find_codec_profiles();
         let mut report = match &self.verb {
             Verb::Init(args) => verbs::init::run(args, common),
             Verb::Profile(args) => verbs::profile::run(args, common),
@@ -158,6 +160,7 @@ impl Cli {
             Verb::Shred(args) => verbs::shred::run(args),
             Verb::Registry(args) => verbs::registry::run(args),
             Verb::Ledger(args) => verbs::ledger::run(args),
+            Verb::CodecProfile(args) => verbs::codec_profile::run(args),
             Verb::Bench(args) => verbs::bench::run(args),
             Verb::Scale(args) => verbs::scale::run(args, common),
             Verb::Selftest(args) => verbs::selftest::run(args),

@@ -22,6 +22,7 @@ mod session;
 mod verdict;
 mod verify;
 
+use kvcap_session::files::CodecProfiles;
 use pyo3::prelude::*;
 
 /// The extension module below `kvcap`.
@@ -29,6 +30,9 @@ use pyo3::prelude::*;
 fn _kvcap(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // Python's handlers are Python's
     kvcap_store::output::leave_signals();
+    if let Some(kept) = CodecProfiles::of_user(&|name| std::env::var_os(name)) {
+        kept.look_here();
+    }
     module.add("KvcapError", module.py().get_type::<error::KvcapError>())?;
     module.add_class::<profile::Profile>()?;
     module.add_class::<memory::Tensors>()?;

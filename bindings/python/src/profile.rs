@@ -8,7 +8,7 @@ use std::{
 
 use kvcap::Expected;
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, parse_adapter};
-use kvcap_states::RuntimeKind;
+use kvcap_states::{RuntimeKind, look_for_profiles_beside};
 use kvcap_store::{
     Ask, Passphrases, Verifier,
     profile::{NewProfile, Parties, Setting, Settings, check_variables, default_issuer},
@@ -215,6 +215,7 @@ impl Profile {
         let adapters = adapters.map(|text| parse_adapter(text));
         let adapters = adapters.collect::<kvcap::Result<Vec<_>>>()?;
         let (options, cache) = (self.options()?, HashCache::user());
+        look_for_profiles_beside(Path::new(path));
         ModelProfile::read(Path::new(path), &adapters, &options, &cache, told).map(Some)
     }
 

@@ -44,6 +44,8 @@ pub struct Outline {
     pub parent: Option<String>,
     /// True for a base image.
     pub base: bool,
+    /// Digest of the profile that its codecs decode with.
+    pub codec_profile: Option<String>,
     /// Streams in the order of the body.
     pub streams: Vec<OutlineStream>,
 }
@@ -123,6 +125,7 @@ impl Outline {
                 .collect(),
             parent: context.parent.as_ref().map(|p| p.digest.to_string()),
             base: context.base,
+            codec_profile: context.profile.as_ref().map(ToString::to_string),
             streams: context
                 .streams
                 .iter()

@@ -21,7 +21,9 @@ pub(crate) use model::ModelArgs;
 pub(crate) use profile::{Unparsed, load, parse};
 pub(crate) use request::{RequestArgs, ReuseArgs};
 pub(crate) use sealed_for::{Parties, SealedFor};
-pub(crate) use sessions::{OwnerArgs, SessionArgs, find, names, tier};
+pub(crate) use sessions::{
+    OwnerArgs, SessionArgs, codec_profiles, find, find_codec_profiles, names, tier,
+};
 pub(crate) use tokens::TokensArgs;
 pub(crate) use trust::{SourcesArgs, TrustArgs};
 pub(crate) use values::{byte_count, duration, instant, preset, range, suite};

@@ -6,9 +6,9 @@ use std::{
 };
 
 use clap::Args;
-use kvcap::{Code, Error, Result, binding::Digest};
+use kvcap::{Result, binding::Digest};
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, parse_adapter};
-use kvcap_states::{look_for_profiles_in, profiles_beside, read_profile};
+use kvcap_states::{look_for_profiles_beside, read_profile};
 
 use super::Common;
 use crate::ui::progress;
@@ -26,8 +26,8 @@ pub(crate) struct ModelArgs {
     /// Tokens of context that the runtime is set to, as --runtime-opt ctx-size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     context_size: Option<u64>,
-    /// The profile (.kvtc) that tc encodes with, or that a capsule's codecs decode with [default: those beside
-    /// the model]
+    /// The profile (.kvtc) that tc encodes with, or that a capsule's codecs decode with [default: the model's, beside it
+    /// or added by codec-profile]
     #[arg(long, value_name = "FILE")]
     codec_profile: Option<PathBuf>,
     /// Hash the weights anew, and keep no digest of them; as with KVCAP_NO_CACHE=1
@@ -88,52 +88,16 @@ impl ModelArgs {
         profile
     }
 
-    /// Has codecs find the profile that is given, and those beside the model at `path`.
+    /// Has codecs find the profile that is given, and those beside the model at `path`. Returns the digest of the one that is
+    /// given.
     ///
     /// # Errors
     /// As [`read_profile`].
-    pub(crate) fn find_profiles(&self, path: Option<&Path>) -> Result<()> {
+    pub(crate) fn find_profiles(&self, path: Option<&Path>) -> Result<Option<Digest>> {
         if let Some(path) = path {
-            look_for_profiles_in(folder(path));
+            look_for_profiles_beside(path);
         }
-        self.codec_profile
-            .as_deref()
-            .map(read_profile)
-            .transpose()?;
-        Ok(())
+        let named = self.codec_profile.as_deref().map(read_profile);
+        Ok(named.transpose()?.map(|profile| profile.digest()))
     }
-
-    /// The profile to encode with: the one that is given, or the only one of the model beside it, which is
-    /// at `path`.
-    ///
-    /// # Errors
-    /// As [`read_profile`]; KVC-944 where there are several.
-    pub(crate) fn encoding_profile(
-        &self,
-        path: &Path,
-        model: &ModelProfile,
-    ) -> Result<Option<Digest>> {
-        if let Some(path) = &self.codec_profile {
-            return Ok(Some(read_profile(path)?.digest()));
-        }
-        match &profiles_beside(folder(path), &model.model.id)[..] {
-            [] => Ok(None),
-            [one] => Ok(Some(one.digest())),
-            _ => Err(Error::new(
-                Code::LocalUsage,
-                "several profiles lie beside the model: name one with --codec-profile",
-            )),
-        }
-    }
-}
-
-/// The folder in which what belongs to the model at `path` is looked for.
-fn folder(path: &Path) -> &Path {
-    if path.is_dir() {
-        return path;
-    }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    parent.unwrap_or(Path::new("."))
 }

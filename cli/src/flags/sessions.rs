@@ -3,7 +3,10 @@
 use std::{env, ffi::OsStr};
 
 use kvcap::Result;
-use kvcap_session::{Names, Session, files::DeviceTier};
+use kvcap_session::{
+    Names, Session,
+    files::{CodecProfiles, DeviceTier},
+};
 use kvcap_store::profile::state_folder;
 
 use crate::ui::usage;
@@ -131,5 +134,26 @@ pub(crate) fn tier() -> Result<DeviceTier> {
             "there is no home to keep sessions in",
             "XDG_STATE_HOME, HOME",
         ),
+    }
+}
+
+/// The profiles of codecs that this user keeps.
+///
+/// # Errors
+/// KVC-944 where there is no home.
+pub(crate) fn codec_profiles() -> Result<CodecProfiles> {
+    match CodecProfiles::of_user(&|name| env::var_os(name)) {
+        Some(kept) => Ok(kept),
+        None => usage(
+            "there is no home to keep profiles in",
+            "XDG_STATE_HOME, HOME",
+        ),
+    }
+}
+
+/// Has codecs find the profiles that this user keeps.
+pub(crate) fn find_codec_profiles() {
+    if let Some(kept) = CodecProfiles::of_user(&|name| env::var_os(name)) {
+        kept.look_here();
     }
 }

@@ -158,7 +158,7 @@ fn hint(code: Code) -> &'static str {
             "leave KVCAP_BACKEND unset: the cpu does the codecs; please report the machine's name"
         }
         Code::CodecNoProfile => {
-            "put the profile's file (.kvtc) beside the model, or name it with --codec-profile"
+            "put the profile's file (.kvtc) beside the model, keep it by codec-profile add, or name it with --codec-profile"
         }
         Code::CodecProfile => "name the profile that was made for this model",
         Code::CodecNonFinite => {

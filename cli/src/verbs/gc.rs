@@ -1,11 +1,13 @@
 //! `kvcap gc`: sessions without the checkpoints that have served their time.
 
+use std::path::PathBuf;
+
 use kvcap::{Code, Result, text::printable};
 use kvcap_session::{Clearance, KEEP, Session, files::Artefact};
 use serde_json::json;
 
 use crate::{
-    flags::{OwnerArgs, tier},
+    flags::{OwnerArgs, codec_profiles, tier},
     ui::{Report, bytes, confirm, grouped},
 };
 
@@ -26,6 +28,13 @@ pub(crate) struct Args {
     /// Checkpoints that stay of each session
     #[arg(long, value_name = "N", default_value_t = KEEP)]
     keep: usize,
+    /// Remove the profiles of codecs too that were added more than a day ago and that no capsule of a session names, nor one
+    /// of --capsules. Capsules that are elsewhere may name them
+    #[arg(long, conflicts_with_all = ["name", "last"])]
+    codec_profiles: bool,
+    /// A folder of capsules that need their profiles
+    #[arg(long, value_name = "FOLDER", requires = "codec_profiles")]
+    capsules: Vec<PathBuf>,
     /// List what would go, and remove nothing
     #[arg(long)]
     dry_run: bool,
@@ -68,6 +77,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         }
     }
     plans.retain(|(_, plan)| !plan.parts.is_empty());
+    let profiles = match args.codec_profiles {
+        true => codec_profiles()?.unneeded(&tier, &args.capsules)?,
+        false => Vec::new(),
+    };
     let parts: usize = plans.iter().map(|(_, plan)| plan.parts.len()).sum();
     let total: u64 = plans.iter().map(|(_, plan)| plan.bytes).sum();
     let label = match args.dry_run {
@@ -89,21 +102,34 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             }));
         }
     }
-    if !args.dry_run && parts > 0 {
-        let what = format!(
+    for profile in &profiles {
+        report.row(label, profile.path.display());
+    }
+    if !args.dry_run && parts + profiles.len() > 0 {
+        let mut what = format!(
             "remove {parts} files, {}, of {} sessions",
             bytes(total),
             plans.len()
         );
+        if args.codec_profiles {
+            what.push_str(&format!(", and {} profiles of codecs", profiles.len()));
+        }
         confirm(args.yes, &what)?;
         for (session, plan) in &mut plans {
             session.clear(plan, args.keep)?;
+        }
+        for profile in &profiles {
+            codec_profiles()?.remove(profile)?;
         }
     }
     let count = grouped(u64::try_from(parts).unwrap_or(u64::MAX));
     report.row("files", format_args!("{count}, {}", bytes(total)));
     report.fact("files", files);
     report.fact("bytes", total);
+    if args.codec_profiles {
+        let digests = profiles.iter().map(|file| file.digest.to_string());
+        report.fact("codec_profiles", digests.collect::<Vec<_>>());
+    }
     report.fact("dry_run", args.dry_run);
     report.fact("unreadable", unreadable);
     Ok(report)

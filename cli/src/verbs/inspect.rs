@@ -198,6 +198,9 @@ fn describe(report: &mut Report, claims: &Claims, outline: &Outline, now: u64) {
     if let Some(parent) = &outline.parent {
         report.row("parent", parent);
     }
+    if let Some(profile) = &outline.codec_profile {
+        report.row("codec profile", profile);
+    }
     report.row("suite", outline.suite);
     report.row("wrapped for", keys_and_kinds(&outline.recipients));
 }
@@ -265,5 +268,6 @@ pub(super) fn statements(claims: &Claims, outline: &Outline) -> Value {
         "recipients": recipients(&outline.recipients),
         "parent": outline.parent,
         "base": outline.base,
+        "codec_profile": outline.codec_profile,
     })
 }

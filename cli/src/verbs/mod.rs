@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod calibrate;
 pub(crate) mod check_restore;
 pub(crate) mod checkpoint;
+pub(crate) mod codec_profile;
 pub(crate) mod compact;
 pub(crate) mod completions;
 mod continuing;

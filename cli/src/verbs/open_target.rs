@@ -8,7 +8,9 @@ use kvcap::{
     Workers, WriteAt,
 };
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
-use kvcap_states::{Elements, OpenReport, RuntimeKind, Target, TargetRuntime, open_as};
+use kvcap_states::{
+    Elements, OpenReport, RuntimeKind, Target, TargetRuntime, look_for_profiles_beside, open_as,
+};
 use kvcap_store::{Judge, input, key_file};
 
 use crate::{
@@ -128,6 +130,7 @@ impl TargetArgs {
         };
         let profile = ModelProfile::read(path, &[], options, cache, &told);
         bar.finish();
+        look_for_profiles_beside(path);
         profile.map(Some)
     }
 

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         sample.map_err(|error| input::at(error, path))
     });
     let sample = sample.transpose()?;
-    let codec_profile = args.model_args.encoding_profile(&args.model, &profile)?;
+    let codec_profile = args.model_args.find_profiles(None)?;
     let mut calibration = Calibration::new(args.calibrate)?;
     let mut rates = Vec::new();
     for (preset, name) in Preset::ALL {
@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         let rate = calibration.rate(args.suite, encoding, Workers::all(), 3)?;
         // what is measured is of a made model, without a profile
         let encoding = Encoding {
-            profile: codec_profile.filter(|_| matches!(preset, Preset::Rate(_))),
+            profile: codec_profile,
             ..encoding
         };
         rates.push((name, encoding, rate));

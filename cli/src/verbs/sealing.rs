@@ -103,7 +103,7 @@ pub(crate) struct Prepared {
     pub(crate) parties: Parties,
     path: PathBuf,
     options: RuntimeOptions,
-    /// What a rate is encoded with.
+    /// What a rate is encoded with, where it is named.
     codec_profile: Option<Digest>,
 }
 
@@ -169,12 +169,7 @@ impl How {
         let parties = self.sealed_for.read(passphrases)?;
         let options = self.model_args.options()?;
         let profile = self.model_args.read(&self.model, common)?;
-        let codec_profile = match self.encoding {
-            Preset::Rate(_) | Preset::Promise(_) => {
-                self.model_args.encoding_profile(&self.model, &profile)?
-            }
-            _ => None,
-        };
+        let codec_profile = self.model_args.find_profiles(None)?;
         let source = input::file(path)?;
         let state = self
             .parse(&source, &profile)

@@ -71,6 +71,15 @@ impl Profile {
         }
     }
 
+    /// The mean rate of each point in bits a value, and the KL divergence in nats that it promises.
+    pub fn promises(&self) -> impl Iterator<Item = (f64, f64)> {
+        let channels: usize = self.banks.iter().map(|b| b.heads * b.dim).sum();
+        self.points.iter().map(move |point| {
+            let bits = point.total(self) as f64 / (64.0 * channels.max(1) as f64);
+            (bits, f64::from(point.kl) * 1e-9)
+        })
+    }
+
     /// The least mean rate, in 1/64 bit a value, that promises at most `kl` nats; `None` where no point does.
     #[must_use]
     pub fn rate_for(&self, kl: f64) -> Option<u16> {

@@ -11,6 +11,8 @@ pub(crate) async fn profile(
     path: &Path,
     options: &RuntimeOptions,
 ) -> Result<ModelProfile, EngineError> {
+    // what its states are encoded with
+    kvcap_states::look_for_profiles_beside(path);
     let (path, options) = (path.to_owned(), options.clone());
     let reading = move || ModelProfile::read(&path, &[], &options, &HashCache::user(), &|_, _| {});
     let read = tokio::task::spawn_blocking(reading).await;

@@ -38,7 +38,8 @@ pub use pipeline::{
 pub use restore_check::RestoreCheck;
 // profiles of codecs
 pub use profiles::{
-    KnownProfile, look_for_profiles_in, offer_profile, profiles_beside, read_profile,
+    KnownProfile, look_for_profiles_beside, look_for_profiles_in, offer_profile, profile_bytes,
+    profile_file_name, read_profile,
 };
 // into other states
 pub use transform::{

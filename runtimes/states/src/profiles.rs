@@ -1,12 +1,15 @@
-//! Profiles of codecs that this process knows, by their digest (codecs-v1 §12.7).
+//! Profiles of codecs: found by their digest to decode, by their model to encode (codecs-v1 §12.7).
 //!
-//! A profile's digest stands in the signed manifest, so that it does not matter where its bytes came from.
+//! A profile's digest stands in the signed manifest, so that it does not matter where its bytes came from. The process
+//! holds those that were given to it or needed; of the other files of its folders it remembers whose they are.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use kvcap::{Bank, BankEntry, Code, Context, Error, Result, Role, binding::Digest};
@@ -26,13 +29,32 @@ pub struct KnownProfile {
 
 #[derive(Debug)]
 struct Known {
+    /// Those that were given, and those that were needed.
     profiles: Vec<Arc<KnownProfile>>,
+    /// Where others are looked for, the first first.
     folders: Vec<PathBuf>,
+    /// What files hold that were looked into.
+    seen: BTreeMap<PathBuf, Seen>,
+}
+
+/// What a file holds whose length and time of change are these.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    state: (u64, Option<SystemTime>),
+    named: Option<Named>,
+}
+
+/// Which profile it is, and of which model.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    digest: Digest,
+    model: Digest,
 }
 
 static KNOWN: Mutex<Known> = Mutex::new(Known {
     profiles: Vec::new(),
     folders: Vec::new(),
+    seen: BTreeMap::new(),
 });
 
 impl KnownProfile {
@@ -106,9 +128,7 @@ pub fn offer_profile(bytes: &[u8]) -> Result<Arc<KnownProfile>> {
     if let Some(known) = known(&digest) {
         return Ok(known);
     }
-    let profile = Profile::parse(bytes);
-    let profile = profile.map_err(|error| Error::new(Code::CodecProfile, error.to_string()))?;
-    let offered = Arc::new(KnownProfile { digest, profile });
+    let offered = Arc::new(parsed(bytes, digest)?);
     lock().profiles.push(Arc::clone(&offered));
     Ok(offered)
 }
@@ -118,30 +138,66 @@ pub fn offer_profile(bytes: &[u8]) -> Result<Arc<KnownProfile>> {
 /// # Errors
 /// KVC-940 where it cannot be read; 909 as [`offer_profile`].
 pub fn read_profile(path: &Path) -> Result<Arc<KnownProfile>> {
+    offer_profile(&profile_bytes(path)?).map_err(|error| error.at(path.display()))
+}
+
+/// Reads a profile's file, whose bytes nothing is known of yet: at most one more than a profile may have.
+///
+/// # Errors
+/// KVC-940.
+pub fn profile_bytes(path: &Path) -> Result<Vec<u8>> {
     let refused = |error: &io::Error| Error::source(error, path.display());
     let file = File::open(path).map_err(|error| refused(&error))?;
     let mut bytes = Vec::new();
-    // one byte more than there may be, so that the reader refuses it
     let read = file.take(Profile::MAX_LEN + 1).read_to_end(&mut bytes);
     read.map_err(|error| refused(&error))?;
-    offer_profile(&bytes).map_err(|error| error.at(path.display()))
+    Ok(bytes)
 }
 
-/// Looks for profiles in a folder too, from now on, when one is needed that is not known.
+/// Looks for profiles in a folder too, from now on, and there before those that were named earlier. Nothing is read until
+/// one is needed.
 pub fn look_for_profiles_in(folder: &Path) {
-    let mut known = lock();
-    if !known.folders.iter().any(|known| known == folder) {
-        known.folders.push(folder.to_owned());
-    }
+    let folders = &mut lock().folders;
+    folders.retain(|known| known != folder);
+    folders.insert(0, folder.to_owned());
 }
 
-/// The profiles of a model in a folder, unreadable files left out.
-#[must_use]
-pub fn profiles_beside(folder: &Path, model: &Digest) -> Vec<Arc<KnownProfile>> {
-    let files = files(folder).into_iter();
-    let read = files.filter_map(|path| read_profile(&path).ok());
-    read.filter(|found| found.check_model(model).is_ok())
-        .collect()
+/// Looks for profiles beside a model too, as [`look_for_profiles_in`]: in its folder, or in the folder of its file.
+pub fn look_for_profiles_beside(model: &Path) {
+    let beside = model.parent().filter(|_| !model.is_dir());
+    let folder = beside.map(|folder| match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    });
+    look_for_profiles_in(folder.unwrap_or(model));
+}
+
+/// The profile that banks of a model are encoded with where none is named: that of the first folder that has one.
+///
+/// # Errors
+/// KVC-944 where a folder has several.
+pub(crate) fn of_model(model: &Digest) -> Result<Option<Arc<KnownProfile>>> {
+    for folder in folders() {
+        let mut found: Option<(PathBuf, Digest)> = None;
+        for path in files(&folder) {
+            let Some(named) = looked_into(&path).filter(|named| named.model == *model) else {
+                continue;
+            };
+            match &found {
+                Some((_, digest)) if *digest != named.digest => {
+                    let what = "several profiles of the model lie there, and none of them is named";
+                    return Err(Error::new(Code::LocalUsage, what).at(folder.display()));
+                }
+                Some(_) => {}
+                None => found = Some((path, named.digest)),
+            }
+        }
+        // one that has gone or become another since is none
+        if let Some(known) = found.and_then(|(path, digest)| take(&path, &digest)) {
+            return Ok(Some(known));
+        }
+    }
+    Ok(None)
 }
 
 /// The profile that a capsule's banks decode with; `None` where they need none.
@@ -165,9 +221,15 @@ pub(crate) fn with_digest(digest: &Digest) -> Result<Arc<KnownProfile>> {
     if let Some(known) = known(digest) {
         return Ok(known);
     }
-    let folders = lock().folders.clone();
+    let folders = folders();
+    let name = profile_file_name(digest);
+    let mut named = folders.iter().map(|folder| folder.join(&name));
+    if let Some(found) = named.find_map(|path| take(&path, digest)) {
+        return Ok(found);
+    }
     for path in folders.iter().flat_map(|folder| files(folder)) {
-        if let Some(found) = read_profile(&path).ok().filter(|p| p.digest == *digest) {
+        let is_it = looked_into(&path).is_some_and(|named| named.digest == *digest);
+        if let Some(found) = is_it.then(|| take(&path, digest)).flatten() {
             return Ok(found);
         }
     }
@@ -175,10 +237,52 @@ pub(crate) fn with_digest(digest: &Digest) -> Result<Arc<KnownProfile>> {
     Err(Error::new(Code::CodecNoProfile, what).at(digest))
 }
 
+/// Returns the name of the file under which a folder of many profiles holds this one: it is found at once.
+#[must_use]
+pub fn profile_file_name(digest: &Digest) -> String {
+    format!("{digest}.{}", Profile::SUFFIX)
+}
+
+/// A profile out of a file, made known, where the file holds this one.
+fn take(path: &Path, digest: &Digest) -> Option<Arc<KnownProfile>> {
+    let bytes = profile_bytes(path).ok()?;
+    let is_it = Digest::labelled(LABEL, &[&bytes]) == *digest;
+    is_it.then(|| offer_profile(&bytes).ok()).flatten()
+}
+
+/// Which profile a file holds, and of which model; `None` where it holds none. A file that was not changed is read once.
+fn looked_into(path: &Path) -> Option<Named> {
+    let meta = fs::metadata(path).ok()?;
+    let state = (meta.len(), meta.modified().ok());
+    let seen = lock().seen.get(path).copied();
+    if let Some(seen) = seen.filter(|seen| seen.state == state) {
+        return seen.named;
+    }
+    let named = profile_bytes(path).ok().and_then(|bytes| {
+        let known = parsed(&bytes, Digest::labelled(LABEL, &[&bytes])).ok()?;
+        Some(Named {
+            digest: known.digest,
+            model: Digest(*known.profile.model()),
+        })
+    });
+    lock().seen.insert(path.to_owned(), Seen { state, named });
+    named
+}
+
+fn parsed(bytes: &[u8], digest: Digest) -> Result<KnownProfile> {
+    let profile = Profile::parse(bytes);
+    let profile = profile.map_err(|error| Error::new(Code::CodecProfile, error.to_string()))?;
+    Ok(KnownProfile { digest, profile })
+}
+
 fn known(digest: &Digest) -> Option<Arc<KnownProfile>> {
     let known = lock();
     let found = known.profiles.iter().find(|known| known.digest == *digest);
     found.cloned()
+}
+
+fn folders() -> Vec<PathBuf> {
+    lock().folders.clone()
 }
 
 fn lock() -> MutexGuard<'static, Known> {

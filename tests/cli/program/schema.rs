@@ -39,7 +39,9 @@ fn story() -> Vec<String> {
         "unpin --last".to_owned(),
         "branch fix other".to_owned(),
         "revert fix --to-turn 0".to_owned(),
-        "gc --keep 1 --dry-run".to_owned(),
+        "gc --keep 1 --dry-run --codec-profiles".to_owned(),
+        "codec-profile add own.kvtc".to_owned(),
+        "codec-profile list".to_owned(),
         format!("prune . {TRUST} --dry-run"),
         "ledger show ledger".to_owned(),
         "ledger set-clock ledger --to now --yes".to_owned(),
@@ -70,6 +72,7 @@ fn every_verb_was_compared_with_the_schema() {
     folder.ok(&format!(
         "seal state.bin {seal} --wrap-key keys --tenant acme"
     ));
+    folder.write("own.kvtc", &super::codec_profiles::whole([9; 32]));
     // `json` compares
     let told = |line: String| folder.json(&line)["verb"].as_str().unwrap().to_owned();
     let seen: BTreeSet<String> = story().into_iter().map(told).collect();

@@ -29,8 +29,8 @@ pub(crate) type Measured = Option<Quality>;
 pub struct Encoding {
     /// Codecs by what a bank holds.
     pub preset: Preset,
-    /// The profile, by its digest, that a rate is encoded with; it is known to this process
-    /// ([`crate::offer_profile`]).
+    /// The profile, by its digest, that a rate is encoded with ([`crate::offer_profile`]). Where none is named, the model's
+    /// is taken that this process finds, if there is one ([`crate::look_for_profiles_beside`]).
     pub profile: Option<Digest>,
     /// Another codec for keys.
     pub keys: Option<Codec>,
@@ -156,14 +156,17 @@ impl Encoding {
         }
     }
 
-    /// The profile that is asked for, which is of this model.
+    /// The profile that is asked for, which is of this model, or the model's own where a rate is.
     pub(crate) fn codec_profile(&self, model: &Digest) -> Result<Option<Arc<KnownProfile>>> {
-        let Some(digest) = self.profile else {
-            return Ok(None);
-        };
-        let known = profiles::with_digest(&digest)?;
-        known.check_model(model)?;
-        Ok(Some(known))
+        match (&self.profile, self.preset) {
+            (Some(digest), _) => {
+                let known = profiles::with_digest(digest)?;
+                known.check_model(model)?;
+                Ok(Some(known))
+            }
+            (None, Preset::Rate(_) | Preset::Promise(_)) => profiles::of_model(model),
+            (None, _) => Ok(None),
+        }
     }
 
     /// Rates of the profile's banks, where a rate is asked for.

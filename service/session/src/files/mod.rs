@@ -7,6 +7,7 @@ mod log;
 pub(crate) mod measures;
 mod memory;
 mod name;
+mod profiles;
 mod recall;
 mod tier;
 
@@ -14,5 +15,6 @@ pub(crate) use device::fill;
 pub use device::{DeviceTier, DeviceWriter};
 pub use log::Log;
 pub use memory::MemoryTier;
+pub use profiles::{CodecProfiles, ProfileFile};
 pub use recall::{Recalled, recall};
 pub use tier::{Artefact, Keep, Put, Tier, Write, get_small, rebuild};
