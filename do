@@ -148,7 +148,10 @@ case $name in
     load)
         .ci/load "$@" ;;
 
-#: what users download: an archive, a wheel, digests; --sign KEY signs them | 10 minutes; musl-tools, Python
+#: other systems, as far as this one can: built, checked, emulated; --short | 30 minutes; qemu-user, cross compilers
+    platforms)
+        tests/platforms/run "$@" ;;
+#: what users download: archives, wheels, digests; --for all; --sign KEY | 10 minutes a system; musl-tools, Python
     dist)
         .ci/dist "$@" ;;
 

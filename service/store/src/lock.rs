@@ -1,7 +1,7 @@
 //! One writer at a time: a lock file beside what is written.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -115,7 +115,7 @@ fn is_same(file: &File, path: &Path) -> io::Result<bool> {
     {
         use std::os::unix::fs::MetadataExt;
         let open = file.metadata()?;
-        match fs::symlink_metadata(path) {
+        match path.symlink_metadata() {
             Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),

@@ -5,7 +5,7 @@
 //! none, nothing is asked.
 
 use std::{
-    fs, io,
+    io,
     path::Path,
     sync::{
         PoisonError, RwLock,
@@ -65,7 +65,7 @@ pub fn before(operation: Operation<'_>) -> io::Result<()> {
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     before(Operation::SyncFolder(folder))?;
     #[cfg(unix)]
-    return fs::File::open(folder)?.sync_all();
+    return std::fs::File::open(folder)?.sync_all();
     #[cfg(not(unix))]
     {
         let _no_such_thing = folder;

@@ -95,9 +95,13 @@ fn make_folder(path: &Path) -> Result<bool> {
         .filter(|above| !above.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     make_folder(above)?;
-    let mut builder = fs::DirBuilder::new();
+    let builder = fs::DirBuilder::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let builder = {
+        let mut builder = builder;
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+    };
     operation::before(Operation::Create(above)).map_err(failed)?;
     match builder.create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),

@@ -1,7 +1,6 @@
 //! Files in the making when a signal ends the process.
 
 use std::{
-    fs,
     path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -95,7 +94,7 @@ pub fn watch_signals() {
                         // held to the end: nothing new begins
                         let doomed = doomed();
                         for path in &*doomed {
-                            let _gone = fs::remove_file(path);
+                            let _gone = std::fs::remove_file(path);
                         }
                         for act in LAST
                             .lock()
