@@ -148,6 +148,9 @@ case $name in
     load)
         .ci/load "$@" ;;
 
+#: licences and origins of all that is linked; --advisories: known faults too | seconds; PyPI
+    deny)
+        .ci/deny "$@" ;;
 #: other systems, as far as this one can: built, checked, emulated; --short | 30 minutes; qemu-user, cross compilers
     platforms)
         tests/platforms/run "$@" ;;
