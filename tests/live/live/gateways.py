@@ -74,7 +74,10 @@ class Serving:
             body = json.dumps(body)
             headers.setdefault("Content-Type", "application/json")
         started = time.perf_counter()
-        connection.request(method, path, body, headers)
+        try:
+            connection.request(method, path, body, headers)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # who is refused while he sends has his answer all the same
         response = connection.getresponse()
         content = response.read()
         seconds = time.perf_counter() - started

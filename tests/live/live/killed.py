@@ -25,6 +25,10 @@ from .gateway import smollm2, words
 GONE = (OSError, http.client.HTTPException)
 #: capsules that are kept at once: the oldest is deleted then
 MOST = 40
+#: seconds in which a gateway acknowledges something, on a machine with much else to do
+PATIENCE = 60
+#: without one of each a run has shown nothing
+ACKNOWLEDGED = ("checkpoints", "capsules", "uses", "sessions that went on after a kill")
 
 
 class Told:
@@ -161,6 +165,10 @@ def check(load, told):
             raise SystemExit(f"killed: {capsule} for one use: {use[1]} uses, {answer.status} {answer.body[:200]!r}")
 
 
+def acknowledged(told):
+    return sum(told.counts[what] for what in ACKNOWLEDGED)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="tests/live/run --killed")
     parser.add_argument("kvcap", type=Path, help=argparse.SUPPRESS)
@@ -182,8 +190,13 @@ def main():
             load = Load(home, gateway, told, number, length)
             check(load, told)
             threads = load.threads()
+            before = acknowledged(told)
             for thread in threads:
                 thread.start()
+            # every other gateway lives until it has acknowledged something, the others may end before that
+            patience = time.monotonic() + PATIENCE * (number % 2)
+            while acknowledged(told) == before and time.monotonic() < patience:
+                time.sleep(0.05)
             # the engine some times, and then what it is before
             for _ in range(chance.randrange(3)):
                 time.sleep(chance.uniform(0.3, 4))
@@ -211,6 +224,8 @@ def main():
         left = list(folder.rglob("*.tmp"))
     took = time.monotonic() - began
     print(f"killed: {took:.0f} s; " + ", ".join(f"{count} {what}" for what, count in sorted(told.counts.items())))
+    if missing := [what for what in ACKNOWLEDGED if not told.counts[what]]:
+        raise SystemExit(f"killed: nothing was tried: no {', no '.join(missing)}")
     print(f"killed: {len(told.uses)} for one use, none used twice; {verified} capsules verify; {len(left)} .tmp left")
 
 
