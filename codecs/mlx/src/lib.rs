@@ -6,7 +6,8 @@
 //! what was executed where.
 //!
 //! [`choose`] runs a self-test against the CPU and gives an [`Accelerator`] that serves what passed. A
-//! runtime that holds its cache in MLX's arrays uses `arrays` and never copies to the host.
+//! runtime that holds its cache in MLX's arrays uses `arrays`, and `blocks` for exact banks and paged caches, and never
+//! copies to the host.
 //!
 //! MLX is part of this crate on Apple silicon, and on Linux where `linux/setup` turned it on; elsewhere
 //! [`choose`] gives `None` and [`selftest`] says so.
@@ -20,7 +21,7 @@ mod report;
 #[cfg(any(all(target_os = "macos", target_arch = "aarch64"), kvcap_mlx_linux))]
 mod mlx;
 #[cfg(any(all(target_os = "macos", target_arch = "aarch64"), kvcap_mlx_linux))]
-pub use mlx::{Error, Mlx, arrays, vectors};
+pub use mlx::{Error, Mlx, arrays, blocks, vectors};
 
 /// What a build without MLX has of it.
 #[cfg(not(any(all(target_os = "macos", target_arch = "aarch64"), kvcap_mlx_linux)))]

@@ -2,6 +2,7 @@
 
 mod affine;
 pub mod arrays;
+pub mod blocks;
 mod error;
 mod host;
 mod keys;
