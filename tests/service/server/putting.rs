@@ -138,6 +138,23 @@ fn a_wrong_chunk_ends_the_upload_with_its_last_byte() {
 }
 
 #[test]
+fn what_broke_off_holds_nothing_any_more_when_that_is_told() {
+    let relay = relay();
+    let file = capsule();
+    let parts = 200;
+    for cut in (1..parts).map(|part| file.len() * part / parts) {
+        let mut client = relay.client();
+        client.head(&relay.ana, "POST", "/v1/capsules", &[], Some(file.len()));
+        client.send(&file[..cut]).unwrap();
+        client.end_sending();
+        assert_eq!(client.reply("POST").status, 400);
+        // not KVC-947, of an upload that is going on
+        assert_eq!(relay.put(&file[..cut]).status, 422, "{cut}");
+    }
+    assert!(relay.files().is_empty());
+}
+
+#[test]
 fn what_was_judged_by_the_header_is_judged_again() {
     let registry = Registry::new(7200);
     let judged_at = |at| registry.verifier_at(at);

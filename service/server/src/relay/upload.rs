@@ -112,7 +112,10 @@ async fn taken_in(relay: &Arc<Relay>, mut incoming: Incoming, body: Body) -> Ans
     let mut coming = pump.next().await?;
     while let Some(batch) = coming {
         let fed = relay.writing(move || incoming.feed(&batch));
-        (incoming, coming) = tokio::try_join!(fed, pump.next())?;
+        // a connection that breaks is told of once nothing is held for it any more
+        let next = async { Ok(pump.next().await) };
+        let (rest, next) = tokio::try_join!(fed, next)?;
+        (incoming, coming) = (rest, next?);
     }
     relay.writing(move || incoming.finish()).await
 }
