@@ -67,6 +67,15 @@ case $name in
 #: the Python wheel: types, tests, vectors; --full: transformers too; --vllm: vLLM and LMCache | 5 minutes, 0.5, 6 or 7 GB; Python, PyPI
     wheel)
         bindings/python/run "$@" ;;
+#: the C library: header, tests under AddressSanitizer, vectors; --header writes it, --install | a build, then 1 minute; gcc, g++
+    c-library)
+        bindings/c/run "$@" ;;
+#: the Node module: types, tests, vectors; --pack DIR for a release | a build, then 1 minute; Node, npm
+    node-module)
+        bindings/node/run "$@" ;;
+#: seal and open from Rust, C, Node and Python in one run; --write writes the table | a build for release, then 2 minutes
+    measure-bindings)
+        bindings/measure "$@" ;;
 #: saved, killed, restored and continued in mlx-lm | 2 minutes, 0.4 GB; PyPI
     live)
         tests/live/run --short "$@" ;;

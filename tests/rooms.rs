@@ -27,6 +27,9 @@ const CRATES: &[(&str, &[(&str, &str)])] = &[
     ("service/session/src", &[]),
     ("service/server/src", &[]),
     ("web/inspect/src", &[]),
+    ("bindings/calls/src", &[]),
+    ("bindings/c/src", &[]),
+    ("bindings/node/src", &[]),
     ("bindings/python/src", &[]),
     ("cli/src", &[]),
 ];

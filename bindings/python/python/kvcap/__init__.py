@@ -4,7 +4,7 @@ seal, verify, open and inspect take a path or an object with the buffer protocol
 model is a Profile's: the user's own (docs/reference/config.md) where none is given. What is refused raises KvcapError,
 whose `code` never changes its meaning. Long calls let other threads run; `kvcap.aio` has them for asyncio.
 
-For the runtimes' own objects: kvcap.transformers, kvcap.mlx_lm.
+For the runtimes' own objects: kvcap.transformers, kvcap.mlx_lm, kvcap.llama_cpp.
 """
 
 from ._kvcap import (
