@@ -136,6 +136,9 @@ case $name in
 #: what 10,000 sessions on a disk cost, and a page of results | 1 minute and a build
     bench-sessions)
         tests/bench/sessions "$@" ;;
+#: what sealing and opening by each encoding costs, and a table of docs/results/codecs.md | 3 minutes and a build
+    bench-encodings)
+        tests/bench/encodings "$@" ;;
 #: a running relay and gateway by schemathesis, and in a browser; --short | 8 minutes or 2; PyPI, Chromium
     interface)
         tests/service/interface/run "$@" ;;

@@ -267,6 +267,9 @@ fn check(
     ))
 }
 
+/// Bytes that are looked through at once for values that are not finite.
+const REFUSED_STEP: usize = 1 << 12;
+
 /// The error that names the first value that is not finite, if there is one.
 pub(crate) fn refused_value(
     ctx: &FrameContext<'_>,
@@ -274,9 +277,17 @@ pub(crate) fn refused_value(
     plain: &[u8],
 ) -> Option<CodecError> {
     let element = if params == ParamDtype::F32 { 4 } else { 2 };
-    let at = plain
-        .chunks_exact(element)
-        .position(|x| !is_finite(params, x))?;
+    let refused = |values: &[u8]| {
+        let values = values.chunks_exact(element);
+        values.fold(false, |any, x| any | !is_finite(params, x))
+    };
+    // most frames have none, and are passed over by vectors
+    let (step, values) = plain
+        .chunks(REFUSED_STEP)
+        .enumerate()
+        .find(|(_, x)| refused(x))?;
+    let mut values = values.chunks_exact(element);
+    let at = step * REFUSED_STEP / element + values.position(|x| !is_finite(params, x))?;
     Some(CodecError::new(ErrorKind::NonFinite, "a value is not finite").at(ctx.place(at)))
 }
 

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 
 pub(crate) use cost::{Costs, log2};
 pub(crate) use lanes::{ESCAPE, LANES, Lanes, RENORM, SLOTS, Slots, Table, slots};
-pub(crate) use writer::{has_symbol, write};
+pub(crate) use writer::{symbols, write};
 
 /// Buffers of a frame's coefficients.
 pub(crate) struct Buffers {

@@ -4,6 +4,7 @@
 
 mod capsule;
 mod codecs;
+mod encodings;
 mod headers;
 mod passes;
 mod report;
@@ -46,6 +47,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum What {
     Codecs(codecs::Args),
+    Encodings(encodings::Args),
     Suites(suites::Args),
     Capsule(capsule::Args),
     State(state::Args),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
 fn measure(what: &What) -> Result<Report> {
     match what {
         What::Codecs(args) => codecs::run(args),
+        What::Encodings(args) => encodings::run(args),
         What::Suites(args) => suites::run(args),
         What::Capsule(args) => capsule::run(args),
         What::State(args) => state::run(args),

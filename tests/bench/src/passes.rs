@@ -1,15 +1,15 @@
 //! Sealing, verifying and opening a made state, from memory into memory.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use kvcap::{
-    Expected, Limits, Policy, Result, SigningKey, Suite, Trust, TrustedKey, Untrusted, Verified,
-    Workers, WrappingKey,
+    Error, Expected, Limits, Policy, Result, SigningKey, Suite, Trust, TrustedKey, Untrusted,
+    Verified, Workers, WrappingKey, binding::Rope,
 };
-use kvcap_models::ModelProfile;
+use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
 use kvcap_states::{
-    Buffer, Capture, Encoding, Hints, Prompt, RuntimeKind, SealRequest, State, open_state, parse,
-    seal_state,
+    Buffer, Capture, Encoding, Hints, Prompt, RuntimeKind, SealRequest, State, detect, open_state,
+    parse, seal_state,
 };
 
 use kvcap_testkit::terms;
@@ -38,7 +38,7 @@ pub(super) fn capture(suite: Suite) -> Capture {
 /// A sealed state: its length, and that of its body.
 #[derive(Clone, Copy)]
 pub(super) struct Sealed {
-    file_len: u64,
+    pub(super) file_len: u64,
     pub(super) body_len: u64,
 }
 
@@ -50,9 +50,30 @@ impl Bench {
         let touched = |len| vec![1; usize::try_from(len).unwrap_or(usize::MAX)];
         let mut plain = touched(len);
         kvcap_testkit::state(len, &Buffer::new(&mut plain))?;
-        let profile = kvcap_testkit::profile();
-        let hints = Hints::Model(&profile.geometry);
-        let state = parse(RuntimeKind::MlxLm, &plain, hints)?;
+        Self::with(plain, RuntimeKind::MlxLm, kvcap_testkit::profile(), touched)
+    }
+
+    /// A saved state.
+    ///
+    /// # Errors
+    /// 92x for the state, 93x for the model.
+    pub(super) fn of(state: &Path, model: &Path) -> Result<Self> {
+        let plain = std::fs::read(state).map_err(|error| Error::io(&error, state.display()))?;
+        let options = RuntimeOptions::default();
+        let profile = ModelProfile::read(model, &[], &options, &HashCache::user(), &|_, _| {})?;
+        let kind = detect(&plain)?;
+        let touched = |len| vec![1; usize::try_from(len).unwrap_or(usize::MAX)];
+        Self::with(plain, kind, profile, touched)
+    }
+
+    fn with(
+        plain: Vec<u8>,
+        kind: RuntimeKind,
+        profile: ModelProfile,
+        touched: impl Fn(u64) -> Vec<u8>,
+    ) -> Result<Self> {
+        let len = u64::try_from(plain.len()).unwrap_or(u64::MAX);
+        let state = parse(kind, &plain, Hints::Model(&profile.geometry))?;
         let signer = SigningKey::generate()?;
         Ok(Self {
             state,
@@ -65,6 +86,11 @@ impl Bench {
             signer,
             wrap: WrappingKey::generate()?,
         })
+    }
+
+    /// How the state's keys are rotated.
+    pub(super) fn ropes(&self) -> Vec<Rope> {
+        self.profile.rope_in(self.state.runtime)
     }
 
     /// The state's length, to divide by.

@@ -45,6 +45,21 @@ fn codecs_are_beside_memcpy() {
 }
 
 #[test]
+fn encodings_are_beside_the_exact_one() {
+    let told = json("encodings --bytes 1048576 --rounds 2", Path::new("."));
+    let encodings = told["encodings"].as_array().unwrap();
+    assert_eq!(encodings.len(), 6, "{told}");
+    for encoding in encodings {
+        assert!(encoding["decode_gb_s"].as_f64().unwrap() > 0.0, "{told}");
+        for ratio in ["open", "decode", "seal"] {
+            let [median, low, high] = [0, 1, 2].map(|at| encoding[ratio][at].as_f64().unwrap());
+            assert!(0.0 < low && low <= median && median <= high, "{told}");
+        }
+    }
+    assert_eq!(encodings[0]["open"][0], 1.0);
+}
+
+#[test]
 fn suites_are_measured_and_one_is_recommended() {
     let told = json("suites --rounds 2", Path::new("."));
     let suites = told["suites"].as_array().unwrap();

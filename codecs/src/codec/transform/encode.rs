@@ -10,7 +10,7 @@ use super::{
     profile,
 };
 use crate::{
-    coefficients::{Buffers, Costs, Table, has_symbol, log2, steps, unit, write},
+    coefficients::{Buffers, Costs, Table, log2, steps, symbols, unit, write},
     frame::FrameContext,
     kernels::{BLOCK, Kernels, padded},
     layout::{CodecError, ErrorKind, ParamDtype, TRANSFORM_HEADER},
@@ -168,14 +168,30 @@ impl Frame<'_> {
 
     /// Mean and mean square about it of each channel; false where keys overflow when turned back.
     fn measure(&self, buffers: &mut Buffers) -> bool {
+        /// Channels whose sums do not wait for one another.
+        const FEW: usize = 4;
         buffers.moments.clear();
-        let tokens = self.coded.max(1) as f64;
-        let moments = self.channels().map(|channel| {
-            let mean = channel.iter().map(|x| f64::from(*x)).sum::<f64>() / tokens;
-            let square = |x: &f32| (f64::from(*x) - mean) * (f64::from(*x) - mean);
-            (mean, channel.iter().map(square).sum::<f64>() / tokens)
-        });
-        buffers.moments.extend(moments);
+        let (coded, tokens) = (self.coded.max(1), self.coded.max(1) as f64);
+        for few in self.values.chunks(FEW * coded) {
+            let channels: [&[f32]; FEW] =
+                std::array::from_fn(|at| few.chunks_exact(coded).nth(at).unwrap_or(&few[..coded]));
+            let mut means = [0.0; FEW];
+            for token in 0..coded {
+                for (mean, channel) in means.iter_mut().zip(channels) {
+                    *mean += f64::from(channel[token]);
+                }
+            }
+            let means = means.map(|sum| sum / tokens);
+            let mut squares = [0.0; FEW];
+            for token in 0..coded {
+                for ((square, channel), mean) in squares.iter_mut().zip(channels).zip(means) {
+                    let away = f64::from(channel[token]) - mean;
+                    *square += away * away;
+                }
+            }
+            let moments = means.into_iter().zip(squares.map(|sum| sum / tokens));
+            buffers.moments.extend(moments.take(few.len() / coded));
+        }
         buffers.moments.iter().all(|(_, square)| square.is_finite())
     }
 
@@ -364,8 +380,14 @@ impl Frame<'_> {
         let coded = self.coded.max(1);
         let states = write(quantized, coded, tables.iter().copied(), words);
         let channels = quantized.chunks_exact(coded).zip(tables.iter());
-        let escapes = channels
-            .flat_map(|(channel, table)| channel.iter().filter(|q| !has_symbol(*table, **q)));
+        let escapes = channels.flat_map(|(channel, table)| {
+            let (least, most) = symbols(*table);
+            let escapes = move |q: &&i16| !(least..=most).contains(&i32::from(**q));
+            // vectors of channels without one are passed over
+            let any = channel.iter().fold(false, |any, q| any | escapes(&q));
+            let channel = if any { channel } else { &[] };
+            channel.iter().filter(escapes)
+        });
         out.clear();
         out.extend(step.to_le_bytes());
         out.extend([u8::try_from(stored_rows).unwrap_or(0), width, 0, 0, 0, 0]);

@@ -71,6 +71,10 @@ pub(super) fn decode(
             if !(kernels.coefficients_decode)(&mut lanes, table, q) {
                 return Err(malformed("a frame of coefficients ends before them"));
             }
+            // vectors of channels without one are passed over
+            if !q.iter().fold(false, |any, q| any | (*q == ESCAPE)) {
+                continue;
+            }
             for q in q.iter_mut().filter(|q| **q == ESCAPE) {
                 let escape = escapes.next();
                 *q = i16::from_le_bytes(*escape.ok_or(malformed("a frame has too few escapes"))?);

@@ -146,6 +146,12 @@ pub(super) trait Isa {
         }
     }
 
+    /// Rows out of columns.
+    #[inline(always)]
+    fn transposed(columns: &[[i16; WIDTH]; WIDTH]) -> [[i16; WIDTH]; WIDTH] {
+        std::array::from_fn(|row| columns.map(|column| column[row]))
+    }
+
     /// The smallest element.
     #[inline(always)]
     fn lowest(v: Self::V) -> f32 {

@@ -25,6 +25,8 @@ mod neon;
 #[cfg(target_arch = "x86_64")]
 mod products;
 #[cfg(target_arch = "x86_64")]
+mod transposed;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use stream::copy_streaming;

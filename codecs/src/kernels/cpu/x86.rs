@@ -5,7 +5,7 @@ use std::{arch::x86_64::*, mem::transmute};
 use super::{
     compiled_for,
     isa::{Isa, Line, Place, WIDE, WIDTH},
-    lanes, products,
+    lanes, products, transposed,
 };
 use crate::{
     coefficients::{LANES, Slots, Table},
@@ -89,6 +89,11 @@ impl Isa for Avx2 {
         };
         // SAFETY: AVX2 and with it POPCNT were detected.
         unsafe { lanes::take_words(states, words) }
+    }
+    #[inline(always)]
+    fn transposed(columns: &[[i16; WIDTH]; WIDTH]) -> [[i16; WIDTH]; WIDTH] {
+        // SAFETY: every machine of this architecture has SSE2.
+        unsafe { transposed::transposed(columns) }
     }
     #[inline(always)]
     fn products(blocks: &[[i32; BLOCK]], weights: &[i32], stride: usize, sums: &mut [i32]) {
@@ -204,6 +209,11 @@ impl Isa for Avx512 {
         };
         // SAFETY: AVX2 and with it POPCNT were detected.
         unsafe { lanes::take_words(states, words) }
+    }
+    #[inline(always)]
+    fn transposed(columns: &[[i16; WIDTH]; WIDTH]) -> [[i16; WIDTH]; WIDTH] {
+        // SAFETY: every machine of this architecture has SSE2.
+        unsafe { transposed::transposed(columns) }
     }
     #[inline(always)]
     fn products(blocks: &[[i32; BLOCK]], weights: &[i32], stride: usize, sums: &mut [i32]) {

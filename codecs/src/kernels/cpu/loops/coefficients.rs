@@ -104,24 +104,35 @@ pub(in super::super) fn coefficients_rows<I: Isa, E: Element>(
     let row_len = dim * E::BYTES;
     let tokens = out.len() / row_len;
     let scratch = &mut scratch[..ROWS * stride];
+    let (least, most, unit) = (I::splat(-f32::MAX), I::splat(f32::MAX), I::splat(x.unit));
     for (block, out) in out.chunks_mut(ROWS * row_len).enumerate() {
         let first = block * ROWS;
         let count = out.len() / row_len;
-        let channels = x.quantized.chunks_exact(tokens).zip(x.offsets);
-        for (channel, (quantized, offset)) in channels.enumerate() {
-            let mut values = [0.0; ROWS];
-            let eighths = |q: i16| (8 * i32::from(q) + i32::from(*offset)) as f32 * x.unit;
-            if let Some(sixteen) = quantized[first..].first_chunk::<ROWS>() {
-                for (value, q) in values.iter_mut().zip(sixteen) {
-                    *value = eighths(*q).clamp(-f32::MAX, f32::MAX);
-                }
-            } else {
-                for (value, q) in values.iter_mut().zip(&quantized[first..]) {
-                    *value = eighths(*q).clamp(-f32::MAX, f32::MAX);
+        // a square of channels and tokens at a time
+        for group in (0..dim).step_by(WIDTH) {
+            let mut columns = [[0; ROWS]; WIDTH];
+            let channels = x.quantized[group * tokens..].chunks_exact(tokens);
+            for (column, channel) in columns.iter_mut().zip(channels) {
+                let channel = &channel[first..];
+                match channel.first_chunk::<ROWS>() {
+                    Some(sixteen) => *column = *sixteen,
+                    None => column[..channel.len()].copy_from_slice(channel),
                 }
             }
-            for (row, value) in scratch.chunks_exact_mut(stride).zip(values) {
-                row[channel] = value;
+            let mut offsets = [0; WIDTH];
+            for (wide, offset) in offsets.iter_mut().zip(&x.offsets[group..]) {
+                *wide = i32::from(*offset);
+            }
+            let squares = I::transposed(&columns);
+            for (row, quantized) in scratch.chunks_exact_mut(stride).zip(squares) {
+                let mut eighths = [0.0; WIDTH];
+                for ((y, q), offset) in eighths.iter_mut().zip(quantized).zip(offsets) {
+                    *y = (8 * i32::from(q) + offset) as f32;
+                }
+                if let Some(row) = row[group..].first_chunk_mut() {
+                    let y = I::mul(I::load(&eighths), unit);
+                    I::store(I::min(I::max(y, least), most), row);
+                }
             }
         }
         let rows = scratch.chunks_exact_mut(stride).take(count);
