@@ -15,8 +15,13 @@ use kvcap::{
     binding::{Digest, labelled_hasher},
 };
 use kvcap_codecs::{Guard, Padding, Preset};
-use kvcap_states::{Encoding, Hints, Prompt, RuntimeKind, SealRequest, parse, seal_state};
-use kvcap_testkit::{fixture, model};
+use kvcap_states::{
+    Encoding, Hints, Prompt, RuntimeKind, SealRequest, offer_profile, parse, seal_state,
+};
+use kvcap_testkit::{
+    fixture, model,
+    profile::{Entry, made},
+};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -111,6 +116,28 @@ fn no_encoding_shows_what_was_sealed_unless_asked_to() {
         for suite in [Suite::ChaCha20Poly1305, Suite::Aes256Gcm] {
             assert!(alike(Encoding::of(preset), suite), "{name}, {suite:?}");
         }
+    }
+}
+
+/// A profile gives each bank a rate of its own, and that shows no more of a prompt.
+#[test]
+fn nor_does_a_rate_with_a_profile() {
+    let id = model(&fixture("model")).unwrap().model.id;
+    let entries: Vec<Entry> = (0..6)
+        .flat_map(|layer| [(0, 1), (1, 2)].map(|(role, by)| Entry::new(layer, role, by, 2, 64)))
+        .collect();
+    let own = |least: u16| (0..12).map(|at| least + 16 * at).collect();
+    let points = [(1_000_000, own(64)), (100_000, own(256))];
+    let profile = offer_profile(&made(id.0, &entries, &points)).unwrap();
+    for preset in [Preset::Rate(192), Preset::Promise(1_000_000)] {
+        let encoding = Encoding {
+            profile: Some(profile.digest()),
+            ..Encoding::of(preset)
+        };
+        let [first, _] = states();
+        let (_, header) = sealed(&first, 1, encoding, Suite::ChaCha20Poly1305);
+        assert_eq!(header.manifest().context.profile, Some(profile.digest()));
+        assert!(alike(encoding, Suite::ChaCha20Poly1305), "{preset:?}");
     }
 }
 

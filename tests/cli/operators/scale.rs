@@ -1,5 +1,7 @@
 //! Predicted sizes beside those of states that were really sealed.
 
+use kvcap_testkit::profile::{Entry, made};
+
 use crate::support::{Folder, KEYS};
 
 const QUICK: &str = "--calibrate 1048576";
@@ -62,6 +64,36 @@ fn predictions_are_within_two_percent_of_sealed_states() {
     );
     let scale = format!("--runtime mlx-lm --kv-type bf16 --windows {tokens}");
     check(&folder, "made", "made.kvid", &scale);
+}
+
+/// A profile beside the model gives each bank a rate of its own, in what is predicted as in what is sealed.
+#[test]
+fn predictions_know_the_profile() {
+    let folder = Folder::new();
+    folder.write("tokens.u32", &0_u32.to_le_bytes().repeat(16));
+    folder.take("hf_f16.safetensors", "state");
+    let scale = "--runtime hf --kv-type f16 --windows 16";
+    let line = format!("--model model {scale}");
+    let small = |predicted: Vec<(String, u64)>| {
+        let found = predicted.into_iter().find(|(name, _)| name == "small");
+        found.unwrap().1
+    };
+    let without = small(predicted(&folder, &line));
+    let id = kvcap_testkit::model(&folder.path("model"))
+        .unwrap()
+        .model
+        .id;
+    let entries: Vec<Entry> = (0..6)
+        .flat_map(|layer| [0, 1].map(|role| Entry::new(layer, role, 1, 2, 64)))
+        .collect();
+    // a profile whose only point has more for some banks than a short last frame of them can hold
+    let rates = (0..12).map(|at| if at < 6 { 24 } else { 488 }).collect();
+    folder.write(
+        "model/own.kvtc",
+        &made(id.0, &entries, &[(1_000_000, rates)]),
+    );
+    assert_ne!(small(predicted(&folder, &line)), without);
+    check(&folder, "state", "model", scale);
 }
 
 #[test]
