@@ -13,6 +13,7 @@ ROWS = {
     "k8v4": (("--encoding", "k8v4"), ()),
     "q4": (("--encoding", "q4"), ()),
     "q4c": (("--encoding", "q4c"), ()),
+    "tc:3.0": (("--encoding", "tc:3.0"), ()),
 }
 #: opened as mlx-lm's own quantized cache
 OWN = {

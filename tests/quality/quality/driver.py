@@ -20,7 +20,7 @@ import trainer.model
 from trainer import file, train
 from trainer.model import Model, tokenizer
 
-from quality import folder, others, report
+from quality import folder, layers, others, report
 from quality.measure import Reference, Row
 from quality.states import Program
 from quality.texts import CALIBRATION, HELD_OUT, PROMISES, WEIGHTS
@@ -28,7 +28,7 @@ from quality.texts import CALIBRATION, HELD_OUT, PROMISES, WEIGHTS
 HERE = Path(__file__).parent.parent
 CACHE = HERE / ".venv/cache"
 
-ENCODINGS = ["exact", "exact --compress", "q8", "tc:5.0", "k8v4", "q4c", "q4", "tc:4.0", "tc:3.0",
+ENCODINGS = ["exact", "exact --compress", "q8", "tc:5.0", "tc:4.6", "k8v4", "q4c", "q4", "tc:4.0", "tc:3.0",
              "tc:5.0 profile2", "tc:4.0 profile2", "tc:4.0 profile1", "tc:3.0 profile2"]  # fmt: skip
 # from a bench to what a cache becomes
 OTHERS = {
@@ -37,6 +37,7 @@ OTHERS = {
     "CacheGen-like, steps of 1/4": lambda bench: lambda cache: others.cachegen(cache, 0.25),
     "KVTC-like, steps of 1/4": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.25, bench.bases()),
     "KVTC-like, steps of 1/2": lambda bench: lambda cache: others.kvtc(cache, bench.model, 0.5, bench.bases()),
+    "bits by layer, 4.6": lambda bench: lambda cache: layers.through(bench.program, cache, bench.by_layer(4.6)),
 }
 
 
@@ -73,6 +74,15 @@ class Bench:
             np.savez(kept, keys=made.cache[0], values=made.cache[1], metrics=made.metrics)
         found = np.load(kept)
         return train.Statistics((found["keys"], found["values"]), found["metrics"])
+
+    def by_layer(self, bits):
+        """Codecs of banks, by what they cost on the calibration, which is kept from one run to the next."""
+        kept = kept_as("layers", CALIBRATION, trainer.model, trainer.fisher, layers).with_suffix(".json")
+        if not kept.exists():
+            found = layers.measured(self.model, self.program, CALIBRATION, self.tokenizer, say)
+            kept.write_text(json.dumps([[*bank, own] for bank, own in found.items()]))
+        found = {(kind, layer): own for kind, layer, own in json.loads(kept.read_text())}
+        return layers.chosen(found, bits)
 
     def bases(self):
         """Principal components of the calibration, made once."""
