@@ -3,6 +3,7 @@
 mod budget;
 mod chain;
 mod common;
+mod engine;
 mod model;
 mod profile;
 mod request;
@@ -17,6 +18,7 @@ mod wait;
 pub(crate) use budget::Budget;
 pub(crate) use chain::ChainArgs;
 pub(crate) use common::{Common, Compress, Threads};
+pub(crate) use engine::{EngineArgs, UNBUILT};
 pub(crate) use model::ModelArgs;
 pub(crate) use profile::{Unparsed, load, parse};
 pub(crate) use request::{RequestArgs, ReuseArgs};

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use kvcap::Result;
 
-use crate::{flags::Common, ui::Report};
+use crate::{
+    flags::{Common, EngineArgs},
+    ui::Report,
+};
 
 /// Makes and shows start states that many conversations begin with
 #[derive(Debug, clap::Args)]
@@ -47,29 +50,15 @@ enum Verb {
 /// The gateway that is asked: one that runs, or one that is begun for this alone.
 #[derive(Debug, clap::Args)]
 struct AtArgs {
-    /// A gateway that runs: HOST:PORT or a URL [default: the one of `kvcap serve --model` on this machine]
+    /// A gateway that runs: HOST:PORT or a URL [default: the one of `kvcap serve --model` on this machine]; with
+    /// --model one is begun for this, and ended
     #[arg(long, value_name = "URL", conflicts_with_all = ["model", "engine"])]
     server: Option<String>,
     /// The file of a token that it knows, one that may "admin" to make one [default: that gateway's own]
     #[arg(long, value_name = "FILE", requires = "server")]
     token_file: Option<PathBuf>,
-    /// The model, a GGUF file: a gateway is begun for this, on this machine, and ended
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// llama-server's program [default: as the path finds it]
-    #[arg(long, value_name = "PATH", requires = "model")]
-    engine: Option<PathBuf>,
-    /// Tokens that the engine has room for
-    #[arg(long, value_name = "N", requires = "model", default_value = "8192")]
-    context: u64,
-    /// An argument for llama-server, as --engine-arg=--swa-full. Several may be given
-    #[arg(
-        long,
-        value_name = "ARG",
-        requires = "model",
-        allow_hyphen_values = true
-    )]
-    engine_arg: Vec<String>,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// # Errors
@@ -170,22 +159,15 @@ impl AtArgs {
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<serde_json::Value> {
-        use kvcap_server::{EngineSetup, Remote, Server};
+        use kvcap_server::{Remote, Server};
 
-        let Some(model) = &self.model else {
+        let Some(engine) = self.engine.setup(1) else {
             let (own, token) = super::serve::running()?;
             let address = self.server.clone().unwrap_or(own);
             let token = self.token_file.clone().unwrap_or(token);
             let reply = Remote::at(&address, &token)?.ask(method, path, None, body)?;
             return Ok(reply.body);
         };
-        let engine = EngineSetup::llama_server(
-            self.engine.clone(),
-            model.clone(),
-            1,
-            self.context,
-            self.engine_arg.clone(),
-        );
         let here = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let own = super::serve::own(common, here, engine)?;
         let running = Server::bind(own.settings)?.start()?;

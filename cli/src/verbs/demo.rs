@@ -1,6 +1,8 @@
 //! `kvcap demo`: the whole story, told by the other verbs on a real state file.
 
 mod forge;
+#[cfg(feature = "server")]
+mod server;
 
 use self::forge::{other_weights, tampered};
 use std::{
@@ -13,7 +15,10 @@ use std::{
 use kvcap::{Code, Error, Limits, Result, Untrusted};
 use serde_json::{Value, json};
 
-use crate::ui::{Report, error_json, grouped, table};
+use crate::{
+    flags::{EngineArgs, UNBUILT},
+    ui::{Report, error_json, grouped, table},
+};
 
 /// A prompt cache that mlx-lm 0.31.3 saved, the facts of its model, and the prompt's token ids.
 const STATE: &[u8] = include_bytes!("../../demo/state.safetensors");
@@ -25,7 +30,13 @@ const PROMPT: &str = include_str!("../../demo/prompt.json");
 /// Makes keys, seals, verifies, inspects and opens in a temporary folder, compares the result byte for
 /// byte, and then shows what is refused. Every line is made by the verb that it names.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Show instead a conversation with --model in llama-server that goes on after its server has ended
+    #[arg(long, hide = UNBUILT)]
+    server: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
 
 /// Runs a command line of the program.
 pub(crate) type RunLine = fn(&[OsString]) -> Result<Report>;
@@ -42,7 +53,13 @@ struct Stage {
 
 /// # Errors
 /// Whatever a verb answers other than the story has it.
-pub(crate) fn run(_: &Args, verb: RunLine) -> Result<Report> {
+pub(crate) fn run(args: &Args, verb: RunLine) -> Result<Report> {
+    if args.server {
+        return with_server(&args.engine);
+    }
+    if args.engine.model.is_some() {
+        return crate::ui::usage("a model is shown in a server", "--server");
+    }
     let folder = tempfile::tempdir().map_err(|error| Error::sink(&error, "temporary folder"))?;
     let mut stage = Stage {
         verb,
@@ -55,6 +72,20 @@ pub(crate) fn run(_: &Args, verb: RunLine) -> Result<Report> {
     stage.story()?;
     stage.refusals()?;
     Ok(stage.report())
+}
+
+/// # Errors
+/// As `server::run`.
+#[cfg(feature = "server")]
+fn with_server(engine: &EngineArgs) -> Result<Report> {
+    server::run(engine)
+}
+
+/// # Errors
+/// KVC-944: this program was built without the server.
+#[cfg(not(feature = "server"))]
+fn with_server(_: &EngineArgs) -> Result<Report> {
+    super::serve::unbuilt()
 }
 
 impl Stage {

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use kvcap::Result;
 
-use crate::{flags::Common, ui::Report};
+use crate::{
+    flags::{Common, EngineArgs},
+    ui::Report,
+};
 
 /// Address of a gateway for one person.
 const OWN: &str = "127.0.0.1:8474";
@@ -22,13 +25,17 @@ const OWN: &str = "127.0.0.1:8474";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The configuration; docs/howto/relay.md and docs/howto/gateway.md have one
-    #[arg(required_unless_present_any = ["new_token", "model", "upstream"], value_name = "CONFIG")]
+    #[arg(
+        required_unless_present_any = ["new_token", "model", "upstream"],
+        conflicts_with = "model",
+        value_name = "CONFIG"
+    )]
     config: Option<PathBuf>,
     /// Read the configuration and load whom it trusts, and keep nothing
     #[arg(long, requires = "config")]
     check: bool,
     /// Print a new token, and the digest by which the configuration knows it
-    #[arg(long, conflicts_with_all = ["config", "check"])]
+    #[arg(long, conflicts_with_all = ["config", "check", "model"])]
     new_token: bool,
     #[command(flatten)]
     own: OwnArgs,
@@ -38,12 +45,8 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "A model on this machine")]
 struct OwnArgs {
-    /// The model, a GGUF file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "new_token"])]
-    model: Option<PathBuf>,
-    /// llama-server's program [default: as the path finds it]
-    #[arg(long, value_name = "PATH", requires = "model")]
-    engine: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// A llama-server that runs already: HOST:PORT, a URL or a socket's path
     #[arg(long, value_name = "ADDRESS", requires = "slots", conflicts_with_all = ["config", "new_token", "engine"])]
     upstream: Option<String>,
@@ -53,17 +56,6 @@ struct OwnArgs {
     /// Conversations that it holds at once; others leave it sealed, and come back
     #[arg(long, value_name = "N", requires = "model", default_value = "1")]
     parallel: usize,
-    /// Tokens of a conversation
-    #[arg(long, value_name = "N", requires = "model", default_value = "8192")]
-    context: u64,
-    /// An argument for llama-server, as --engine-arg=--swa-full. Several may be given
-    #[arg(
-        long,
-        value_name = "ARG",
-        requires = "model",
-        allow_hyphen_values = true
-    )]
-    engine_arg: Vec<String>,
     /// Record turns of chats in their session's log, in clear in its folder: status, revert and export know them then
     #[arg(long, conflicts_with_all = ["config", "new_token"])]
     record: bool,
@@ -96,7 +88,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     use kvcap_server::{NewToken, Server, Settings};
 
     let mut report = Report::new();
-    if args.own.model.is_some() || args.own.upstream.is_some() {
+    if args.own.engine.model.is_some() || args.own.upstream.is_some() {
         let own = args.own.gateway(common)?;
         report.fact("token_file", own.token.display().to_string());
         let running = Server::bind(own.settings)?.start()?;
@@ -156,20 +148,19 @@ fn finish(running: kvcap_server::Running, mut report: Report) -> Result<Report> 
 #[cfg(feature = "server")]
 impl OwnArgs {
     fn gateway(&self, common: &Common) -> Result<kvcap_server::Own> {
-        use kvcap_server::EngineSetup;
-
-        let engine = match (&self.upstream, &self.slots, &self.model) {
-            (Some(address), Some(slots), model) => {
-                EngineSetup::attached(address, slots.clone(), model.clone())
+        let engine = match (&self.upstream, &self.slots) {
+            (Some(address), Some(slots)) => {
+                let model = self.engine.model.clone();
+                Some(kvcap_server::EngineSetup::attached(
+                    address,
+                    slots.clone(),
+                    model,
+                ))
             }
-            (_, _, Some(model)) => EngineSetup::llama_server(
-                self.engine.clone(),
-                model.clone(),
-                self.parallel,
-                self.context,
-                self.engine_arg.clone(),
-            ),
-            _ => return crate::ui::usage("no model is named", "--model"),
+            _ => self.engine.setup(self.parallel),
+        };
+        let Some(engine) = engine else {
+            return crate::ui::usage("no model is named", "--model");
         };
         let mut own = own(common, self.listen, engine)?;
         if let Some(gateway) = &mut own.settings.gateway {
@@ -186,33 +177,47 @@ pub(crate) fn own(
     listen: SocketAddr,
     engine: kvcap_server::EngineSetup,
 ) -> Result<kvcap_server::Own> {
-    use kvcap_store::profile::{DEFAULT, NewProfile, Setting, default_issuer};
-
+    kvcap_store::profile::check_variables(std::env::vars_os().map(|(name, _)| name))?;
     let env = |name: &str| std::env::var_os(name);
-    let load = || crate::flags::load(common.profile.as_deref(), std::collections::BTreeMap::new());
+    own_in(&env, common.profile.as_deref(), listen, engine)
+}
+
+/// The same in an environment.
+#[cfg(feature = "server")]
+pub(crate) fn own_in(
+    env: kvcap_store::profile::Environment<'_>,
+    choice: Option<&str>,
+    listen: SocketAddr,
+    engine: kvcap_server::EngineSetup,
+) -> Result<kvcap_server::Own> {
+    use std::collections::BTreeMap;
+
+    use kvcap_store::profile::{DEFAULT, NewProfile, Setting, Settings, default_issuer};
+
+    let load = || Settings::load(env, choice, BTreeMap::new());
     let mut profile = load()?;
-    if profile.value(Setting::SignKey).is_none() && common.profile.is_none() {
-        let issuer = default_issuer(&env);
+    if profile.value(Setting::SignKey).is_none() && choice.is_none() {
+        let issuer = default_issuer(env);
         let made = NewProfile {
             name: DEFAULT,
             issuer: &issuer,
-            settings: std::collections::BTreeMap::from([
+            settings: BTreeMap::from([
                 (Setting::Audience, "local".to_owned()),
                 (Setting::Ttl, "7d".to_owned()),
             ]),
             key_folder: false,
             passphrase: None,
         };
-        made.make(&env)?;
+        made.make(env)?;
         profile = load()?;
     }
-    kvcap_server::Own::of(&profile, &states()?, listen, engine)
+    kvcap_server::Own::of(&profile, &states(env)?, listen, engine)
 }
 
 /// Folder of what is kept between runs.
 #[cfg(feature = "server")]
-fn states() -> Result<PathBuf> {
-    match kvcap_store::profile::state_folder(&|name: &str| std::env::var_os(name)) {
+fn states(env: kvcap_store::profile::Environment<'_>) -> Result<PathBuf> {
+    match kvcap_store::profile::state_folder(env) {
         Some(folder) => Ok(folder),
         None => crate::ui::usage(
             "there is no home to keep sessions in",
@@ -224,5 +229,8 @@ fn states() -> Result<PathBuf> {
 /// Address of the gateway of `kvcap serve --model` where nothing else is said, and the file of its token.
 #[cfg(feature = "server")]
 pub(crate) fn running() -> Result<(String, PathBuf)> {
-    Ok((OWN.to_owned(), kvcap_server::Own::token_file(&states()?)))
+    Ok((
+        OWN.to_owned(),
+        kvcap_server::Own::token_file(&states(&|name| std::env::var_os(name))?),
+    ))
 }

@@ -5,7 +5,7 @@ output with the same id: events, then one line with `done` or `refused`. `{"canc
 process ends when its input does. One thing is computed at a time.
 
 do        takes                          gives
-tokens    kind, body                     done.tokens
+tokens    kind, body: a text of JSON     done.tokens
 answer    slot, kind, body               events reused, then text; done with counts and reason
 evaluate  slot, tokens                   done with counts
 save      slot, path                     done.tokens: what the state is of
@@ -95,7 +95,7 @@ class Worker:
     # prompts
 
     def tokens(self, request):
-        return {"tokens": self.ids(request["kind"], request["body"])}
+        return {"tokens": self.ids(request["kind"], json.loads(request["body"]))}
 
     def ids(self, kind, body):
         if kind == "completion":
@@ -164,7 +164,7 @@ class Worker:
 
     def answer(self, request):
         started = time.perf_counter()
-        number, body, slot = request["id"], request["body"], self.slots[request["slot"]]
+        number, body, slot = request["id"], json.loads(request["body"]), self.slots[request["slot"]]
         options = Options(body, self.tokenizer)
         ids = self.ids(request["kind"], body)
         logits, cached = self.prefill(number, slot, ids)

@@ -62,11 +62,40 @@ impl Missing {
     }
 }
 
-/// Returns whether every layer of a model keeps every position, with `windows_whole` those with a sliding window too.
-pub(crate) fn rewinds(profile: &ModelProfile, windows_whole: bool) -> bool {
+/// Returns whether every layer of a model keeps every position, in a slot and in a state that was saved of it. Those with
+/// a window do not: llama-server saves no row that the window has left, whether or not the slot had it (`--swa-full`,
+/// b11434), and cuts the slot all the same when it goes back to where such rows are needed.
+pub(crate) fn rewinds(profile: &ModelProfile) -> bool {
     profile.geometry.layers.iter().all(|layer| match layer {
-        LayerGeometry::Attention { window, .. } => *window == 0 || windows_whole,
+        LayerGeometry::Attention { window, .. } => *window == 0,
         LayerGeometry::Latent { .. } | LayerGeometry::Shared => true,
         LayerGeometry::Recurrent | LayerGeometry::Unknown => false,
     })
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets what it does not expect fails"
+)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_model_with_a_window_does_not_go_back() {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/model");
+        let options = RuntimeOptions::default();
+        let read = crate::model::profile(Path::new(model), &options);
+        let mut profile = read.await.unwrap();
+        assert!(rewinds(&profile));
+        let layer = profile.geometry.layers.last_mut().unwrap();
+        let LayerGeometry::Attention { window, .. } = layer else {
+            panic!("{layer:?}");
+        };
+        *window = 64;
+        assert!(!rewinds(&profile));
+    }
 }

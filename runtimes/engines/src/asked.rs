@@ -2,22 +2,32 @@
 
 use serde_json::Value;
 
-use crate::error::EngineError;
+use crate::{body::Body, error::EngineError};
 
 /// A request of `OpenAI`'s shape, passed on as it came but for what [`crate::Engine`] decides: the slot, and what is
 /// reused.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
     /// Body of `/v1/completions`; `prompt` is a text or a list of ids.
-    Completion(Value),
+    Completion(Body),
     /// Body of `/v1/chat/completions`.
-    Chat(Value),
+    Chat(Body),
 }
 
 impl Asked {
+    /// Returns a completion.
+    pub fn completion(body: impl Into<Body>) -> Self {
+        Self::Completion(body.into())
+    }
+
+    /// Returns a chat.
+    pub fn chat(body: impl Into<Body>) -> Self {
+        Self::Chat(body.into())
+    }
+
     /// Returns the body.
     #[must_use]
-    pub const fn body(&self) -> &Value {
+    pub const fn body(&self) -> &Body {
         match self {
             Self::Completion(body) | Self::Chat(body) => body,
         }
@@ -36,7 +46,7 @@ impl Asked {
     /// of ids; no messages, or one without role and content; several answers; parts that are no text; adapters; a number
     /// of tokens or `stream` that is none.
     pub fn check(&self) -> Result<(), EngineError> {
-        let Value::Object(members) = self.body() else {
+        let Value::Object(members) = &**self.body() else {
             return Err(refused("a request is a json object"));
         };
         let several = ["n", "n_cmpl", "best_of"].iter().any(|name| {

@@ -133,6 +133,26 @@ impl Watched {
     }
 }
 
+/// Checks that a program is there: a path, or a name to be found on the path.
+///
+/// # Errors
+/// KVC-944.
+pub(crate) fn check_program(program: &Path) -> Result<()> {
+    let is_there = match program.components().count() {
+        1 => std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+        }),
+        _ => program.is_file(),
+    };
+    match is_there {
+        true => Ok(()),
+        false => {
+            let what = "the engine's program is not there: install it, or name it by its path";
+            Err(Error::new(Code::LocalUsage, what).at(program.display()))
+        }
+    }
+}
+
 /// Takes from a command what is not for engines.
 pub(crate) fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {

@@ -12,6 +12,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use kvcap::{Code, Error};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -64,6 +65,9 @@ impl Drop for Connection {
     }
 }
 
+/// No body.
+pub(crate) const NOTHING: Option<&Value> = None;
+
 impl Client {
     pub(crate) fn new(address: Address, key: Option<&str>) -> Result<Self, EngineError> {
         let header = |key: &str| {
@@ -104,7 +108,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<&(impl Serialize + Sync)>,
     ) -> Result<Response, EngineError> {
         let lost = |_| EngineError::Lost;
         let stream = self.connect().await.map_err(|_| EngineError::Lost)?;
@@ -121,7 +125,8 @@ impl Client {
         let bytes = match body {
             Some(body) => {
                 request = request.header(CONTENT_TYPE, "application/json");
-                Bytes::from(body.to_string())
+                let text = serde_json::to_vec(body);
+                Bytes::from(text.map_err(|_| io("a request is no json"))?)
             }
             None => Bytes::new(),
         };
@@ -145,7 +150,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<&(impl Serialize + Sync)>,
         patience: Duration,
     ) -> Result<Value, EngineError> {
         let asking = async {

@@ -16,6 +16,7 @@
 mod about;
 mod answer;
 mod asked;
+mod body;
 mod child;
 mod engine;
 mod error;
@@ -30,6 +31,7 @@ mod supervisor;
 pub use about::{About, Missing};
 pub use answer::{Answer, Event, Events, Timings};
 pub use asked::Asked;
+pub use body::Body;
 pub use engine::{Answering, Engine, Health, Slot};
 pub use error::EngineError;
 pub use http::Address;

@@ -17,6 +17,7 @@ use crate::{
     about::{About, Missing, rewinds},
     answer::{Answer, Timings},
     asked::Asked,
+    child::check_program,
     engine::{Answering, Engine, Health, Slot},
     error::EngineError,
     http::Client,
@@ -48,18 +49,19 @@ impl LlamaServer {
     /// it writes.
     ///
     /// # Errors
-    /// [`EngineError::Unsuitable`] with KVC-944 for settings that are not allowed, with the model's codes for one that
-    /// cannot be bound, with KVC-923 for states that are not the model's; [`EngineError::Io`] with the server's last
+    /// [`EngineError::Unsuitable`] with KVC-944 for settings that are not allowed and a program that is not there, with the
+    /// model's codes for one that cannot be bound, with KVC-923 for states that are not the model's; [`EngineError::Io`] with the server's last
     /// words where it does not start.
     pub async fn start(settings: LlamaServerSettings) -> Result<Self, EngineError> {
         settings.check().map_err(EngineError::Unsuitable)?;
+        check_program(&settings.program).map_err(EngineError::Unsuitable)?;
         let room = starting::Room::new(settings.folder.as_deref())?;
         let client = room.client()?;
         let states = room.states.clone();
         let in_memory = room.in_memory;
         let options = settings.told();
         let profile = profile(&settings.model, &options).await?;
-        let (windows_whole, path) = (settings.windows_whole(), settings.model.clone());
+        let path = settings.model.clone();
         let slots = settings.slots;
         let starts = starting::Starts {
             settings: Arc::new(settings),
@@ -74,7 +76,7 @@ impl LlamaServer {
                 kind: kvcap_states::RuntimeKind::LlamaCpp,
                 version: props.version,
                 path,
-                rewinds: rewinds(&profile, windows_whole),
+                rewinds: rewinds(&profile),
                 profile,
                 options,
                 slots,
@@ -113,7 +115,7 @@ impl LlamaServer {
                 kind: kvcap_states::RuntimeKind::LlamaCpp,
                 version: props.version.clone(),
                 path,
-                rewinds: rewinds(&profile, settings.windows_whole),
+                rewinds: rewinds(&profile),
                 profile,
                 options,
                 slots,

@@ -15,6 +15,7 @@ use crate::{
     about::{About, Missing, rewinds},
     answer::{Answer, Event, Events, Timings},
     asked::Asked,
+    child::check_program,
     engine::{Answering, Engine, Health, Slot},
     error::EngineError,
     http::io,
@@ -81,14 +82,15 @@ impl MlxLm {
     /// it writes.
     ///
     /// # Errors
-    /// [`EngineError::Unsuitable`] with KVC-944 for settings that cannot be, with the model's codes for one that cannot
-    /// be bound, with KVC-923 for states that are not the model's; [`EngineError::Io`] with the worker's last words
+    /// [`EngineError::Unsuitable`] with KVC-944 for settings that cannot be and a program that is not there, with the
+    /// model's codes for one that cannot be bound, with KVC-923 for states that are not the model's; [`EngineError::Io`] with the worker's last words
     /// where it does not start.
     pub async fn start(settings: MlxLmSettings) -> Result<Self, EngineError> {
         if settings.slots == 0 || settings.context == 0 {
             let what = "an engine has at least one slot, and a slot at least one token";
             return Err(EngineError::Unsuitable(Error::new(Code::LocalUsage, what)));
         }
+        check_program(&settings.python).map_err(EngineError::Unsuitable)?;
         let parent = settings.folder.clone().unwrap_or_else(in_memory);
         let states = StateFolder::new(&parent).map_err(EngineError::Io)?;
         let options = RuntimeOptions::default();
@@ -118,7 +120,7 @@ impl MlxLm {
                 kind: RuntimeKind::MlxLm,
                 version: worker.version().to_owned(),
                 path: settings.model.clone(),
-                rewinds: rewinds(&profile, false),
+                rewinds: rewinds(&profile),
                 profile,
                 options,
                 slots: settings.slots,
@@ -192,6 +194,11 @@ fn counts(event: &Value) -> Option<Timings> {
     })
 }
 
+/// The body as it was written, as a text in the worker's own JSON.
+fn written(asked: &Asked) -> String {
+    serde_json::to_string(asked.body()).unwrap_or_default()
+}
+
 fn ids(event: &Value) -> Result<Vec<u32>, EngineError> {
     let id = |id: &Value| u32::try_from(id.as_u64()?).ok();
     let ids = event["tokens"].as_array();
@@ -211,7 +218,7 @@ impl Engine for MlxLm {
     fn tokens<'a>(&'a self, asked: &'a Asked) -> Answering<'a, Vec<u32>> {
         Box::pin(async move {
             asked.check()?;
-            let body = json!({ "do": "tokens", "kind": kind(asked), "body": asked.body() });
+            let body = json!({ "do": "tokens", "kind": kind(asked), "body": written(asked) });
             ids(&self.workers.any()?.call(body).done().await?)
         })
     }
@@ -220,7 +227,7 @@ impl Engine for MlxLm {
         Box::pin(async move {
             asked.check()?;
             let worker = self.worker(slot)?;
-            let body = json!({ "do": "answer", "slot": slot.index, "kind": kind(&asked), "body": asked.body() });
+            let body = json!({ "do": "answer", "slot": slot.index, "kind": kind(&asked), "body": written(&asked) });
             let mut call = worker.call(body);
             let first = call.next().await?;
             let reused = counts(&first["reused"]).ok_or_else(uncounted)?;

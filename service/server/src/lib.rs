@@ -36,6 +36,8 @@ mod relay;
 #[cfg(feature = "gateway")]
 mod remote;
 mod requests;
+#[cfg(feature = "gateway")]
+mod round_trip;
 mod server;
 mod settings;
 #[cfg(feature = "gateway")]
@@ -53,6 +55,8 @@ pub use log::Log;
 pub use own::Own;
 #[cfg(feature = "gateway")]
 pub use remote::{Remote, Reply};
+#[cfg(feature = "gateway")]
+pub use round_trip::{Evaluated, RoundTrip, Saved};
 pub use server::{Reload, Running, Server, Stop};
 pub use settings::Settings;
 #[cfg(feature = "gateway")]

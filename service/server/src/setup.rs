@@ -309,7 +309,6 @@ impl EngineTable {
                     AttachedSettings::new(address_of(&address), path(self.states, "states")?);
                 Ok(EngineSetup::Attached(AttachedSettings {
                     model: self.model.map(|model| folder.join(model)),
-                    windows_whole: self.arguments.iter().any(|one| one == "--swa-full"),
                     options,
                     ..usual
                 }))

@@ -94,9 +94,9 @@ fn in_schema() -> BTreeSet<String> {
         .unwrap()
         .values();
     let names = kinds.filter_map(|kind| kind["properties"]["verb"]["const"].as_str());
-    // which not every program has: `serve.rs` compares it
+    // which not every program has: `serve.rs` compares them
     names
-        .filter(|name| *name != "serve")
+        .filter(|name| *name != "serve" && !name.starts_with("base "))
         .map(str::to_owned)
         .collect()
 }
@@ -113,7 +113,7 @@ fn in_help(folder: &Folder) -> BTreeSet<String> {
         let below = below.lines().take_while(|line| !line.is_empty());
         let names = below.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
         let below: Vec<String> = names
-            .filter(|name| !name.is_empty() && *name != "serve")
+            .filter(|name| !["", "serve", "base"].contains(name))
             .map(|name| format!("{verb} {name}").trim().to_owned())
             .collect();
         match below.is_empty() {

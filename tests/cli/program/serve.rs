@@ -158,3 +158,197 @@ fn a_capsule_is_shown_in_a_browser_until_a_signal() {
     assert!(ended.status.success(), "{ended:?}");
     assert!(String::from_utf8(ended.stdout).unwrap().contains(&url));
 }
+
+#[test]
+#[cfg(not(feature = "server"))]
+fn a_program_without_the_server_shows_none() {
+    let folder = Folder::new();
+    folder.refused("demo --server --model model.gguf", 944, 2);
+    folder.refused("base list", 944, 2);
+    let help = folder.ok("demo --help").out;
+    assert!(
+        !help.contains("--server") && !help.contains("--model"),
+        "{help}"
+    );
+}
+
+#[test]
+#[cfg(feature = "server")]
+fn a_server_that_cannot_be_shown_is_refused_with_what_to_do() {
+    let folder = Folder::new();
+    let ran = folder.refused("demo --server", 944, 2);
+    assert!(ran.err.contains("--model"), "{}", ran.err);
+    folder.refused("demo --model model.gguf", 944, 2);
+    folder.write("model.gguf", b"no model, but nobody comes to read it");
+    for line in [
+        "demo --server --model model.gguf --engine no/llama-server",
+        "base list --model model.gguf --engine no/llama-server",
+        "serve --model model.gguf --engine no/llama-server --listen 127.0.0.1:0",
+    ] {
+        let ran = folder.run(line);
+        assert_eq!(ran.exit, 2, "{line}: {}", ran.err);
+        assert!(ran.err.contains("KVC-944"), "{line}: {}", ran.err);
+        assert!(ran.err.contains("install it"), "{line}: {}", ran.err);
+    }
+    // as the path finds it, and as a variable names it
+    let line = "demo --server --model model.gguf";
+    let named = folder
+        .command(line)
+        .env("KVCAP_LLAMA_SERVER", "/no/such")
+        .output();
+    let said = String::from_utf8(named.unwrap().stderr).unwrap();
+    assert!(said.contains("/no/such"), "{said}");
+    let unnamed = folder.command(line).env("PATH", "").output();
+    let said = String::from_utf8(unnamed.unwrap().stderr).unwrap();
+    assert!(said.contains("llama-server"), "{said}");
+}
+
+/// A request as a gateway has heard it.
+#[cfg(feature = "server")]
+struct Heard {
+    line: String,
+    token: String,
+    body: String,
+}
+
+/// A gateway that says what it is told to, once for each answer, and gives what it was asked.
+#[cfg(feature = "server")]
+fn gateway(
+    answers: Vec<(&'static str, &'static str)>,
+) -> (String, std::thread::JoinHandle<Vec<Heard>>) {
+    use std::io::{BufRead, BufReader, Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answering = move |(status, body): (&str, &str)| {
+        let mut stream = listener.accept().unwrap().0;
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            match line.trim() {
+                "" => break,
+                line => lines.push(line.to_owned()),
+            }
+        }
+        let field = |name: &str| {
+            let found = lines.iter().find_map(|line| {
+                let (own, value) = line.split_once(": ")?;
+                own.eq_ignore_ascii_case(name).then(|| value.to_owned())
+            });
+            found.unwrap_or_default()
+        };
+        let mut asked = vec![0; field("content-length").parse().unwrap_or(0)];
+        reader.read_exact(&mut asked).unwrap();
+        write!(
+            stream,
+            "HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        Heard {
+            line: lines[0].clone(),
+            token: field("authorization"),
+            body: String::from_utf8(asked).unwrap(),
+        }
+    };
+    let thread = std::thread::spawn(move || answers.into_iter().map(answering).collect());
+    (address, thread)
+}
+
+#[test]
+#[cfg(feature = "server")]
+fn base_images_are_made_listed_and_shown_by_a_gateway() {
+    use serde_json::{Value, json};
+
+    const BASE: &str = r#"{"base":"careful","id":"00112233445566778899aabbccddeeff","positions":180,"bytes":4096,"expires":1800000000}"#;
+    let folder = Folder::new();
+    let token = folder.json("serve --new-token")["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    folder.write("token", token.as_bytes());
+    #[cfg(unix)]
+    std::fs::set_permissions(
+        folder.path("token"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )
+    .unwrap();
+    folder.write("careful.txt", b"You are careful.");
+    folder.write(
+        "chat.json",
+        br#"{"messages":[{"role":"system","content":"You are careful."}]}"#,
+    );
+    folder.write("empty.txt", b" \n");
+    let list = r#"{"bases":[{"base":"careful","id":"00112233445566778899aabbccddeeff","positions":180,"bytes":4096,"expires":1800000000}]}"#;
+    let there = r#"{"type":"urn:kvcap:KVC-941","title":"it exists","status":409,"code":941,"name":"local.exists"}"#;
+    let (address, gateway) = gateway(vec![
+        ("201", BASE),
+        ("201", BASE),
+        ("200", list),
+        ("200", list),
+        ("200", BASE),
+        ("409", there),
+        ("409", there),
+        (
+            "404",
+            r#"{"type":"about:blank","title":"Not Found","status":404}"#,
+        ),
+    ]);
+    let at = format!("--server {address} --token-file token");
+    let made = folder.json(&format!("base create careful.txt {at}"));
+    assert_eq!(
+        (&made["base"], &made["positions"]),
+        (&json!("careful"), &json!(180))
+    );
+    folder.ok(&format!("base create chat.json --name a-chat {at}"));
+    let listed = folder.ok(&format!("base list {at}")).out;
+    assert_eq!(listed.trim(), "careful  180 tokens, 4096 bytes");
+    assert_eq!(
+        folder.json(&format!("base list {at}"))["bases"][0]["base"],
+        "careful"
+    );
+    let shown = folder.ok(&format!("base show careful {at}")).out;
+    assert!(
+        shown.contains("00112233445566778899aabbccddeeff"),
+        "{shown}"
+    );
+    assert!(shown.contains("2027-01-15"), "{shown}");
+    folder.refused(&format!("base create careful.txt {at}"), 941, 4);
+    let gone = folder.run(&format!("base show none {at}"));
+    assert!(gone.err.contains("Not Found"), "{}", gone.err);
+    // what is refused here has asked nobody
+    for line in [
+        format!("base create empty.txt {at}"),
+        format!("base create careful.txt --name Careful {at}"),
+        format!("base show ../careful {at}"),
+    ] {
+        folder.refused(&line, 944, 2);
+    }
+    let asked = gateway.join().unwrap();
+    let lines: Vec<&str> = asked.iter().map(|asked| asked.line.as_str()).collect();
+    assert_eq!(
+        lines,
+        [
+            "PUT /v1/bases/careful HTTP/1.1",
+            "PUT /v1/bases/a-chat HTTP/1.1",
+            "GET /v1/bases HTTP/1.1",
+            "GET /v1/bases HTTP/1.1",
+            "GET /v1/bases/careful HTTP/1.1",
+            "PUT /v1/bases/careful HTTP/1.1",
+            "PUT /v1/bases/careful HTTP/1.1",
+            "GET /v1/bases/none HTTP/1.1",
+        ]
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.token == format!("Bearer {token}"))
+    );
+    let body = |at: usize| serde_json::from_str::<Value>(&asked[at].body).unwrap();
+    assert_eq!(body(0), json!({"prompt": "You are careful."}));
+    assert_eq!(body(1)["messages"][0]["role"], "system");
+    // nobody listens any more
+    folder.refused(&format!("base list {at}"), 940, 4);
+}

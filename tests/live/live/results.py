@@ -1,14 +1,14 @@
-"""The parts of docs/results/server.md, each between two marks of its own."""
+"""The parts of docs/results/server.md and of other pages of results, each between two marks of its own."""
 
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/results/server.md"
 
 
-def write(name, text):
+def write(name, text, file=PAGE):
     """Puts a part in the place of the one that was there; at the end, where there was none."""
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
-    page = PAGE.read_text()
+    page = file.read_text()
     before, _, rest = page.partition(begin)
     after = rest.partition(end)[2]
-    PAGE.write_text(before.rstrip() + "\n\n" + begin + text + end + after)
+    file.write_text(before.rstrip() + "\n\n" + begin + text + end + after)

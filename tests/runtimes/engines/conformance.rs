@@ -70,12 +70,12 @@ impl Subject<'_> {
         }
         let tool = json!({ "type": "function", "function": { "name": "count", "parameters": { "type": "object", "properties": {} } } });
         let message = json!({ "role": "user", "content": STORY });
-        let plain = Asked::Chat(json!({ "messages": [message] }));
+        let plain = Asked::chat(json!({ "messages": [message] }));
         let first = self.engine.tokens(&plain).await.unwrap();
         assert_eq!(first, self.engine.tokens(&plain).await.unwrap());
         // what is asked later begins with it
         let answer = json!({ "role": "assistant", "content": "Three." });
-        let later = Asked::Chat(json!({ "messages": [message, answer, message] }));
+        let later = Asked::chat(json!({ "messages": [message, answer, message] }));
         let later = self.engine.tokens(&later).await.unwrap();
         let common = first.iter().zip(&later).take_while(|(a, b)| a == b).count();
         assert!(
@@ -83,13 +83,13 @@ impl Subject<'_> {
             "{common} of {}",
             first.len()
         );
-        let with_tools = Asked::Chat(json!({ "messages": [message], "tools": [tool] }));
+        let with_tools = Asked::chat(json!({ "messages": [message], "tools": [tool] }));
         self.engine.tokens(&with_tools).await.unwrap();
         // and an answer is counted over the same ids
         let body = json!({ "messages": [message], "max_tokens": 4, "temperature": 0 });
         let one = self.slot(0).await;
         self.engine.erase(one).await.unwrap();
-        let (text, counts) = read(self.engine.answer(one, Asked::Chat(body)).await.unwrap())
+        let (text, counts) = read(self.engine.answer(one, Asked::chat(body)).await.unwrap())
             .await
             .unwrap();
         let count = u64::try_from(first.len()).unwrap();
@@ -222,7 +222,7 @@ impl Subject<'_> {
         let body = json!({ "prompt": ids, "max_tokens": room, "temperature": 0, "stream": true, "ignore_eos": true });
         let mut answer = self
             .engine
-            .answer(one, Asked::Completion(body))
+            .answer(one, Asked::completion(body))
             .await
             .unwrap();
         answer.events.next().await.unwrap().unwrap();
@@ -237,7 +237,7 @@ impl Subject<'_> {
         let body = json!({ "prompt": STORY, "max_tokens": 64, "temperature": 0, "stream": true, "ignore_eos": true });
         let answer = self
             .engine
-            .answer(before, Asked::Completion(body))
+            .answer(before, Asked::completion(body))
             .await
             .unwrap();
         kill(&processes(self.mark));

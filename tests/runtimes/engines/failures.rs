@@ -106,25 +106,25 @@ async fn what_no_capsule_keeps_is_refused() {
     let engine = engine("plain", &folder).await;
     let image = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "data:," } }] }]);
     let refused = [
-        Asked::Completion(json!({ "prompt": "a", "n": 2 })),
-        Asked::Completion(json!({ "prompt": ["a", "b"] })),
-        Asked::Completion(json!({ "prompt": [[1], [2]] })),
-        Asked::Completion(json!({ "prompt": { "multimodal_data": [] } })),
-        Asked::Completion(json!({ "prompt": "a", "lora": [{ "id": 0, "scale": 1.0 }] })),
-        Asked::Completion(json!({ "prompt": "a", "control_vector": "b" })),
-        Asked::Completion(json!({ "prompt": "" })),
-        Asked::Completion(json!({ "prompt": [1_u64 << 32] })),
-        Asked::Completion(json!({ "prompt": "a", "stream": "true" })),
-        Asked::Completion(json!({ "prompt": "a", "max_tokens": "3" })),
-        Asked::Completion(json!({ "prompt": "a", "n_predict": -2 })),
-        Asked::Chat(json!({ "messages": [] })),
-        Asked::Chat(json!({ "messages": ["a"] })),
-        Asked::Chat(json!({ "messages": [{ "content": "a" }] })),
-        Asked::Chat(json!({ "messages": [{ "role": "user" }] })),
-        Asked::Chat(json!({ "messages": [{ "role": "user", "content": 3 }] })),
-        Asked::Completion(json!("a")),
-        Asked::Chat(json!({ "messages": image })),
-        Asked::Chat(json!({})),
+        Asked::completion(json!({ "prompt": "a", "n": 2 })),
+        Asked::completion(json!({ "prompt": ["a", "b"] })),
+        Asked::completion(json!({ "prompt": [[1], [2]] })),
+        Asked::completion(json!({ "prompt": { "multimodal_data": [] } })),
+        Asked::completion(json!({ "prompt": "a", "lora": [{ "id": 0, "scale": 1.0 }] })),
+        Asked::completion(json!({ "prompt": "a", "control_vector": "b" })),
+        Asked::completion(json!({ "prompt": "" })),
+        Asked::completion(json!({ "prompt": [1_u64 << 32] })),
+        Asked::completion(json!({ "prompt": "a", "stream": "true" })),
+        Asked::completion(json!({ "prompt": "a", "max_tokens": "3" })),
+        Asked::completion(json!({ "prompt": "a", "n_predict": -2 })),
+        Asked::chat(json!({ "messages": [] })),
+        Asked::chat(json!({ "messages": ["a"] })),
+        Asked::chat(json!({ "messages": [{ "content": "a" }] })),
+        Asked::chat(json!({ "messages": [{ "role": "user" }] })),
+        Asked::chat(json!({ "messages": [{ "role": "user", "content": 3 }] })),
+        Asked::completion(json!("a")),
+        Asked::chat(json!({ "messages": image })),
+        Asked::chat(json!({})),
     ];
     let one = slot(&engine, 0).await;
     for asked in refused {
@@ -165,12 +165,12 @@ async fn what_a_caller_must_not_decide_is_taken_out() {
         .unwrap();
     let body = json!({ "prompt": "abcdef", "id_slot": 0, "cache_prompt": false, "n_cache_reuse": 8, "stream": true });
     let answer = engine
-        .answer(two, Asked::Completion(body.clone()))
+        .answer(two, Asked::completion(body.clone()))
         .await
         .unwrap();
     assert_eq!(answer.reused.cached, 0);
     drop(answer);
-    let answer = engine.answer(one, Asked::Completion(body)).await.unwrap();
+    let answer = engine.answer(one, Asked::completion(body)).await.unwrap();
     assert_eq!(answer.reused.cached, 4);
 }
 

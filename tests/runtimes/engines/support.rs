@@ -60,7 +60,7 @@ pub(crate) async fn wait_for(engine: &dyn Engine, generation: u64) {
 pub(crate) fn completion(prompt: impl Into<Value>, count: u64, stream: bool) -> Asked {
     let prompt: Value = prompt.into();
     let body = json!({ "prompt": prompt, "max_tokens": count, "temperature": 0, "stream": stream });
-    Asked::Completion(body)
+    Asked::completion(body)
 }
 
 /// All of an answer: its text, and its counts.

@@ -29,8 +29,6 @@ pub struct AttachedSettings {
     pub model: Option<PathBuf>,
     /// Options that it was started with, as far as they change states.
     pub options: RuntimeOptions,
-    /// True where it was started with `--swa-full`.
-    pub windows_whole: bool,
 }
 
 impl AttachedSettings {
@@ -43,7 +41,6 @@ impl AttachedSettings {
             states: states.into(),
             model: None,
             options: RuntimeOptions::default(),
-            windows_whole: false,
         }
     }
 

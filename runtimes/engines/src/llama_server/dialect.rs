@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::{
     answer::Timings,
     asked::{self, Asked},
+    body::Body,
     error::EngineError,
-    http::{Client, io},
+    http::{Client, NOTHING, io},
 };
 
 /// Time for what computes nothing; a slot that is still busy delays it.
@@ -33,12 +34,12 @@ impl Client {
     }
 
     pub(super) async fn is_ready(&self) -> bool {
-        let asked = self.ask(Method::GET, "/health", None, Duration::from_secs(5));
+        let asked = self.ask(Method::GET, "/health", NOTHING, Duration::from_secs(5));
         asked.await.is_ok()
     }
 
     pub(super) async fn props(&self) -> Result<Props, EngineError> {
-        let props = self.ask(Method::GET, "/props", None, PATIENCE).await?;
+        let props = self.ask(Method::GET, "/props", NOTHING, PATIENCE).await?;
         let text = |name: &str| props[name].as_str().unwrap_or_default().to_owned();
         let count = |value: &Value| value.as_u64().filter(|count| *count > 0);
         let slots = count(&props["total_slots"]);
@@ -59,7 +60,9 @@ impl Client {
         let prompt = match asked {
             Asked::Completion(body) => asked::prompt(body)?.clone(),
             Asked::Chat(body) => {
-                let rendered = self.post("/apply-template", body).await?;
+                let rendered = self
+                    .ask(Method::POST, "/apply-template", Some(body), PATIENCE)
+                    .await?;
                 rendered["prompt"].clone()
             }
         };
@@ -144,7 +147,7 @@ const DECIDED: [&str; 9] = [
 /// A request as it is sent on, to be evaluated in a slot.
 pub(super) struct Prepared {
     pub(super) path: &'static str,
-    pub(super) body: Value,
+    pub(super) body: Body,
     pub(super) streams: bool,
     /// The caller wants counts with every event.
     pub(super) counted: bool,
@@ -159,15 +162,11 @@ pub(super) fn prepare(asked: Asked, slot: usize) -> Result<Prepared, EngineError
     };
     let (Asked::Completion(mut body) | Asked::Chat(mut body)) = asked;
     let counted = body["timings_per_token"] == Value::Bool(true);
-    if let Value::Object(members) = &mut body {
-        members.retain(|name, _| {
-            !DECIDED.contains(&name.as_str()) && !name.starts_with("speculative.")
-        });
-        members.insert("id_slot".to_owned(), slot.into());
-        members.insert("cache_prompt".to_owned(), true.into());
-        // what was reused is in the first event then
-        members.insert("timings_per_token".to_owned(), streams.into());
-    }
+    body.retain(|name| !DECIDED.contains(&name) && !name.starts_with("speculative."));
+    body.set("id_slot", slot.into());
+    body.set("cache_prompt", true.into());
+    // what was reused is in the first event then
+    body.set("timings_per_token", streams.into());
     Ok(Prepared {
         path,
         body,

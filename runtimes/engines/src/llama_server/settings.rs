@@ -45,13 +45,6 @@ impl LlamaServerSettings {
         }
     }
 
-    /// Returns whether sliding windows keep every position.
-    pub(super) fn windows_whole(&self) -> bool {
-        self.arguments
-            .iter()
-            .any(|argument| argument == "--swa-full")
-    }
-
     /// Options that change states, with the context that they depend on.
     pub(super) fn told(&self) -> RuntimeOptions {
         let mut options = self.options.clone();

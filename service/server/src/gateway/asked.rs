@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderMap, StatusCode};
 use kvcap::{Code, Error};
-use kvcap_engines::Asked;
-use serde_json::{Map, Value};
+use kvcap_engines::{Asked, Body};
+use serde_json::Value;
 
 use super::failed;
 use crate::refusal::{Answer, Refusal};
@@ -62,15 +62,12 @@ impl Turn {
     /// 400 for what is no JSON object, asks for nothing, or has other members than a gateway can answer for; KVC-950 for a
     /// session's name.
     pub(super) fn read(shape: Shape, headers: &HeaderMap, body: &[u8]) -> Answer<Self> {
-        let parsed = serde_json::from_slice(body);
-        let Ok(Value::Object(mut members)) = parsed else {
+        let parsed = Body::read(body).ok();
+        let Some(mut body) = parsed.filter(|body| body.is_object()) else {
             return Err(refused("the body is no JSON object"));
         };
-        let session = session(headers, &members)?;
-        for name in OWN {
-            members.remove(name);
-        }
-        let body = Value::Object(members);
+        let session = session(headers, &body["prompt_cache_key"])?;
+        body.retain(|name| !OWN.contains(&name));
         let asked = match shape {
             Shape::Completion => Asked::Completion(body),
             Shape::Chat => Asked::Chat(body),
@@ -85,7 +82,7 @@ impl Turn {
 }
 
 /// The header's name for the session, or the body's.
-fn session(headers: &HeaderMap, members: &Map<String, Value>) -> Answer<Option<String>> {
+fn session(headers: &HeaderMap, named: &Value) -> Answer<Option<String>> {
     let malformed = || {
         let what = "the session's name is malformed";
         Refusal::Code(Error::new(Code::SessionMalformed, what))
@@ -94,10 +91,10 @@ fn session(headers: &HeaderMap, members: &Map<String, Value>) -> Answer<Option<S
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| malformed())?;
         return Ok(Some(text.to_owned()));
     }
-    match members.get("prompt_cache_key") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(malformed()),
+    match named {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        _ => Err(malformed()),
     }
 }
 
@@ -129,7 +126,7 @@ mod tests {
             &json!({"prompt": "a", "id_slot": 3, "cache_prompt": false, "prompt_cache_key": "s", "seed": 1}),
         );
         let turn = turn.unwrap();
-        assert_eq!(*turn.asked.body(), json!({"prompt": "a", "seed": 1}));
+        assert_eq!(**turn.asked.body(), json!({"prompt": "a", "seed": 1}));
         assert_eq!(turn.session.as_deref(), Some("s"));
         assert!(read(&json!({"prompt": "a", "lora": [{"id": 0, "scale": 1.0}]})).is_err());
         assert!(read(&json!({"prompt": "a", "lora": []})).is_ok());

@@ -144,9 +144,7 @@ impl Gateway {
         };
         let with = |words: &str| {
             let mut body = body.clone();
-            if let Some(messages) = body["messages"].as_array_mut() {
-                messages.push(json!({"role": "user", "content": words}));
-            }
+            body.push("messages", json!({"role": "user", "content": words}));
             Asked::Chat(body)
         };
         // words that no tokenizer begins alike

@@ -137,7 +137,7 @@ impl Gateway {
         let body = json!({
             "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "top_k": 1, "ignore_eos": true,
         });
-        let answer = self.engine.answer(slot, Asked::Completion(body)).await;
+        let answer = self.engine.answer(slot, Asked::completion(body)).await;
         let mut answer = answer.map_err(failed)?;
         let mut text = Vec::new();
         while let Some(event) = answer.events.next().await {

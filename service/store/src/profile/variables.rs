@@ -7,9 +7,10 @@ use kvcap::Result;
 use super::{Setting, file::fault};
 
 /// Variables that are no settings of a profile.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "KVCAP_BACKEND",
     "KVCAP_CPU",
+    "KVCAP_LLAMA_SERVER",
     "KVCAP_NO_CACHE",
     "KVCAP_PASSPHRASE_FILE",
     "KVCAP_PROFILE",
