@@ -206,7 +206,7 @@ pub struct Opened {
 }
 
 #[napi(ts_return_type = "Promise<Opened | Refused>")]
-#[expect(clippy::too_many_arguments, reason = "index.js takes an object")]
+#[allow(clippy::too_many_arguments, reason = "index.js takes an object")]
 pub fn open(
     source: Given,
     to: Option<String>,
