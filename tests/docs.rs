@@ -233,6 +233,7 @@ const PARTS: &[&str] = &[
     "codecs/mlx/linux/bind",
     "codecs/mlx/linux/setup",
     "tests/bench/peers.sh",
+    "tests/platforms/wine",
     "tests/platforms/zig",
     "tests/platforms/zig-cc",
 ];
