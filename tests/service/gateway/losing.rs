@@ -2,6 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use kvcap::binding::Digest;
+use kvcap_engines::About;
+
 use crate::support::{Home, TestEngine, said, says, told};
 
 #[test]
@@ -31,6 +34,64 @@ fn an_engine_that_stops_costs_what_was_not_saved_and_says_so() {
     assert_eq!(lost, second.len() as u64 + 3 - kept);
     assert_eq!(said(&asked), says(&third, 4));
     engine.wait_for_no_file();
+}
+
+/// Sets a fact of the layout of an engine's states.
+fn set(about: &mut About, name: &str, value: &str) {
+    let fact = about.facts.iter_mut().find(|fact| fact.0 == name);
+    value.clone_into(&mut fact.unwrap().1);
+}
+
+#[test]
+fn an_engine_that_was_started_otherwise_is_given_nothing_of_the_one_before() {
+    type Change = fn(&mut About);
+    let changes: [(&str, Change, &str); 5] = [
+        (
+            "another build",
+            |about| about.version = "test-2".to_owned(),
+            "KVC-608",
+        ),
+        (
+            "another format of states",
+            |about| about.format = "ggsq-4",
+            "KVC-604",
+        ),
+        (
+            "another cache type",
+            |about| set(about, "type_k", "q8_0"),
+            "KVC-604",
+        ),
+        // without flash attention, values lie transposed
+        (
+            "another flash attention",
+            |about| set(about, "v_trans", "1"),
+            "KVC-604",
+        ),
+        (
+            "other weights",
+            |about| about.profile.model.id = Digest([7; 32]),
+            "KVC-601",
+        ),
+    ];
+    let prompt = "a state that another engine must not take for its own";
+    for (what, change, code) in changes {
+        let home = Home::new();
+        let gateway = home.gateway(&TestEngine::new(1, true));
+        let text =
+            prompt.to_owned() + &said(&gateway.complete(&home.ana, "moved", prompt)) + " go on";
+        gateway.end();
+        let engine = TestEngine::with(1, true, change);
+        let gateway = home.gateway(&engine);
+        let asked = gateway.complete(&home.ana, "moved", &text);
+        assert_eq!(
+            told(&asked),
+            ("fresh", "none", 0, text.len() as u64),
+            "{what}"
+        );
+        assert_eq!(asked.field("x-kvcap-code"), Some(code), "{what}");
+        assert_eq!(said(&asked), says(&text, 4), "{what}");
+        assert_eq!(engine.called("admit"), 0, "{what}");
+    }
 }
 
 #[test]

@@ -50,6 +50,11 @@ pub(crate) struct TestEngine {
 
 impl TestEngine {
     pub(crate) fn new(slots: usize, rewinds: bool) -> Arc<Self> {
+        Self::with(slots, rewinds, |_| {})
+    }
+
+    /// One that was started otherwise.
+    pub(crate) fn with(slots: usize, rewinds: bool, change: impl FnOnce(&mut About)) -> Arc<Self> {
         let home = TempDir::new().unwrap();
         let folder = StateFolder::new(home.path()).unwrap();
         let path = fixture("model");
@@ -63,7 +68,7 @@ impl TestEngine {
             Hints::Model(&profile.geometry),
         )
         .unwrap();
-        let about = About {
+        let mut about = About {
             kind: RuntimeKind::LlamaCpp,
             version: "test-1".to_owned(),
             path,
@@ -76,6 +81,7 @@ impl TestEngine {
             rewinds,
             missing: Vec::new(),
         };
+        change(&mut about);
         drop((first, source));
         let besides = std::fs::read_dir(folder.path()).unwrap().count();
         Arc::new(Self {
