@@ -452,7 +452,7 @@ async fn an_engine_does_not_outlive_who_started_it() {
     assert!(!processes(&mark).is_empty());
     kill(&[holder.id()]);
     holder.wait().unwrap();
-    for _ in 0..200 {
+    for _ in 0..1200 {
         sleep(Duration::from_millis(50)).await;
         if processes(&mark).is_empty() {
             break;
