@@ -122,7 +122,7 @@ def text(rows, tokens, size, loads):
     return f"""## Beside what keeps conversations unprotected: left its slot, and returns
 
 `tests/live/run --returning`: SmolLM2-135M-Instruct in llama-server {llama_server.VERSION} with one slot, a first turn of {tokens:,} tokens, {size / 1e6:.0f} MB of capsule (exact).
-Another conversation has taken the slot, and the second turn is asked: seconds from then to its first word, median, lowest and highest, and the tokens that llama-server evaluated. *Uploaded* is from the first byte of the capsule's upload.
+Another conversation has taken the slot, and the second turn is asked: seconds from then to its first word, median, lowest and highest, and the tokens that llama-server evaluated. *Uploaded* is from the first byte of the capsule's upload. What is kept behind an answer has had half a second for that, by hearth-llm and by kvcap.
 All servers run, and each takes each round in turn. Load of the machine at the beginning {loads[0]:.1f}, at the end {loads[1]:.1f}; {report.machine(llama_server.PACKAGES)}
 
 {rows}

@@ -277,6 +277,7 @@ class Kvcap:
 
     def leave(self):
         stream(self.gateway.address, OTHER, self.gateway.token)
+        time.sleep(0.5)
 
     def ask(self, messages):
         return stream(self.gateway.address, messages, self.gateway.token)
