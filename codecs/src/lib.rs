@@ -63,6 +63,7 @@ pub use layout::{
 // Frames and streams, encoded and decoded.
 #[cfg(feature = "encode")]
 pub use {
+    codec::CodedFrame,
     frame::FrameContext,
     profile::{BankProfile, Point, Profile},
     rope::{Angles, Positions, Rotation},

@@ -1,7 +1,8 @@
 //! The lossy codecs of KV capsules on Metal, through MLX.
 //!
 //! The arithmetic is the format's own (`spec/codecs-v1.md` §6 and §7), written as MLX's eager binary32
-//! primitives, so that a capsule sealed on a GPU has the same bytes as one sealed on any server. MLX's
+//! primitives, so that a capsule sealed on a GPU has the same bytes as one sealed on any server. Of `tc` (§12) the CPU
+//! decodes the coefficients, and MLX makes the rows of them: the same bits too. MLX's
 //! `quantize` and `dequantize` are not used: their bits differ between its backends. `docs/explanation/mlx.md` says
 //! what was executed where.
 //!

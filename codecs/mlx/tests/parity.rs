@@ -1,4 +1,4 @@
-//! MLX against the CPU's plain loops, bit for bit: every affine codec and q4c on every vector; its
+//! MLX against the CPU's plain loops, bit for bit: every affine codec, q4c and tc on every vector; its
 //! threads, its refusals, and its arrays.
 #![cfg(any(all(target_os = "macos", target_arch = "aarch64"), kvcap_mlx_linux))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
@@ -17,7 +17,9 @@ fn every_codec_gives_the_bits_of_the_plain_loops() {
                 .into_iter()
                 .map(move |group| Codec::Affine { bits, group })
         });
-        for codec in affine.chain([Codec::KeyChannel]) {
+        let coded = [(0, 192), (1, 192), (1, 400), (2, 192), (2, 400)];
+        let coded = coded.map(|(transform, rate)| Codec::Transform { transform, rate });
+        for codec in affine.chain([Codec::KeyChannel]).chain(coded) {
             for vector in &vectors {
                 match vector.compare(codec) {
                     Ok(true) => compared += 1,
@@ -29,9 +31,9 @@ fn every_codec_gives_the_bits_of_the_plain_loops() {
     }
     // linux/test looks for this line: a run that compared nothing is a failure there.
     println!("parity: {compared} frames equal, {refused:?} refused alike");
-    assert_eq!(compared + refused.len(), 3 * 16 * 20);
+    assert_eq!(compared + refused.len(), 3 * 21 * 20);
     let known = |(codec, _, name): &(Codec, Dtype, &str)| {
-        *codec == Codec::KeyChannel && ["largest", "any finite bits"].contains(name)
+        !matches!(codec, Codec::Affine { .. }) && ["largest", "any finite bits"].contains(name)
     };
     assert!(refused.iter().all(known), "{refused:?}");
 }

@@ -7,6 +7,7 @@ mod planes;
 mod transform;
 mod turns;
 
+pub use transform::CodedFrame;
 pub(crate) use turns::key_head;
 
 use std::ops::Range;

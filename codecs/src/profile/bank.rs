@@ -71,8 +71,23 @@ impl BankProfile {
         self.heads * self.dim * self.components().count
     }
 
-    pub(crate) fn means(&self) -> &[f32] {
+    /// Mean of each channel, `[head][dim]`.
+    #[must_use]
+    pub fn means(&self) -> &[f32] {
         &self.means
+    }
+
+    /// Shift of each component, at most 8: a weight is `synthesis · 2^shift`.
+    #[must_use]
+    pub fn shifts(&self) -> &[u8] {
+        &self.shifts
+    }
+
+    /// Weights W of the synthesis, none of them -128: `[head][component][dim]` with transform 1,
+    /// `[component][head][dim]` with transform 2.
+    #[must_use]
+    pub fn synthesis(&self) -> &[i8] {
+        &self.synthesis
     }
 
     /// Scales of the analysis of each component.

@@ -5,13 +5,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kvcap_codecs::{AffineParams, Angles, ParamDtype};
+use kvcap_codecs::{AffineParams, Angles, Codec, FrameContext, ParamDtype, Scratch};
 use mlx_rs::{Array, Dtype, transforms};
 
 use super::{
     affine,
     error::{Error, Result, size},
     keys::{self, Rotation},
+    transform,
 };
 
 pub use super::pack::Triplet;
@@ -110,6 +111,25 @@ pub fn keys_decode(
     let (keys, usable) = keys::decode(triplet, tokens, dtype, rotation.as_ref())?;
     evaluated(&[&keys, &usable], &usable)?;
     Ok(keys)
+}
+
+/// Restores rows `[heads, tokens, dim]` of a frame of `tc`: the CPU decodes its coefficients, MLX multiplies and turns.
+/// `ctx` has the rotation of keys, and the profile where the codec needs one.
+///
+/// # Errors
+/// Where `codec` is another or a rule is broken, as [`Codec::decode_frame`] says, or MLX fails.
+pub fn transform_decode(
+    codec: Codec,
+    ctx: &FrameContext<'_>,
+    encoded: &[u8],
+    scratch: &mut Scratch,
+) -> Result<Array> {
+    let frame = super::host::Frame::new(ctx)?;
+    let coded = codec.decode_coefficients(ctx, encoded, scratch)?;
+    let _turn = exclusive();
+    let rows = transform::rows(&coded, frame.extent, frame.dtype)?;
+    transforms::eval([&rows])?;
+    Ok(rows)
 }
 
 const UNSERVED: Error = Error::Unserved("no codec of MLX's serves this type and shape");

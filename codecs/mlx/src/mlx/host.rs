@@ -1,13 +1,14 @@
 //! Frames in host memory: the call shape of the CPU backend.
 
 use kvcap_codecs::{Accelerator, Codec, Dtype, FrameContext, Scratch};
-use mlx_rs::Array;
+use mlx_rs::{Array, transforms};
 
 use super::{
     affine,
     arrays::{Triplet, evaluated, exclusive},
     error::{Error, Result, size},
     keys::{self, Rotation},
+    transform,
 };
 use crate::Report;
 
@@ -66,7 +67,7 @@ impl Mlx {
         Ok(())
     }
 
-    /// Decodes one frame, as [`Codec::decode_frame`] does.
+    /// Decodes one frame, as [`Codec::decode_frame`] does. Of `tc` the CPU decodes the coefficients.
     ///
     /// # Errors
     /// As [`Self::encode_frame`].
@@ -78,6 +79,13 @@ impl Mlx {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let frame = Frame::new(ctx)?;
+        if let Codec::Transform { .. } = codec {
+            let coded = codec.decode_coefficients(ctx, encoded, scratch)?;
+            let _turn = exclusive();
+            let decoded = bytes_of(&transform::rows(&coded, frame.extent, frame.dtype)?)?;
+            transforms::eval([&decoded])?;
+            return copied(&decoded, out);
+        }
         let _turn = exclusive();
         let [heads, tokens, dim] = frame.extent;
         let rows = heads * tokens;
@@ -104,12 +112,7 @@ impl Mlx {
         };
         let decoded = bytes_of(&decoded)?;
         evaluated(&[&decoded, &usable], &usable)?;
-        let decoded = decoded.try_as_slice::<u8>()?;
-        if decoded.len() != out.len() {
-            return Err(UNSERVED);
-        }
-        out.copy_from_slice(decoded);
-        Ok(())
+        copied(&decoded, out)
     }
 }
 
@@ -144,13 +147,13 @@ impl Accelerator for Mlx {
 }
 
 /// A frame's type and extent as MLX has them.
-struct Frame {
-    dtype: mlx_rs::Dtype,
-    extent: [i32; 3],
+pub(super) struct Frame {
+    pub(super) dtype: mlx_rs::Dtype,
+    pub(super) extent: [i32; 3],
 }
 
 impl Frame {
-    fn new(ctx: &FrameContext<'_>) -> Result<Self> {
+    pub(super) fn new(ctx: &FrameContext<'_>) -> Result<Self> {
         let dtype = match ctx.dtype() {
             Dtype::F16 => mlx_rs::Dtype::Float16,
             Dtype::Bf16 => mlx_rs::Dtype::Bfloat16,
@@ -174,6 +177,16 @@ impl Frame {
 fn bytes_of(array: &Array) -> Result<Array> {
     let flat = array.flatten(None, None)?.contiguous()?;
     Ok(flat.view_dtype(mlx_rs::Dtype::Uint8)?)
+}
+
+/// Computed bytes to where they belong.
+fn copied(decoded: &Array, out: &mut [u8]) -> Result<()> {
+    let decoded = decoded.try_as_slice::<u8>()?;
+    if decoded.len() != out.len() {
+        return Err(UNSERVED);
+    }
+    out.copy_from_slice(decoded);
+    Ok(())
 }
 
 /// An encoded frame as a triplet; its length must be that of these shapes.

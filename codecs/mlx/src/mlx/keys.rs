@@ -84,7 +84,8 @@ fn halves(x: &Array, first: i32) -> Result<[Array; 2]> {
         .map_err(|_| Error::Mlx("a split gave no two parts".to_owned()))
 }
 
-fn turned(x: Array, rotation: Option<&Rotation>, back: bool) -> Result<Array> {
+/// Rows turned back (`back`) or forth, where they are turned.
+pub(super) fn turned(x: Array, rotation: Option<&Rotation>, back: bool) -> Result<Array> {
     rotation.map_or(Ok(x.clone()), |rotation| rotation.turn(&x, back))
 }
 

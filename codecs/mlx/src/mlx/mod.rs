@@ -8,6 +8,7 @@ mod host;
 mod keys;
 mod pack;
 mod selftest;
+mod transform;
 pub mod vectors;
 
 pub use error::Error;

@@ -1,19 +1,22 @@
 //! Entropy-coded coefficients in frames of one length (codecs-v1 §12).
 
+mod coded;
 mod encode;
 mod fields;
 
+pub use coded::CodedFrame;
 pub(super) use encode::encode;
 
 use super::{affine::is_finite, check_encoded, turns::key_head};
 use crate::{
-    coefficients::{ESCAPE, Lanes, RENORM, unit},
+    coefficients::unit,
     frame::FrameContext,
     kernels::{BLOCK, Coefficients, KeyHead, Synthesis, padded},
     layout::{CodecError, ErrorKind, ParamDtype},
     profile::{BankProfile, Components, paired},
     scratch::{Scratch, aligned},
 };
+use coded::Reader;
 use fields::{Extent, Fields};
 
 /// Rows of scratch that [`crate::kernels::Kernels::coefficients_rows`] asks for.
@@ -42,11 +45,7 @@ pub(super) fn decode(
     let fields = Fields::parse(&extent, transform, encoded, buffers)?;
     check_finite(&extent, ctx, &fields)?;
     let coded = extent.tokens - fields.stored_rows;
-    let mut lanes = Lanes {
-        states: fields.states,
-        words: fields.words.as_chunks().0,
-    };
-    let mut escapes = fields.escapes.as_chunks::<2>().0.iter();
+    let mut reader = Reader::new(&fields);
     let group = profile.map_or(
         Components {
             heads: 1,
@@ -67,18 +66,7 @@ pub(super) fn decode(
             .clone()
             .zip(quantized.chunks_exact_mut(coded.max(1)))
         {
-            let table = buffers.tables[channel];
-            if !(kernels.coefficients_decode)(&mut lanes, table, q) {
-                return Err(malformed("a frame of coefficients ends before them"));
-            }
-            // vectors of channels without one are passed over
-            if !q.iter().fold(false, |any, q| any | (*q == ESCAPE)) {
-                continue;
-            }
-            for q in q.iter_mut().filter(|q| **q == ESCAPE) {
-                let escape = escapes.next();
-                *q = i16::from_le_bytes(*escape.ok_or(malformed("a frame has too few escapes"))?);
-            }
+            reader.channel(kernels, buffers.tables[channel], q)?;
         }
         let offsets = &buffers.offsets[channels];
         let pairs = group.count.div_ceil(2);
@@ -116,12 +104,7 @@ pub(super) fn decode(
             (kernels.synthesis_rows)(coded_turns, x, out, sums, rows);
         }
     }
-    let left = lanes.words.as_flattened().iter().chain(fields.odd_byte());
-    if escapes.next().is_some() || lanes.states != [RENORM; _] || left.into_iter().any(|b| *b != 0)
-    {
-        return Err(malformed("a frame of coefficients does not end with them"));
-    }
-    Ok(())
+    reader.finish(&fields)
 }
 
 /// The profile of a bank that is transformed.
