@@ -8,6 +8,7 @@ use std::{
 
 use kvcap::Expected;
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, parse_adapter};
+use kvcap_session::files::CodecProfiles;
 use kvcap_states::{RuntimeKind, look_for_profiles_beside};
 use kvcap_store::{
     Ask, Passphrases, Verifier,
@@ -208,6 +209,10 @@ impl Profile {
         &self,
         told: &(dyn Fn(u64, u64) + Sync),
     ) -> kvcap::Result<Option<ModelProfile>> {
+        // what the user keeps comes after what lies beside the model
+        if let Some(kept) = CodecProfiles::of_user(&|name| env::var_os(name)) {
+            kept.look_here();
+        }
         let Some(path) = self.text(Setting::Model) else {
             return Ok(None);
         };

@@ -1,6 +1,9 @@
 """Profiles and keys: policy is the library's, secrets stay in their files."""
 
 import os
+import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -73,3 +76,55 @@ def test_without_a_setting_that_is_needed_the_setting_is_named(settings, state):
     nobody = kvcap.Profile(**{key: value for key, value in settings.items() if key != "trust"})
     with pytest.raises(kvcap.KvcapError):
         kvcap.verify(state, profile=nobody)
+
+
+def codec_profile(model):
+    """A file of codecs-v1 §12.7 for the small model: heads by themselves, and each channel its own component."""
+    heads, dim = 2, 64
+    banks = [(layer, role) for layer in range(6) for role in range(2)]
+    cells = [int(row == column) for _ in range(heads) for row in range(dim) for column in range(dim)]
+    count = heads * dim
+    out = b"KVTCPROF" + struct.pack("<4H", 1, len(banks), 0, 0) + model
+    for layer, role in banks:
+        out += struct.pack("<I2B3H", layer, role, 1, heads, dim, 0)
+    for _ in banks:
+        out += struct.pack(f"<{count}f", *[0.0] * count) + bytes(count)
+        out += struct.pack(f"<{len(cells)}b", *[100 * cell for cell in cells])
+        out += struct.pack(f"<{count}f", *[1 / 3e6] * count)
+        out += struct.pack(f"<{len(cells)}h", *[30_000 * cell for cell in cells])
+    return out
+
+
+# A process remembers the codec profiles that it met, so one of its own seals.
+SEAL = """
+import sys
+import kvcap
+
+state, to, *settings = sys.argv[1:]
+profile = kvcap.Profile(**dict(setting.split("=", 1) for setting in settings))
+kvcap.seal(state, to, profile=profile, danger_no_prefix=True)
+"""
+
+
+def test_a_capsule_opens_with_the_codec_profile_that_it_names_and_not_without(settings, profile, state, tmp_path):
+    model = bytes.fromhex(kvcap.model_id(settings["model"]).id)
+    kept = tmp_path / "home/kvcap/codec-profiles"
+    kept.mkdir(parents=True)
+    (kept / "made.kvtc").write_bytes(codec_profile(model))
+    said = [f"{name}={value}" for name, value in settings.items()]
+    capsule = tmp_path / "a.kvcap"
+    subprocess.run([sys.executable, "-c", SEAL, state, capsule, *said, "encoding=tc:10"], check=True)
+
+    (kept / "made.kvtc").rename(tmp_path / "away.kvtc")
+    kvcap.verify(capsule, profile=profile)
+    with pytest.raises(kvcap.KvcapError) as refused:
+        kvcap.open(capsule, profile=profile)
+    assert refused.value.code == 908
+    (tmp_path / "away.kvtc").rename(kept / "another-name.kvtc")
+    opened, before = kvcap.open(capsule, profile=profile).state, state.read_bytes()
+    assert opened is not None and opened != before
+    head = 8 + int.from_bytes(before[:8], "little")
+    assert opened[:head] == before[:head] and len(opened) == len(before)
+    numbers = [struct.unpack(f"<{(len(one) - head) // 2}e", one[head:]) for one in (before, opened)]
+    error = sum((a - b) ** 2 for a, b in zip(*numbers, strict=True))
+    assert error < 1e-3 * sum(a * a for a in numbers[0])

@@ -16,6 +16,7 @@ mod interface;
 mod killed;
 mod losing;
 mod probing;
+mod profiled;
 mod round_trip;
 mod sessions;
 mod support;

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use kvcap::SourceFile;
+use kvcap_codecs::{Dtype, to_f32};
 use kvcap_engines::{
     About, Answer, Answering, Asked, Engine, EngineError, Event, Events, Health, Slot, StateFile,
     StateFolder, Timings,
@@ -43,6 +44,8 @@ pub(crate) struct TestEngine {
     pub(crate) slow: AtomicBool,
     /// What was admitted goes on otherwise than it did.
     pub(crate) drifts: AtomicBool,
+    /// Rows come back about as they left.
+    pub(crate) near: AtomicBool,
     /// Calls by name.
     pub(crate) calls: Mutex<Vec<&'static str>>,
     _home: TempDir,
@@ -94,6 +97,7 @@ impl TestEngine {
             lies: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             drifts: AtomicBool::new(false),
+            near: AtomicBool::new(false),
             calls: Mutex::default(),
             _home: home,
         })
@@ -270,6 +274,25 @@ fn write(mut file: &File, ids: &[u32]) {
     file.write_all(&bytes).unwrap();
 }
 
+/// Whether two files of so many tokens are the same but for rows, which are about the same.
+fn near(tokens: usize, one: &[u8], other: &[u8]) -> bool {
+    const TENSOR: usize = 12;
+    let (head, tensor) = (28 + 16 * tokens, TENSOR + ROW * tokens);
+    let rows = |tensor: &[u8]| {
+        let mut rows = Vec::new();
+        to_f32(Dtype::F16, &tensor[TENSOR..], &mut rows).unwrap();
+        rows
+    };
+    let same_tensor = |(one, other): (&[u8], &[u8])| {
+        let (a, b) = (rows(one), rows(other));
+        let error: f32 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
+        let whole: f32 = b.iter().map(|b| b.powi(2)).sum();
+        one[..TENSOR] == other[..TENSOR] && error < 0.01 * whole
+    };
+    let mut tensors = one[head..].chunks(tensor).zip(other[head..].chunks(tensor));
+    one.len() == other.len() && one[..head] == other[..head] && tensors.all(same_tensor)
+}
+
 impl Engine for TestEngine {
     fn about(&self) -> &About {
         &self.about
@@ -385,15 +408,16 @@ impl Engine for TestEngine {
                 .unwrap();
             let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
             let ids: Vec<u32> = (0..word(8) as usize).map(|id| word(12 + id * 4)).collect();
-            // what comes back is what left, to the last byte
+            // what comes back is what left, to the last byte, or nearly where that is enough
             let again = self.folder.create().map_err(EngineError::Io)?;
             write(again.file(), &ids);
             File::open(again.path())
                 .unwrap()
                 .read_to_end(&mut expected)
                 .unwrap();
+            let is_near = || self.near.load(Ordering::SeqCst) && near(ids.len(), &bytes, &expected);
             assert!(
-                bytes == expected,
+                bytes == expected || is_near(),
                 "a state came that this model never saved"
             );
             let ids = match self.lies.load(Ordering::SeqCst) {

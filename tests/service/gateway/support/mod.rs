@@ -169,9 +169,7 @@ impl Home {
     ) -> Gateway {
         let mut settings = self.settings(engine);
         change(&mut settings);
-        Gateway {
-            running: Some(Server::bind(settings).unwrap().start().unwrap()),
-        }
+        Gateway::begin(settings)
     }
 }
 
@@ -218,6 +216,12 @@ pub(crate) fn settings(home: &Path, tokens: Tokens, engine: &Arc<TestEngine>) ->
 }
 
 impl Gateway {
+    pub(crate) fn begin(settings: Settings) -> Self {
+        Self {
+            running: Some(Server::bind(settings).unwrap().start().unwrap()),
+        }
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.running.as_ref().unwrap().address()
     }
