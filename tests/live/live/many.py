@@ -21,15 +21,15 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/live/run --many")
     parser.add_argument("kvcap", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--many", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--short", action="store_true", help="50 of a small model, nothing written")
-    parser.add_argument("--sessions", type=int, default=1000)
+    parser.add_argument("--short", action="store_true", help="a small model, nothing written")
+    parser.add_argument("--sessions", type=int, help="1000, or 50 in short")
     arguments = parser.parse_args()
     load, began = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        model, count = smollm2(), arguments.sessions
+        model, count = smollm2(), arguments.sessions or 1000
         if arguments.short:
-            model, count = folder / "small.gguf", 50
+            model, count = folder / "small.gguf", arguments.sessions or 50
             to_gguf.convert(environments.MODEL, model)
         gateway = Gateway(arguments.kvcap, model, folder, 2048)
         first = [gateway.complete(name(number), text(number), 1) for number in range(count)]
