@@ -3,6 +3,7 @@
 use std::{fs, io::Cursor, thread};
 
 use kvcap::Change;
+use kvcap_server::Limits;
 use serde_json::json;
 
 use crate::support::{
@@ -139,7 +140,12 @@ fn a_wrong_chunk_ends_the_upload_with_its_last_byte() {
 
 #[test]
 fn what_broke_off_holds_nothing_any_more_when_that_is_told() {
-    let relay = relay();
+    let limits = Limits {
+        rate: u32::MAX,
+        burst: u32::MAX,
+        ..Limits::default()
+    };
+    let relay = relay_with(verifier(), limits);
     let file = capsule();
     let parts = 200;
     for cut in (1..parts).map(|part| file.len() * part / parts) {
