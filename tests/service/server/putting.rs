@@ -164,7 +164,7 @@ fn what_broke_off_holds_nothing_any_more_when_that_is_told() {
 fn what_was_judged_by_the_header_is_judged_again() {
     let registry = Registry::new(7200);
     let judged_at = |at| registry.verifier_at(at);
-    let relay = relay_with(judged_at(now()), kvcap_server::Limits::default());
+    let relay = relay_with(judged_at(now()), Limits::default());
     let begin = |file: &[u8]| {
         let mut client = relay.client();
         client.head(
