@@ -12,8 +12,8 @@ use kvcap_models::{HashCache, ModelProfile, RuntimeOptions, parse_adapter};
 use kvcap_session::files::CodecProfiles;
 use kvcap_states::{RuntimeKind, look_for_profiles_beside};
 use kvcap_store::{
-    Ask, Passphrases, Verifier,
-    profile::{NewProfile, Parties, Setting, Settings, check_variables, default_issuer},
+    Ask, Parties, Passphrases, Verifier,
+    profile::{NewProfile, Setting, Settings, check_variables, default_issuer},
     time,
 };
 use zeroize::Zeroizing;

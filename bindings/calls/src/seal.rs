@@ -11,9 +11,9 @@ use kvcap_states::{
     parse, seal_state,
 };
 use kvcap_store::{
-    Verifier,
+    Parties, Verifier,
     output::{Output, Readers},
-    profile::{Parties, Setting},
+    profile::Setting,
 };
 
 use crate::{

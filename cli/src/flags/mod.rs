@@ -22,7 +22,7 @@ pub(crate) use engine::{EngineArgs, UNBUILT};
 pub(crate) use model::ModelArgs;
 pub(crate) use profile::{Unparsed, load, parse};
 pub(crate) use request::{RequestArgs, ReuseArgs};
-pub(crate) use sealed_for::{Parties, SealedFor};
+pub(crate) use sealed_for::SealedFor;
 pub(crate) use sessions::{
     OwnerArgs, SessionArgs, codec_profiles, find, find_codec_profiles, names, tier,
 };

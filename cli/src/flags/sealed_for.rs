@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use kvcap::{Recipient, RecipientPublicKey, Result, SigningKey, Suite, Terms, WrappingKey};
-use kvcap_store::{Passphrases, WrapKeys, key_file, time};
+use kvcap::{Result, Suite, Terms};
+use kvcap_store::{Parties, Passphrases, Sealer, SealingKeys, time};
 
 use super::{duration, instant};
 use crate::ui::usage;
@@ -54,21 +54,6 @@ pub(crate) struct SealedFor {
     single_use: bool,
 }
 
-/// The keys and terms that a capsule is sealed with.
-pub(crate) struct Parties {
-    pub(crate) terms: Terms,
-    pub(crate) signer: SigningKey,
-    wrapping: Vec<WrappingKey>,
-    public: Vec<RecipientPublicKey>,
-}
-
-impl Parties {
-    /// Who may open it.
-    pub(crate) fn recipients(&self) -> Vec<Recipient<'_>> {
-        key_file::all(&self.wrapping, &self.public)
-    }
-}
-
 impl SealedFor {
     /// Reads the keys, and makes the terms as of now.
     ///
@@ -79,17 +64,15 @@ impl SealedFor {
             let what = "nobody could open the capsule: say whose key it is sealed for";
             return usage(what, "--wrap-key, --recipient");
         }
-        let signer = key_file::signing(&self.sign_key, passphrases)?;
-        let wrapping = WrapKeys::read(&self.wrap_key, passphrases)?;
-        let public = key_file::recipients(&self.recipient)?;
-        let terms = self.terms(time::now(), &signer)?;
-        let wrapping = wrapping.sealing(self.org.as_deref(), terms.issued_at)?;
-        Ok(Parties {
-            terms,
-            signer,
-            wrapping,
-            public,
-        })
+        let keys = SealingKeys {
+            sign_key: self.sign_key.clone(),
+            wrap_keys: self.wrap_key.clone(),
+            recipients: self.recipient.clone(),
+            issuer: self.issuer.clone(),
+        };
+        let sealer = keys.read(passphrases)?;
+        let terms = self.terms(time::now(), &sealer)?;
+        sealer.parties(terms, passphrases)
     }
 
     /// The algorithms.
@@ -100,7 +83,7 @@ impl SealedFor {
         }
     }
 
-    fn terms(&self, now: u64, signer: &SigningKey) -> Result<Terms> {
+    fn terms(&self, now: u64, sealer: &Sealer) -> Result<Terms> {
         let not_before = self.not_before.unwrap_or(now);
         let Some(expires) = not_before.checked_add(self.ttl).filter(|exp| *exp > now) else {
             return usage("the capsule would expire before it is sealed", "--ttl");
@@ -114,9 +97,7 @@ impl SealedFor {
                 "--renewable-for",
             );
         }
-        let issuer = self.issuer.clone().unwrap_or_else(|| signer.issuer());
-        key_file::check_issuer(signer, &issuer)?;
-        let mut terms = Terms::new(&issuer, &self.audience, now, expires);
+        let mut terms = sealer.terms(&self.audience, now, expires);
         terms.subject.clone_from(&self.subject);
         terms.tenant.clone_from(&self.org);
         terms.not_before = not_before;

@@ -3,10 +3,10 @@
 use kvcap::{CapsuleId, Code, Error, OpenedChain, Result, SourceFile};
 use kvcap_session::{Controller, NewState, SavedState, Sealing, open_to_continue};
 use kvcap_states::Continued;
-use kvcap_store::{Ancestors, Passphrases, TrustSources, Verifier, output::Output};
+use kvcap_store::{Ancestors, Parties, Passphrases, TrustSources, Verifier, output::Output};
 
 use super::sealing::{How, Prepared};
-use crate::flags::{Common, Parties};
+use crate::flags::Common;
 
 impl How {
     /// Opens the chain whose tip a state goes on from, for whom the new capsule will be.

@@ -6,7 +6,7 @@ use kvcap::{Reissued, Reissuer, Renewal, Result, SourceFile, TrustedKey};
 use kvcap_session::Renewer;
 use kvcap_store::{TrustSources, Verifier, input::Capsule};
 
-use crate::flags::Parties;
+use kvcap_store::Parties;
 
 /// Signer of new headers: the key that a session's states are sealed with.
 pub(super) struct Resigned<'a> {

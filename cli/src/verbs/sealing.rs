@@ -12,10 +12,10 @@ use kvcap_states::{
     Capture, Encoding, Hints, Lineage, Prompt, RuntimeKind, SealReport, SealRequest, State, detect,
     parse, seal_state,
 };
-use kvcap_store::{Passphrases, input, output::Output};
+use kvcap_store::{Parties, Passphrases, input, output::Output};
 
 use crate::{
-    flags::{Budget, Common, Compress, ModelArgs, Parties, SealedFor, Threads, TokensArgs, preset},
+    flags::{Budget, Common, Compress, ModelArgs, SealedFor, Threads, TokensArgs, preset},
     ui::progress,
 };
 

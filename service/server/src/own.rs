@@ -12,19 +12,16 @@ use kvcap_store::{
     output::{self, Readers},
     private,
     profile::{Setting, Settings as Profile},
-    time::parse_duration,
 };
 
 use crate::{
     inspector::Inspector,
     limits::Limits,
     settings::Settings,
-    setup::{EngineSetup, Keys, Sessions, Setup},
+    setup::{EngineSetup, Keys, Sessions, Setup, TTL},
     tokens::{NewToken, Permission, Token, Tokens},
 };
 
-/// Time that a capsule is valid where the profile does not say, in seconds.
-const TTL: u64 = 7 * 86_400;
 /// Longest file of a token, in bytes.
 const LONGEST: u64 = 256;
 
@@ -48,26 +45,20 @@ impl Own {
     /// not named is found.
     ///
     /// # Errors
-    /// KVC-945 for a profile without keys; 94x for files.
+    /// KVC-944 and 945 for a profile without keys, or with settings that are malformed; 94x for files.
     pub fn of(
         profile: &Profile,
         state_folder: &Path,
         listen: SocketAddr,
         engine: EngineSetup,
     ) -> Result<Self> {
-        let texts = |setting| profile.value(setting).map_or(&[][..], |value| &value.texts);
-        let one = |setting| texts(setting).first().cloned();
-        let missing = |what: &'static str| Error::new(Code::LocalConfig, what).at("profile");
-        let sign_key =
-            one(Setting::SignKey).ok_or_else(|| missing("the profile has no sign-key"))?;
-        let wrap_keys = [texts(Setting::WrapKey), texts(Setting::OpenKey)].concat();
-        if wrap_keys.is_empty() {
-            return Err(missing("the profile has no wrap-key"));
+        let sealing = profile.sealing_keys()?;
+        let open_keys = profile.keys_to_open();
+        if open_keys.is_empty() {
+            let what = "the profile has no wrap-key: what is sealed could not be opened";
+            return Err(Error::new(Code::LocalConfig, what).at("profile"));
         }
         let verifier = profile.verifier();
-        let encoding = one(Setting::Encoding);
-        let encoding = encoding.as_deref().and_then(Preset::from_name);
-        let ttl = one(Setting::Ttl).as_deref().and_then(parse_duration);
         let folder = state_folder.join("serve");
         private::folder(&folder)?;
         let path = Self::token_file(state_folder);
@@ -80,13 +71,11 @@ impl Own {
         };
         tokens.add(token_in(&path)?.digest(), token)?;
         let keys = Keys {
-            sign_key: sign_key.into(),
-            wrap_keys: wrap_keys.into_iter().map(PathBuf::from).collect(),
-            recipients: texts(Setting::Recipient).to_vec(),
-            issuer: one(Setting::Issuer),
+            sealing,
+            open_keys,
             audience: verifier.audiences.first().cloned().unwrap_or_default(),
-            ttl: ttl.unwrap_or(TTL),
-            encoding: encoding.unwrap_or(Preset::Exact),
+            ttl: profile.ttl()?.unwrap_or(TTL),
+            encoding: encoding(profile)?,
         };
         let sessions = Sessions {
             bases: Some(folder.join("bases")),
@@ -113,6 +102,16 @@ impl Own {
             token: path,
         })
     }
+}
+
+/// The encoding that the profile says.
+fn encoding(profile: &Profile) -> Result<Preset> {
+    let said = profile.value(Setting::Encoding);
+    let Some(name) = said.and_then(|value| value.texts.first()) else {
+        return Ok(Preset::Exact);
+    };
+    let unknown = || Error::new(Code::LocalConfig, "there is no such encoding");
+    Preset::from_name(name).ok_or_else(|| unknown().at(Setting::Encoding.key()))
 }
 
 /// The token in a file that its user alone may read.

@@ -15,6 +15,7 @@ use kvcap_engines::{
 };
 use kvcap_models::RuntimeOptions;
 use kvcap_session::KEEP;
+use kvcap_store::SealingKeys;
 use serde::Deserialize;
 
 use crate::duration::duration;
@@ -100,14 +101,10 @@ impl EngineSetup {
 /// Keys of a gateway, by their files, and what its capsules say.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// File of the secret signing key, whose public half is trusted.
-    pub sign_key: PathBuf,
-    /// Files of secret wrapping keys, and key folders.
-    pub wrap_keys: Vec<PathBuf>,
-    /// Public keys of others who may open the capsules, each a file or its text.
-    pub recipients: Vec<String>,
-    /// Issuer of the capsules; the signing key's file says it where this does not.
-    pub issuer: Option<String>,
+    /// Keys that it seals with, of which the signing key's public half is trusted.
+    pub sealing: SealingKeys,
+    /// Files of secret wrapping keys, and key folders, that it opens with beside those.
+    pub open_keys: Vec<PathBuf>,
     /// Audience of the capsules, one of the gateway's own.
     pub audience: String,
     /// Seconds that a capsule is valid.
@@ -205,7 +202,7 @@ pub(crate) struct SessionsTable {
 }
 
 /// Time that a capsule is valid by default, in seconds.
-const TTL: u64 = 7 * 86_400;
+pub(crate) const TTL: u64 = 7 * 86_400;
 
 /// Reads the tables of a gateway, of which one does not go without the other. Paths are relative to `folder`.
 ///
@@ -240,14 +237,17 @@ pub(crate) fn read(
     Ok(Some(Setup {
         engine: engine.setup(folder)?,
         keys: Keys {
-            sign_key: folder.join(keys.sign_key),
-            wrap_keys: keys
-                .wrap_keys
-                .iter()
-                .map(|path| folder.join(path))
-                .collect(),
-            recipients: keys.recipients.iter().map(recipient).collect(),
-            issuer: keys.issuer,
+            sealing: SealingKeys {
+                sign_key: folder.join(keys.sign_key),
+                wrap_keys: keys
+                    .wrap_keys
+                    .iter()
+                    .map(|path| folder.join(path))
+                    .collect(),
+                recipients: keys.recipients.iter().map(recipient).collect(),
+                issuer: keys.issuer,
+            },
+            open_keys: Vec::new(),
             audience: match keys.audience {
                 Some(audience) => audience,
                 None => audiences.first().cloned().unwrap_or_default(),

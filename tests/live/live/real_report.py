@@ -65,6 +65,8 @@ server restores it and goes on with the same request. Times of `kvcap` are of th
   where a row parts from it: the probabilities that this server gave its own token and the other one.
 - computed again: the same server a moment before, from nothing. Its state is the one that was saved, but the prompt's last token is evaluated
   together with others and not alone, which rounds otherwise. So it may part from all rows below where two tokens are about equally likely.
+- profile: `tc` with a [profile](../howto/profile.md) of this model that `codecs/profile/train` made, which stands beside the capsule and is not
+  counted in its bytes.
 - bare: the slot's file as llama-server wrote it, without a capsule.
 
 {tables}

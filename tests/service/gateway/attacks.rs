@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,6 +17,7 @@ use serde_json::json;
 use crate::support::{
     Client, Gateway, Home, TestEngine,
     capsules::{CAPSULE, bring_back, take_home},
+    folder::files,
     vectors::{code, vectors, verifier},
 };
 
@@ -55,18 +55,6 @@ impl<'a> Untouched<'a> {
         assert_eq!(files(&self.home.path("kept")), self.files, "{what}");
         self.engine.wait_for_no_file();
     }
-}
-
-fn files(folder: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => drop(found.insert(path)),
-        }
-    }
-    found
 }
 
 /// A session in the only slot, and its capsule.

@@ -14,6 +14,7 @@ fn a_session_goes_on_in_its_slot_and_returns_after_it_left() {
     let asked = gateway.complete(&home.ana, "tale", &first);
     assert_eq!(told(&asked), ("fresh", "none", 0, first.len() as u64));
     assert_eq!(asked.field("x-kvcap-code"), None);
+    assert_eq!(asked.field("x-kvcap-saved-ms"), None);
     assert_eq!(asked.field("x-kvcap-session"), Some("tale"));
     assert_eq!(said(&asked), says(&first, 4));
     // the last token of an answer is in no state, and is evaluated with what follows it
@@ -23,6 +24,9 @@ fn a_session_goes_on_in_its_slot_and_returns_after_it_left() {
     let more = second.len() as u64 - kept;
     assert_eq!(told(&asked), ("exact", "slot", kept, more));
     assert_eq!(said(&asked), says(&second, 4));
+    // this engine takes a millisecond for a token
+    let estimate = kept.to_string();
+    assert_eq!(asked.field("x-kvcap-saved-ms"), Some(estimate.as_str()));
     // another one takes the only slot
     let other = gateway.complete(&home.ana, "other", "what else?");
     assert_eq!(told(&other).0, "fresh");
@@ -32,6 +36,8 @@ fn a_session_goes_on_in_its_slot_and_returns_after_it_left() {
     let asked = gateway.complete(&home.ana, "tale", &third);
     let more = third.len() as u64 - kept;
     assert_eq!(told(&asked), ("exact", "capsule", kept, more));
+    let estimate = kept.to_string();
+    assert_eq!(asked.field("x-kvcap-saved-ms"), Some(estimate.as_str()));
     assert_eq!(said(&asked), says(&third, 4));
     engine.wait_for_no_file();
     // both resumes are in the session's own account

@@ -1,15 +1,13 @@
 //! The interface as it is described for programs, with all that a gateway has; and one that stays, for their tools.
 
-use std::{collections::BTreeSet, env, fs, io::Read, path::Path};
+use std::{env, fs, io::Read, path::Path};
 
-use serde_json::Value;
+use crate::support::{
+    Home, TestEngine,
+    resources::{DESCRIPTION, described, specified},
+};
 
-use crate::support::{Home, TestEngine};
-
-/// The description that is checked in; `KVCAP_PAGES=write` writes it.
-const DESCRIPTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/openapi.json");
-
-fn described() -> String {
+fn served() -> String {
     let (home, engine) = (Home::new(), TestEngine::new(1, true));
     let reply = home
         .gateway(&engine)
@@ -18,9 +16,10 @@ fn described() -> String {
     String::from_utf8(reply.body).unwrap()
 }
 
+/// `KVCAP_PAGES=write` writes the description.
 #[test]
 fn the_description_that_is_served_is_the_one_that_is_checked_in() {
-    let served = described();
+    let served = served();
     let file = Path::new(DESCRIPTION);
     if env::var("KVCAP_PAGES").is_ok_and(|how| how == "write") {
         fs::write(file, &served).unwrap();
@@ -31,33 +30,7 @@ fn the_description_that_is_served_is_the_one_that_is_checked_in() {
 
 #[test]
 fn the_description_has_every_resource_of_a_gateway_and_no_other() {
-    let spec = Path::new(DESCRIPTION).with_file_name("http-v1.md");
-    let spec = fs::read_to_string(spec).unwrap();
-    let table = spec.split("## 2. Resources").nth(1).unwrap();
-    let table = table.split("## 3.").next().unwrap();
-    let mut specified = BTreeSet::new();
-    for row in table.lines().filter(|line| line.starts_with("| `/")) {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        for path in cells[1].split(", ") {
-            let path = path.trim_matches('`');
-            let path = path
-                .replace("UPLOAD", "{upload}")
-                .replace("SESSION", "{session}");
-            let path = path.replace("NAME", "{name}").replace("ID", "{id}");
-            for method in cells[2].split(", ") {
-                specified.insert((path.clone(), method.to_lowercase()));
-            }
-        }
-    }
-    let document: Value = serde_json::from_str(&described()).unwrap();
-    let mut found = BTreeSet::new();
-    for (path, operations) in document["paths"].as_object().unwrap() {
-        for method in operations.as_object().unwrap().keys() {
-            found.insert((path.clone(), method.clone()));
-        }
-    }
-    specified.retain(|(path, _)| !["/", "/inspect", "/openapi.json"].contains(&path.as_str()));
-    assert_eq!(found, specified);
+    assert_eq!(described(&served()), specified("## 3."));
 }
 
 /// A gateway for tools of others: it says its address and its token on a line, and ends with its input.

@@ -4,10 +4,8 @@
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +18,12 @@ use kvcap::binding::Digest;
 use kvcap_server::{NewToken, Permission, Server, Token, Tokens};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Home, Reply, TestEngine, capsules::CAPSULE, said, says, settings};
+use crate::support::{
+    Client, Home, Reply, TestEngine,
+    capsules::CAPSULE,
+    own_process::{LISTENING, OwnProcess},
+    said, says, settings,
+};
 
 const FOLDER: &str = "KVCAP_TEST_GATEWAY_FOLDER";
 const TOKEN: &str = "KVCAP_TEST_GATEWAY_TOKEN";
@@ -50,7 +53,7 @@ fn a_gateway_in_a_process_of_its_own() {
     let engine = TestEngine::new(2, true);
     let running = Server::bind(settings(Path::new(&folder), tokens, &engine));
     let running = running.unwrap().start().unwrap();
-    eprintln!("listening at {}", running.address());
+    eprintln!("{LISTENING}{}", running.address());
     thread::spawn(move || {
         loop {
             thread::sleep(Duration::from_millis(20 + chance(300)));
@@ -61,40 +64,23 @@ fn a_gateway_in_a_process_of_its_own() {
 }
 
 struct Killable {
-    child: Child,
-    address: SocketAddr,
+    process: OwnProcess,
     token: String,
 }
 
 impl Killable {
-    fn spawn(folder: &Path, token: &NewToken) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "killed::a_gateway_in_a_process_of_its_own",
-                "--nocapture",
-            ])
-            .env(FOLDER, folder)
-            .env(TOKEN, token.digest().to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let found = lines.map_while(Result::ok).find_map(|line| {
-            let address = line.split_once("listening at ")?.1;
-            address.parse().ok()
-        });
+    fn start(folder: &Path, token: &NewToken) -> Self {
+        let process = OwnProcess::start(
+            "killed::a_gateway_in_a_process_of_its_own",
+            [
+                (FOLDER, folder.to_str().unwrap().to_owned()),
+                (TOKEN, token.digest().to_string()),
+            ],
+        );
         Self {
-            child,
-            address: found.unwrap(),
+            process,
             token: token.text().to_owned(),
         }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
     }
 
     /// An answer; none once it is gone. An engine that stops is waited for.
@@ -105,7 +91,7 @@ impl Killable {
                 .copied()
                 .chain(["connection: close"])
                 .collect();
-            let mut client = Client::try_connect(self.address)?;
+            let mut client = Client::try_connect(self.process.address)?;
             let reply = client.try_ask(&self.token, method, path, &fields, body)?;
             if reply.status != 503 {
                 assert_ne!(reply.status, 500, "{method} {path}");
@@ -157,7 +143,7 @@ fn what_was_acknowledged_outlives_gateway_and_engine() {
     let seconds: u64 = seconds.map_or(0, |text| text.parse().unwrap());
     let mut round = 0;
     while round < 4 || began.elapsed() < Duration::from_secs(seconds) {
-        let mut gateway = Killable::spawn(home.folder.path(), &new);
+        let mut gateway = Killable::start(home.folder.path(), &new);
         check(&gateway, &mut told.lock().unwrap());
         let done = AtomicUsize::new(0);
         let least = 4 + usize::try_from(chance(24)).unwrap();
@@ -179,17 +165,17 @@ fn what_was_acknowledged_outlives_gateway_and_engine() {
                 thread::yield_now();
             }
             Command::new("kill")
-                .args(["-9", &gateway.child.id().to_string()])
+                .args(["-9", &gateway.process.child.id().to_string()])
                 .status()
                 .unwrap();
         });
-        gateway.kill();
+        gateway.process.kill();
         round += 1;
     }
-    let mut gateway = Killable::spawn(home.folder.path(), &new);
+    let mut gateway = Killable::start(home.folder.path(), &new);
     let mut told = told.into_inner().unwrap();
     check(&gateway, &mut told);
-    gateway.kill();
+    gateway.process.kill();
     eprintln!(
         "killed {round} times: {} checkpoints, {} capsules, {} for one use, {} of them used",
         told.outlived,

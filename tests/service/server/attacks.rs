@@ -1,17 +1,15 @@
 //! Every wrong capsule, whole and cut: refused with its code, and nothing is left behind.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use kvcap_server::{Limits, NewToken, Permission, Server, Settings, Token, Tokens};
 use kvcap_testvectors::generate::load;
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, capsule, path, regions, relay,
+    Client, capsule,
+    folder::files,
+    path, regions, relay,
     vectors::{code, vectors, verifier},
 };
 
@@ -111,18 +109,6 @@ fn every_vector_is_answered_with_its_code_and_leaves_nothing() {
     assert_eq!(files(&folder).len(), 1, "the lock is left");
     relay.stop().now();
     relay.wait().unwrap();
-}
-
-fn files(folder: &Path) -> BTreeSet<std::path::PathBuf> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(files(&path)),
-            false => drop(found.insert(path)),
-        }
-    }
-    found
 }
 
 #[test]

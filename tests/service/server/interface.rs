@@ -1,16 +1,16 @@
 //! The interface as it is described for programs, and the operator's page.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{fs, path::Path};
 
 use kvcap_server::{Inspector, Viewer};
 use serde_json::Value;
 
-use crate::support::{Client, capsule, relay, relay_by};
+use crate::support::{
+    Client, capsule, relay, relay_by,
+    resources::{DESCRIPTION, described, specified},
+};
 
-/// The description that is checked in, which a gateway's test writes.
-const DESCRIPTION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../spec/openapi.json");
-
-fn described() -> String {
+fn served() -> String {
     let reply = relay().ask_as("", "GET", "/openapi.json", &[], &[]);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.field("content-type"), Some("application/json"));
@@ -19,7 +19,7 @@ fn described() -> String {
 
 #[test]
 fn the_description_that_is_served_is_that_of_a_gateway_without_its_own_resources() {
-    let served: Value = serde_json::from_str(&described()).unwrap();
+    let served: Value = serde_json::from_str(&served()).unwrap();
     let kept = fs::read_to_string(DESCRIPTION).unwrap();
     let kept: Value = serde_json::from_str(&kept).unwrap();
     for (path, operations) in served["paths"].as_object().unwrap() {
@@ -32,32 +32,9 @@ fn the_description_that_is_served_is_that_of_a_gateway_without_its_own_resources
 
 #[test]
 fn the_description_has_every_resource_of_the_specification_and_no_other() {
-    let spec = Path::new(DESCRIPTION).with_file_name("http-v1.md");
-    let spec = fs::read_to_string(spec).unwrap();
-    let table = spec.split("## 2. Resources").nth(1).unwrap();
     // a gateway's own are in its description
-    let table = table.split("A gateway has").next().unwrap();
-    let mut specified = BTreeSet::new();
-    for row in table.lines().filter(|line| line.starts_with("| `/")) {
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        for path in cells[1].split(", ") {
-            let path = path.trim_matches('`');
-            let path = path.replace("UPLOAD", "{upload}").replace("ID", "{id}");
-            for method in cells[2].split(", ") {
-                specified.insert((path.clone(), method.to_lowercase()));
-            }
-        }
-    }
-    let document: Value = serde_json::from_str(&described()).unwrap();
-    let mut found = BTreeSet::new();
-    for (path, operations) in document["paths"].as_object().unwrap() {
-        for method in operations.as_object().unwrap().keys() {
-            found.insert((path.clone(), method.clone()));
-        }
-    }
-    // of pages for people, and of the description itself, nothing is said to programs
-    specified.retain(|(path, _)| !["/", "/inspect", "/openapi.json"].contains(&path.as_str()));
-    assert_eq!(found, specified);
+    let specified = specified("A gateway has");
+    assert_eq!(described(&served()), specified);
     let relay = relay();
     for (path, method) in &specified {
         let path = path

@@ -3,10 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +16,11 @@ use std::{
 use kvcap::binding::Digest;
 use kvcap_server::{Limits, NewToken, Permission, Server, Settings, Token, Tokens};
 
-use crate::support::{Client, id, path, sealed, verifier_at};
+use crate::support::{
+    Client, id,
+    own_process::{LISTENING, OwnProcess},
+    path, sealed, verifier_at,
+};
 
 const FOLDER: &str = "KVCAP_TEST_RELAY_FOLDER";
 const TOKEN: &str = "KVCAP_TEST_RELAY_TOKEN";
@@ -61,30 +63,19 @@ fn a_relay_in_a_process_of_its_own() {
     .unwrap()
     .start()
     .unwrap();
-    eprintln!("listening at {}", running.address());
+    eprintln!("{LISTENING}{}", running.address());
     running.wait().unwrap();
 }
 
-fn spawn(folder: &Path, digest: &str) -> (Child, SocketAddr) {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "killed::a_relay_in_a_process_of_its_own",
-            "--nocapture",
-        ])
-        .env(FOLDER, folder)
-        .env(TOKEN, digest)
-        .env(TIME, crate::support::now().to_string())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let found = lines.map_while(Result::ok).find_map(|line| {
-        let address = line.split_once("listening at ")?.1;
-        address.parse().ok()
-    });
-    (child, found.unwrap())
+fn start(folder: &Path, digest: &str) -> OwnProcess {
+    OwnProcess::start(
+        "killed::a_relay_in_a_process_of_its_own",
+        [
+            (FOLDER, folder.to_str().unwrap().to_owned()),
+            (TOKEN, digest.to_owned()),
+            (TIME, crate::support::now().to_string()),
+        ],
+    )
 }
 
 /// What a caller was told, and what he then knows.
@@ -116,7 +107,8 @@ fn what_was_acknowledged_outlives_the_relay() {
     let mut round = 0;
     // six times at least
     while round < 6 || began.elapsed() < Duration::from_secs(seconds) {
-        let (mut child, address) = spawn(&folder, &of_token);
+        let mut relay = start(&folder, &of_token);
+        let address = relay.address;
         check(address, token, &told.lock().unwrap());
         let uploads = AtomicUsize::new(0);
         // a moment that nobody chose, and not before something was acknowledged
@@ -135,12 +127,12 @@ fn what_was_acknowledged_outlives_the_relay() {
             while uploads.load(Ordering::SeqCst) < least {
                 thread::yield_now();
             }
-            child.kill().unwrap();
-            child.wait().unwrap();
+            relay.kill();
         });
         round += 1;
     }
-    let (mut child, address) = spawn(&folder, &of_token);
+    let mut relay = start(&folder, &of_token);
+    let address = relay.address;
     let told = told.into_inner().unwrap();
     check(address, token, &told);
     // every file that has a capsule's name is a whole one, and given back
@@ -172,8 +164,7 @@ fn what_was_acknowledged_outlives_the_relay() {
         told.gone.len(),
         told.kept.len()
     );
-    child.kill().unwrap();
-    child.wait().unwrap();
+    relay.kill();
 }
 
 /// All that was acknowledged is so still.

@@ -2,24 +2,19 @@
 
 use std::path::PathBuf;
 
-use kvcap::{
-    Code, Error, Expected, ExpectedSession, Recipient, RecipientPublicKey, Result, SigningKey,
-    Terms, TrustedKey, WrappingKey,
-};
+use kvcap::{Code, Error, Expected, ExpectedSession, Result, Terms, TrustedKey, WrappingKey};
 use kvcap_session::Names;
 use kvcap_states::Encoding;
-use kvcap_store::{Judge, Passphrases, Verifier, WrapKeys, key_file};
+use kvcap_store::{Judge, Passphrases, Sealer, Verifier, WrapKeys};
 
 use crate::setup;
 
 /// Keys that states are sealed with, and opened.
 #[derive(Debug)]
 pub(super) struct Keys {
-    pub(super) signer: SigningKey,
+    pub(super) sealer: Sealer,
     /// Files and folders of wrapping keys: read for each use, so that a key that is destroyed opens nothing more.
-    pub(super) wrap_keys: Vec<PathBuf>,
-    recipients: Vec<RecipientPublicKey>,
-    issuer: String,
+    pub(super) to_open: Vec<PathBuf>,
     audience: String,
     ttl: u64,
     pub(super) encoding: Encoding,
@@ -28,7 +23,7 @@ pub(super) struct Keys {
 /// Who can open a capsule that is sealed now.
 pub(super) struct Parties {
     pub(super) terms: Terms,
-    wrapping: Vec<WrappingKey>,
+    pub(super) wrapping: Vec<WrappingKey>,
 }
 
 impl Keys {
@@ -38,32 +33,35 @@ impl Keys {
     /// KVC-94x for the files, 312 for an issuer that is not the key's or the one that it is trusted for, 945 for a key that nobody trusts.
     pub(super) fn read(setup: &setup::Keys, verifier: &Verifier) -> Result<Self> {
         let passphrases = Passphrases::none();
-        let signer = key_file::signing(&setup.sign_key, &passphrases)?;
-        let issuer = setup.issuer.clone().unwrap_or_else(|| signer.issuer());
-        key_file::check_issuer(&signer, &issuer)?;
-        let own = TrustedKey::from(&signer).key.id();
+        let sealer = setup.sealing.read(&passphrases)?;
+        let own = TrustedKey::from(&sealer.signer).key.id();
         let refused = |what: &'static str| Err(Error::new(Code::LocalConfig, what).at("keys"));
         match verifier.judge()?.trust().issuer_of(own) {
             None => {
                 return refused("sign-key is not trusted here: its capsules would not come back");
             }
-            Some(trusted) if trusted != issuer => {
+            Some(trusted) if trusted != sealer.issuer() => {
                 let what =
                     "sign-key is trusted for another issuer: its capsules would not come back";
                 let error = Error::new(Code::KeyIssuer, what).at("keys");
-                return Err(error.sides(format_args!("{trusted:?}"), format_args!("{issuer:?}")));
+                let sides = format_args!("{trusted:?}");
+                return Err(error.sides(sides, format_args!("{:?}", sealer.issuer())));
             }
             Some(_) => {}
         }
         if !verifier.audiences.contains(&setup.audience) {
             return refused("audience is none of audiences: its capsules would not come back");
         }
-        WrapKeys::read(&setup.wrap_keys, &passphrases)?;
+        let mut to_open = setup.sealing.wrap_keys.clone();
+        let more = setup.open_keys.iter();
+        to_open.extend(
+            more.filter(|key| !setup.sealing.wrap_keys.contains(key))
+                .cloned(),
+        );
+        WrapKeys::read(&to_open, &passphrases)?;
         Ok(Self {
-            signer,
-            wrap_keys: setup.wrap_keys.clone(),
-            recipients: key_file::recipients(&setup.recipients)?,
-            issuer,
+            sealer,
+            to_open,
             audience: setup.audience.clone(),
             ttl: setup.ttl,
             encoding: Encoding {
@@ -79,18 +77,13 @@ impl Keys {
     /// KVC-94x.
     pub(super) fn parties(&self, names: &Names, scope: &str, now: u64) -> Result<Parties> {
         let expires = now.saturating_add(self.ttl);
-        let mut terms = Terms::new(&self.issuer, &self.audience, now, expires);
+        let mut terms = self.sealer.terms(&self.audience, now, expires);
         terms.tenant.clone_from(&names.tenant);
         terms.subject.clone_from(&names.subject);
         scope.clone_into(&mut terms.scope);
-        let wrapping = WrapKeys::read(&self.wrap_keys, &Passphrases::none())?;
-        let wrapping = wrapping.sealing(names.tenant.as_deref(), now)?;
+        let tenant = names.tenant.as_deref();
+        let wrapping = self.sealer.wrapping(tenant, now, &Passphrases::none())?;
         Ok(Parties { terms, wrapping })
-    }
-
-    /// Who can open what is sealed for these.
-    pub(super) fn recipients<'k>(&'k self, parties: &'k Parties) -> Vec<Recipient<'k>> {
-        key_file::all(&parties.wrapping, &self.recipients)
     }
 }
 

@@ -291,7 +291,7 @@ impl Gateway {
         let passphrases = Passphrases::none();
         opening(Opener {
             judge: &judge,
-            keys: &self.keys.wrap_keys,
+            keys: &self.keys.to_open,
             passphrases: &passphrases,
             workers: Workers::all(),
         })

@@ -117,10 +117,10 @@ impl<'a> SlotState<'a> {
             &self.gateway.engine.about().profile,
             capture,
             terms,
-            &keys.signer,
+            &keys.sealer.signer,
         );
         let request = request
-            .to(&keys.recipients(&self.parties))
+            .to(&keys.sealer.recipients(&self.parties.wrapping))
             .encoding(keys.encoding);
         Ok(seal_state(output, request, &mut |_| {})?.1.sealed.id)
     }
@@ -145,8 +145,8 @@ impl NewState for SlotState<'_> {
             self.verifier,
             &ancestors,
             &self.parties.terms,
-            &keys.signer,
-            &keys.wrap_keys,
+            &keys.sealer.signer,
+            &keys.to_open,
             &Passphrases::none(),
             Workers::all(),
         )?;

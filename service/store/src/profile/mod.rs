@@ -28,7 +28,6 @@ pub use self::{
     file::{DEFAULT, read_unchanged},
     new::{Made, NewProfile, default_issuer},
     place::{Environment, config_folder, state_folder},
-    sealing::Parties,
     setting::Setting,
     variables::check_variables,
 };

@@ -1,72 +1,60 @@
 //! What a profile says of a capsule in the making: who signs it, for whom, and until when.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use kvcap::{Code, Error, Recipient, RecipientPublicKey, Result, SigningKey, Terms, WrappingKey};
+use kvcap::{Code, Error, Result};
 
 use super::{Setting, Settings};
-use crate::{Passphrases, WrapKeys, key_file, time};
-
-/// Keys and terms that a capsule is sealed with.
-#[non_exhaustive]
-pub struct Parties {
-    /// Statements of who seals, for whom and until when.
-    pub terms: Terms,
-    /// The key that signs.
-    pub signer: SigningKey,
-    wrapping: Vec<WrappingKey>,
-    public: Vec<RecipientPublicKey>,
-}
-
-impl Parties {
-    /// Returns who may open it.
-    #[must_use]
-    pub fn recipients(&self) -> Vec<Recipient<'_>> {
-        key_file::all(&self.wrapping, &self.public)
-    }
-}
+use crate::{Parties, Passphrases, SealingKeys, time};
 
 impl Settings {
+    /// Returns the keys to seal with.
+    ///
+    /// # Errors
+    /// KVC-944 where nobody could sign, or open what is sealed.
+    pub fn sealing_keys(&self) -> Result<SealingKeys> {
+        let keys = SealingKeys {
+            sign_key: self
+                .one(Setting::SignKey)
+                .ok_or_else(|| unset(Setting::SignKey))?
+                .into(),
+            wrap_keys: self.paths(&[Setting::WrapKey]),
+            recipients: self.texts(Setting::Recipient).to_vec(),
+            issuer: self.one(Setting::Issuer).map(str::to_owned),
+        };
+        match keys.wrap_keys.is_empty() && keys.recipients.is_empty() {
+            true => Err(unset(Setting::WrapKey)),
+            false => Ok(keys),
+        }
+    }
+
+    /// Returns how long a capsule is valid, in seconds, if that is set.
+    ///
+    /// # Errors
+    /// KVC-944 where it is no length of time.
+    pub fn ttl(&self) -> Result<Option<u64>> {
+        let malformed = || {
+            let what = "the time of validity is no length of time";
+            Error::new(Code::LocalUsage, what).at(Setting::Ttl.key())
+        };
+        let ttl = self.one(Setting::Ttl);
+        ttl.map(|ttl| time::parse_duration(ttl).ok_or_else(malformed))
+            .transpose()
+    }
+
     /// Reads the keys to seal with, and makes the terms as of `now`.
     ///
     /// # Errors
     /// KVC-944 where a key or the time of validity is not set; 312 for another issuer than the key's; 94x for keys.
     pub fn parties(&self, passphrases: &Passphrases<'_>, now: u64) -> Result<Parties> {
-        let sign_key = self
-            .one(Setting::SignKey)
-            .ok_or_else(|| unset(Setting::SignKey))?;
-        let ttl = self.one(Setting::Ttl).ok_or_else(|| unset(Setting::Ttl))?;
-        let (wrap_keys, recipients) = (
-            self.paths(&[Setting::WrapKey]),
-            self.texts(Setting::Recipient),
-        );
-        if wrap_keys.is_empty() && recipients.is_empty() {
-            return Err(unset(Setting::WrapKey));
-        }
-        let ttl = time::parse_duration(ttl).ok_or_else(|| {
-            Error::new(
-                Code::LocalUsage,
-                "the time of validity is no length of time",
-            )
-            .at(Setting::Ttl.key())
-        })?;
-        let signer = key_file::signing(Path::new(sign_key), passphrases)?;
-        let issuer = match self.one(Setting::Issuer) {
-            Some(issuer) => issuer.to_owned(),
-            None => signer.issuer(),
-        };
-        key_file::check_issuer(&signer, &issuer)?;
+        let keys = self.sealing_keys()?;
+        let ttl = self.ttl()?.ok_or_else(|| unset(Setting::Ttl))?;
+        let sealer = keys.read(passphrases)?;
         let audience = self.one(Setting::Audience).unwrap_or("local");
-        let mut terms = Terms::new(&issuer, audience, now, now.saturating_add(ttl));
+        let mut terms = sealer.terms(audience, now, now.saturating_add(ttl));
         terms.tenant = self.one(Setting::Tenant).map(str::to_owned);
         terms.subject = self.one(Setting::Subject).map(str::to_owned);
-        let wrapping = WrapKeys::read(&wrap_keys, passphrases)?;
-        Ok(Parties {
-            wrapping: wrapping.sealing(terms.tenant.as_deref(), now)?,
-            public: key_file::recipients(recipients)?,
-            terms,
-            signer,
-        })
+        sealer.parties(terms, passphrases)
     }
 
     /// Returns the paths of the wrapping keys and key folders to open with.

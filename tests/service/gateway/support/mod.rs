@@ -5,6 +5,12 @@ pub(crate) mod capsules;
 #[path = "../../server/support/client.rs"]
 pub(crate) mod client;
 pub(crate) mod engine;
+#[path = "../../server/support/folder.rs"]
+pub(crate) mod folder;
+#[path = "../../server/support/own_process.rs"]
+pub(crate) mod own_process;
+#[path = "../../server/support/resources.rs"]
+pub(crate) mod resources;
 #[path = "../../server/support/vectors.rs"]
 pub(crate) mod vectors;
 
@@ -23,7 +29,8 @@ use kvcap_server::{
 };
 use kvcap_states::{Hints, Prompt, SealRequest, parse, seal_state};
 use kvcap_store::{
-    FreshKey, LedgerFile, Passphrases, TrustSources, Verifier, key_file, output::Readers, time,
+    FreshKey, LedgerFile, Passphrases, SealingKeys, TrustSources, Verifier, key_file,
+    output::Readers, time,
 };
 use kvcap_testkit::capture;
 use serde_json::{Value, json};
@@ -202,10 +209,13 @@ pub(crate) fn settings(home: &Path, tokens: Tokens, engine: &Arc<TestEngine>) ->
         gateway: Some(Setup {
             engine,
             keys: Keys {
-                sign_key: home.join("sign.key"),
-                wrap_keys: vec![home.join("wrap.key")],
-                recipients: Vec::new(),
-                issuer: None,
+                sealing: SealingKeys {
+                    sign_key: home.join("sign.key"),
+                    wrap_keys: vec![home.join("wrap.key")],
+                    recipients: Vec::new(),
+                    issuer: None,
+                },
+                open_keys: Vec::new(),
                 audience: "here".to_owned(),
                 ttl: 3600,
                 encoding: Preset::Exact,

@@ -1,12 +1,14 @@
 //! A relay of one test, capsules to upload, and a client that can do what no client should.
 
 pub(crate) mod client;
+pub(crate) mod folder;
+pub(crate) mod own_process;
+pub(crate) mod resources;
 pub(crate) mod vectors;
 
 use std::{
     collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, OnceLock},
 };
 
@@ -210,8 +212,7 @@ impl Relay {
 
     /// The files that are kept or in the making, but not the lock.
     pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
-        let mut found = BTreeSet::new();
-        list(&self.folder, &mut found);
+        let mut found = folder::files(&self.folder);
         found.remove(&self.folder.join("lock"));
         found
     }
@@ -228,16 +229,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(running) = &self.running {
             running.stop().now();
-        }
-    }
-}
-
-fn list(folder: &Path, found: &mut BTreeSet<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => list(&path, found),
-            false => drop(found.insert(path)),
         }
     }
 }
