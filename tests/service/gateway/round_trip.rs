@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
+use kvcap_codecs::Preset;
 use kvcap_engines::Engine;
 use kvcap_server::{EngineSetup, Own, RoundTrip};
 use kvcap_store::profile::{NewProfile, Setting, Settings};
@@ -77,4 +78,44 @@ fn a_conversation_goes_on_after_its_server_has_ended() {
         ("fresh", "KVC-926")
     );
     assert_eq!((resumed.restored, told.is_same), (0, true));
+}
+
+#[test]
+fn a_profile_is_taken_as_it_says_or_refused() {
+    let folder = TempDir::new().unwrap();
+    let env = |name: &str| match name {
+        "HOME" | "XDG_CONFIG_HOME" | "XDG_STATE_HOME" => Some(folder.path().into()),
+        _ => None,
+    };
+    let profile = NewProfile {
+        name: "default",
+        issuer: "demo",
+        settings: [(Setting::Audience, "local".to_owned())].into(),
+        key_folder: false,
+        passphrase: None,
+    };
+    profile.make(&env).unwrap();
+    let of = |setting, text: &str| {
+        let profile = Settings::load(&env, None, [].into()).unwrap();
+        let engine: Arc<dyn Engine> = TestEngine::new(1, true);
+        Own::of(
+            &profile.with(setting, Some(text.to_owned())),
+            folder.path(),
+            "127.0.0.1:0".parse().unwrap(),
+            EngineSetup::Given(engine),
+        )
+    };
+    for (setting, text, code) in [
+        (Setting::Encoding, "as small as can be", 945),
+        (Setting::Ttl, "seven", 944),
+    ] {
+        assert_eq!(of(setting, text).unwrap_err().code().number(), code);
+    }
+    let keys = |own: Own| own.settings.gateway.unwrap().keys;
+    let near = keys(of(Setting::Encoding, "near").unwrap());
+    assert_eq!(Some(near.encoding), Preset::from_name("near"));
+    // who only opens is none of those for whom is sealed
+    let keys = keys(of(Setting::OpenKey, "old.key").unwrap());
+    assert_eq!(keys.sealing.wrap_keys.len(), 1);
+    assert!(keys.open_keys.contains(&"old.key".into()));
 }
