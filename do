@@ -136,6 +136,10 @@ case $name in
 #: what 10,000 sessions on a disk cost, and a page of results | 1 minute and a build
     bench-sessions)
         tests/bench/sessions "$@" ;;
+#: how long the static program takes to start, beside `true`; or another PROGRAM | seconds after `./do dist`, and a build
+    bench-start)
+        cargo run --quiet -p kvcap-bench --features hazmat -- start \
+            --program "${1:-${CARGO_TARGET_DIR:-target}/dist/x86_64-unknown-linux-musl/dist/kvcap}" ;;
 #: what sealing and opening by each encoding costs, and a table of docs/results/codecs.md | 3 minutes and a build
     bench-encodings)
         tests/bench/encodings "$@" ;;

@@ -295,7 +295,7 @@ fn clock() -> Duration {
 }
 
 /// The median of a few numbers, and the quartiles.
-fn quartiles(numbers: impl Iterator<Item = f64>) -> [f64; 3] {
+pub(crate) fn quartiles(numbers: impl Iterator<Item = f64>) -> [f64; 3] {
     let mut sorted: Vec<f64> = numbers.collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let at = |quarter: usize| sorted.get((sorted.len().saturating_sub(1)) * quarter / 4);

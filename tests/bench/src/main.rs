@@ -11,6 +11,7 @@ mod report;
 mod server;
 mod sessions;
 mod stages;
+mod start;
 mod state;
 mod stream;
 mod suites;
@@ -53,6 +54,7 @@ enum What {
     State(state::Args),
     Stream(stream::Args),
     Sessions(sessions::Args),
+    Start(start::Args),
     Server(server::Args),
     #[command(hide = true)]
     Sink(server::SinkArgs),
@@ -81,6 +83,7 @@ fn measure(what: &What) -> Result<Report> {
         What::State(args) => state::run(args),
         What::Stream(args) => stream::run(args),
         What::Sessions(args) => sessions::run(args),
+        What::Start(args) => start::run(args),
         What::Server(args) => server::run(args),
         What::Sink(args) => server::run_sink(args),
     }

@@ -15,13 +15,13 @@ use super::report::{Report, bytes};
 pub(crate) struct Args {
     /// Length of the file
     #[arg(long, value_name = "N", default_value_t = 415_047_224, value_parser = clap::value_parser!(u64).range(LEAST..=1 << 40))]
-    bytes: u64,
+    pub(crate) bytes: u64,
     /// The state to write
     #[arg(short, long, value_name = "OUT")]
-    output: PathBuf,
+    pub(crate) output: PathBuf,
     /// The model's facts (.kvid) to write
     #[arg(long, value_name = "OUT")]
-    model: PathBuf,
+    pub(crate) model: PathBuf,
 }
 
 /// # Errors

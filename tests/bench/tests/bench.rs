@@ -156,3 +156,16 @@ fn sessions_are_beside_plain_work() {
     let failing = format!("{line} --program /bin/false");
     assert!(!run(&failing, folder.path()).status.success());
 }
+
+#[test]
+fn starts_are_beside_a_program_that_does_nothing() {
+    let told = json("start --program /bin/true --rounds 3", Path::new("."));
+    let starts = told["starts"].as_array().unwrap();
+    assert_eq!(starts.len(), 3, "{told}");
+    for start in starts {
+        let [median, low, high] = [0, 1, 2].map(|at| start["seconds"][at].as_f64().unwrap());
+        assert!(0.0 < low && low <= median && median <= high, "{told}");
+    }
+    let failing = run("start --program /bin/false", Path::new("."));
+    assert!(!failing.status.success());
+}
