@@ -19,7 +19,7 @@ pub struct SealingKeys {
     pub issuer: Option<String>,
 }
 
-/// Who seals, and for whom beside the tenants' own keys.
+/// Signer of what is sealed, and its readers beside the tenants' own keys.
 #[derive(Debug)]
 pub struct Sealer {
     /// The key that signs.
