@@ -14,6 +14,10 @@ use std::{env, process::ExitCode};
 
 use flags::Unparsed;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     // what is written beside outputs, a digest that is kept, may meet the limit of a file as well
     kvcap_store::output::watch_signals();

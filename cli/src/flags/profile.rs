@@ -68,8 +68,10 @@ pub(crate) fn parse<T: CommandFactory + FromArgMatches>(
 ) -> Result<(T, String), Unparsed> {
     let line: Vec<OsString> = line.into_iter().collect();
     let strict = || T::command().try_get_matches_from(&line);
-    let found = match relaxed(T::command()).try_get_matches_from(&line) {
+    let mut command = relaxed(T::command(), &line);
+    let found = match command.try_get_matches_from_mut(&line) {
         Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => return Err(error.into()),
         // the usage that it shows is of the command as it is
         Err(error) if !error.use_stderr() => return Err(strict().err().unwrap_or(error).into()),
         Err(error) => return Err(error.into()),
@@ -78,20 +80,20 @@ pub(crate) fn parse<T: CommandFactory + FromArgMatches>(
         .subcommand()
         .filter(|(verb, _)| !taken(verb).is_empty())
     else {
-        return named(&strict()?);
+        // nothing was relaxed for it
+        return named(&found);
     };
     let unusable = |error| Unparsed::Settings {
         error,
         verb: verb.to_owned(),
         json: matches.get_flag("json"),
     };
-    let command = T::command();
     let flags = command.find_subcommand(verb);
     let flags = flags.map_or_else(BTreeMap::new, |verb| given(verb, matches));
     let choice = matches.get_one::<String>("profile").map(String::as_str);
     let settings = load(choice, flags).map_err(unusable)?;
     let defaults = defaults(verb, matches, &settings);
-    let command = command.mut_subcommand(verb, |verb| with_defaults(verb, &defaults));
+    let command = T::command().mut_subcommand(verb, |verb| with_defaults(verb, &defaults));
     let matches =
         command
             .try_get_matches_from(&line)
@@ -125,18 +127,23 @@ fn named<T: FromArgMatches>(matches: &ArgMatches) -> Result<(T, String), Unparse
     Ok((T::from_arg_matches(matches)?, verb.join(" ")))
 }
 
-/// The command, where nothing is missing that a profile may hold.
-fn relaxed(command: Command) -> Command {
+/// The command, where nothing is missing that a profile may hold: of the verbs that the line may mean, since a change of all
+/// takes longer than what most of them do.
+fn relaxed(command: Command, line: &[OsString]) -> Command {
+    let said = |name: &str| line.iter().any(|word| *word == *name);
     let verbs: Vec<String> = command
         .get_subcommands()
+        .filter(|verb| said(verb.get_name()) || verb.get_all_aliases().any(said))
         .map(|verb| verb.get_name().to_owned())
         .collect();
-    verbs.iter().fold(command, |command, verb| {
-        taken(verb).into_iter().fold(command, |command, setting| {
-            command.mut_subcommand(verb, |verb| match id_of(&verb, setting.key()) {
-                Some(id) => verb.mut_arg(id, |arg| arg.required(false)),
-                None => verb,
-            })
+    verbs.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |verb| {
+            taken(name)
+                .into_iter()
+                .fold(verb, |verb, setting| match id_of(&verb, setting.key()) {
+                    Some(id) => verb.mut_arg(id, |arg| arg.required(false)),
+                    None => verb,
+                })
         })
     })
 }
