@@ -6,6 +6,8 @@ use kvcap::{Code, Error, RecipientKind, Result};
 use kvcap_store::{FreshKey, key_file, output::Readers};
 use zeroize::Zeroizing;
 
+use crate::profile::begin;
+
 /// Public half of a key, and where it lies. The secret stays in its file.
 #[derive(Clone, Debug)]
 pub struct Key {
@@ -63,6 +65,7 @@ pub fn read_public_key(key: &str) -> Result<Key> {
 }
 
 fn written(key: &FreshKey, path: &Path, passphrase: Option<String>) -> Result<Key> {
+    begin();
     let passphrase = passphrase.map(Zeroizing::new);
     let passphrase = passphrase.as_ref().map(|text| text.as_str());
     let public_path = key.write(path, false, Readers::Umask, passphrase)?;

@@ -24,7 +24,7 @@ mod verify;
 pub use keys::{Key, new_signing_key, new_wrapping_key, read_public_key};
 pub use model::{Claims, Model, inspect, model_id};
 pub use open::{Opened, open, open_to_file};
-pub use profile::{Given, Profile};
+pub use profile::{Given, Profile, begin};
 pub use progress::Progress;
 pub use seal::{Said, Sealed, seal, seal_to_file};
 pub use session::{Checkpoint, Resumed, Session, SessionManager};

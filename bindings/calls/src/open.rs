@@ -1,9 +1,12 @@
 //! Opening: a verified capsule's state, or a part of it, into an output.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use kvcap::{Members, OpenedChain, Result, SectionKind, Workers, WriteAt};
-use kvcap_states::{Selection, check_rotation, extract, open_state};
+use kvcap_states::{Buffer, Selection, check_rotation, extract, open_state};
 use kvcap_store::{
     Admitted, WrapKeys,
     output::{Output, Readers},
@@ -102,6 +105,23 @@ impl Opened {
             let (ids, _) = bytes.as_chunks::<4>();
             ids.iter().map(|id| u32::from_le_bytes(*id)).collect()
         }))
+    }
+
+    /// Returns the state, or a part of it as plain tensors (safetensors), in memory.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); KVC-910 for a state that takes more than the profile's budget.
+    pub fn read(&self, part: Option<&Selection>, progress: &Progress<'_>) -> Result<Vec<u8>> {
+        if part.is_some() {
+            // its length is known once it is there
+            let out = Mutex::new(Vec::new());
+            self.write(part, &out, progress)?;
+            return Ok(out.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+        let length = usize::try_from(self.state_len()?).unwrap_or(usize::MAX);
+        let mut state = vec![0; length];
+        self.write(None, &Buffer::new(&mut state), progress)?;
+        Ok(state)
     }
 
     /// Writes the state, or a part of it, into the file `to`, which appears whole or not at all, and returns its length.

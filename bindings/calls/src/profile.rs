@@ -54,6 +54,9 @@ impl Given {
         let refused = |what| Err(Error::new(Code::LocalUsage, what).at(name));
         let key = name.replace('_', "-");
         let setting = Setting::of_key(&key);
+        if !Self::knows(name) {
+            return refused("no such setting");
+        }
         if texts.len() != 1 && !setting.is_some_and(Setting::is_list) {
             return refused("the setting is one value");
         }
@@ -66,10 +69,7 @@ impl Given {
             "budget" => &mut self.limits.budget,
             "at" => &mut self.limits.at,
             _ => {
-                let Some(setting) = setting else {
-                    return refused("no such setting");
-                };
-                self.flags.insert(setting, texts);
+                self.flags.extend(setting.map(|setting| (setting, texts)));
                 return Ok(());
             }
         };
@@ -80,18 +80,32 @@ impl Given {
         *limit = number;
         Ok(())
     }
+
+    /// Returns true for the name of a setting.
+    #[must_use]
+    pub fn knows(name: &str) -> bool {
+        let key = name.replace('_', "-");
+        LIMITS.contains(&key.as_str()) || Setting::of_key(&key).is_some()
+    }
 }
+
+/// Settings of a verifier alone, which no configuration has.
+const LIMITS: [&str; 4] = ["scope", "max-lifetime", "budget", "at"];
 
 /// Does once what a process needs before the first call: signals stay its program's, and profiles of codecs that the user
 /// keeps are found.
-fn begin() {
+pub fn begin() {
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| {
         kvcap_store::output::leave_signals();
-        if let Some(kept) = CodecProfiles::of_user(&|name| env::var_os(name)) {
-            kept.look_here();
-        }
+        look_where_the_user_keeps_profiles();
     });
+}
+
+fn look_where_the_user_keeps_profiles() {
+    if let Some(kept) = CodecProfiles::of_user(&|name| env::var_os(name)) {
+        kept.look_here();
+    }
 }
 
 impl Profile {
@@ -229,6 +243,8 @@ impl Profile {
 
     /// Reads the model, if one is set; its weights are hashed once and then remembered.
     pub(crate) fn model(&self) -> Result<Option<ModelProfile>> {
+        // what the user keeps comes after what lies beside the model
+        look_where_the_user_keeps_profiles();
         let Some(path) = self.text(Setting::Model) else {
             return Ok(None);
         };

@@ -60,19 +60,7 @@ fn a_binding_links_the_libraries_and_its_language_alone() {
                 "napi-derive",
             ],
         ),
-        (
-            "python",
-            &[
-                "kvcap",
-                "kvcap-codecs",
-                "kvcap-models",
-                "kvcap-states",
-                "kvcap-store",
-                "kvcap-session",
-                "pyo3",
-                "zeroize",
-            ],
-        ),
+        ("python", &["kvcap", "kvcap-calls", "kvcap-states", "pyo3"]),
     ];
     for (binding, allowed) in allowed {
         let manifest = read(&format!("bindings/{binding}/Cargo.toml"));

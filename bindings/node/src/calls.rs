@@ -7,7 +7,7 @@ use std::{
 
 use kvcap::{Code, Error};
 use kvcap_calls::{self as library, Asked, Progress, Said, Terms};
-use kvcap_states::{Buffer as Memory, Selection};
+use kvcap_states::Selection;
 use napi::bindgen_prelude::{Buffer, Uint8Array};
 use napi_derive::napi;
 
@@ -232,7 +232,7 @@ pub fn open(
             }
             None => {
                 let opened = library::open(source, terms, tokens)?;
-                let state = in_memory(&opened, part, &progress)?;
+                let state = opened.read(part, &progress)?;
                 (opened, state.len() as u64, Some(state.into()))
             }
         };
@@ -243,23 +243,6 @@ pub fn open(
             length: number(length),
         })
     })
-}
-
-fn in_memory(
-    opened: &library::Opened,
-    part: Option<&Selection>,
-    progress: &Progress<'_>,
-) -> kvcap::Result<Vec<u8>> {
-    if part.is_some() {
-        // its length is known once it is there
-        let out = Mutex::new(Vec::new());
-        opened.write(part, &out, progress)?;
-        return Ok(out.into_inner().unwrap_or_else(PoisonError::into_inner));
-    }
-    let length = usize::try_from(opened.state_len()?).unwrap_or(usize::MAX);
-    let mut state = vec![0; length];
-    opened.write(None, &Memory::new(&mut state), progress)?;
-    Ok(state)
 }
 
 /// A capsule that is verified as its bytes come.

@@ -1,149 +1,89 @@
-//! What calls are given: capsules and states by path or in memory, and on what terms they are judged.
+//! What calls are given, and how they run: capsules and states by path or in memory, terms, progress.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use kvcap::{ExpectedSession, Limits, Result, Untrusted};
-use kvcap_models::ModelProfile;
-use kvcap_store::{Ancestors, Judge, Unchecked, Verifier, input};
-use pyo3::prelude::*;
+use kvcap_calls::{Asked, Progress, Source, Terms};
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyString},
+};
 
 use crate::{
     error::OrRaise,
-    memory::{Bytes, Shared, Tensors},
+    memory::{Frozen, Lent, Shared, Tensors},
     profile::Profile,
 };
 
-/// A capsule or a state: a path, or an object with the buffer protocol.
-pub(crate) struct Source {
-    pub(crate) bytes: Bytes,
-    /// `-` for memory, which has no folder.
-    pub(crate) path: PathBuf,
-}
-
-impl Source {
-    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let memory = |bytes| Self {
-            bytes,
-            path: "-".into(),
-        };
-        if let Ok(tensors) = object.cast::<Tensors>() {
-            return Ok(memory(Bytes::Tensors(tensors.clone().unbind())));
-        }
-        // a path is text or says by __fspath__ that it is one; bytes are content
-        let is_path =
-            object.is_instance_of::<pyo3::types::PyString>() || object.hasattr("__fspath__")?;
-        if !is_path {
-            return Ok(memory(Bytes::Memory(Shared::of(object)?)));
-        }
-        let mut path: PathBuf = object.extract()?;
-        if input::is_stdin(&path) {
-            // a file of that name: stdin is the program's
-            path = "./-".into();
-        }
-        let file = input::file(&path).or_raise()?;
-        let bytes = Bytes::File(file);
-        Ok(Self { bytes, path })
+/// Takes a capsule or a state: a path, or an object with the buffer protocol.
+pub(crate) fn source(object: &Bound<'_, PyAny>) -> PyResult<Source> {
+    if let Ok(tensors) = object.cast::<Tensors>() {
+        return Ok(Source::memory(Lent(tensors.clone().unbind())));
     }
-
-    /// Says of an error which input it is about.
-    pub(crate) fn at(&self, error: kvcap::Error) -> kvcap::Error {
-        match self.bytes {
-            Bytes::File(_) => input::at(error, &self.path),
-            _ => error,
-        }
+    if let Ok(bytes) = object.cast::<PyBytes>() {
+        return Ok(Source::memory(Frozen(bytes.clone().into())));
     }
-
-    /// Reads a capsule's header.
-    pub(crate) fn header(&self) -> Result<Untrusted> {
-        let read = Untrusted::read_at(&self.bytes, &Limits::default());
-        read.map_err(|error| self.at(error))
+    // a path is text or says by __fspath__ that it is one; bytes are content
+    if !object.is_instance_of::<PyString>() && !object.hasattr("__fspath__")? {
+        return Ok(Source::memory(Shared::of(object)?));
     }
+    Source::file(&object.extract::<PathBuf>()?).or_raise()
 }
 
 /// The checkpoint that a capsule must be: a session's id, or that with version and cursor.
 #[derive(FromPyObject)]
-pub(crate) enum Checkpoint {
+pub(crate) enum Judged {
     Id(String),
     Version(String, Option<u64>, Option<u64>),
 }
 
-/// On what terms a capsule is judged.
-pub(crate) struct Terms {
-    pub(crate) profile: Py<Profile>,
-    pub(crate) verifier: Verifier,
-    accepted: Vec<Unchecked>,
+/// Takes the terms that a capsule is judged on.
+pub(crate) fn terms(
+    profile: Option<Py<Profile>>,
+    accept_unchecked: Vec<String>,
     chain: Vec<PathBuf>,
-    session: Option<ExpectedSession>,
+    session: Option<Judged>,
     dtypes: Option<(String, String)>,
+) -> PyResult<Terms> {
+    let session = session.map(|session| match session {
+        Judged::Id(id) => (id, None, None),
+        Judged::Version(id, version, cursor) => (id, version, cursor),
+    });
+    let asked = Asked {
+        accept_unchecked,
+        chain,
+        session,
+        dtypes,
+    };
+    Terms::new(profile.map(|profile| Arc::clone(&profile.get().0)), asked).or_raise()
 }
 
-impl Terms {
-    pub(crate) fn new(
-        py: Python<'_>,
-        profile: Option<Py<Profile>>,
-        accepted: &[String],
-        chain: Vec<PathBuf>,
-        session: Option<Checkpoint>,
-    ) -> PyResult<Self> {
-        let profile = Profile::or_own(py, profile)?;
-        let verifier = profile.get().verifier();
-        let accepted = accepted.iter().map(|name| name.parse());
-        let accepted = accepted.collect::<Result<_>>().or_raise()?;
-        let session = session.map(|session| match session {
-            Checkpoint::Id(id) => ExpectedSession {
-                id,
-                version: None,
-                replay_cursor: None,
-            },
-            Checkpoint::Version(id, version, replay_cursor) => ExpectedSession {
-                id,
-                version,
-                replay_cursor,
-            },
-        });
-        Ok(Self {
-            profile,
-            verifier,
-            accepted,
-            chain,
-            session,
-            dtypes: None,
-        })
-    }
-
-    /// Expects keys and values of these element types.
-    pub(crate) fn of_types(self, dtypes: Option<(String, String)>) -> Self {
-        Self { dtypes, ..self }
-    }
-
-    pub(crate) fn profile(&self) -> &Profile {
-        self.profile.get()
-    }
-
-    pub(crate) fn model(&self) -> Result<Option<ModelProfile>> {
-        self.profile().model(&|_, _| {})
-    }
-
-    /// Makes a judge, for capsules of `model` if there is one.
-    pub(crate) fn judge<'a>(&'a self, model: Option<&'a ModelProfile>) -> Result<Judge<'a>> {
-        self.judge_of(model, self.session.clone())
-    }
-
-    /// Makes a judge, for capsules of this session too.
-    pub(crate) fn judge_of<'a>(
-        &'a self,
-        model: Option<&'a ModelProfile>,
-        session: Option<ExpectedSession>,
-    ) -> Result<Judge<'a>> {
-        let mut expected = self.profile().expected(model)?;
-        expected.session = session;
-        expected.dtypes.clone_from(&self.dtypes);
-        let judge = self.verifier.judge()?.expecting(expected);
-        Ok(judge.danger_without(&self.accepted))
-    }
-
-    pub(crate) fn ancestors<'a>(&'a self, tip: &'a std::path::Path) -> Ancestors<'a> {
-        let given = &self.chain;
-        Ancestors { tip, given }
+/// Runs a long call without the interpreter, and tells `told` bytes done and bytes in all. What that raises ends the call
+/// with its exception, and nothing appears.
+pub(crate) fn watched<T: Send>(
+    py: Python<'_>,
+    told: Option<Py<PyAny>>,
+    act: impl FnOnce(&Progress<'_>) -> kvcap::Result<T> + Send,
+) -> PyResult<T> {
+    let raised = Mutex::new(None);
+    let tell = |done: u64, all: u64| {
+        let Some(told) = &told else { return true };
+        let said = Python::attach(|py| told.call1(py, (done, all)).map(drop));
+        let Err(error) = said else { return true };
+        let mut raised = raised.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.get_or_insert(error);
+        false
+    };
+    let progress = match told {
+        Some(_) => Progress::telling(&tell),
+        None => Progress::none(),
+    };
+    let made = py.detach(|| act(&progress));
+    let raised = raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match raised {
+        Some(error) => Err(error),
+        None => made.or_raise(),
     }
 }

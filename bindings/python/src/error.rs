@@ -1,6 +1,10 @@
 //! Refusals as exceptions.
 
-use pyo3::{create_exception, exceptions::PyException, prelude::*};
+use pyo3::{
+    create_exception,
+    exceptions::{PyException, PyValueError},
+    prelude::*,
+};
 
 create_exception!(
     kvcap,
@@ -10,7 +14,7 @@ create_exception!(
 );
 
 /// Makes the exception of an error: its sentence with the code, and its parts as attributes.
-pub(crate) fn raised(error: &kvcap::Error) -> PyErr {
+fn raised(error: &kvcap::Error) -> PyErr {
     let code = error.code();
     let made = KvcapError::new_err(format!("KVC-{} {}: {error}", code.number(), code.slug()));
     let described = Python::attach(|py| -> PyResult<()> {
@@ -31,10 +35,20 @@ pub(crate) fn raised(error: &kvcap::Error) -> PyErr {
 /// Turns a library's result into Python's.
 pub(crate) trait OrRaise<T> {
     fn or_raise(self) -> PyResult<T>;
+
+    /// A ValueError where it is an argument that is refused (KVC-944).
+    fn or_value_error(self) -> PyResult<T>;
 }
 
 impl<T> OrRaise<T> for kvcap::Result<T> {
     fn or_raise(self) -> PyResult<T> {
         self.map_err(|error| raised(&error))
+    }
+
+    fn or_value_error(self) -> PyResult<T> {
+        self.map_err(|error| match error.code() {
+            kvcap::Code::LocalUsage => PyValueError::new_err(error.to_string()),
+            _ => raised(&error),
+        })
     }
 }

@@ -1,12 +1,22 @@
 //! Memory of Python's as a source and as an output.
 //!
-//! It is copied from and to a piece at a time, straight into and out of the library's own buffers, with the
-//! interpreter held: what another thread changes between two pieces is seen or not, and no more comes of it.
+//! What may change is copied a piece at a time, straight into the library's own buffers, with the interpreter held: what
+//! another thread changes between two pieces is seen or not, and no more comes of it. `bytes` never change: they are read
+//! where they lie, and a capsule is written where it stays, in a `bytes` object that nobody has yet.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use kvcap::{ReadAt, SourceFile};
-use pyo3::{buffer::PyBuffer, exceptions::PyValueError, prelude::*, types::PyBytes};
+use kvcap::{ReadAt, WriteAt};
+use kvcap_states::Buffer;
+use pyo3::{
+    buffer::PyBuffer, exceptions::PyValueError, prelude::*, pybacked::PyBackedBytes, types::PyBytes,
+};
 
 /// Bytes of an object with the buffer protocol, contiguous.
 pub(crate) struct Shared(PyBuffer<u8>);
@@ -44,6 +54,96 @@ impl Shared {
             let from = bytes.as_ptr().cast::<u8>().add(at);
             std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len());
         }
+        Ok(())
+    }
+}
+
+/// A `bytes` object, which never changes.
+pub(crate) struct Frozen(pub(crate) PyBackedBytes);
+
+impl ReadAt for Frozen {
+    fn len(&self) -> u64 {
+        ReadAt::len(&self.0[..])
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0[..].read_exact_at(offset, buf)
+    }
+
+    fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        ReadAt::borrow(&self.0[..], offset, len)
+    }
+}
+
+/// A `bytes` object that nobody has yet, as an output.
+#[derive(Default)]
+pub(crate) struct Fresh {
+    room: OnceLock<Room>,
+    used: AtomicUsize,
+}
+
+struct Room {
+    out: Buffer<'static>,
+    object: Py<PyBytes>,
+}
+
+impl Fresh {
+    /// Gives the object, once all is written.
+    pub(crate) fn into_bytes(self, py: Python<'_>) -> PyResult<Bound<'_, PyBytes>> {
+        let Some(Room { out, object }) = self.room.into_inner() else {
+            return Ok(PyBytes::new(py, &[]));
+        };
+        drop(out);
+        let object = object.into_bound(py);
+        let used = self.used.into_inner();
+        match object.as_bytes().get(..used) {
+            // what was compressed is shorter than the room for it
+            Some(bytes) if bytes.len() < object.as_bytes().len() => Ok(PyBytes::new(py, bytes)),
+            _ => Ok(object),
+        }
+    }
+}
+
+impl WriteAt for Fresh {
+    fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let room = self.room.get().ok_or(io::ErrorKind::OutOfMemory)?;
+        room.out.write_all_at(offset, buf)
+    }
+
+    fn lend(&self, offset: u64, len: usize, fill: &mut dyn FnMut(&mut [u8], bool)) -> bool {
+        let room = self.room.get();
+        room.is_some_and(|room| room.out.lend(offset, len, fill))
+    }
+
+    /// Makes the object. Where there is no memory for it, writing fails.
+    fn reserve(&self, len: u64) {
+        let Ok(len) = usize::try_from(len) else {
+            return;
+        };
+        let mut start = std::ptr::null_mut();
+        let made = Python::attach(|py| {
+            let made = PyBytes::new_with(py, len, |bytes| {
+                start = bytes.as_mut_ptr();
+                Ok(())
+            });
+            made.map(Bound::unbind)
+        });
+        let Ok(object) = made else { return };
+        // SAFETY: the memory is the object's, which is held longer than this slice, and has `len` bytes, all zero; nobody
+        // else has the object before `into_bytes`, which gives the slice up first.
+        #[expect(
+            unsafe_code,
+            reason = "there is no safe call that fills an object later"
+        )]
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        self.used.store(len, Ordering::Relaxed);
+        let out = Buffer::new(bytes);
+        self.room.get_or_init(|| Room { out, object });
+    }
+
+    fn trim(&self, len: u64) -> io::Result<()> {
+        let len = index(len)?;
+        self.used.store(len, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -211,27 +311,15 @@ impl ReadAt for Tensors {
     }
 }
 
-/// Bytes of a capsule or a state: a file's, or memory's.
-pub(crate) enum Bytes {
-    File(SourceFile),
-    Memory(Shared),
-    Tensors(Py<Tensors>),
-}
+/// Tensors that a call holds.
+pub(crate) struct Lent(pub(crate) Py<Tensors>);
 
-impl ReadAt for Bytes {
+impl ReadAt for Lent {
     fn len(&self) -> u64 {
-        match self {
-            Self::File(file) => file.len(),
-            Self::Memory(memory) => ReadAt::len(memory),
-            Self::Tensors(tensors) => tensors.get().len,
-        }
+        self.0.get().len
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.read_exact_at(offset, buf),
-            Self::Memory(memory) => memory.read_exact_at(offset, buf),
-            Self::Tensors(tensors) => tensors.get().read_exact_at(offset, buf),
-        }
+        self.0.get().read_exact_at(offset, buf)
     }
 }

@@ -2,28 +2,22 @@
 
 use std::path::PathBuf;
 
-use kvcap::{Members, OpenedChain, SectionKind, Workers, WriteAt};
-use kvcap_states::{Buffer, Selection, check_rotation, extract, open_state, state_len};
-use kvcap_store::{
-    Admitted, Judge, WrapKeys,
-    output::{Output, Readers},
-};
+use kvcap_calls as library;
+use kvcap_states::{Buffer, Selection};
 use pyo3::{prelude::*, types::PyByteArray};
 
 use crate::{
-    call::{Checkpoint, Source, Terms},
-    error::{OrRaise, raised},
-    memory::Bytes,
+    call::{self, Judged, terms, watched},
+    error::OrRaise,
     profile::Profile,
-    progress::Progress,
-    verdict::Verdict,
+    results::Verdict,
 };
 
 /// What was opened.
 #[pyclass(frozen, get_all, module = "kvcap")]
 pub(crate) struct Opened {
     /// Judgement of the capsule.
-    verdict: Verdict,
+    verdict: Py<Verdict>,
     /// The state, or the part that was asked for; None where it went to a file.
     state: Option<Py<PyByteArray>>,
     /// Its bytes.
@@ -55,128 +49,56 @@ pub(crate) fn open(
     positions: Option<(u64, u64)>,
     accept_unchecked: Vec<String>,
     chain: Vec<PathBuf>,
-    session: Option<Checkpoint>,
+    session: Option<Judged>,
     dtypes: Option<(String, String)>,
     replace: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Opened> {
-    let source = Source::of(source)?;
-    let terms = Terms::new(py, profile, &accept_unchecked, chain, session)?.of_types(dtypes);
-    let progress = Progress::new(progress);
+    let source = call::source(source)?;
+    let terms = terms(profile, accept_unchecked, chain, session, dtypes)?;
     let part = (layers.is_some() || positions.is_some()).then(|| Selection {
         layers: layers.map(|(from, to)| from..to),
         positions: positions.map(|(from, to)| from..to),
     });
-    let model = py.detach(|| terms.model()).or_raise()?;
-    let admitted = py.detach(|| -> kvcap::Result<_> {
-        // before the capsule is recorded as used: an output that cannot be made is known early
-        let output = to
-            .as_deref()
-            .map(|to| Output::create(to, replace, Readers::Owner));
-        let output = output.transpose()?;
-        let mut judge = terms.judge(model.as_ref())?;
-        let (opened, verdict) = admit(source, &terms, &mut judge, tokens.as_deref())?;
-        Ok((judge, output, opened, verdict))
-    });
-    let (judge, output, opened, verdict) = admitted.or_raise()?;
-    let written = match &output {
-        Some(output) => py
-            .detach(|| write(&opened, part.as_ref(), output, &progress))
-            .map_err(|error| raised(&output.at(error)))
-            .map(|length| (length, None)),
-        None => in_memory(py, &opened, &judge, part.as_ref(), &progress),
+    let (tokens, part) = (tokens.as_deref(), part.as_ref());
+    let (opened, length, state) = match &to {
+        Some(to) => {
+            let (opened, length) = watched(py, progress, |progress| {
+                library::open_to_file(source, terms, tokens, part, (to, replace), progress)
+            })?;
+            (opened, length, None)
+        }
+        None => {
+            let opened = py.detach(|| library::open(source, terms, tokens));
+            let opened = opened.or_raise()?;
+            let (length, state) = in_memory(py, &opened, part, progress)?;
+            (opened, length, Some(state.unbind()))
+        }
     };
-    progress.finish()?;
-    let (length, state) = written?;
-    let tokens = py.detach(|| sealed_tokens(&opened)).or_raise()?;
-    if let Some(output) = output {
-        py.detach(|| output.commit()).or_raise()?;
-    }
     Ok(Opened {
-        verdict,
+        verdict: Py::new(py, Verdict::from(opened.verdict().clone()))?,
         state,
         length,
-        tokens,
+        tokens: py.detach(|| opened.tokens()).or_raise()?,
     })
 }
 
-fn admit(
-    source: Source,
-    terms: &Terms,
-    judge: &mut Judge<'_>,
-    tokens: Option<&[u32]>,
-) -> kvcap::Result<(OpenedChain<Bytes>, Verdict)> {
-    let paths = terms.profile().keys_to_open();
-    let keys = terms
-        .profile()
-        .with_passphrase(|known| WrapKeys::read(&paths, known))?;
-    let verdict = judge.verify(source.header()?)?;
-    check_rotation(
-        &verdict.tip().manifest().context,
-        terms.profile().options()?.hadamard,
-    )?;
-    let (path, bytes) = (source.path, source.bytes);
-    let ancestors = terms.ancestors(&path);
-    let verdict = judge.with_ancestors(verdict.with_source(bytes), &ancestors, Bytes::File)?;
-    let accepted = judge.conclude(verdict)?;
-    let said = Verdict::of(accepted.chain(), accepted.unchecked(), judge, None);
-    let Admitted {
-        opened, unchecked, ..
-    } = judge.open(accepted, keys, tokens, Workers::all())?;
-    Ok((opened, said.now_unchecked(&unchecked, judge)))
-}
-
-/// Writes a state, or a part of it, and gives its length.
-fn write(
-    opened: &OpenedChain<Bytes>,
+fn in_memory<'py>(
+    py: Python<'py>,
+    opened: &library::Opened,
     part: Option<&Selection>,
-    out: &dyn WriteAt,
-    progress: &Progress,
-) -> kvcap::Result<u64> {
-    let members = opened.ancestors().iter().chain([opened.tip()]);
-    let banks = members.flat_map(|member| member.manifest().context.banks());
-    let all = banks
-        .filter_map(|(_, bank)| bank.shape.plain_len(bank.dtype))
-        .sum();
-    let (workers, told) = (Workers::all(), &mut |more| progress.add(more, all));
-    match part {
-        Some(part) => extract(opened, part, out, workers, told).map(|taken| taken.len),
-        None => open_state(opened, out, workers, told).map(|state| state.state_len),
-    }
-}
-
-fn in_memory(
-    py: Python<'_>,
-    opened: &OpenedChain<Bytes>,
-    judge: &Judge<'_>,
-    part: Option<&Selection>,
-    progress: &Progress,
-) -> PyResult<(u64, Option<Py<PyByteArray>>)> {
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(u64, Bound<'py, PyByteArray>)> {
     if part.is_some() {
-        // its length is known once it is there
-        let out = std::sync::Mutex::new(Vec::new());
-        let length = py
-            .detach(|| write(opened, part, &out, progress))
-            .or_raise()?;
-        let bytes = out.into_inner().unwrap_or_default();
-        return Ok((length, Some(PyByteArray::new(py, &bytes).unbind())));
+        let read = watched(py, progress, |progress| opened.read(part, progress))?;
+        let length = u64::try_from(read.len())?;
+        return Ok((length, PyByteArray::new(py, &read)));
     }
-    let length = py
-        .detach(|| state_len(opened).and_then(|len| judge.check_state(len).map(|()| len)))
-        .or_raise()?;
+    // written where it stays
+    let length = py.detach(|| opened.state_len()).or_raise()?;
     let state = PyByteArray::new_with(py, usize::try_from(length)?, |bytes| {
-        py.detach(|| write(opened, None, &Buffer::new(bytes), progress))
-            .or_raise()?;
-        Ok(())
+        let out = Buffer::new(bytes);
+        watched(py, progress, |progress| opened.write(None, &out, progress)).map(drop)
     })?;
-    Ok((length, Some(state.unbind())))
-}
-
-/// The token ids that were sealed with the state.
-fn sealed_tokens(opened: &OpenedChain<Bytes>) -> kvcap::Result<Option<Vec<u32>>> {
-    let bytes = opened.tip().section(&SectionKind::Tokens)?;
-    Ok(bytes.map(|bytes| {
-        let (ids, _) = bytes.as_chunks::<4>();
-        ids.iter().map(|id| u32::from_le_bytes(*id)).collect()
-    }))
+    Ok((length, state))
 }

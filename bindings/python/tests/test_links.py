@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[1]
-LIBRARIES = {"kvcap", "kvcap-codecs", "kvcap-models", "kvcap-states", "kvcap-store", "kvcap-session"}
-OTHERS = {"pyo3", "zeroize"}
+LIBRARIES = {"kvcap", "kvcap-calls", "kvcap-states"}
+OTHERS = {"pyo3"}
 
 
 def test_the_binding_links_the_libraries_and_the_interpreter_alone():
@@ -15,12 +15,13 @@ def test_the_binding_links_the_libraries_and_the_interpreter_alone():
     assert "dev-dependencies" not in manifest and "build-dependencies" not in manifest
 
 
-def test_the_binding_copies_memory_in_one_unsafe_place_and_has_no_cryptography():
+def test_the_binding_touches_memory_in_one_file_and_has_no_cryptography():
     for path in (FOLDER / "src").glob("*.rs"):
         code = re.sub(r"//.*", "", path.read_text())
-        assert len(re.findall(r"\bunsafe\b", code)) == (path.name == "memory.rs"), path
+        # a piece of a buffer is copied out, and a new object is filled
+        assert len(re.findall(r"\bunsafe\b", code)) == (2 if path.name == "memory.rs" else 0), path
         assert not re.search(r"\b(blake3|sha2|cose|aead|hazmat)\b", code), path
-        assert "danger_" not in code or path.name in {"call.rs", "profile.rs", "seal.rs", "session.rs"}, path
+        assert "danger_" not in code or path.name == "seal.rs", path
 
 
 def test_the_types_name_what_the_module_has():
