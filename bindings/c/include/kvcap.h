@@ -50,6 +50,21 @@ typedef struct kvcap_opened kvcap_opened;
 typedef struct kvcap_profile kvcap_profile;
 
 /*
+ A rung that a session was resumed on, and its state.
+ */
+typedef struct kvcap_resumed kvcap_resumed;
+
+/*
+ A session: an append-only log, and checkpoints with states.
+ */
+typedef struct kvcap_session kvcap_session;
+
+/*
+ Sessions of a profile's tenant, one subject or many.
+ */
+typedef struct kvcap_sessions kvcap_sessions;
+
+/*
  A capsule that is verified as its bytes come. One thread at a time.
  */
 typedef struct kvcap_verifying kvcap_verifying;
@@ -288,6 +303,26 @@ typedef struct kvcap_setting {
   const char *value;
 } kvcap_setting;
 
+/*
+ A change to a registry.
+ */
+typedef struct kvcap_change {
+  /*
+   `add` lists a key; `retire` ends its signing now, and what it signed before stays good; `compromise` voids everything
+   that it has ever signed; `revoke` revokes a capsule.
+   */
+  const char *kind;
+  /*
+   The key: its id, a file of a public key, or its text. The capsule: a file, which a key of the registry has signed, or
+   an id, which nobody verifies.
+   */
+  const char *what;
+  /*
+   The issuer that a key is listed for; NULL for the one that its file names.
+   */
+  const char *issuer;
+} kvcap_change;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -517,6 +552,152 @@ int32_t kvcap_profile_facts(const struct kvcap_profile *profile,
  Frees a profile. Handles that were made with it stay good.
  */
 void kvcap_profile_free(struct kvcap_profile *profile);
+
+/*
+ Makes a root key in the file `path` and its public key in `path.pub`. Facts of a key.
+ */
+int32_t kvcap_new_root_key(const char *path,
+                           const char *passphrase,
+                           struct kvcap_facts **facts,
+                           struct kvcap_error **error);
+
+/*
+ Makes version 1 of a registry in the file `path`, which lists nothing and is valid for `ttl` seconds; `root_key` is the
+ secret root key's file, `passphrase` its own or NULL.
+
+ Facts of a registry: version, root, issued_at, expires, keys, revoked.
+ */
+int32_t kvcap_registry_create(const char *path,
+                              const char *root_key,
+                              const char *passphrase,
+                              uint64_t ttl,
+                              struct kvcap_facts **facts,
+                              struct kvcap_error **error);
+
+/*
+ Writes the next version of a registry, with all of the changes or none; without one it only lives longer. It is valid for
+ `ttl` seconds; where that is NULL, as long as the one before. Facts of a registry.
+ */
+int32_t kvcap_registry_change(const char *path,
+                              const char *root_key,
+                              const char *passphrase,
+                              const struct kvcap_change *changes,
+                              size_t count,
+                              const uint64_t *ttl,
+                              struct kvcap_facts **facts,
+                              struct kvcap_error **error);
+
+/*
+ Makes a handle on the sessions of a profile, the user's own where it is NULL, in `folder`, or where the program keeps
+ them.
+ */
+int32_t kvcap_sessions_new(const struct kvcap_profile *profile,
+                           const char *folder,
+                           struct kvcap_sessions **sessions,
+                           struct kvcap_error **error);
+
+/*
+ Tells the ids of a user's sessions, the last written first. `user` stands for the profile's subject, which it is where it
+ is NULL. Facts: sessions.
+ */
+int32_t kvcap_sessions_list(const struct kvcap_sessions *sessions,
+                            const char *user,
+                            struct kvcap_facts **facts,
+                            struct kvcap_error **error);
+
+/*
+ Frees the handle. Sessions that were loaded with it stay good.
+ */
+void kvcap_sessions_free(struct kvcap_sessions *sessions);
+
+/*
+ Loads a session by its whole id, or makes it. `user` as above.
+ */
+int32_t kvcap_session_load_or_create(const struct kvcap_sessions *sessions,
+                                     const char *id,
+                                     const char *user,
+                                     struct kvcap_session **session,
+                                     struct kvcap_error **error);
+
+/*
+ Tells what a session has. Facts: id, versions, and those of its newest checkpoint.
+ */
+int32_t kvcap_session_facts(const struct kvcap_session *session,
+                            struct kvcap_facts **facts,
+                            struct kvcap_error **error);
+
+/*
+ Tells the events, from the first. Facts, each with a value an event: seq, kind, text.
+ */
+int32_t kvcap_session_events(const struct kvcap_session *session,
+                             struct kvcap_facts **facts,
+                             struct kvcap_error **error);
+
+/*
+ Appends an event of a kind (user, assistant, tool, milestone, note), which is kept when this returns; `seq` becomes its
+ number.
+ */
+int32_t kvcap_session_append(const struct kvcap_session *session,
+                             const char *kind,
+                             const char *said,
+                             uint64_t *seq,
+                             struct kvcap_error **error);
+
+/*
+ Saves a version: the log so far, and `state` where it is not NULL, which is sealed as an increment where it can be. It is
+ kept when this returns.
+
+ Facts of a checkpoint: version, at, replay_cursor, turns, messages, capsule, token_count.
+ */
+int32_t kvcap_session_save(const struct kvcap_session *session,
+                           const struct kvcap_source *state,
+                           const struct kvcap_seal_options *options,
+                           const struct kvcap_progress *progress,
+                           struct kvcap_facts **facts,
+                           struct kvcap_error **error);
+
+/*
+ Takes back what came after a turn, and makes the next version there. Turn 0 is the beginning. Facts of a checkpoint.
+ */
+int32_t kvcap_session_revert_to_turn(const struct kvcap_session *session,
+                                     uint64_t turn,
+                                     struct kvcap_facts **facts,
+                                     struct kvcap_error **error);
+
+/*
+ Resumes: verifies and opens the best state that is left, or what it has in common with `tokens`, the request's, where they
+ are not NULL. `reserve` is how many tokens the context must still have room for.
+ */
+int32_t kvcap_session_resume(const struct kvcap_session *session,
+                             const uint32_t *tokens,
+                             size_t token_count,
+                             uint64_t reserve,
+                             struct kvcap_resumed **resumed,
+                             struct kvcap_error **error);
+
+/*
+ Frees a session.
+ */
+void kvcap_session_free(struct kvcap_session *session);
+
+/*
+ Tells how a session was resumed. Facts: rung (exact, shorter, history-only, fresh), sentence, code (the number of the
+ reason that it is no better one), token_count, events_after (none where the state was cut).
+ */
+int32_t kvcap_resumed_facts(const struct kvcap_resumed *resumed,
+                            struct kvcap_facts **facts,
+                            struct kvcap_error **error);
+
+/*
+ Returns the state file's bytes, and their number in `length`; NULL where there is no state. They belong to the handle.
+ */
+const uint8_t *kvcap_resumed_state(const struct kvcap_resumed *resumed,
+                                   uint64_t *length);
+
+/*
+ Frees what a session was resumed with.
+ */
+void kvcap_resumed_free(struct kvcap_resumed *resumed);
 
 /*
  Returns the number of the code, as the call did: KVC-402 is 402. Its meaning never changes (spec/errors.md).

@@ -11,11 +11,11 @@ use kvcap_calls as library;
 use crate::{
     facts::{Facts, kvcap_facts},
     given::{
-        kvcap_output, kvcap_part, kvcap_progress, kvcap_seal_options, kvcap_setting, kvcap_source,
-        list, settings, some_text, telling, text,
+        counted, kvcap_output, kvcap_part, kvcap_progress, kvcap_seal_options, kvcap_setting,
+        kvcap_source, list, needed, settings, some_text, telling, text,
     },
     output::Place,
-    status::{Failed, Out, ending, kvcap_error, usage},
+    status::{Out, ending, kvcap_error},
     terms::{kvcap_terms, terms},
 };
 
@@ -35,16 +35,6 @@ const VERSION: &CStr =
 #[unsafe(no_mangle)]
 pub extern "C" fn kvcap_version() -> *const c_char {
     VERSION.as_ptr()
-}
-
-fn needed<T>(given: Option<T>, name: &str) -> Result<T, Failed> {
-    given.ok_or_else(|| usage("an argument is NULL", name))
-}
-
-fn counted(length: Option<&mut std::mem::MaybeUninit<u64>>, count: u64) {
-    if let Some(length) = length {
-        length.write(count);
-    }
 }
 
 /// Seals a runtime's saved state. `length` becomes that of the capsule, also where the output's memory is too short

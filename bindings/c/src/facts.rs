@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_char};
 
-use kvcap_calls::{Claims, Key, Model, Sealed, Verdict};
+use kvcap_calls::{Checkpoint, Claims, Key, Model, Registry, Sealed, Verdict};
 
 use crate::{
     given::some_text,
@@ -147,6 +147,33 @@ impl From<Key> for Facts {
         facts.text("issuer", key.issuer);
         let path = key.public_path.map(|path| path.display().to_string());
         facts.text("public_path", path);
+        facts
+    }
+}
+
+impl From<Checkpoint> for Facts {
+    fn from(made: Checkpoint) -> Self {
+        let mut facts = Self::default();
+        facts.numbers("version", [made.version]);
+        facts.numbers("at", [made.at]);
+        facts.numbers("replay_cursor", [made.replay_cursor]);
+        facts.numbers("turns", [made.turns]);
+        facts.numbers("messages", [made.messages]);
+        facts.text("capsule", made.capsule);
+        facts.numbers("token_count", [made.token_count]);
+        facts
+    }
+}
+
+impl From<Registry> for Facts {
+    fn from(registry: Registry) -> Self {
+        let mut facts = Self::default();
+        facts.numbers("version", [registry.version]);
+        facts.texts("root", [registry.root]);
+        facts.numbers("issued_at", [registry.issued_at]);
+        facts.numbers("expires", [registry.expires]);
+        facts.texts("keys", registry.keys);
+        facts.texts("revoked", registry.revoked);
         facts
     }
 }

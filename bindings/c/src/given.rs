@@ -3,6 +3,7 @@
 use std::{
     ffi::{CStr, c_char, c_void},
     io,
+    mem::MaybeUninit,
     path::Path,
     slice,
     sync::{Mutex, PoisonError},
@@ -140,6 +141,18 @@ impl Context {
     /// A method, so that closures take all of it and not the bare pointer.
     const fn pointer(self) -> *mut c_void {
         self.0
+    }
+}
+
+/// An argument that must be there.
+pub(crate) fn needed<T>(given: Option<T>, name: &str) -> Result<T, Failed> {
+    given.ok_or_else(|| usage("an argument is NULL", name))
+}
+
+/// Tells a caller a number, if he wants it.
+pub(crate) fn counted(place: Option<&mut MaybeUninit<u64>>, count: u64) {
+    if let Some(place) = place {
+        place.write(count);
     }
 }
 

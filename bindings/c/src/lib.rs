@@ -18,6 +18,8 @@ mod facts;
 mod given;
 mod output;
 mod profile;
+mod registry;
+mod session;
 mod status;
 mod terms;
 
@@ -25,5 +27,7 @@ pub use calls::*;
 pub use facts::*;
 pub use given::*;
 pub use profile::*;
+pub use registry::*;
+pub use session::*;
 pub use status::*;
 pub use terms::*;

@@ -306,6 +306,132 @@ static void prompts(const place *at, const kvcap_source *state) {
     free(path);
 }
 
+static void sessions(const place *at, const kvcap_source *state) {
+    size_t length = 0, whole = 0;
+    uint8_t *any = sealed(at, state, &length), *plain = content(state->path, &whole);
+    kvcap_source source = memory(any, length);
+    kvcap_facts *facts = NULL;
+    DONE(kvcap_inspect(&source, &facts, &error));
+    uint64_t positions = kvcap_facts_number(facts, "positions", 1);
+    kvcap_facts_free(facts);
+    free(any);
+    uint32_t ids[4096];
+    CHECK(positions > 0 && positions <= 4096);
+    for (uint64_t id = 0; id < positions; id++) ids[id] = (uint32_t)id + 5;
+    char *folder = joined(at->folder, "sessions");
+    kvcap_sessions *all = NULL;
+    kvcap_session *session = NULL, *other = NULL;
+    DONE(kvcap_sessions_new(at->profile, folder, &all, &error));
+    DONE(kvcap_session_load_or_create(all, "chat", "ana", &session, &error));
+    DONE(kvcap_session_load_or_create(all, "chat", "bob", &other, &error));
+    uint64_t seq = 0;
+    DONE(kvcap_session_append(session, "user", "a question", &seq, &error));
+    CHECK(seq == 1);
+    REFUSED(944, kvcap_session_append(session, "joke", "no", NULL, &error));
+    kvcap_seal_options options;
+    memset(&options, 0, sizeof options);
+    options.tokens = ids;
+    options.token_count = (size_t)positions;
+    DONE(kvcap_session_save(session, state, &options, NULL, &facts, &error));
+    CHECK(kvcap_facts_number(facts, "version", 0) == 1 && kvcap_facts_number(facts, "token_count", 0) == positions);
+    CHECK(kvcap_facts_count(facts, "capsule") == 1);
+    kvcap_facts_free(facts);
+    DONE(kvcap_session_append(session, "assistant", "an answer", NULL, &error));
+    DONE(kvcap_session_save(session, NULL, NULL, NULL, NULL, &error));
+    DONE(kvcap_session_facts(session, &facts, &error));
+    CHECK(strcmp(kvcap_facts_text(facts, "id", 0), "chat") == 0 && kvcap_facts_count(facts, "versions") == 2);
+    kvcap_facts_free(facts);
+    DONE(kvcap_session_events(session, &facts, &error));
+    CHECK(kvcap_facts_count(facts, "text") == 2 && strcmp(kvcap_facts_text(facts, "kind", 1), "assistant") == 0);
+    kvcap_facts_free(facts);
+
+    /* another user sees none of it */
+    kvcap_resumed *resumed = NULL;
+    DONE(kvcap_session_resume(other, ids, (size_t)positions, 0, &resumed, &error));
+    DONE(kvcap_resumed_facts(resumed, &facts, &error));
+    CHECK(strcmp(kvcap_facts_text(facts, "rung", 0), "fresh") == 0);
+    uint64_t bytes = 1;
+    CHECK(kvcap_resumed_state(resumed, &bytes) == NULL && bytes == 0);
+    kvcap_facts_free(facts);
+    kvcap_resumed_free(resumed);
+    DONE(kvcap_sessions_list(all, "ana", &facts, &error));
+    CHECK(kvcap_facts_count(facts, "sessions") == 1);
+    kvcap_facts_free(facts);
+    DONE(kvcap_sessions_list(all, NULL, &facts, &error));
+    CHECK(kvcap_facts_count(facts, "sessions") == 0);
+    kvcap_facts_free(facts);
+
+    /* its handle is not needed any more */
+    kvcap_sessions_free(all);
+    DONE(kvcap_session_resume(session, ids, (size_t)positions, 0, &resumed, &error));
+    const uint8_t *state_again = kvcap_resumed_state(resumed, &bytes);
+    CHECK(bytes == whole && memcmp(state_again, plain, whole) == 0);
+    DONE(kvcap_resumed_facts(resumed, &facts, &error));
+    CHECK(strcmp(kvcap_facts_text(facts, "rung", 0), "exact") == 0 && kvcap_facts_count(facts, "sentence") == 1);
+    CHECK(kvcap_facts_number(facts, "token_count", 0) == positions && kvcap_facts_count(facts, "code") == 0);
+    kvcap_facts_free(facts);
+    kvcap_resumed_free(resumed);
+    DONE(kvcap_session_revert_to_turn(session, 0, &facts, &error));
+    CHECK(kvcap_facts_number(facts, "version", 0) == 3 && kvcap_facts_number(facts, "token_count", 0) == 0);
+    kvcap_facts_free(facts);
+    REFUSED(955, kvcap_session_revert_to_turn(session, 9, NULL, &error));
+    kvcap_session_free(other);
+    kvcap_session_free(session);
+    free(folder);
+    free(plain);
+}
+
+static void registries(const place *at, const kvcap_source *capsule) {
+    char *root = joined(at->folder, "root.key"), *path = joined(at->folder, "keys.kvreg");
+    char *public_root = joined(at->folder, "root.key.pub"), *key = joined(at->folder, "issuer.key.pub");
+    char *revoked = joined(at->folder, "revoked.kvcap");
+    kvcap_facts *facts = NULL;
+    DONE(kvcap_new_root_key(root, "a passphrase", &facts, &error));
+    CHECK(kvcap_facts_count(facts, "public") == 1);
+    kvcap_facts_free(facts);
+    REFUSED(946, kvcap_registry_create(path, root, NULL, 3600, NULL, &error));
+    DONE(kvcap_registry_create(path, root, "a passphrase", 3600, &facts, &error));
+    CHECK(kvcap_facts_number(facts, "version", 0) == 1 && kvcap_facts_count(facts, "keys") == 0);
+    kvcap_facts_free(facts);
+    REFUSED(941, kvcap_registry_create(path, root, "a passphrase", 3600, NULL, &error));
+
+    kvcap_setting settings[] = {{"registry", path}, {"registry_root", public_root}};
+    kvcap_terms terms;
+    memset(&terms, 0, sizeof terms);
+    kvcap_profile *profile = NULL;
+    DONE(kvcap_profile_new(settings, 2, NULL, &profile, &error));
+    terms.profile = profile;
+    REFUSED(301, kvcap_verify(capsule, &terms, false, NULL, NULL, &error));
+    kvcap_change add = {"add", key, NULL}, revoke = {"revoke", revoked, NULL}, joke = {"joke", key, NULL};
+    kvcap_change both[] = {{"revoke", "00000000000000000000000000000001", NULL}, {"add", key, NULL}};
+    uint64_t longer = 7200;
+    DONE(kvcap_registry_change(path, root, "a passphrase", &add, 1, &longer, &facts, &error));
+    CHECK(kvcap_facts_number(facts, "version", 0) == 2 && kvcap_facts_count(facts, "keys") == 1);
+    uint64_t lives = kvcap_facts_number(facts, "expires", 0) - kvcap_facts_number(facts, "issued_at", 0);
+    CHECK(lives == longer);
+    kvcap_facts_free(facts);
+    DONE(kvcap_verify(capsule, &terms, false, NULL, NULL, &error));
+
+    /* all of the changes or none */
+    kvcap_error *error = NULL;
+    CHECK(kvcap_registry_change(path, root, "a passphrase", both, 2, NULL, NULL, &error) != KVCAP_OK);
+    kvcap_error_free(error);
+    REFUSED(944, kvcap_registry_change(path, root, "a passphrase", &joke, 1, NULL, NULL, &error));
+    FILE *file = fopen(revoked, "wb");
+    CHECK(file != NULL && fwrite(capsule->data, 1, (size_t)capsule->length, file) == capsule->length);
+    fclose(file);
+    DONE(kvcap_registry_change(path, root, "a passphrase", &revoke, 1, NULL, &facts, &error));
+    CHECK(kvcap_facts_number(facts, "version", 0) == 3 && kvcap_facts_count(facts, "revoked") == 1);
+    kvcap_facts_free(facts);
+    REFUSED(409, kvcap_verify(capsule, &terms, false, NULL, NULL, &error));
+    kvcap_profile_free(profile);
+    free(root);
+    free(path);
+    free(public_root);
+    free(key);
+    free(revoked);
+}
+
 static void misuse(const place *at) {
     /* nothing that is NULL ends the process */
     REFUSED(944, kvcap_verify(NULL, NULL, false, NULL, NULL, &error));
@@ -319,6 +445,12 @@ static void misuse(const place *at) {
     kvcap_error_free(NULL);
     kvcap_opened_free(NULL);
     kvcap_verifying_free(NULL);
+    REFUSED(944, kvcap_session_append(NULL, "user", "", NULL, &error));
+    REFUSED(944, kvcap_sessions_new(NULL, NULL, NULL, &error));
+    REFUSED(944, kvcap_registry_change(NULL, NULL, NULL, NULL, 0, NULL, NULL, &error));
+    kvcap_session_free(NULL);
+    kvcap_sessions_free(NULL);
+    kvcap_resumed_free(NULL);
     CHECK(kvcap_facts_count(NULL, "id") == 0 && kvcap_error_text(NULL) == NULL);
     kvcap_source nothing;
     memset(&nothing, 0, sizeof nothing);
@@ -358,6 +490,8 @@ int main(int count, char **arguments) {
     verdicts(&at, capsule, length);
     progress(&at, &state);
     prompts(&at, &state);
+    sessions(&at, &state);
+    registries(&at, &source);
     misuse(&at);
     /* an encoding that is not exact: another, smaller capsule that opens */
     kvcap_profile *exact = at.profile;

@@ -64,7 +64,7 @@ pub fn read_public_key(key: &str) -> Result<Key> {
     })
 }
 
-fn written(key: &FreshKey, path: &Path, passphrase: Option<String>) -> Result<Key> {
+pub(crate) fn written(key: &FreshKey, path: &Path, passphrase: Option<String>) -> Result<Key> {
     begin();
     let passphrase = passphrase.map(Zeroizing::new);
     let passphrase = passphrase.as_ref().map(|text| text.as_str());
