@@ -138,15 +138,35 @@ fn a_bit_more_is_a_quarter_of_the_noise() {
 }
 
 #[test]
-fn the_first_row_comes_back_bit_by_bit() {
-    let shape = shape(2, 300, 64);
-    let plain = halves(&values(2 * 256 * 64, 64, 4));
-    let (_, decoded) = coded(192, &context(&shape, Dtype::F16, 0), &plain, "portable");
-    let head = 256 * 64 * 2;
-    for at in [0, head] {
-        assert_eq!(decoded[at..at + 128], plain[at..at + 128]);
-        assert_ne!(decoded[at + 128..at + 256], plain[at + 128..at + 256]);
+fn the_first_rows_come_back_bit_by_bit_where_there_is_room() {
+    // at 3 bits, four rows of a whole frame take an eighth of it; of fewer tokens as many as still do
+    for (tokens, rate, stored) in [
+        (300, 192, 4),
+        (256, 64, 1),
+        (100, 192, 2),
+        (64, 192, 1),
+        (20, 192, 0),
+        (3, 1024, 0),
+        (10, 1024, 1),
+    ] {
+        let shape = shape(2, tokens, 64);
+        let tokens = usize::try_from(tokens).unwrap().min(256);
+        let plain = halves(&values(2 * tokens * 64, 64, 4));
+        let ctx = context(&shape, Dtype::F16, 0);
+        let (encoded, decoded) = coded(rate, &ctx, &plain, "portable");
+        assert_eq!(encoded[2], stored, "{tokens} tokens");
+        let (head, end) = (tokens * 64 * 2, usize::from(stored) * 128);
+        for at in [0, head] {
+            assert_eq!(decoded[at..at + end], plain[at..at + end]);
+            let after = at + end..at + end + 128;
+            assert_ne!(decoded[after.clone()], plain[after]);
+        }
     }
+    // another frame has no beginning of a sequence
+    let shape = shape(2, 600, 64);
+    let plain = halves(&values(2 * 256 * 64, 64, 4));
+    let (encoded, _) = coded(192, &context(&shape, Dtype::F16, 1), &plain, "portable");
+    assert_eq!(encoded[2], 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ from trainer import file, fisher, rates, transform
 from trainer.model import log_softmax
 
 DRAWS, ASKING = 2, 512  # predictions drawn for each of the last tokens of a text
-STORED = 1  # rows that tc keeps as they are: the sink of attention
+STORED = 4  # rows that tc keeps as they are: sinks of attention
 LADDER = 2.0 ** np.arange(1.5, -4.1, -0.5)  # steps, beside the one that takes about three bits
 HELD_OUT = 128  # tokens whose KL a point of the ladder promises
 

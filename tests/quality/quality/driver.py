@@ -67,7 +67,7 @@ class Bench:
 
     def statistics(self, text):
         """What a profile is made from, kept from one run to the next."""
-        kept = kept_as(text.name, text, trainer.model, trainer.fisher)
+        kept = kept_as(text.name, text, trainer.model, trainer.fisher, train)
         if not kept.exists():
             say(f"quality: measuring {text.name}")
             made = train.Statistics.of(self.model, text.ids(self.tokenizer))
