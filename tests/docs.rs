@@ -228,6 +228,7 @@ const PARTS: &[&str] = &[
     ".ci/linked",
     ".ci/no-hazmat",
     ".ci/no-sys",
+    ".ci/remap",
     ".ci/wheel",
     "codecs/mlx/linux/backends",
     "codecs/mlx/linux/bind",
