@@ -10,12 +10,17 @@ use std::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
 };
 
 use kvcap::{ReadAt, WriteAt};
 use kvcap_states::Buffer;
 use pyo3::{
-    buffer::PyBuffer, exceptions::PyValueError, prelude::*, pybacked::PyBackedBytes, types::PyBytes,
+    buffer::PyBuffer,
+    exceptions::PyValueError,
+    prelude::*,
+    pybacked::PyBackedBytes,
+    types::{PyByteArray, PyBytes},
 };
 
 /// Bytes of an object with the buffer protocol, contiguous.
@@ -75,6 +80,34 @@ impl ReadAt for Frozen {
     }
 }
 
+/// Makes a `bytearray` of `len` zeros and fills it by `fill`.
+pub(crate) fn filled<'py>(
+    py: Python<'py>,
+    len: u64,
+    fill: impl FnOnce(&Buffer<'_>) -> PyResult<()>,
+) -> PyResult<Bound<'py, PyByteArray>> {
+    let object = PyByteArray::new(py, &[]);
+    object.resize(usize::try_from(len)?)?;
+    // SAFETY: nobody else has the object before this function returns it, and the slice is gone by then.
+    #[expect(
+        unsafe_code,
+        reason = "the safe call writes its zeros in one thread, which costs as much as a copy"
+    )]
+    let bytes = unsafe { object.as_bytes_mut() };
+    // what lay in that memory before is nobody's business: a state's padding is zero
+    py.detach(|| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let piece = bytes.len().div_ceil(threads).max(1);
+        thread::scope(|all| {
+            for piece in bytes.chunks_mut(piece) {
+                all.spawn(|| piece.fill(0));
+            }
+        });
+    });
+    fill(&Buffer::new(bytes))?;
+    Ok(object)
+}
+
 /// A `bytes` object that nobody has yet, as an output.
 #[derive(Default)]
 pub(crate) struct Fresh {
@@ -120,15 +153,13 @@ impl WriteAt for Fresh {
         let Ok(len) = usize::try_from(len) else {
             return;
         };
-        let mut start = std::ptr::null_mut();
-        let made = Python::attach(|py| {
-            let made = PyBytes::new_with(py, len, |bytes| {
-                start = bytes.as_mut_ptr();
-                Ok(())
-            });
-            made.map(Bound::unbind)
+        // Python's own call: its zeros come from the system, and cost nothing before they are written over
+        let made = Python::attach(|py| -> PyResult<_> {
+            let object = py.get_type::<PyBytes>().call1((len,))?;
+            let object = object.cast_into::<PyBytes>()?;
+            Ok((object.as_bytes().as_ptr().cast_mut(), object.unbind()))
         });
-        let Ok(object) = made else { return };
+        let Ok((start, object)) = made else { return };
         // SAFETY: the memory is the object's, which is held longer than this slice, and has `len` bytes, all zero; nobody
         // else has the object before `into_bytes`, which gives the slice up first.
         #[expect(

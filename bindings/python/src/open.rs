@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use kvcap_calls as library;
-use kvcap_states::{Buffer, Selection};
+use kvcap_states::Selection;
 use pyo3::{prelude::*, types::PyByteArray};
 
 use crate::{
     call::{self, Judged, terms, watched},
     error::OrRaise,
+    memory::filled,
     profile::Profile,
     results::Verdict,
 };
@@ -96,9 +97,8 @@ fn in_memory<'py>(
     }
     // written where it stays
     let length = py.detach(|| opened.state_len()).or_raise()?;
-    let state = PyByteArray::new_with(py, usize::try_from(length)?, |bytes| {
-        let out = Buffer::new(bytes);
-        watched(py, progress, |progress| opened.write(None, &out, progress)).map(drop)
+    let state = filled(py, length, |out| {
+        watched(py, progress, |progress| opened.write(None, out, progress)).map(drop)
     })?;
     Ok((length, state))
 }

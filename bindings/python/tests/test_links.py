@@ -18,8 +18,8 @@ def test_the_binding_links_the_libraries_and_the_interpreter_alone():
 def test_the_binding_touches_memory_in_one_file_and_has_no_cryptography():
     for path in (FOLDER / "src").glob("*.rs"):
         code = re.sub(r"//.*", "", path.read_text())
-        # a piece of a buffer is copied out, and a new object is filled
-        assert len(re.findall(r"\bunsafe\b", code)) == (2 if path.name == "memory.rs" else 0), path
+        # a piece of a buffer is copied out, and new objects of two kinds are filled
+        assert len(re.findall(r"\bunsafe\b", code)) == (3 if path.name == "memory.rs" else 0), path
         assert not re.search(r"\b(blake3|sha2|cose|aead|hazmat)\b", code), path
         assert "danger_" not in code or path.name == "seal.rs", path
 
