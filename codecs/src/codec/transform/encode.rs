@@ -18,8 +18,8 @@ use crate::{
     scratch::{Scratch, aligned},
 };
 
-/// Most rows of a sequence's beginning that are stored as they are. In most texts the first token alone is a sink, in others
-/// one of the next three: coded at 3 bits, that one row cost seven eighths of all that a text lost.
+/// Most rows of a sequence's beginning that are stored as they are: the first token is a sink of attention, and in some texts
+/// one of the next three as well. Coded at 3 bits, those cost one text seven eighths of all that it lost.
 const SINKS: usize = 4;
 
 pub(in super::super) fn encode(
