@@ -66,6 +66,42 @@ fn decoded(codec: Codec, ctx: &FrameContext<'_>, encoded: &[u8]) -> Result<Vec<u
 }
 
 #[test]
+fn the_first_four_rows_come_back_bit_by_bit_where_there_is_room() {
+    // at 3 bits, four rows of a whole frame take an eighth of it; of fewer tokens as many as still do
+    for (tokens, rate, stored) in [
+        (256, 192, 4),
+        (256, 64, 1),
+        (100, 192, 2),
+        (64, 192, 1),
+        (20, 192, 0),
+        (10, 1024, 1),
+    ] {
+        let profile = made([1; 32], &[Entry::new(0, 0, 2, 2, 64)], &[]);
+        let profile = Profile::parse(&profile).unwrap();
+        let shape = BankShape::Tokens {
+            heads: 2,
+            tokens,
+            dim: 64,
+        };
+        let ctx = told(&shape, Dtype::F16, profile.bank(0, 0).unwrap());
+        let plain = bytes(Dtype::F16, &numbers(ctx.plain_len() / 2, 3));
+        let (mut encoded, mut scratch) = (Vec::new(), Scratch::with_path("portable").unwrap());
+        let codec = Codec::Transform { transform: 2, rate };
+        codec
+            .encode_frame(&ctx, &plain, &mut encoded, &mut scratch)
+            .unwrap();
+        assert_eq!(encoded[2], stored, "{tokens} tokens");
+        let decoded = decoded(codec, &ctx, &encoded).unwrap();
+        let (head, end) = (plain.len() / 2, usize::from(stored) * 128);
+        for at in [0, head] {
+            assert_eq!(decoded[at..at + end], plain[at..at + end]);
+            let after = at + end..at + end + 128;
+            assert_ne!(decoded[after.clone()], plain[after]);
+        }
+    }
+}
+
+#[test]
 fn every_path_writes_and_reads_the_same() {
     for (heads, tokens, dim) in [(3, 256, 64), (2, 77, 24), (1, 1, 17), (2, 33, 9)] {
         for transform in [1, 2] {

@@ -138,17 +138,8 @@ fn a_bit_more_is_a_quarter_of_the_noise() {
 }
 
 #[test]
-fn the_first_rows_come_back_bit_by_bit_where_there_is_room() {
-    // at 3 bits, four rows of a whole frame take an eighth of it; of fewer tokens as many as still do
-    for (tokens, rate, stored) in [
-        (300, 192, 4),
-        (256, 64, 1),
-        (100, 192, 2),
-        (64, 192, 1),
-        (20, 192, 0),
-        (3, 1024, 0),
-        (10, 1024, 1),
-    ] {
+fn the_first_row_comes_back_bit_by_bit_where_there_is_room() {
+    for (tokens, rate, stored) in [(300, 192, 1), (64, 192, 1), (20, 192, 0), (3, 1024, 0)] {
         let shape = shape(2, tokens, 64);
         let tokens = usize::try_from(tokens).unwrap().min(256);
         let plain = halves(&values(2 * tokens * 64, 64, 4));

@@ -84,6 +84,33 @@ fn one_use_is_one_use() {
     );
 }
 
+/// Found by a fuzz target: an older capsule, used while the clock was set back, took the memory of the newer one with it.
+#[test]
+fn what_was_forgotten_stays_so_when_an_older_use_is() {
+    let folder = Folder::new();
+    let store = folder.store();
+    let first = usage(&claims(1, "acme", None, None), NOW);
+    assert_eq!(code(store.record(&first)), 0);
+    let (_, until) = first.once.unwrap();
+    let mut older = usage(&claims(2, "acme", None, None), until);
+    older.once.as_mut().unwrap().1 = until - 50;
+    assert_eq!(code(store.record(&older)), 0, "and the first is forgotten");
+    let other = usage(&claims(3, "acme", None, None), until);
+    assert_eq!(
+        code(store.record(&other)),
+        410,
+        "of the time of what was forgotten"
+    );
+    let mut newer = usage(&claims(4, "acme", None, None), until);
+    newer.once.as_mut().unwrap().1 = until + 50;
+    assert_eq!(
+        code(store.record(&newer)),
+        0,
+        "and the older one is forgotten"
+    );
+    assert_eq!(code(store.check(&first)), 410);
+}
+
 #[test]
 fn a_session_does_not_go_back() {
     let folder = Folder::new();

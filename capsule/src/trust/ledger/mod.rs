@@ -155,7 +155,10 @@ impl Ledger {
                 if to_number(until)? > usage.now {
                     break;
                 }
-                memory.put(MemoryTable::Forgotten, &[], until)?;
+                // never earlier than before, should a clock that went back have let an older capsule be used since
+                let latest = number(memory, MemoryTable::Forgotten, &[])?.unwrap_or(0);
+                let latest = latest.max(to_number(until)?).to_be_bytes();
+                memory.put(MemoryTable::Forgotten, &[], &latest)?;
                 memory.remove(MemoryTable::Used, name)?;
                 memory.remove(MemoryTable::Forget, &key)?;
             }

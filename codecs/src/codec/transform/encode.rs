@@ -18,9 +18,11 @@ use crate::{
     scratch::{Scratch, aligned},
 };
 
-/// Most rows of a sequence's beginning that are stored as they are: the first token is a sink of attention, and in some texts
-/// one of the next three as well. Coded at 3 bits, those cost one text seven eighths of all that it lost.
-const SINKS: usize = 4;
+/// Most rows of a sequence's beginning that are stored as they are: the first token is a sink of attention.
+const SINKS: usize = 1;
+/// The same with a profile: in some texts one of the next three is a sink as well, and at 3 bits it cost seven eighths of what
+/// such a text lost. Without one, all that is lost elsewhere is more than that.
+const SINKS_WITH_A_PROFILE: usize = 4;
 
 pub(in super::super) fn encode(
     (transform, rate): (u8, u16),
@@ -45,10 +47,10 @@ pub(in super::super) fn encode(
     // sinks of attention, as far as there is room for them
     let values = extent.channels() * extent.tokens;
     let least = TRANSFORM_HEADER as usize + 2 * extent.channels() + values.div_ceil(256);
-    let most = if ctx.first_token == 0 {
-        SINKS.min(extent.tokens - 1)
-    } else {
-        0
+    let sinks = profile.map_or(SINKS, |_| SINKS_WITH_A_PROFILE);
+    let most = match ctx.first_token {
+        0 => sinks.min(extent.tokens - 1),
+        _ => 0,
     };
     let roomy = |rows: &usize| least + 8 * extent.rows_len(*rows) <= extent.encoded_len;
     let stored_rows = (1..=most).rev().find(roomy).unwrap_or(0);
