@@ -89,7 +89,8 @@ class Load:
             with self.told.lock:
                 self.told.checkpoints[session] = (record["version"], record["state"]["positions"], text)
                 self.told.counts["checkpoints"] += 1
-        if turn % 3 == 2 and (taken := self.ask("POST", path, accept=CAPSULE)).status == 201:
+        # from the first turn on: on a slow machine there may be no third before the kill
+        if turn % 3 == 0 and (taken := self.ask("POST", path, accept=CAPSULE)).status == 201:
             self.puts(taken.body)
 
     def puts(self, capsule):
