@@ -241,7 +241,7 @@ def machine(packages=PACKAGES):
 TEXT = """\
 # Resuming in live runtimes
 
-Written by `tests/live/run`, which repeats all of it; see [`tests/live/`](../../tests/live/README.md).
+Written by `tests/live/run`, which repeats all of it; see [`tests/live/`](../../tests/live/README.md). What was found in the process where a cache lives, with all that is refused there: [vLLM and LMCache](in-process.md).
 
 {machine}
 
