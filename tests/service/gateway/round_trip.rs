@@ -10,11 +10,8 @@ use tempfile::TempDir;
 
 use crate::support::TestEngine;
 
-#[test]
-fn a_conversation_goes_on_after_its_server_has_ended() {
-    let folder = TempDir::new().unwrap();
-    let engine = TestEngine::new(1, true);
-    let begun = Cell::new(0);
+/// A profile with keys of its own, in a folder.
+fn profile(folder: &TempDir) -> Settings {
     let env = |name: &str| match name {
         "HOME" | "XDG_CONFIG_HOME" | "XDG_STATE_HOME" => Some(folder.path().into()),
         _ => None,
@@ -27,7 +24,15 @@ fn a_conversation_goes_on_after_its_server_has_ended() {
         passphrase: None,
     };
     profile.make(&env).unwrap();
-    let profile = Settings::load(&env, None, [].into()).unwrap();
+    Settings::load(&env, None, [].into()).unwrap()
+}
+
+#[test]
+fn a_conversation_goes_on_after_its_server_has_ended() {
+    let folder = TempDir::new().unwrap();
+    let engine = TestEngine::new(1, true);
+    let begun = Cell::new(0);
+    let profile = profile(&folder);
     let own = || {
         begun.set(begun.get() + 1);
         // each server has an engine that knows nothing of the one before
@@ -83,23 +88,11 @@ fn a_conversation_goes_on_after_its_server_has_ended() {
 #[test]
 fn a_profile_is_taken_as_it_says_or_refused() {
     let folder = TempDir::new().unwrap();
-    let env = |name: &str| match name {
-        "HOME" | "XDG_CONFIG_HOME" | "XDG_STATE_HOME" => Some(folder.path().into()),
-        _ => None,
-    };
-    let profile = NewProfile {
-        name: "default",
-        issuer: "demo",
-        settings: [(Setting::Audience, "local".to_owned())].into(),
-        key_folder: false,
-        passphrase: None,
-    };
-    profile.make(&env).unwrap();
+    let profile = profile(&folder);
     let of = |setting, text: &str| {
-        let profile = Settings::load(&env, None, [].into()).unwrap();
         let engine: Arc<dyn Engine> = TestEngine::new(1, true);
         Own::of(
-            &profile.with(setting, Some(text.to_owned())),
+            &profile.clone().with(setting, Some(text.to_owned())),
             folder.path(),
             "127.0.0.1:0".parse().unwrap(),
             EngineSetup::Given(engine),
