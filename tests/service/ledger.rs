@@ -8,7 +8,7 @@ use kvcap::{
     CapsuleId, Claims, KeyId, Ledger, MAX_SKEW, Registry, Result, RootKey, Terms,
     UntrustedRegistry, Usage, binding::Digest,
 };
-use kvcap_store::LedgerFile;
+use kvcap_store::{LedgerFile, LedgerSource};
 use tempfile::TempDir;
 
 const NOW: u64 = 1_800_000_000;
@@ -22,6 +22,37 @@ impl Folder {
 
     fn store(&self) -> Ledger {
         LedgerFile::at(self.0.path().join("state")).open().unwrap()
+    }
+}
+
+/// A place in which a ledger is remembered.
+trait Place {
+    fn store(&self) -> Ledger;
+}
+
+impl Place for Folder {
+    fn store(&self) -> Ledger {
+        self.store()
+    }
+}
+
+#[cfg(feature = "shared")]
+impl Place for kvcap_store::Shared {
+    fn store(&self) -> Ledger {
+        self.open().unwrap()
+    }
+}
+
+/// Every place has the same rules: a file, and with the feature `shared` a database.
+fn each(test: impl Fn(&dyn Place)) {
+    test(&Folder::new());
+    #[cfg(feature = "shared")]
+    {
+        let (folder, postgres) = (Folder::new(), kvcap_testkit::Postgres::start());
+        let address = folder.0.path().join("database");
+        postgres.write_address(&address);
+        let bucket = format!("file://{}", folder.0.path().display());
+        test(&kvcap_store::Shared::connect(&address, &bucket).unwrap());
     }
 }
 
@@ -47,140 +78,146 @@ fn code<T>(result: Result<T>) -> u16 {
 
 #[test]
 fn the_clock_only_goes_forward() {
-    let folder = Folder::new();
-    folder.store().confirm(NOW).unwrap();
-    assert_eq!(folder.store().observe(NOW + 9).unwrap(), NOW + 9);
-    // a clock that lags a little does not bring back what has expired
-    assert_eq!(folder.store().observe(NOW + 9 - MAX_SKEW).unwrap(), NOW + 9);
-    assert_eq!(code(folder.store().observe(NOW + 8 - MAX_SKEW)), 412);
-    assert_eq!(folder.store().observe(NOW + 10).unwrap(), NOW + 10);
+    each(|folder| {
+        folder.store().confirm(NOW).unwrap();
+        assert_eq!(folder.store().observe(NOW + 9).unwrap(), NOW + 9);
+        // a clock that lags a little does not bring back what has expired
+        assert_eq!(folder.store().observe(NOW + 9 - MAX_SKEW).unwrap(), NOW + 9);
+        assert_eq!(code(folder.store().observe(NOW + 8 - MAX_SKEW)), 412);
+        assert_eq!(folder.store().observe(NOW + 10).unwrap(), NOW + 10);
+    });
 }
 
 #[test]
 fn one_use_is_one_use() {
-    let folder = Folder::new();
-    let first = usage(&claims(1, "acme", None, None), NOW);
-    let store = folder.store();
-    assert_eq!(code(store.check(&first)), 0);
-    assert_eq!(code(store.record(&first)), 0);
-    assert_eq!(code(store.record(&first)), 410);
-    assert_eq!(code(store.check(&first)), 410);
-    // nobody uses up another's capsule
-    let other = usage(&claims(1, "other", None, None), NOW);
-    assert_eq!(code(store.record(&other)), 0);
-    drop(store);
-    let store = folder.store();
-    assert_eq!(code(store.record(&first)), 410);
-    // forgotten 31 days after its cap, by whatever comes next
-    let late = usage(&claims(2, "acme", None, None), NOW + 31 * 86_400 + 99);
-    assert_eq!(code(store.record(&late)), 0);
-    assert_eq!(code(store.check(&first)), 410);
-    let later = usage(&claims(3, "acme", None, None), NOW + 31 * 86_400 + 100);
-    assert_eq!(code(store.record(&later)), 0);
-    assert_eq!(
-        code(store.check(&first)),
-        410,
-        "what was forgotten does not come back, should the clock be set back"
-    );
+    each(|folder| {
+        let first = usage(&claims(1, "acme", None, None), NOW);
+        let store = folder.store();
+        assert_eq!(code(store.check(&first)), 0);
+        assert_eq!(code(store.record(&first)), 0);
+        assert_eq!(code(store.record(&first)), 410);
+        assert_eq!(code(store.check(&first)), 410);
+        // nobody uses up another's capsule
+        let other = usage(&claims(1, "other", None, None), NOW);
+        assert_eq!(code(store.record(&other)), 0);
+        drop(store);
+        let store = folder.store();
+        assert_eq!(code(store.record(&first)), 410);
+        // forgotten 31 days after its cap, by whatever comes next
+        let late = usage(&claims(2, "acme", None, None), NOW + 31 * 86_400 + 99);
+        assert_eq!(code(store.record(&late)), 0);
+        assert_eq!(code(store.check(&first)), 410);
+        let later = usage(&claims(3, "acme", None, None), NOW + 31 * 86_400 + 100);
+        assert_eq!(code(store.record(&later)), 0);
+        assert_eq!(
+            code(store.check(&first)),
+            410,
+            "what was forgotten does not come back, should the clock be set back"
+        );
+    });
 }
 
 /// Found by a fuzz target: an older capsule, used while the clock was set back, took the memory of the newer one with it.
 #[test]
 fn what_was_forgotten_stays_so_when_an_older_use_is() {
-    let folder = Folder::new();
-    let store = folder.store();
-    let first = usage(&claims(1, "acme", None, None), NOW);
-    assert_eq!(code(store.record(&first)), 0);
-    let (_, until) = first.once.unwrap();
-    let mut older = usage(&claims(2, "acme", None, None), until);
-    older.once.as_mut().unwrap().1 = until - 50;
-    assert_eq!(code(store.record(&older)), 0, "and the first is forgotten");
-    let other = usage(&claims(3, "acme", None, None), until);
-    assert_eq!(
-        code(store.record(&other)),
-        410,
-        "of the time of what was forgotten"
-    );
-    let mut newer = usage(&claims(4, "acme", None, None), until);
-    newer.once.as_mut().unwrap().1 = until + 50;
-    assert_eq!(
-        code(store.record(&newer)),
-        0,
-        "and the older one is forgotten"
-    );
-    assert_eq!(code(store.check(&first)), 410);
+    each(|folder| {
+        let store = folder.store();
+        let first = usage(&claims(1, "acme", None, None), NOW);
+        assert_eq!(code(store.record(&first)), 0);
+        let (_, until) = first.once.unwrap();
+        let mut older = usage(&claims(2, "acme", None, None), until);
+        older.once.as_mut().unwrap().1 = until - 50;
+        assert_eq!(code(store.record(&older)), 0, "and the first is forgotten");
+        let other = usage(&claims(3, "acme", None, None), until);
+        assert_eq!(
+            code(store.record(&other)),
+            410,
+            "of the time of what was forgotten"
+        );
+        let mut newer = usage(&claims(4, "acme", None, None), until);
+        newer.once.as_mut().unwrap().1 = until + 50;
+        assert_eq!(
+            code(store.record(&newer)),
+            0,
+            "and the older one is forgotten"
+        );
+        assert_eq!(code(store.check(&first)), 410);
+    });
 }
 
 #[test]
 fn a_session_does_not_go_back() {
-    let folder = Folder::new();
-    let store = folder.store();
-    let at = |issuer, subject, number| {
-        code(store.record(&usage(&claims(1, issuer, subject, Some(number)), NOW)))
-    };
-    assert_eq!(at("acme", Some("ana"), 3), 0);
-    assert_eq!(at("acme", Some("ana"), 3), 0, "the same state again");
-    assert_eq!(at("acme", Some("ana"), 2), 411);
-    assert_eq!(at("acme", Some("ana"), 7), 0);
-    assert_eq!(at("acme", Some("ana"), 6), 411);
-    // other sessions have their own numbers
-    assert_eq!(at("acme", Some("bob"), 1), 0);
-    assert_eq!(at("acme", None, 1), 0);
-    assert_eq!(at("other", Some("ana"), 1), 0);
-    assert_ne!(
-        usage(&claims(1, "a", Some("bc"), Some(1)), NOW).sequence,
-        usage(&claims(1, "ab", Some("c"), Some(1)), NOW).sequence
-    );
+    each(|folder| {
+        let store = folder.store();
+        let at = |issuer, subject, number| {
+            code(store.record(&usage(&claims(1, issuer, subject, Some(number)), NOW)))
+        };
+        assert_eq!(at("acme", Some("ana"), 3), 0);
+        assert_eq!(at("acme", Some("ana"), 3), 0, "the same state again");
+        assert_eq!(at("acme", Some("ana"), 2), 411);
+        assert_eq!(at("acme", Some("ana"), 7), 0);
+        assert_eq!(at("acme", Some("ana"), 6), 411);
+        // other sessions have their own numbers
+        assert_eq!(at("acme", Some("bob"), 1), 0);
+        assert_eq!(at("acme", None, 1), 0);
+        assert_eq!(at("other", Some("ana"), 1), 0);
+        assert_ne!(
+            usage(&claims(1, "a", Some("bc"), Some(1)), NOW).sequence,
+            usage(&claims(1, "ab", Some("c"), Some(1)), NOW).sequence
+        );
+    });
 }
 
 #[test]
 fn registries_are_remembered_by_root() {
-    let folder = Folder::new();
-    let store = folder.store();
-    let (one, two) = (RootKey::from_seed(&[1; 32]), RootKey::from_seed(&[2; 32]));
-    let read = |bytes: &[u8], root: &RootKey| {
-        let untrusted = UntrustedRegistry::read(bytes).unwrap();
-        untrusted.verify(&root.public(), NOW).unwrap()
-    };
-    let first = read(&Registry::first(&one, NOW, NOW + 9).unwrap(), &one);
-    let second = read(&first.next(&[], &one, NOW, NOW + 9).unwrap(), &one);
-    let third = read(&second.next(&[], &one, NOW, NOW + 9).unwrap(), &one);
-    let other = read(&Registry::first(&two, NOW, NOW + 9).unwrap(), &two);
-    assert_eq!(store.seen(one.public().id()).unwrap(), None);
-    assert_eq!(code(store.follow(&second)), 0);
-    assert_eq!(code(store.follow(&first)), 309);
-    assert_eq!(code(store.follow(&second)), 0);
-    assert_eq!(code(store.follow(&other)), 0);
-    drop(store);
-    let store = folder.store();
-    assert_eq!(code(store.follow(&third)), 0);
-    assert_eq!(code(store.follow(&second)), 309);
-    assert_eq!(store.seen(one.public().id()).unwrap(), Some(third.mark()));
+    each(|folder| {
+        let store = folder.store();
+        let (one, two) = (RootKey::from_seed(&[1; 32]), RootKey::from_seed(&[2; 32]));
+        let read = |bytes: &[u8], root: &RootKey| {
+            let untrusted = UntrustedRegistry::read(bytes).unwrap();
+            untrusted.verify(&root.public(), NOW).unwrap()
+        };
+        let first = read(&Registry::first(&one, NOW, NOW + 9).unwrap(), &one);
+        let second = read(&first.next(&[], &one, NOW, NOW + 9).unwrap(), &one);
+        let third = read(&second.next(&[], &one, NOW, NOW + 9).unwrap(), &one);
+        let other = read(&Registry::first(&two, NOW, NOW + 9).unwrap(), &two);
+        assert_eq!(store.seen(one.public().id()).unwrap(), None);
+        assert_eq!(code(store.follow(&second)), 0);
+        assert_eq!(code(store.follow(&first)), 309);
+        assert_eq!(code(store.follow(&second)), 0);
+        assert_eq!(code(store.follow(&other)), 0);
+        drop(store);
+        let store = folder.store();
+        assert_eq!(code(store.follow(&third)), 0);
+        assert_eq!(code(store.follow(&second)), 309);
+        assert_eq!(store.seen(one.public().id()).unwrap(), Some(third.mark()));
+    });
 }
 
 /// One wrong reading is judged by and forgotten, unless something was verified by it (REG-U-1).
 #[test]
 fn a_leap_of_the_clock_waits_for_a_capsule() {
     const DAY: u64 = 86_400;
-    let folder = Folder::new();
-    let store = folder.store();
-    assert_eq!(store.observe(NOW).unwrap(), NOW);
-    assert_eq!(store.latest().unwrap(), 0, "nothing has been verified yet");
-    store.confirm(NOW).unwrap();
-    for wrong in [NOW + DAY + 1, NOW + 365 * DAY, u64::MAX] {
-        assert_eq!(store.observe(wrong).unwrap(), wrong);
+    each(|folder| {
+        let store = folder.store();
         assert_eq!(store.observe(NOW).unwrap(), NOW);
-    }
-    assert_eq!(store.observe(NOW + DAY).unwrap(), NOW + DAY);
-    assert_eq!(code(store.observe(NOW)), 412);
-    let later = NOW + 40 * DAY;
-    store.confirm(later).unwrap();
-    assert_eq!(code(store.observe(NOW + DAY)), 412);
-    // an earlier time changes nothing
-    store.confirm(NOW).unwrap();
-    assert_eq!(store.latest().unwrap(), later);
-    store.danger_set_clock(NOW).unwrap();
-    assert_eq!(store.observe(NOW).unwrap(), NOW);
+        assert_eq!(store.latest().unwrap(), 0, "nothing has been verified yet");
+        store.confirm(NOW).unwrap();
+        for wrong in [NOW + DAY + 1, NOW + 365 * DAY, u64::MAX] {
+            assert_eq!(store.observe(wrong).unwrap(), wrong);
+            assert_eq!(store.observe(NOW).unwrap(), NOW);
+        }
+        assert_eq!(store.observe(NOW + DAY).unwrap(), NOW + DAY);
+        assert_eq!(code(store.observe(NOW)), 412);
+        let later = NOW + 40 * DAY;
+        store.confirm(later).unwrap();
+        assert_eq!(code(store.observe(NOW + DAY)), 412);
+        // an earlier time changes nothing
+        store.confirm(NOW).unwrap();
+        assert_eq!(store.latest().unwrap(), later);
+        store.danger_set_clock(NOW).unwrap();
+        assert_eq!(store.observe(NOW).unwrap(), NOW);
+    });
 }
 
 #[test]

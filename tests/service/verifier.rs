@@ -10,7 +10,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use kvcap::{
@@ -19,8 +19,8 @@ use kvcap::{
     Workers, WrappingKey,
 };
 use kvcap_store::{
-    Ancestors, Judge, LedgerFile, Passphrases, RegistryFile, TrustSources, Unchecked, Verifier,
-    WrapKeys, time,
+    Ancestors, Judge, LedgerFile, LedgerSource, Passphrases, RegistryFile, TrustSources, Unchecked,
+    Verifier, WrapKeys, time,
 };
 use kvcap_testvectors::fixture;
 use tempfile::TempDir;
@@ -140,7 +140,7 @@ fn a_verdict_names_what_was_not_checked() {
     let home = folder();
     let folder = home.path();
     let full = Verifier {
-        ledger: Some(LedgerFile::at(folder.join("ledger"))),
+        ledger: Some(Arc::new(LedgerFile::at(folder.join("ledger")))),
         ..verifier()
     };
     let (model, tokenizer, rope) = (fixture::model(), fixture::tokenizer(), fixture::rope());
@@ -162,7 +162,7 @@ fn a_use_is_recorded_before_anything_is_given_out_and_a_damaged_copy_uses_nothin
     let mut damaged = file.clone();
     *damaged.last_mut().unwrap() ^= 1;
     let remembering = Verifier {
-        ledger: Some(LedgerFile::at(folder.join("ledger"))),
+        ledger: Some(Arc::new(LedgerFile::at(folder.join("ledger")))),
         ..verifier()
     };
     let judge = remembering.judge().unwrap();
@@ -464,7 +464,8 @@ fn the_bytes_of_a_file_do_not_choose_how_far_it_is_trusted() {
             registries: registries.iter().map(|path| (*path).to_owned()).collect(),
             roots: own(roots),
         };
-        let ledger = remembering.then(|| LedgerFile::at(ledger.clone()));
+        let file = Arc::new(LedgerFile::at(ledger.clone()));
+        let ledger = remembering.then_some(file as Arc<dyn LedgerSource>);
         let verifier = Verifier {
             ledger,
             trust,

@@ -1,10 +1,10 @@
 //! Whom to trust, and what is remembered.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use kvcap::Result;
-use kvcap_store::{TrustSources, Verifier};
+use kvcap_store::{LedgerSource, TrustSources, Verifier};
 
 use super::WaitArgs;
 use crate::ui::usage;
@@ -64,7 +64,10 @@ impl TrustArgs {
             );
         }
         Ok(Verifier {
-            ledger: self.ledger.clone().map(|path| self.wait.ledger(path)),
+            ledger: self
+                .ledger
+                .clone()
+                .map(|path| Arc::new(self.wait.ledger(path)) as Arc<dyn LedgerSource>),
             at,
             ..Verifier::new(sources)
         })

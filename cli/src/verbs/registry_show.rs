@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kvcap::{KeyId, Listing, Result, TrustedKey};
-use kvcap_store::{LedgerFile, RegistryFile, choose_root, roots, time};
+use kvcap_store::{LedgerSource, RegistryFile, choose_root, roots, time};
 use serde_json::{Value, json};
 
 use crate::{
@@ -75,7 +75,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Report> {
     let roots = roots(&args.registry_root)?;
     let file = RegistryFile::at(&args.file);
     let held = args.state.clone().map(|path| args.wait.ledger(path));
-    let held = held.as_ref().map(LedgerFile::hold).transpose()?;
+    let held = held.as_ref().map(LedgerSource::hold).transpose()?;
     let remembered = held.as_ref().map(|(_, now)| *now);
     let now = args.at.or(remembered).unwrap_or_else(time::now);
     let registry = file.verify(&roots, now)?;

@@ -85,7 +85,7 @@ pub(crate) fn run(_args: &Args, _common: &Common) -> Result<Report> {
 /// its model.
 #[cfg(feature = "server")]
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
-    use kvcap_server::{NewToken, Server, Settings};
+    use kvcap_server::{NewToken, Place, Server, Settings};
 
     let mut report = Report::new();
     if args.own.engine.model.is_some() || args.own.upstream.is_some() {
@@ -106,9 +106,13 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     };
     let settings = Settings::read(config)?;
     let tokens = settings.tokens.len();
-    report.row("folder", settings.folder.display());
+    let kind = match &settings.place {
+        Place::Folder(_) => "folder",
+        Place::Shared { .. } => "bucket",
+    };
+    report.row(kind, &settings.place);
     report.row("tokens", tokens);
-    report.fact("folder", settings.folder.display().to_string());
+    report.fact(kind, settings.place.to_string());
     report.fact("tokens", tokens);
     if args.check {
         let keys = settings.check()?;

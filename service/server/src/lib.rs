@@ -4,7 +4,7 @@
 //! ```text
 //! connection ─request→ token, rate, place ─body→ Incoming: header → verdict → claim → chunks → conclude → durable
 //!                                                     │                      │                         │
-//!                                              kvcap's push verifier   Index: put once, quota     kvcap-store's Blobs
+//!                                              kvcap's push verifier   put once, quota    kvcap-store's CapsuleStore
 //! ```
 //!
 //! With the feature `gateway` it can have a model behind it: [`Setup`], and http-v1 §11. That takes secrets.
@@ -30,6 +30,7 @@ mod metrics;
 #[cfg(feature = "gateway")]
 mod own;
 mod page;
+mod place;
 mod policy;
 mod refusal;
 mod relay;
@@ -53,6 +54,7 @@ pub use limits::Limits;
 pub use log::Log;
 #[cfg(feature = "gateway")]
 pub use own::Own;
+pub use place::Place;
 #[cfg(feature = "gateway")]
 pub use remote::{Remote, Reply};
 #[cfg(feature = "gateway")]

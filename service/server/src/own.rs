@@ -85,7 +85,7 @@ impl Own {
         Ok(Self {
             settings: Settings {
                 listen,
-                folder: folder.join("capsules"),
+                place: crate::Place::Folder(folder.join("capsules")),
                 verifier,
                 audit: None,
                 log: None,

@@ -125,7 +125,7 @@ impl Fixed {
         let engine = String::new();
         Self([
             ("listen", settings.listen.to_string()),
-            ("folder", settings.folder.display().to_string()),
+            ("place", format!("{:?}", settings.place)),
             ("audit", format!("{:?}", settings.audit)),
             ("tls", settings.tls.is_some().to_string()),
             ("log", settings.log.is_some().to_string()),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use kvcap::{Code, Error, Result, binding::Digest};
-use kvcap_store::{LedgerFile, TrustSources, Verifier, private, profile::read_unchanged};
+use kvcap_store::{LedgerFile, TrustSources, Verifier, profile::read_unchanged};
 use serde::Deserialize;
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     inspector::Inspector,
     limits::Limits,
     log::Log,
+    place::Place,
     policy::Policy,
     tls::Tls,
     tokens::{Permission, Token, Tokens},
@@ -29,8 +30,8 @@ const LONGEST: u64 = 4 << 20;
 pub struct Settings {
     /// Address to listen at.
     pub listen: SocketAddr,
-    /// Folder of the capsules.
-    pub folder: PathBuf,
+    /// Place of the capsules.
+    pub place: Place,
     /// Whom to trust, what to remember, for which audiences; tenant and subject are the callers'.
     pub verifier: Verifier,
     /// File in which requests are recorded, if they are.
@@ -54,7 +55,8 @@ pub struct Settings {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     listen: SocketAddr,
-    folder: PathBuf,
+    folder: Option<PathBuf>,
+    shared: Option<SharedTable>,
     audiences: Vec<String>,
     #[serde(default)]
     trust: Vec<String>,
@@ -81,6 +83,13 @@ struct File {
     engine: Option<crate::setup::EngineTable>,
     #[cfg(feature = "gateway")]
     sessions: Option<crate::setup::SessionsTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SharedTable {
+    database: PathBuf,
+    bucket: String,
 }
 
 #[derive(Deserialize)]
@@ -154,9 +163,7 @@ impl Settings {
     /// # Errors
     /// KVC-3xx for keys and registries, 412 for the clock, 94x for files.
     pub fn check(&self) -> Result<usize> {
-        if self.folder.symlink_metadata().is_ok() {
-            private::folder(&self.folder)?;
-        }
+        self.place.check()?;
         Ok(self.verifier.judge()?.trust().ids().count())
     }
 
@@ -200,6 +207,22 @@ impl File {
         if self.audiences.is_empty() {
             return missing("audiences is empty: no capsule would be accepted");
         }
+        let place = match (self.folder, self.shared) {
+            (Some(own), None) => Place::Folder(folder.join(own)),
+            (None, Some(shared)) => Place::Shared {
+                database: folder.join(shared.database),
+                bucket: shared.bucket,
+            },
+            _ => return missing("capsules are kept in a folder, or shared"),
+        };
+        let is_shared = matches!(place, Place::Shared { .. });
+        if is_shared && self.ledger.is_some() {
+            return missing("relays that share a database remember in it: leave ledger out");
+        }
+        #[cfg(feature = "gateway")]
+        if is_shared && self.engine.is_some() {
+            return missing("a gateway keeps capsules in a folder of its own");
+        }
         #[cfg(feature = "gateway")]
         let gateway = crate::setup::read(
             folder,
@@ -209,7 +232,9 @@ impl File {
             self.sessions,
         )?;
         let mut verifier = Verifier::new(trust);
-        verifier.ledger = self.ledger.map(|path| LedgerFile::at(folder.join(path)));
+        if let Some(path) = self.ledger {
+            verifier.ledger = Some(Arc::new(LedgerFile::at(folder.join(path))));
+        }
         verifier.audiences = self.audiences;
         if let Some(scope) = self.scope {
             verifier.scope = scope;
@@ -227,7 +252,7 @@ impl File {
             .map(|path| Inspector::read(&folder.join(path)));
         Ok(Settings {
             listen: self.listen,
-            folder: folder.join(self.folder),
+            place,
             verifier,
             audit: self.audit.map(|path| folder.join(path)),
             log: self.log.then(|| Log::to(std::io::stderr())),

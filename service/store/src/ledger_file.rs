@@ -1,10 +1,29 @@
-//! What a verifier remembers, kept in one file (registry-v1 §5).
+//! What a verifier remembers (registry-v1 §5): where its memory is, and the memory in one file.
 
-use std::path::PathBuf;
+use std::{fmt::Debug, path::PathBuf};
 
 use kvcap::{Code, Error, KeyId, Ledger, Mark, MemoryTable, Result};
 
 use crate::{Wait, memory_file::MemoryFile, time};
+
+/// Where the memory of a verifier is.
+pub trait LedgerSource: Debug + Send + Sync {
+    /// Opens the ledger.
+    ///
+    /// # Errors
+    /// KVC-940 where the memory cannot be reached; those of its kind.
+    fn open(&self) -> Result<Ledger>;
+
+    /// Opens the ledger, and takes the time since then.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; KVC-412 where the clock went back.
+    fn hold(&self) -> Result<(Ledger, u64)> {
+        let ledger = self.open()?;
+        let now = ledger.observe(time::now())?;
+        Ok((ledger, now))
+    }
+}
 
 /// The ledger in the file at a path, held for as long as one step of verification takes.
 #[derive(Clone, Debug)]
@@ -43,29 +62,10 @@ impl LedgerFile {
         Self { wait, ..self }
     }
 
-    /// Waits until no other process holds the file, and holds it until the ledger is dropped.
-    ///
-    /// # Errors
-    /// KVC-940 where the file cannot be opened, is damaged or no ledger: it is then not replaced by an
-    /// empty one. 943 where others may open it.
-    pub fn open(&self) -> Result<Ledger> {
-        MemoryFile::open(&self.path, self.wait).map(Ledger::new)
-    }
-
-    /// Opens the ledger, and takes the time since then.
-    ///
-    /// # Errors
-    /// As [`Self::open`]; KVC-412 where the clock went back.
-    pub fn hold(&self) -> Result<(Ledger, u64)> {
-        let ledger = self.open()?;
-        let now = ledger.observe(time::now())?;
-        Ok((ledger, now))
-    }
-
     /// Returns what the ledger holds.
     ///
     /// # Errors
-    /// As [`Self::open`], and KVC-940 where there is no file.
+    /// As [`LedgerSource::open`], and KVC-940 where there is no file.
     pub fn remembered(&self) -> Result<Remembered> {
         let memory = self.existing()?;
         let count = |table| memory.keys(table).len();
@@ -87,7 +87,7 @@ impl LedgerFile {
     /// wrong (REG-U-1). What has expired between the two times is accepted again.
     ///
     /// # Errors
-    /// As [`Self::open`], and KVC-940 where there is no file; 944 for a time that has not come yet.
+    /// As [`LedgerSource::open`], and KVC-940 where there is no file; 944 for a time that has not come yet.
     pub fn danger_set_clock(&self, to: u64) -> Result<()> {
         let now = time::now();
         if to > now {
@@ -105,5 +105,16 @@ impl LedgerFile {
         std::fs::symlink_metadata(&self.path)
             .map_err(|error| Error::source(&error, self.path.display()))?;
         MemoryFile::open(&self.path, self.wait)
+    }
+}
+
+impl LedgerSource for LedgerFile {
+    /// Waits until no other process holds the file, and holds it until the ledger is dropped.
+    ///
+    /// # Errors
+    /// KVC-940 where the file cannot be opened, is damaged or no ledger: it is then not replaced by an
+    /// empty one. 943 where others may open it.
+    fn open(&self) -> Result<Ledger> {
+        MemoryFile::open(&self.path, self.wait).map(Ledger::new)
     }
 }

@@ -10,22 +10,24 @@
 //!
 //! - [`Verifier`], [`Judge`], [`Verdict`], [`Accepted`]: verification as its operator has set it up, and what
 //!   was left [`Unchecked`] (capsule-v1 §3.2).
-//! - [`TrustSources`], [`RegistryFile`], [`LedgerFile`]: whom it trusts, and what it remembers (registry-v1 §§4, 5).
+//! - [`TrustSources`], [`RegistryFile`], [`LedgerSource`]: whom it trusts, and what it remembers (registry-v1 §§4, 5).
 //! - [`Ancestors`]: where the capsules are that an increment continues (lineage-v1 §2).
 //! - [`SealingKeys`], [`Sealer`], [`Parties`]: who seals a capsule, and for whom.
 //! - [`key_file`], [`Passphrases`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end
 //!   (registry-v1 §6).
 //! - [`profile`]: what a person would else say with flags every day.
-//! - [`Blobs`]: capsules that are kept for others, each put once.
+//! - [`CapsuleStore`]: capsules that are kept for others, each put once; [`FolderStore`], in a folder;
+//!   with the feature `shared` `Shared`, for many servers: a bucket and PostgreSQL.
 //! - [`input`], [`output`]: inputs that may be pipes, outputs that appear whole or not at all; [`operation`]: what
 //!   these do to the disk, for tests that crash in between; [`private`]: files and folders of one user.
 
 #![forbid(unsafe_code)]
 
 mod ancestors;
-mod blobs;
 mod budget;
+mod capsule_store;
 mod continuation;
+mod folder_store;
 mod fresh_key;
 pub mod input;
 pub mod key_file;
@@ -44,6 +46,8 @@ mod registry_file;
 mod resealed;
 mod revocation;
 mod sealing_keys;
+#[cfg(feature = "shared")]
+mod shared;
 mod signals;
 mod spool;
 pub mod time;
@@ -65,9 +69,12 @@ pub use trust::TrustSources;
 pub use verdict::{Accepted, Admitted, Verdict};
 pub use verifier::{Judge, Verifier};
 // keeping for others
-pub use blobs::{Blobs, Space};
+pub use capsule_store::{Arriving, CapsuleStore, Claimed, Coming, Entry, Name, Space, Stored, Tag};
+pub use folder_store::FolderStore;
+#[cfg(feature = "shared")]
+pub use shared::Shared;
 // remembering
-pub use ledger_file::{LedgerFile, Remembered};
+pub use ledger_file::{LedgerFile, LedgerSource, Remembered};
 pub use lock::{Lock, Wait};
 // keys
 pub use fresh_key::FreshKey;

@@ -1,6 +1,6 @@
 //! The one verifier: policy as its operator has set it up, and verdicts that say what was not checked.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kvcap::{
     Chain, Code, Error, Expected, Ledger, MAX_LIFETIME, Manifest, Members, Policy, RESTORE, ReadAt,
@@ -8,7 +8,7 @@ use kvcap::{
 };
 
 use crate::{
-    Accepted, Admitted, Ancestors, LedgerFile, TrustSources, Verdict, WrapKeys,
+    Accepted, Admitted, Ancestors, LedgerSource, TrustSources, Verdict, WrapKeys,
     budget::{self, default_budget},
     time, unchecked,
 };
@@ -19,7 +19,7 @@ pub struct Verifier {
     /// Keys that may have signed.
     pub trust: TrustSources,
     /// Memory from one capsule to the next.
-    pub ledger: Option<LedgerFile>,
+    pub ledger: Option<Arc<dyn LedgerSource>>,
     /// Names under which this verifier is known; the capsule's audience must be one of them.
     pub audiences: Vec<String>,
     /// The caller on whose behalf it verifies.
@@ -99,7 +99,7 @@ impl Verifier {
 
     /// Holds the ledger, and takes the time since then.
     fn hold(&self) -> Result<Option<(Ledger, u64)>> {
-        self.ledger.as_ref().map(LedgerFile::hold).transpose()
+        self.ledger.as_ref().map(|ledger| ledger.hold()).transpose()
     }
 }
 
@@ -215,7 +215,16 @@ impl<'a> Judge<'a> {
         source: impl Fn(kvcap::SourceFile) -> S,
     ) -> Result<Verdict<S>> {
         let chain = ancestors.complete(verdict.chain, &self.policy(), source)?;
-        let mut unchecked = verdict.unchecked;
+        self.extended(chain, verdict.unchecked, verdict.judged_at)
+    }
+
+    /// The verdict of a chain to which ancestors were added.
+    fn extended<S>(
+        &self,
+        chain: Chain<S>,
+        mut unchecked: BTreeSet<Unchecked>,
+        judged_at: u64,
+    ) -> Result<Verdict<S>> {
         if chain.wanted().is_none() {
             unchecked.remove(&Unchecked::Ancestors);
         }
@@ -226,8 +235,24 @@ impl<'a> Judge<'a> {
         Ok(Verdict {
             chain,
             unchecked,
-            ..verdict
+            judged_at,
         })
+    }
+
+    /// Adds the headers of ancestors, from the parent on, to the verdict of a capsule that somebody keeps for others.
+    ///
+    /// # Errors
+    /// As [`Self::with_ancestors`].
+    pub fn with_headers(
+        &self,
+        verdict: Verdict,
+        headers: impl IntoIterator<Item = Untrusted>,
+    ) -> Result<Verdict> {
+        let (policy, mut chain) = (self.policy(), verdict.chain);
+        for header in headers {
+            chain = chain.extend(header, (), &policy)?;
+        }
+        self.extended(chain, verdict.unchecked, verdict.judged_at)
     }
 
     /// Accepts a capsule whose body is at hand. Time has passed since its header was verified: whom to trust

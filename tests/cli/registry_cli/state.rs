@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kvcap_store::LedgerFile;
+use kvcap_store::{LedgerFile, LedgerSource};
 
 use crate::support::{Folder, KEYS, TRUST};
 

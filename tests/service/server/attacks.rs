@@ -41,7 +41,7 @@ fn every_vector_is_answered_with_its_code_and_leaves_nothing() {
         #[cfg(feature = "gateway")]
         gateway: None,
         listen: "127.0.0.1:0".parse().unwrap(),
-        folder: folder.clone(),
+        place: kvcap_server::Place::Folder(folder.clone()),
         verifier: verifier(&default, home.path()).unwrap(),
         audit: None,
         log: None,

@@ -70,7 +70,7 @@ fn the_configuration_that_is_given_out_can_be_read() {
         assert!(unit.contains(named), "{named}");
     }
     assert!(
-        settings.folder.starts_with("/var/lib/kvcap"),
+        settings.place.to_string().starts_with("/var/lib/kvcap/"),
         "the state folder of the unit"
     );
 }

@@ -51,7 +51,7 @@ fn a_relay_in_a_process_of_its_own() {
         #[cfg(feature = "gateway")]
         gateway: None,
         listen: "127.0.0.1:0".parse().unwrap(),
-        folder: folder.into(),
+        place: kvcap_server::Place::Folder(folder.into()),
         verifier: verifier_at(time.parse().unwrap()),
         audit: None,
         log: None,

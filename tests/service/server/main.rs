@@ -19,5 +19,7 @@ mod operating;
 mod parts;
 mod putting;
 mod reading;
+#[cfg(all(unix, feature = "shared"))]
+mod shared;
 mod support;
 mod tls;

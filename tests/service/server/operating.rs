@@ -67,7 +67,7 @@ fn a_configuration_that_cannot_be_leaves_the_one_before() {
     assert_eq!(reload.with(Err(wrong)).unwrap_err().code().number(), 945);
     for change in [
         (|settings: &mut Settings| settings.listen = "127.0.0.1:1".parse().unwrap()) as fn(&mut _),
-        |settings| settings.folder = "elsewhere".into(),
+        |settings| settings.place = kvcap_server::Place::Folder("elsewhere".into()),
         |settings| settings.audit = None,
         |settings| settings.log = Some(Log::to(io::sink())),
     ] {

@@ -5,6 +5,8 @@
 mod fixtures;
 mod made;
 mod normal;
+#[cfg(unix)]
+mod postgres;
 pub mod profile;
 mod program;
 pub mod schema;
@@ -16,6 +18,9 @@ pub use made::{LEAST, keys, profile, start, state};
 pub use normal::{Normal, push};
 // states of real runtimes, stored
 pub use fixtures::fixture;
+// a database
+#[cfg(unix)]
+pub use postgres::Postgres;
 // the program, without what its user has configured
 pub use program::isolated;
 // keys, model and capture that states are sealed with

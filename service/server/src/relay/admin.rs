@@ -35,7 +35,7 @@ pub(super) async fn health() -> StatusCode {
 pub(super) async fn ready(State(relay): State<Arc<Relay>>) -> Answer {
     aside(move || {
         relay.verifier().judge().map_err(Refusal::Unready)?;
-        relay.blobs.check_writable().map_err(Refusal::Unready)?;
+        relay.store.check().map_err(Refusal::Unready)?;
         Ok(StatusCode::OK.into_response())
     })
     .await
@@ -52,9 +52,9 @@ pub(super) async fn ready(State(relay): State<Arc<Relay>>) -> Answer {
 pub(super) async fn metrics(State(relay): State<Arc<Relay>>, headers: HeaderMap) -> Answer {
     relay.caller(&headers, Permission::Admin)?;
     aside(move || {
-        let (capsules, bytes) = relay.index.counts();
+        let (capsules, bytes) = relay.store.counts()?;
         let text = relay.metrics.render(Gauges {
-            capsules: u64::try_from(capsules).unwrap_or(u64::MAX),
+            capsules,
             bytes,
             uploads: relay.gates.uploads(),
             revocation_age: revocation_age(&relay),

@@ -6,10 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use kvcap::CapsuleId;
+use kvcap_store::Tag;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::index::Tag;
 use crate::refusal::Answer;
 
 /// What became of an upload.

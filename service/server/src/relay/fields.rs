@@ -2,11 +2,11 @@
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::index::Tag;
 use crate::{
     base64::encode,
     refusal::{Answer, Refusal},
 };
+use kvcap_store::Tag;
 
 pub(crate) const CAPSULE: &str = "application/vnd.kvcap";
 pub(super) const PARTIAL: &str = "application/partial-upload";

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use axum::{body::Bytes, http::StatusCode};
-use kvcap::{CapsuleId, Code, Error, Fed, IoSide, PausedBody, PushHeader, Untrusted, WriteAt};
-use kvcap_store::{Space, Verdict, output::Output};
+use kvcap::{CapsuleId, Code, Error, Fed, IoSide, PausedBody, PushHeader, Untrusted};
+use kvcap_store::{Arriving, Claimed, Coming, Entry, Space, Tag, Verdict};
 
 use super::{
     Relay,
     answer::{Kind, Outcome},
-    index::{Claim, Claimed, Coming, Entry, Tag},
     space,
 };
 use crate::{
@@ -43,8 +42,7 @@ enum Stage {
 struct Body {
     verdict: Verdict,
     paused: PausedBody,
-    output: Output,
-    claim: Claim,
+    arriving: Box<dyn Arriving>,
     tag: Tag,
 }
 
@@ -123,7 +121,7 @@ impl Incoming {
             };
         }
         if let Stage::Body(body) = self.stage {
-            let body = body.feed(piece, self.received)?;
+            let body = body.feed(piece)?;
             self.stage = Stage::Body(Box::new(body));
         }
         // what comes after a decision is not looked at
@@ -154,24 +152,22 @@ impl Incoming {
             tag,
             lineage: verdict.tip().lineage(),
             expires: verdict.tip().manifest().claims.terms.expires,
-            tenant: caller.tenant.as_ref(),
+            tenant: caller.tenant.as_deref(),
             bytes: len,
         };
         let claimed = relay
-            .index
+            .store
             .claim((space, id), coming, policy.limits.tenant)?;
-        let (claim, output) = match claimed {
-            Claimed::New(claim) => (claim, relay.blobs.begin(space, id)?),
-            Claimed::Later(claim) => (claim, relay.blobs.replace(space, id)?),
+        let mut arriving = match claimed {
+            Claimed::New(arriving) => arriving,
             Claimed::Kept => return Ok(Stage::Decided(outcome(&verdict, tag, Kind::There))),
+            Claimed::Full => return Err(Refusal::Status(StatusCode::INSUFFICIENT_STORAGE)),
         };
-        let written = output.require(len).and_then(|()| write(&output, 0, header));
-        written.map_err(full)?;
+        arriving.append(header).map_err(full)?;
         Ok(Stage::Body(Box::new(Body {
             paused: verdict.tip().push_body().pause(),
             verdict,
-            output,
-            claim,
+            arriving,
             tag,
         })))
     }
@@ -187,10 +183,10 @@ impl Incoming {
 }
 
 impl Body {
-    fn feed(mut self, piece: &[u8], at: u64) -> Answer<Self> {
+    fn feed(mut self, piece: &[u8]) -> Answer<Self> {
         let push = self.verdict.tip().resume_body(self.paused)?;
         self.paused = push.feed(piece)?.pause();
-        write(&self.output, at, piece).map_err(full)?;
+        self.arriving.append(piece).map_err(full)?;
         Ok(self)
     }
 
@@ -216,8 +212,7 @@ impl Body {
                 .map(|parent| parent.digest),
             sha256: None,
         };
-        self.output.commit()?;
-        self.claim.keep(entry);
+        self.arriving.keep(entry)?;
         Ok(outcome)
     }
 }
@@ -236,11 +231,6 @@ fn outcome(verdict: &Verdict, tag: Tag, kind: Kind) -> Outcome {
             .collect(),
         kind,
     }
-}
-
-fn write(output: &Output, at: u64, bytes: &[u8]) -> kvcap::Result<()> {
-    let written = output.write_all_at(at, bytes);
-    written.map_err(|error| Error::sink(&error, "capsule"))
 }
 
 /// A disk that is full is no fault of the request's.

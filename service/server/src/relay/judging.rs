@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use kvcap::{CapsuleId, Expected, Manifest, Untrusted};
-use kvcap_store::{Ancestors, Judge, Verdict, Verifier};
+use kvcap_store::{Judge, Verdict, Verifier};
 
 use super::{Relay, space};
 use crate::{
@@ -50,20 +50,16 @@ impl Relay {
             return Ok(verdict);
         };
         let (space, most) = (space(caller), self.policy().limits.reader().chain);
-        let ids = self.index.ancestors(space, parent.digest, most);
-        if ids.is_empty() {
-            return Ok(verdict);
+        let limits = self.policy().limits.reader();
+        let mut headers = Vec::new();
+        for id in self.store.ancestors(space, parent.digest, most)? {
+            // one that has just gone is not at hand
+            let Some(file) = self.store.open((space, id))? else {
+                break;
+            };
+            headers.push(Untrusted::read_at(&*file, &limits)?);
         }
-        let given: Vec<_> = ids
-            .into_iter()
-            .map(|id| self.blobs.path(space, id))
-            .collect();
-        let tip = self.blobs.path(space, manifest.claims.id);
-        let ancestors = Ancestors {
-            tip: &tip,
-            given: &given,
-        };
-        Ok(judge.with_ancestors(verdict, &ancestors, |_| ())?)
+        Ok(judge.with_headers(verdict, headers)?)
     }
 
     /// Judges again what has arrived.

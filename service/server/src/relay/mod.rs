@@ -12,10 +12,10 @@ use axum::{
     routing::{get, head, post, put},
 };
 use kvcap::{CapsuleId, Result};
-use kvcap_store::{Blobs, Space, Verifier, Wait};
+use kvcap_store::{CapsuleStore, LedgerSource, Space, Verifier};
 use tokio::sync::Semaphore;
 
-use self::{index::Index, resumable::Uploads};
+use self::resumable::Uploads;
 use crate::{
     audit::Audit,
     gates::Gates,
@@ -32,7 +32,6 @@ mod admin;
 mod answer;
 mod fields;
 mod incoming;
-mod index;
 mod judging;
 mod openapi;
 mod pump;
@@ -60,8 +59,9 @@ const WRITERS: usize = 24;
 #[derive(Debug)]
 pub(crate) struct Relay {
     current: Current,
-    blobs: Blobs,
-    index: Arc<Index>,
+    store: Arc<dyn CapsuleStore>,
+    /// What all relays of a database remember.
+    ledger: Option<Arc<dyn LedgerSource>>,
     gates: Arc<Gates>,
     pub(crate) metrics: Metrics,
     audit: Option<Audit>,
@@ -71,24 +71,23 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Opens the folder, and reads the headers of what is kept there.
+    /// Opens the store.
     pub(crate) fn open(settings: Settings) -> Result<Self> {
-        let blobs = Blobs::open(&settings.folder, Wait::default())?;
+        let (store, ledger) = settings.place.open(&settings.limits.reader())?;
+        let policy = remembering(settings.policy(), ledger.as_ref());
         // who cannot judge says so at once
-        settings.verifier.judge()?;
-        let relay = Self {
-            current: Current::new(settings.policy()),
-            blobs,
-            index: Arc::default(),
+        policy.verifier.judge()?;
+        Ok(Self {
+            current: Current::new(policy),
+            store,
+            ledger,
             gates: Arc::default(),
             metrics: Metrics::default(),
             audit: settings.audit.map(Audit::at).transpose()?,
             uploads: Uploads::default(),
             writers: Arc::new(Semaphore::new(WRITERS)),
             swept: sweep::Swept::default(),
-        };
-        relay.load()?;
-        Ok(relay)
+        })
     }
 
     /// The relay's requests, and the description of all that there are.
@@ -126,7 +125,7 @@ impl Relay {
 
     /// Decides by another policy from now on.
     pub(crate) fn decide_by(&self, policy: Policy) {
-        self.current.set(policy);
+        self.current.set(remembering(policy, self.ledger.as_ref()));
     }
 
     pub(crate) fn policy(&self) -> Arc<Policy> {
@@ -140,8 +139,7 @@ impl Relay {
     /// The path of a capsule that is kept for a caller.
     #[cfg(feature = "gateway")]
     pub(crate) fn kept(&self, caller: &Token, id: CapsuleId) -> Option<PathBuf> {
-        let name = (space(caller), id);
-        self.index.get(name).map(|_| self.blobs.path(name.0, id))
+        self.store.path((space(caller), id))
     }
 
     /// Who asks, if he is known.
@@ -174,6 +172,20 @@ async fn inspect(State(relay): State<Arc<Relay>>) -> Answer {
     let policy = relay.policy();
     let page = policy.inspector.as_ref().map(Inspector::answer);
     page.ok_or(Refusal::Status(StatusCode::NOT_FOUND))
+}
+
+/// A policy whose verifier remembers what the relays that share a database do.
+fn remembering(policy: Policy, ledger: Option<&Arc<dyn LedgerSource>>) -> Policy {
+    match ledger {
+        None => policy,
+        Some(ledger) => Policy {
+            verifier: Arc::new(Verifier {
+                ledger: Some(Arc::clone(ledger)),
+                ..(*policy.verifier).clone()
+            }),
+            ..policy
+        },
+    }
 }
 
 fn space(caller: &Token) -> Space {

@@ -1,12 +1,6 @@
 //! Reading and deleting (http-v1 §7).
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{io, sync::Arc};
 
 use axum::{
     body::Body,
@@ -15,15 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use kvcap::{Error, Untrusted};
+use kvcap_store::{Entry, Name, Stored};
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio_util::io::ReaderStream;
 
 use super::{
     Relay, aside,
     fields::{CAPSULE, REPR_DIGEST, Wanted, names_tag, range, repr_digest, text, wants_sha256},
     id_in,
-    index::{Entry, Name},
     refusals::Asked,
     space,
 };
@@ -92,7 +84,9 @@ pub(super) async fn delete(
     let caller = relay.caller(&headers, Permission::Put)?;
     let name = (space(&caller), id_in(&id)?);
     let removing = Arc::clone(&relay);
-    let removed = relay.writing(move || removing.remove(name)).await?;
+    let removed = relay
+        .writing(move || Ok(removing.store.remove(name)?))
+        .await?;
     match removed {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
         false => Err(Refusal::Status(StatusCode::NOT_FOUND)),
@@ -100,48 +94,32 @@ pub(super) async fn delete(
 }
 
 impl Relay {
-    /// Removes a capsule for good; false where it is not kept.
-    pub(super) fn remove(&self, name: Name) -> Answer<bool> {
-        if self.index.get(name).is_none() {
-            return Ok(false);
-        }
-        self.blobs.remove(name.0, name.1)?;
-        self.index.remove(name);
-        Ok(true)
-    }
-
     /// Opens a capsule that is kept, and judges it as of now.
-    fn open_for(&self, caller: &Token, name: Name) -> Answer<(File, Entry)> {
-        let gone = Refusal::Status(StatusCode::NOT_FOUND);
-        let Some(entry) = self.index.get(name) else {
-            return Err(gone);
-        };
-        let path = self.blobs.path(name.0, name.1);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone),
-            opened => opened.map_err(|error| Error::source(&error, path.display()))?,
-        };
-        let untrusted = Untrusted::read(&mut &file, &self.policy().limits.reader())?;
+    fn open_for(&self, caller: &Token, name: Name) -> Answer<(Arc<dyn Stored>, Entry)> {
+        let gone = || Refusal::Status(StatusCode::NOT_FOUND);
+        let entry = self.store.get(name)?.ok_or_else(gone)?;
+        let file = self.store.open(name)?.ok_or_else(gone)?;
+        let file: Arc<dyn Stored> = Arc::from(file);
+        let untrusted = Untrusted::read_at(&*file, &self.policy().limits.reader())?;
         self.judge_header(caller, untrusted, Some(name.1))?;
         Ok((file, entry))
     }
 
     /// SHA-256 of a file, computed once.
-    fn sha256(&self, name: Name, entry: &Entry, mut file: &File) -> Answer<[u8; 32]> {
+    fn sha256(&self, name: Name, entry: &Entry, file: &dyn Stored) -> Answer<[u8; 32]> {
         if let Some(digest) = entry.sha256 {
             return Ok(digest);
         }
-        let failed = |error| Error::source(&error, "capsule");
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let (mut hasher, mut piece) = (Sha256::new(), vec![0; PIECE]);
-        loop {
-            match file.read(&mut piece).map_err(failed)? {
-                0 => break,
-                len => hasher.update(piece.get(..len).unwrap_or_default()),
-            }
+        let mut hasher = Sha256::new();
+        let mut rest = Rest {
+            at: 0,
+            end: entry.bytes,
+        };
+        while let Some(piece) = rest.next(file) {
+            hasher.update(piece.map_err(|error| Error::source(&error, "capsule"))?);
         }
         let digest = hasher.finalize().into();
-        self.index.set_sha256(name, entry.tag, digest);
+        self.store.set_sha256(name, entry.tag, digest)?;
         Ok(digest)
     }
 }
@@ -163,10 +141,9 @@ async fn read(relay: Arc<Relay>, id: &str, headers: HeaderMap, body: bool) -> An
         false => Wanted::All,
     };
     if !known && wants_sha256(&headers) {
-        let (hashing, file) = (Arc::clone(&relay), file.try_clone());
-        let file = file.map_err(|error| Error::source(&error, "capsule"))?;
+        let (hashing, file) = (Arc::clone(&relay), Arc::clone(&file));
         let digest = relay
-            .writing(move || hashing.sha256(name, &entry, &file))
+            .writing(move || hashing.sha256(name, &entry, &*file))
             .await?;
         fields.push((REPR_DIGEST, repr_digest(&digest)));
     }
@@ -185,7 +162,7 @@ async fn read(relay: Arc<Relay>, id: &str, headers: HeaderMap, body: bool) -> An
         }
     };
     let content = match sent {
-        Some(sent) if body => stream(&relay, file, first, sent)?,
+        Some(sent) if body => stream(relay, file, first, sent),
         _ => Body::empty(),
     };
     if let Some(sent) = sent {
@@ -197,16 +174,39 @@ async fn read(relay: Arc<Relay>, id: &str, headers: HeaderMap, body: bool) -> An
     Ok(response)
 }
 
-fn stream(relay: &Arc<Relay>, mut file: File, first: u64, sent: u64) -> Answer<Body> {
-    let failed = |error| Error::source(&error, "capsule");
-    file.seek(SeekFrom::Start(first)).map_err(failed)?;
-    let counted = Counted {
-        file: tokio::fs::File::from_std(file).take(sent),
-        relay: Arc::clone(relay),
+/// What is still to be read of a file.
+#[derive(Clone, Copy)]
+struct Rest {
+    at: u64,
+    end: u64,
+}
+
+impl Rest {
+    fn next(&mut self, file: &dyn Stored) -> Option<io::Result<Vec<u8>>> {
+        let left = self.end.checked_sub(self.at).filter(|left| *left > 0)?;
+        let len = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        let mut piece = vec![0; len];
+        let read = file.read_exact_at(self.at, &mut piece);
+        self.at += u64::try_from(len).unwrap_or(left);
+        Some(read.map(|()| piece))
+    }
+}
+
+/// Bytes of a file as a body, counted as they are sent. A piece is read when the one before has gone.
+fn stream(relay: Arc<Relay>, file: Arc<dyn Stored>, first: u64, sent: u64) -> Body {
+    let rest = Rest {
+        at: first,
+        end: first.saturating_add(sent),
     };
-    Ok(Body::from_stream(ReaderStream::with_capacity(
-        counted, PIECE,
-    )))
+    Body::from_stream(futures_util::stream::unfold(rest, move |mut rest| {
+        let (relay, file) = (Arc::clone(&relay), Arc::clone(&file));
+        async move {
+            let read = tokio::task::spawn_blocking(move || (rest.next(&*file), rest));
+            let (piece, rest) = read.await.ok()?;
+            let piece = piece?.inspect(|piece| relay.metrics.sent(piece.len()));
+            Some((piece, rest))
+        }
+    }))
 }
 
 fn set(response: &mut Response, fields: &[(HeaderName, String)]) {
@@ -214,24 +214,5 @@ fn set(response: &mut Response, fields: &[(HeaderName, String)]) {
         if let Ok(value) = HeaderValue::try_from(text.as_str()) {
             response.headers_mut().insert(name, value);
         }
-    }
-}
-
-/// A file whose bytes are counted as they are sent.
-struct Counted {
-    file: tokio::io::Take<tokio::fs::File>,
-    relay: Arc<Relay>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.file).poll_read(cx, buf))?;
-        self.relay.metrics.sent(buf.filled().len() - before);
-        Poll::Ready(Ok(()))
     }
 }

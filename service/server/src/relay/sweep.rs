@@ -1,87 +1,39 @@
-//! Beginning and sweeping: what is kept is read from the files, and what has served its time goes (http-v1 §8).
+//! Sweeping: what has served its time goes (http-v1 §8).
 
 use std::{
-    fs::{self, File},
+    fs,
     sync::{Mutex, PoisonError},
 };
 
 use kvcap::{Code, Result, Untrusted, binding::Digest};
+use kvcap_store::Name;
 
-use super::{
-    Relay,
-    index::{Entry, Name, Tag},
-};
+use super::Relay;
 
 /// Digest of the registries that all capsules were last held against.
 #[derive(Debug, Default)]
 pub(super) struct Swept(Mutex<Option<Digest>>);
 
 impl Relay {
-    /// Reads the headers of what is kept. A file that is no whole capsule is not listed, and not touched.
-    pub(super) fn load(&self) -> Result<()> {
-        self.blobs.sweep()?;
-        for name in self.blobs.list()? {
-            if let Some(entry) = self.entry(name) {
-                self.index.add(name, entry);
-            }
-        }
-        Ok(())
-    }
-
-    fn untrusted(&self, name: Name) -> Option<(Untrusted, u64)> {
-        let file = File::open(self.blobs.path(name.0, name.1)).ok()?;
-        let len = file.metadata().ok()?.len();
-        let untrusted = Untrusted::read(&mut &file, &self.policy().limits.reader()).ok()?;
-        (untrusted.file_len() == len).then_some((untrusted, len))
-    }
-
-    fn entry(&self, name: Name) -> Option<Entry> {
-        let (untrusted, bytes) = self.untrusted(name)?;
-        let terms = &untrusted.claims().terms;
-        let outline = untrusted.outline().ok()?;
-        Some(Entry {
-            tag: self.tag(name)?,
-            bytes,
-            expires: terms.expires,
-            tenant: terms.tenant.clone(),
-            lineage: untrusted.lineage().ok()?,
-            parent: outline.parent.as_deref().and_then(Digest::from_hex),
-            sha256: None,
-        })
-    }
-
-    fn tag(&self, name: Name) -> Option<Tag> {
-        use std::io::Read;
-        let mut file = File::open(self.blobs.path(name.0, name.1)).ok()?;
-        let mut header = Vec::new();
-        let mut push = kvcap::PushHeader::new(&self.policy().limits.reader());
-        let mut piece = [0; 4096];
-        loop {
-            // headers are whole pages
-            file.read_exact(&mut piece).ok()?;
-            header.extend_from_slice(&piece);
-            match push.feed(&mut &piece[..]).ok()? {
-                kvcap::Fed::More(more) => push = more,
-                kvcap::Fed::Header(_) => return Some(Tag::of(&header)),
-            }
-        }
-    }
-
     /// Removes what has served its time. Returns the number of capsules that went.
     pub(crate) fn sweep(&self) -> Result<usize> {
         self.uploads.sweep(self.policy().limits.resumable);
-        self.blobs.sweep()?;
+        self.store.sweep()?;
         let verifier = self.verifier();
         let now = verifier.judge()?.now();
         let registries = self.registries();
         let mut swept = self.swept.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = *swept == registries;
         let mut removed = 0;
-        for (name, expires) in self.index.all() {
-            if now >= expires || (!same && self.is_void(name)?) {
-                // what cannot be removed now is tried again
-                removed += usize::from(self.remove(name).unwrap_or(false));
-            }
+        // what cannot be removed now is tried again
+        let mut remove = |name| removed += usize::from(self.store.remove(name).unwrap_or(false));
+        self.store.expired(now)?.into_iter().for_each(&mut remove);
+        if *swept != registries {
+            self.store.each(&mut |name| {
+                if self.is_void(name)? {
+                    remove(name);
+                }
+                Ok(())
+            })?;
         }
         *swept = registries;
         Ok(removed)
@@ -98,7 +50,11 @@ impl Relay {
 
     /// Whether nobody will accept a capsule again: it is revoked, or its key is compromised.
     fn is_void(&self, name: Name) -> Result<bool> {
-        let Some((untrusted, _)) = self.untrusted(name) else {
+        let limits = self.policy().limits.reader();
+        let Some(file) = self.store.open(name)? else {
+            return Ok(false);
+        };
+        let Ok(untrusted) = Untrusted::read_at(&*file, &limits) else {
             return Ok(false);
         };
         let verifier = self.verifier();

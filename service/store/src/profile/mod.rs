@@ -16,6 +16,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use kvcap::{Error, Result, TrustedKey};
@@ -31,7 +32,7 @@ pub use self::{
     setting::Setting,
     variables::check_variables,
 };
-use crate::{LedgerFile, TrustSources, Verifier, key_file};
+use crate::{LedgerFile, LedgerSource, TrustSources, Verifier, key_file};
 
 /// Origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +160,8 @@ impl Settings {
     pub fn verifier(&self) -> Verifier {
         let one = |setting| self.texts(setting).first().cloned();
         let mut verifier = Verifier {
-            ledger: one(Setting::Ledger).map(|path| LedgerFile::at(path.into())),
+            ledger: one(Setting::Ledger)
+                .map(|path| Arc::new(LedgerFile::at(path.into())) as Arc<dyn LedgerSource>),
             subject: one(Setting::Subject),
             tenant: one(Setting::Tenant),
             ..Verifier::new(self.trust())

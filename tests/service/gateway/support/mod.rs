@@ -184,7 +184,7 @@ fn verifier(home: &Path) -> Verifier {
     let trusted = home.join("sign.key.pub").to_string_lossy().into_owned();
     Verifier {
         audiences: vec!["here".to_owned()],
-        ledger: Some(LedgerFile::at(home.join("ledger"))),
+        ledger: Some(Arc::new(LedgerFile::at(home.join("ledger")))),
         ..Verifier::new(TrustSources::keys(vec![trusted]))
     }
 }
@@ -194,7 +194,7 @@ pub(crate) fn settings(home: &Path, tokens: Tokens, engine: &Arc<TestEngine>) ->
     let engine = EngineSetup::Given(Arc::clone(engine) as Arc<dyn kvcap_engines::Engine>);
     Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
-        folder: home.join("kept"),
+        place: kvcap_server::Place::Folder(home.join("kept")),
         verifier: verifier(home),
         audit: Some(home.join("audit")),
         log: None,

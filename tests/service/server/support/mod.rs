@@ -154,7 +154,7 @@ fn relay_of(
     let folder = home.path().join("kept");
     let mut settings = Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
-        folder: folder.clone(),
+        place: kvcap_server::Place::Folder(folder.clone()),
         verifier,
         audit: Some(home.path().join("audit")),
         log: None,

@@ -1,0 +1,75 @@
+//! Where a relay keeps what it keeps (http-v1 §8).
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use kvcap::{Limits, Result};
+use kvcap_store::{CapsuleStore, FolderStore, LedgerSource, Wait, private};
+
+/// A place where capsules are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Folder of this machine, for one relay.
+    Folder(PathBuf),
+    /// Bucket and database, for any number of relays.
+    Shared {
+        /// Private file with the database's address.
+        database: PathBuf,
+        /// URL of the bucket.
+        bucket: String,
+    },
+}
+
+/// A place that is open: what is kept, and what all of it remember, if it is shared.
+pub(crate) type Open = (Arc<dyn CapsuleStore>, Option<Arc<dyn LedgerSource>>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => folder.display().fmt(f),
+            Self::Shared { bucket, .. } => f.write_str(bucket),
+        }
+    }
+}
+
+impl Place {
+    /// Makes sure that a folder that is there is one of one user.
+    ///
+    /// # Errors
+    /// KVC-945, 940.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Self::Folder(folder) if folder.symlink_metadata().is_ok() => private::folder(folder),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Those of its kind; KVC-944 where this program was built without what relays share.
+    pub(crate) fn open(&self, limits: &Limits) -> Result<Open> {
+        match self {
+            Self::Folder(folder) => {
+                let store = FolderStore::open(folder, Wait::default(), limits)?;
+                Ok((Arc::new(store), None))
+            }
+            Self::Shared { database, bucket } => open_shared(database, bucket),
+        }
+    }
+}
+
+#[cfg(feature = "shared")]
+fn open_shared(database: &Path, bucket: &str) -> Result<Open> {
+    let shared = kvcap_store::Shared::connect(database, bucket)?;
+    Ok((shared.store(), Some(Arc::new(shared))))
+}
+
+#[cfg(not(feature = "shared"))]
+fn open_shared(_database: &Path, _bucket: &str) -> Result<Open> {
+    let what = "this program was built without a bucket and a database: cargo build -p kvcap-cli --features shared";
+    Err(kvcap::Error::new(kvcap::Code::LocalUsage, what))
+}

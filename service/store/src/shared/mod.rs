@@ -1,0 +1,117 @@
+//! One store and one ledger for many servers (http-v1 §13): bytes in a bucket of any object store, all else in
+//! PostgreSQL.
+//!
+//! ```text
+//! claim: a lease on the name, in the database ─→ bytes to an object of this lease ─→ verified ─→ the object appears
+//!                                                                                  ─→ lease out, row in: one transaction
+//! ```
+//!
+//! An object has a key that no other ever has, and its content never changes. A row names an object only after it is
+//! whole, and a lease that was lost cannot end in a row. Whatever dies in between leaves an object without a row, which
+//! the lease or the list of garbage names, and [`CapsuleStore::sweep`] removes.
+
+use std::{
+    fmt::{self, Debug},
+    fs::OpenOptions,
+    io::Read,
+    path::Path,
+    sync::Arc,
+};
+
+use kvcap::{Code, Error, Ledger, Limits, Result};
+use zeroize::Zeroizing;
+
+use self::{
+    blocking::Blocking, bucket::Bucket, database::Database, ledger::SharedMemory,
+    store::SharedStore,
+};
+use crate::{CapsuleStore, LedgerSource, private};
+
+mod blocking;
+mod bucket;
+mod catalog;
+mod database;
+mod ledger;
+mod store;
+
+/// Longest file of an address, in bytes.
+const LONGEST: u64 = 4096;
+
+/// A bucket and a database that servers share.
+#[derive(Clone)]
+pub struct Shared {
+    bucket: Arc<Bucket>,
+    database: Arc<Database>,
+}
+
+impl Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    /// Connects to the database that the private file `database` gives the address of
+    /// (`postgres://USER:PASSWORD@HOST/NAME`, or `host=… user=…`), and to a bucket by its URL: `s3://`, `gs://`, `az://`,
+    /// `file://`. Who it is to the bucket, the environment says, in the variables of that service's own tools. Makes the
+    /// tables where there are none.
+    ///
+    /// # Errors
+    /// KVC-943 where others can read the file; 945 for an address that is none; 940 where one of the two cannot be
+    /// reached.
+    pub fn connect(database: &Path, bucket: &str) -> Result<Self> {
+        let blocking = Blocking::new()?;
+        let address = read(database)?;
+        let database = Database::connect(&address, blocking.clone())
+            .map_err(|error| error.at(database.display()))?;
+        Ok(Self {
+            bucket: Arc::new(Bucket::at(bucket, blocking)?),
+            database: Arc::new(database),
+        })
+    }
+
+    /// Returns the store.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn CapsuleStore> {
+        Arc::new(self.as_store())
+    }
+
+    fn as_store(&self) -> SharedStore {
+        SharedStore {
+            bucket: Arc::clone(&self.bucket),
+            database: Arc::clone(&self.database),
+        }
+    }
+
+    /// Makes rows for all objects that have none, by their headers: the index, from the bucket alone. Returns their
+    /// number. An object that is no whole capsule within `limits` is left as it is. What was deleted, and not yet removed
+    /// from the bucket when the index was lost, comes back.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn rebuild(&self, limits: &Limits) -> Result<usize> {
+        self.as_store().rebuild(limits)
+    }
+}
+
+/// The ledger that all servers of one database have.
+impl LedgerSource for Shared {
+    fn open(&self) -> Result<Ledger> {
+        Ok(Ledger::new(SharedMemory(Arc::clone(&self.database))))
+    }
+}
+
+/// The content of a private file of one line.
+fn read(path: &Path) -> Result<Zeroizing<String>> {
+    let failed = |error| Error::source(&error, path.display());
+    let file = private::open(path, OpenOptions::new().read(true)).map_err(failed)?;
+    private::check(&file, path)?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(LONGEST)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    match text.trim().is_empty() {
+        true => Err(Error::new(Code::LocalConfig, "the file is empty").at(path.display())),
+        false => Ok(Zeroizing::new(text.trim().to_owned())),
+    }
+}

@@ -1,0 +1,212 @@
+//! What many servers share: the same rules, and those that only they need.
+
+use std::{
+    path::Path,
+    sync::{Arc, Barrier},
+    thread,
+};
+
+use kvcap::{CapsuleId, Limits, Terms, Usage, binding::Digest};
+use kvcap_store::{CapsuleStore, Entry, LedgerSource, Shared, Space};
+use kvcap_testkit::Postgres;
+
+use super::{claim, code, content, entry, keeps_the_rules, name, new, put, read, soon};
+
+struct Place {
+    home: tempfile::TempDir,
+    postgres: Postgres,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (home, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
+        std::fs::create_dir(home.path().join("bucket")).unwrap();
+        postgres.write_address(&home.path().join("database"));
+        Self { home, postgres }
+    }
+
+    fn bucket(&self) -> String {
+        format!("file://{}/bucket", self.home.path().display())
+    }
+
+    /// One server's own connections.
+    fn connect(&self) -> Shared {
+        Shared::connect(&self.home.path().join("database"), &self.bucket()).unwrap()
+    }
+
+    fn store(&self) -> Arc<dyn CapsuleStore> {
+        self.connect().store()
+    }
+
+    /// The keys of all objects.
+    fn objects(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.home.path().join("bucket")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => found.push(path.display().to_string()),
+                }
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn a_bucket_and_a_database_keep_the_rules() {
+    let place = Place::new();
+    keeps_the_rules(&place.store());
+    let store = place.store();
+    soon("no object is left", || {
+        store.sweep().unwrap();
+        place.objects().is_empty()
+    });
+    let left = "SELECT count(*) FROM kvcap_claim";
+    assert_eq!(place.postgres.sql(left), "0");
+    // once more, after an hour, garbage is removed and forgotten
+    let _older = place
+        .postgres
+        .sql("UPDATE kvcap_garbage SET since = since - interval '2 hours'");
+    store.sweep().unwrap();
+    assert_eq!(
+        place.postgres.sql("SELECT count(*) FROM kvcap_garbage"),
+        "0"
+    );
+    assert_eq!(
+        place
+            .postgres
+            .sql("SELECT count(*) FROM kvcap_tenant WHERE kept <> 0 OR coming <> 0"),
+        "0"
+    );
+}
+
+#[test]
+fn servers_see_at_once_what_another_keeps() {
+    let place = Place::new();
+    let (one, other) = (place.store(), place.store());
+    let kept = entry(1, 1000);
+    put(&*one, name(1), &kept);
+    assert_eq!(other.get(name(1)).unwrap(), Some(kept.clone()));
+    assert_eq!(read(&*other, name(1)), content(&kept));
+    assert_eq!(code(claim(&*other, name(1), &entry(2, 10), 10_000)), 941);
+    assert!(other.remove(name(1)).unwrap());
+    assert_eq!(one.get(name(1)).unwrap(), None);
+}
+
+#[test]
+fn a_lease_that_ended_is_another_s_and_its_holder_keeps_nothing() {
+    let place = Place::new();
+    let (slow, other) = (place.store(), place.store());
+    let (lost, won) = (entry(1, 60), entry(2, 60));
+    let mut slow_one = new(claim(&*slow, name(1), &lost, 100));
+    slow_one.append(&content(&lost)).unwrap();
+    assert_eq!(code(claim(&*other, name(1), &won, 100)), 947);
+    let _late = place
+        .postgres
+        .sql("UPDATE kvcap_claim SET until = now() - interval '1 second'");
+    // its room is free with it
+    let mut arriving = new(claim(&*other, name(1), &won, 100));
+    arriving.append(&content(&won)).unwrap();
+    assert_eq!(slow_one.keep(lost).unwrap_err().code().number(), 947);
+    arriving.keep(won.clone()).unwrap();
+    assert_eq!(read(&*slow, name(1)), content(&won));
+    assert_eq!(other.counts().unwrap(), (1, 60));
+    soon("the object of who lost is removed", || {
+        other.sweep().unwrap();
+        place.objects().len() == 1
+    });
+    assert_eq!(read(&*slow, name(1)), content(&won));
+}
+
+#[test]
+fn what_a_killed_server_was_doing_is_swept() {
+    let place = Place::new();
+    let store = place.store();
+    let entry = entry(1, 60);
+    let mut arriving = new(claim(&*store, name(1), &entry, 100));
+    arriving.append(&content(&entry)).unwrap();
+    // a server that is killed drops nothing
+    std::mem::forget(arriving);
+    let _late = place
+        .postgres
+        .sql("UPDATE kvcap_claim SET until = now() - interval '1 second'");
+    store.sweep().unwrap();
+    assert_eq!(place.postgres.sql("SELECT count(*) FROM kvcap_claim"), "0");
+    assert_eq!(
+        place.postgres.sql("SELECT sum(coming) FROM kvcap_tenant"),
+        "0"
+    );
+    put(&*store, name(1), &entry);
+}
+
+#[test]
+fn the_index_is_made_again_from_the_bucket() {
+    let place = Place::new();
+    let (shared, file) = (
+        place.connect(),
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(CAPSULE),
+    );
+    let (store, bytes) = (shared.store(), std::fs::read(file).unwrap());
+    let limits = Limits::default();
+    let kept = Entry::read(&bytes[..], &limits).unwrap();
+    let id = (Space::of(None, None), CapsuleId([5; 16]));
+    let mut arriving = new(claim(&*store, id, &kept, u64::MAX));
+    arriving.append(&bytes).unwrap();
+    arriving.keep(kept.clone()).unwrap();
+    // what is no capsule is no row
+    put(&*store, name(1), &entry(1, 60));
+    let _lost = place.postgres.sql("TRUNCATE kvcap_capsule, kvcap_tenant");
+    assert_eq!(store.get(id).unwrap(), None);
+    assert_eq!(shared.rebuild(&limits).unwrap(), 1);
+    assert_eq!(shared.rebuild(&limits).unwrap(), 0);
+    assert_eq!(store.get(id).unwrap(), Some(kept.clone()));
+    assert_eq!(read(&*store, id), bytes);
+    assert_eq!(store.counts().unwrap(), (1, kept.bytes));
+}
+
+/// A capsule of the frozen vectors.
+const CAPSULE: &str = "../../testvectors/vectors/exact_multiple.kvcap";
+
+#[test]
+fn of_sixteen_servers_one_uses_a_capsule_for_one_use() {
+    let place = Place::new();
+    let begin = Arc::new(Barrier::new(16));
+    let servers: Vec<_> = (0..16_u64)
+        .map(|_| {
+            let (shared, begin) = (place.connect(), Arc::clone(&begin));
+            thread::spawn(move || {
+                begin.wait();
+                let mut terms = Terms::new("acme", "a", 1_800_000_000, 1_800_000_100);
+                terms.single_use = true;
+                let usage = Usage::of(&Digest([1; 32]), &terms, 1_800_000_000);
+                shared.open().unwrap().record(&usage)
+            })
+        })
+        .collect();
+    let used: Vec<bool> = servers
+        .into_iter()
+        .map(|server| server.join().unwrap().is_ok())
+        .collect();
+    assert_eq!(used.iter().filter(|used| **used).count(), 1);
+}
+
+#[test]
+fn a_file_of_an_address_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let path = place.home.path().join("database");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = Shared::connect(&path, &place.bucket()).unwrap_err();
+    assert_eq!(refused.code().number(), 943);
+    place.postgres.write_address(&path);
+    let refused = Shared::connect(&path, "ftp://somewhere/else").unwrap_err();
+    assert_eq!(refused.code().number(), 945);
+    let secret = "postgres://kvcap:geheim@:x/";
+    std::fs::write(&path, secret).unwrap();
+    let refused = Shared::connect(&path, &place.bucket()).unwrap_err();
+    assert_eq!(refused.code().number(), 945);
+    assert!(!refused.to_string().contains("geheim"), "{refused}");
+}

@@ -1,0 +1,427 @@
+//! Relays that share a bucket and a database, while one or the other dies, stalls, or loses its leases: a history of all
+//! that was acknowledged is one that a single relay could have given (http-v1 HTTP-K-3 … HTTP-K-6).
+//!
+//! `tests/scale/run` runs this for half an hour with a bucket of S3.
+
+mod history;
+mod planted;
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{scope, sleep},
+    time::{Duration, Instant},
+};
+
+use kvcap::{
+    Context, Draft, Sealer, Section, SectionKind, Terms, Usage, WrappingKey,
+    binding::{Digest, Model, Runtime, Tokenizer},
+    hazmat::Entropy,
+};
+use kvcap_server::{Limits, NewToken, Permission, Place, Server, Settings, Token, Tokens};
+use kvcap_store::{LedgerSource, Shared};
+use kvcap_testkit::Postgres;
+use kvcap_testvectors::fixture;
+
+use self::history::{Asked, File, Front, History, Told};
+use crate::support::{
+    AUDIENCE, Client, now,
+    own_process::{LISTENING, OwnProcess},
+    path, signer, verifier_at,
+};
+
+const DATABASE: &str = "KVCAP_TEST_SHARED_DATABASE";
+const BUCKET: &str = "KVCAP_TEST_SHARED_BUCKET";
+const TOKEN: &str = "KVCAP_TEST_SHARED_TOKEN";
+const TIME: &str = "KVCAP_TEST_SHARED_TIME";
+
+const RELAYS: usize = 3;
+
+/// A relay in its own process: another test kills it.
+#[test]
+fn a_relay_of_several() {
+    let variables = [DATABASE, BUCKET, TOKEN, TIME].map(env::var);
+    let [Ok(database), Ok(bucket), Ok(digest), Ok(time)] = variables else {
+        return;
+    };
+    let mut tokens = Tokens::default();
+    let token = Token {
+        tenant: Some("acme".to_owned()),
+        subject: Some("ana".to_owned()),
+        may: vec![Permission::Put, Permission::Get],
+    };
+    tokens
+        .add(Digest::from_hex(&digest).unwrap(), token)
+        .unwrap();
+    let limits = Limits {
+        rate: u32::MAX,
+        burst: u32::MAX,
+        sweep: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let running = Server::bind(Settings {
+        #[cfg(feature = "gateway")]
+        gateway: None,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        place: Place::Shared {
+            database: database.into(),
+            bucket,
+        },
+        verifier: verifier_at(time.parse().unwrap()),
+        audit: None,
+        log: None,
+        tls: None,
+        inspector: None,
+        tokens,
+        limits,
+    })
+    .unwrap()
+    .start()
+    .unwrap();
+    eprintln!("{LISTENING}{}", running.address());
+    running.wait().unwrap();
+}
+
+/// A capsule of a key: two files of one id.
+fn capsule(key: usize, file: File) -> Vec<u8> {
+    let of = |what: &str| Digest::labelled("a test's digest", &[what.as_bytes()]);
+    let model = Model::new(of("model"), of("weights"), of("config"));
+    let tokenizer = Tokenizer::new(of("vocabulary"), 32_000);
+    let len = 20_000 + usize::from(file);
+    let mut section = Section::new(SectionKind::AgentState, len as u64);
+    section.chunk_len = 4096;
+    let streams = vec![section.into()];
+    let runtime = Runtime::new("raw", "safetensors");
+    let context = Context::new(model, tokenizer, runtime, 0..1, 1, streams);
+    let signer = signer();
+    let mut terms = Terms::new(&signer.issuer(), AUDIENCE, now() - 10, now() + 7200);
+    terms.tenant = Some("acme".to_owned());
+    terms.subject = Some("ana".to_owned());
+    let wrap = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let entropy = Entropy::danger_chosen(&key.to_le_bytes());
+    let (draft, out) = (Draft::new(terms, context), Mutex::new(Vec::new()));
+    let sealer = Sealer::danger_with_entropy(out, draft, &signer, &[&wrap], entropy).unwrap();
+    sealer.write(&fixture::noise("relay", len)).unwrap();
+    sealer.end_stream().unwrap();
+    sealer.finish().unwrap().0.into_inner().unwrap()
+}
+
+/// Three relays, and where they are now.
+struct Relays {
+    addresses: Mutex<[Option<SocketAddr>; RELAYS]>,
+    token: String,
+    files: Mutex<BTreeMap<(usize, File), Arc<Vec<u8>>>>,
+    next: AtomicUsize,
+}
+
+impl Relays {
+    fn file(&self, key: usize, file: File) -> Arc<Vec<u8>> {
+        let made = self.files.lock().unwrap().get(&(key, file)).cloned();
+        made.unwrap_or_else(|| {
+            let made = Arc::new(capsule(key, file));
+            let mut files = self.files.lock().unwrap();
+            Arc::clone(files.entry((key, file)).or_insert(made))
+        })
+    }
+
+    fn ask_one(&self, relay: usize, key: usize, asked: Asked) -> Option<Told> {
+        let address = self.addresses.lock().unwrap()[relay]?;
+        let of = |file| self.file(key, file);
+        let place = path(&of(0));
+        let mut client = Client::try_connect(address)?;
+        let reply = match asked {
+            Asked::Put(file) => client.try_ask(&self.token, "POST", "/v1/capsules", &[], &of(file)),
+            Asked::Get => client.try_ask(&self.token, "GET", &place, &[], &[]),
+            Asked::Delete => client.try_ask(&self.token, "DELETE", &place, &[], &[]),
+        };
+        let Some(reply) = reply else {
+            return Some(Told::Nothing);
+        };
+        match (asked, reply.told()) {
+            (Asked::Put(_), (200 | 201, _)) | (Asked::Delete, (204, _)) => Some(Told::Done),
+            (Asked::Put(_), (409, 941)) => Some(Told::Another),
+            // somebody else brings it, or the lease was lost: nothing of this one is kept
+            (Asked::Put(_), (409, 947)) => None,
+            (Asked::Get, (200, _)) => {
+                let file = (0..2).find(|file| *of(*file) == reply.body);
+                // an answer that breaks off says nothing, and bytes that nobody has put are wrong
+                let whole = reply.field("content-length").unwrap() == reply.body.len().to_string();
+                assert!(file.is_some() || !whole, "other bytes under {place}");
+                Some(file.map_or(Told::Nothing, Told::Found))
+            }
+            (Asked::Get | Asked::Delete, (404, _)) => Some(Told::Absent),
+            (_, (503, _)) => Some(Told::Nothing),
+            (asked, told) => panic!("{asked:?} was answered by {told:?}"),
+        }
+    }
+}
+
+impl Front for &Relays {
+    fn ask(&self, key: usize, asked: Asked) -> Option<Told> {
+        let relay = self.next.fetch_add(1, Ordering::SeqCst) % RELAYS;
+        self.ask_one(relay, key, asked)
+    }
+}
+
+/// Numbers that nobody can foresee, and that are the same each time.
+fn random(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) % below
+}
+
+/// Operations of keys that all workers have in common for a while.
+fn load(front: &impl Front, history: &History, number: u64, is_over: &dyn Fn() -> bool) {
+    let mut seed = number + 1;
+    let mut asked = 0;
+    while !is_over() {
+        let key = usize::try_from(asked / 8 * 2 + random(&mut seed, 2)).unwrap();
+        asked += 1;
+        let what = match random(&mut seed, 8) {
+            0..4 => Asked::Put(u8::from(random(&mut seed, 2) == 1)),
+            4..7 => Asked::Get,
+            _ => Asked::Delete,
+        };
+        history.ask(front, key, what);
+    }
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    /// A relay is killed, and another begins in its place.
+    Killed,
+    /// A relay stands still for a second.
+    Stalled,
+    /// The database is killed, and begins again from its log.
+    Database,
+    /// Every lease has ended, as for who was silent for too long.
+    Leases,
+}
+
+#[test]
+fn what_relays_that_share_acknowledge_one_relay_could_have() {
+    let seconds = env::var("KVCAP_SCALE_SECONDS").map_or(12, |text| text.parse().unwrap());
+    let home = tempfile::tempdir().unwrap();
+    let (database, local) = (home.path().join("database"), home.path().join("bucket"));
+    fs::create_dir(&local).unwrap();
+    let of_folder = format!("file://{}", local.display());
+    let bucket = env::var("KVCAP_SCALE_BUCKET").unwrap_or(of_folder);
+    let postgres = Mutex::new(Postgres::start());
+    postgres.lock().unwrap().write_address(&database);
+    let new = NewToken::generate().unwrap();
+    let start = || {
+        let variables = [
+            (DATABASE, database.to_str().unwrap().to_owned()),
+            (BUCKET, bucket.clone()),
+            (TOKEN, new.digest().to_string()),
+            (TIME, now().to_string()),
+        ];
+        OwnProcess::start("shared::a_relay_of_several", variables)
+    };
+    let mut processes: Vec<OwnProcess> = (0..RELAYS).map(|_| start()).collect();
+    let addresses: Vec<_> = processes
+        .iter()
+        .map(|process| Some(process.address))
+        .collect();
+    let relays = Relays {
+        addresses: Mutex::new(addresses.try_into().unwrap()),
+        token: new.text().to_owned(),
+        files: Mutex::default(),
+        next: AtomicUsize::default(),
+    };
+    let (history, over) = (History::new(), AtomicBool::new(false));
+    let uses = Uses::default();
+    let mut wrong = BTreeMap::<String, u32>::new();
+    scope(|scope| {
+        for number in 0..6 {
+            let (relays, history, over) = (&relays, &history, &over);
+            scope.spawn(move || load(&relays, history, number, &|| over.load(Ordering::SeqCst)));
+        }
+        for _ in 0..2 {
+            let (uses, over) = (&uses, &over);
+            let (database, bucket) = (&database, &bucket);
+            scope.spawn(move || uses.of_another(database, bucket, over));
+        }
+        let (began, mut seed) = (Instant::now(), u64::from(std::process::id()));
+        while began.elapsed() < Duration::from_secs(seconds) {
+            sleep(Duration::from_millis(300 + random(&mut seed, 1200)));
+            let relay = usize::try_from(random(&mut seed, 3)).unwrap();
+            let what = [
+                Wrong::Killed,
+                Wrong::Stalled,
+                Wrong::Killed,
+                Wrong::Leases,
+                Wrong::Database,
+            ];
+            let what = what[usize::try_from(random(&mut seed, 5)).unwrap()];
+            *wrong.entry(format!("{what:?}")).or_default() += 1;
+            match what {
+                Wrong::Killed => {
+                    relays.addresses.lock().unwrap()[relay] = None;
+                    processes[relay].kill();
+                    processes[relay] = start();
+                    relays.addresses.lock().unwrap()[relay] = Some(processes[relay].address);
+                }
+                Wrong::Stalled => {
+                    signal("STOP", processes[relay].child.id());
+                    sleep(Duration::from_secs(1));
+                    signal("CONT", processes[relay].child.id());
+                }
+                Wrong::Database => postgres.lock().unwrap().kill_and_start(),
+                Wrong::Leases => end_leases(&postgres.lock().unwrap()),
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    // all relays say the same now
+    for key in history.keys() {
+        for relay in 0..RELAYS {
+            let one = One {
+                relays: &relays,
+                relay,
+            };
+            history.ask(&one, key, Asked::Get);
+        }
+    }
+    for process in &mut processes {
+        process.kill();
+    }
+    let (keys, operations) = history.len();
+    eprintln!(
+        "{operations} operations of {keys} keys, {} uses; what went wrong: {wrong:?}",
+        uses.granted()
+    );
+    assert!(operations > 100, "hardly anything was done");
+    if let Some((key, operations)) = history.wrong() {
+        panic!("no relay could have said this of {key}: {operations:#?}");
+    }
+    uses.check();
+    no_orphan_is_left(
+        &postgres.lock().unwrap(),
+        &Shared::connect(&database, &bucket).unwrap(),
+        &local,
+    );
+}
+
+/// One relay of three.
+struct One<'a> {
+    relays: &'a Relays,
+    relay: usize,
+}
+
+impl Front for One<'_> {
+    fn ask(&self, key: usize, asked: Asked) -> Option<Told> {
+        self.relays.ask_one(self.relay, key, asked)
+    }
+}
+
+fn signal(name: &str, process: u32) {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &process.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+fn end_leases(postgres: &Postgres) {
+    let _ended = postgres.sql("UPDATE kvcap_claim SET until = now() - interval '1 second'");
+}
+
+/// After a sweep every object has its row.
+fn no_orphan_is_left(postgres: &Postgres, shared: &Shared, local: &Path) {
+    end_leases(postgres);
+    let store = shared.store();
+    store.sweep().unwrap();
+    assert_eq!(postgres.sql("SELECT count(*) FROM kvcap_claim"), "0");
+    let counted = "SELECT count(*) FROM kvcap_tenant t WHERE coming <> 0 OR
+                   kept <> (SELECT coalesce(sum(bytes), 0) FROM kvcap_capsule c WHERE c.tenant = t.tenant)";
+    assert_eq!(
+        postgres.sql(counted),
+        "0",
+        "what is counted is what is there"
+    );
+    let rows: u64 = postgres
+        .sql("SELECT count(*) FROM kvcap_capsule")
+        .parse()
+        .unwrap();
+    let mut open = vec![local.to_owned()];
+    let mut objects = 0;
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => open.push(path),
+                false => objects += 1,
+            }
+        }
+    }
+    if env::var_os("KVCAP_SCALE_BUCKET").is_none() {
+        assert_eq!(objects, rows, "objects and rows");
+    }
+    let mut whole = 0;
+    let every = store.each(&mut |name| {
+        let file = store.open(name)?.unwrap();
+        let mut last = [0];
+        file.read_exact_at(file.len() - 1, &mut last).unwrap();
+        whole += 1;
+        Ok(())
+    });
+    every.unwrap();
+    assert_eq!(whole, rows, "each row has its object");
+}
+
+/// Uses of capsules for one use, by verifiers that share a ledger.
+#[derive(Default)]
+struct Uses {
+    next: AtomicU64,
+    granted: Mutex<BTreeMap<u64, u32>>,
+}
+
+impl Uses {
+    /// Another server's verifier.
+    fn of_another(&self, database: &Path, bucket: &str, over: &AtomicBool) {
+        let shared = Shared::connect(database, bucket).unwrap();
+        while !over.load(Ordering::SeqCst) {
+            // each is tried by whoever comes, some times
+            let id = self.next.fetch_add(1, Ordering::SeqCst) / 4;
+            let mut terms = Terms::new("acme", "a", now(), now() + 100);
+            terms.single_use = true;
+            let usage = Usage::of(
+                &Digest::labelled("a use", &[&id.to_le_bytes()]),
+                &terms,
+                now(),
+            );
+            let used = shared.open().and_then(|ledger| ledger.record(&usage));
+            match used {
+                Ok(()) => {
+                    *self
+                        .granted
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(id)
+                        .or_default() += 1
+                }
+                Err(error) => assert!([410, 940].contains(&error.code().number()), "{error}"),
+            }
+        }
+    }
+
+    fn granted(&self) -> usize {
+        self.granted.lock().unwrap().len()
+    }
+
+    fn check(&self) {
+        let granted = self.granted.lock().unwrap();
+        let twice: Vec<_> = granted.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(twice.is_empty(), "used twice: {twice:?}");
+        assert!(!granted.is_empty(), "nothing was used at all");
+    }
+}
