@@ -100,6 +100,12 @@ case $name in
 #: builds llama-server for this processor, and prints its path | 10 minutes, 70 MB; C++, PyPI
     llama-server)
         tests/live/build-llama-server ;;
+#: installs PostgreSQL where there is none, for the tests of what relays share | a minute; root on Debian
+    postgres)
+        tests/scale/postgres ;;
+#: relays, database and bucket that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, PyPI
+    scale)
+        tests/scale/run "$@" ;;
 #: a gateway before a real model in llama-server: sessions that leave, return, are edited | 10 minutes; PyPI
     live-gateway)
         tests/live/run --gateway "$@" ;;
@@ -157,6 +163,9 @@ case $name in
         cargo test -p kvcap-server --test server -- --nocapture killed::
         cargo test -p kvcap-server --features gateway --test gateway -- --nocapture killed::
         tests/live/run --killed --seconds "$KVCAP_KILL_SECONDS" ;;
+#: what an operation of relays that share costs, with up to a million capsules kept | a build for release, then 2 minutes; PostgreSQL
+    bench-growth)
+        tests/scale/postgres && cargo run --release --quiet -p kvcap-bench --features hazmat,shared -- growth "$@" ;;
 #: what a relay costs beside a plain sink, and docs/results/server.md | 5 minutes and a build, 26 GB of disk
     bench-server)
         tests/bench/server "$@" ;;

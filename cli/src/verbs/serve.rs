@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Read the configuration and load whom it trusts, and keep nothing
     #[arg(long, requires = "config")]
     check: bool,
+    /// Make the index of a bucket that relays share again, by the headers of its capsules, and end
+    #[arg(long, requires = "config", conflicts_with = "check")]
+    rebuild_index: bool,
     /// Print a new token, and the digest by which the configuration knows it
     #[arg(long, conflicts_with_all = ["config", "check", "model"])]
     new_token: bool,
@@ -120,6 +123,12 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         report.row("address", settings.listen);
         report.fact("trusted_keys", keys);
         report.fact("address", settings.listen.to_string());
+        return Ok(report);
+    }
+    if args.rebuild_index {
+        let found = settings.place.rebuild(&settings.limits)?;
+        report.row("capsules found", found);
+        report.fact("capsules_found", found);
         return Ok(report);
     }
     // lines of JSON say it all

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use kvcap::{Limits, Result};
+use kvcap::{Code, Error, Limits, Result};
 use kvcap_store::{CapsuleStore, FolderStore, LedgerSource, Wait, private};
 
 /// A place where capsules are kept.
@@ -47,6 +47,21 @@ impl Place {
         }
     }
 
+    /// Makes the index of a bucket again, by the headers of its capsules. Returns the number of capsules that were not in
+    /// it.
+    ///
+    /// # Errors
+    /// KVC-944 for a folder, whose files are read each time; as for opening it.
+    pub fn rebuild(&self, limits: &crate::Limits) -> Result<usize> {
+        match self {
+            Self::Folder(_) => {
+                let what = "a folder has no index: its files are read when a relay begins";
+                Err(Error::new(Code::LocalUsage, what))
+            }
+            Self::Shared { database, bucket } => rebuild(database, bucket, &limits.reader()),
+        }
+    }
+
     /// Opens it.
     ///
     /// # Errors
@@ -68,8 +83,23 @@ fn open_shared(database: &Path, bucket: &str) -> Result<Open> {
     Ok((shared.store(), Some(Arc::new(shared))))
 }
 
+#[cfg(feature = "shared")]
+fn rebuild(database: &Path, bucket: &str, limits: &Limits) -> Result<usize> {
+    kvcap_store::Shared::connect(database, bucket)?.rebuild(limits)
+}
+
 #[cfg(not(feature = "shared"))]
 fn open_shared(_database: &Path, _bucket: &str) -> Result<Open> {
-    let what = "this program was built without a bucket and a database: cargo build -p kvcap-cli --features shared";
-    Err(kvcap::Error::new(kvcap::Code::LocalUsage, what))
+    Err(unbuilt())
+}
+
+#[cfg(not(feature = "shared"))]
+fn rebuild(_database: &Path, _bucket: &str, _limits: &Limits) -> Result<usize> {
+    Err(unbuilt())
+}
+
+#[cfg(not(feature = "shared"))]
+fn unbuilt() -> Error {
+    let what = "this program was built without what relays share: the feature `shared`";
+    Error::new(Code::LocalUsage, what)
 }

@@ -66,7 +66,7 @@ impl Tag {
     }
 }
 
-/// What a store says of a capsule without reading it.
+/// Facts of a capsule that a store knows without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its tag.
@@ -146,14 +146,14 @@ pub struct Coming<'a> {
 }
 
 impl Coming<'_> {
-    /// Whether it may take the place of what is kept: a renewal that lives longer (http-v1 HTTP-U-7).
+    /// Returns whether it may take the place of what is kept: a renewal that lives longer (http-v1 HTTP-U-10).
     #[must_use]
     pub fn renews(&self, kept: &Entry) -> bool {
         kept.lineage == self.lineage && kept.expires < self.expires
     }
 }
 
-/// What came of a claim.
+/// Answer to a claim.
 #[derive(Debug)]
 pub enum Claimed {
     /// Nobody else puts it now.

@@ -5,6 +5,8 @@
 mod capsule;
 mod codecs;
 mod encodings;
+#[cfg(feature = "shared")]
+mod growth;
 mod headers;
 mod passes;
 mod report;
@@ -54,6 +56,8 @@ enum What {
     State(state::Args),
     Stream(stream::Args),
     Sessions(sessions::Args),
+    #[cfg(feature = "shared")]
+    Growth(growth::Args),
     Start(start::Args),
     Server(server::Args),
     #[command(hide = true)]
@@ -83,6 +87,8 @@ fn measure(what: &What) -> Result<Report> {
         What::State(args) => state::run(args),
         What::Stream(args) => stream::run(args),
         What::Sessions(args) => sessions::run(args),
+        #[cfg(feature = "shared")]
+        What::Growth(args) => growth::run(args),
         What::Start(args) => start::run(args),
         What::Server(args) => server::run(args),
         What::Sink(args) => server::run_sink(args),

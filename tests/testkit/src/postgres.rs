@@ -99,7 +99,16 @@ impl Postgres {
         self.begin();
     }
 
-    fn kill(&mut self) {
+    /// Begins it again after [`Self::kill`].
+    ///
+    /// # Panics
+    /// Where it does not begin.
+    pub fn start_again(&mut self) {
+        self.begin();
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
             let _gone = server.kill();
             let _waited = server.wait();

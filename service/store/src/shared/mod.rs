@@ -83,6 +83,15 @@ impl Shared {
         }
     }
 
+    /// Returns the number of objects in the bucket.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn objects(&self) -> Result<u64> {
+        let objects = self.bucket.list()?;
+        Ok(u64::try_from(objects.len()).unwrap_or(u64::MAX))
+    }
+
     /// Makes rows for all objects that have none, by their headers: the index, from the bucket alone. Returns their
     /// number. An object that is no whole capsule within `limits` is left as it is. What was deleted, and not yet removed
     /// from the bucket when the index was lost, comes back.

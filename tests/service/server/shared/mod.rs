@@ -127,6 +127,10 @@ impl Relays {
         made.unwrap_or_else(|| {
             let made = Arc::new(capsule(key, file));
             let mut files = self.files.lock().unwrap();
+            // those of keys that are no longer asked for are made again at the end
+            if files.len() > 400 {
+                files.pop_first();
+            }
             Arc::clone(files.entry((key, file)).or_insert(made))
         })
     }
@@ -205,6 +209,8 @@ enum Wrong {
     Database,
     /// Every lease has ended, as for who was silent for too long.
     Leases,
+    /// The bucket's server, where there is one, stands still for two seconds.
+    Bucket,
 }
 
 #[test]
@@ -214,7 +220,9 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     let (database, local) = (home.path().join("database"), home.path().join("bucket"));
     fs::create_dir(&local).unwrap();
     let of_folder = format!("file://{}", local.display());
-    let bucket = env::var("KVCAP_SCALE_BUCKET").unwrap_or(of_folder);
+    // one of its own in a bucket that others use
+    let of_server = |url: String| format!("{url}/{}", std::process::id());
+    let bucket = env::var("KVCAP_SCALE_BUCKET").map_or(of_folder, of_server);
     let postgres = Mutex::new(Postgres::start());
     postgres.lock().unwrap().write_address(&database);
     let new = NewToken::generate().unwrap();
@@ -254,15 +262,14 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         let (began, mut seed) = (Instant::now(), u64::from(std::process::id()));
         while began.elapsed() < Duration::from_secs(seconds) {
             sleep(Duration::from_millis(300 + random(&mut seed, 1200)));
-            let relay = usize::try_from(random(&mut seed, 3)).unwrap();
-            let what = [
-                Wrong::Killed,
-                Wrong::Stalled,
-                Wrong::Killed,
-                Wrong::Leases,
-                Wrong::Database,
-            ];
-            let what = what[usize::try_from(random(&mut seed, 5)).unwrap()];
+            let relay = usize::try_from(random(&mut seed, RELAYS as u64)).unwrap();
+            let relay_dies = [Wrong::Killed, Wrong::Stalled, Wrong::Killed];
+            let all = [
+                &relay_dies[..],
+                &[Wrong::Leases, Wrong::Database, Wrong::Bucket],
+            ]
+            .concat();
+            let what = all[usize::try_from(random(&mut seed, 6)).unwrap()];
             *wrong.entry(format!("{what:?}")).or_default() += 1;
             match what {
                 Wrong::Killed => {
@@ -278,6 +285,14 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                 }
                 Wrong::Database => postgres.lock().unwrap().kill_and_start(),
                 Wrong::Leases => end_leases(&postgres.lock().unwrap()),
+                Wrong::Bucket => {
+                    if let Ok(server) = env::var("KVCAP_SCALE_BUCKET_PROCESS") {
+                        let server = server.parse().unwrap();
+                        signal("STOP", server);
+                        sleep(Duration::from_secs(2));
+                        signal("CONT", server);
+                    }
+                }
             }
         }
         over.store(true, Ordering::SeqCst);
@@ -308,8 +323,46 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     no_orphan_is_left(
         &postgres.lock().unwrap(),
         &Shared::connect(&database, &bucket).unwrap(),
-        &local,
     );
+}
+
+#[test]
+fn a_relay_without_its_database_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let (database, bucket) = (home.path().join("database"), home.path().join("bucket"));
+    fs::create_dir(&bucket).unwrap();
+    let mut postgres = Postgres::start();
+    postgres.write_address(&database);
+    let new = NewToken::generate().unwrap();
+    let variables = [
+        (DATABASE, database.to_str().unwrap().to_owned()),
+        (BUCKET, format!("file://{}", bucket.display())),
+        (TOKEN, new.digest().to_string()),
+        (TIME, now().to_string()),
+    ];
+    let mut relay = OwnProcess::start("shared::a_relay_of_several", variables);
+    let (address, file) = (relay.address, capsule(1, 0));
+    let ask = |method, path: &str, body: &[u8]| {
+        let reply = Client::connect(address).ask(new.text(), method, path, &[], body);
+        reply.status
+    };
+    assert_eq!(ask("POST", "/v1/capsules", &file), 201);
+    postgres.kill();
+    assert_eq!(ask("GET", &path(&file), &[]), 503);
+    assert_eq!(ask("POST", "/v1/capsules", &capsule(2, 0)), 503);
+    assert_eq!(ask("GET", "/readyz", &[]), 503);
+    assert_eq!(ask("GET", "/healthz", &[]), 200);
+    postgres.start_again();
+    assert_eq!(ask("GET", "/readyz", &[]), 200);
+    assert_eq!(ask("GET", &path(&file), &[]), 200);
+    assert_eq!(ask("POST", "/v1/capsules", &file), 200);
+    // and the bucket
+    let away = home.path().join("away");
+    fs::rename(&bucket, &away).unwrap();
+    assert_eq!(ask("GET", &path(&file), &[]), 503);
+    fs::rename(&away, &bucket).unwrap();
+    assert_eq!(ask("GET", &path(&file), &[]), 200);
+    relay.kill();
 }
 
 /// One relay of three.
@@ -336,7 +389,7 @@ fn end_leases(postgres: &Postgres) {
 }
 
 /// After a sweep every object has its row.
-fn no_orphan_is_left(postgres: &Postgres, shared: &Shared, local: &Path) {
+fn no_orphan_is_left(postgres: &Postgres, shared: &Shared) {
     end_leases(postgres);
     let store = shared.store();
     store.sweep().unwrap();
@@ -352,20 +405,7 @@ fn no_orphan_is_left(postgres: &Postgres, shared: &Shared, local: &Path) {
         .sql("SELECT count(*) FROM kvcap_capsule")
         .parse()
         .unwrap();
-    let mut open = vec![local.to_owned()];
-    let mut objects = 0;
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => open.push(path),
-                false => objects += 1,
-            }
-        }
-    }
-    if env::var_os("KVCAP_SCALE_BUCKET").is_none() {
-        assert_eq!(objects, rows, "objects and rows");
-    }
+    assert_eq!(shared.objects().unwrap(), rows, "objects and rows");
     let mut whole = 0;
     let every = store.each(&mut |name| {
         let file = store.open(name)?.unwrap();
