@@ -4,7 +4,7 @@ use deadpool_postgres::Transaction;
 use kvcap::{CapsuleId, Code, Error, Result, binding::Digest};
 use tokio_postgres::{Row, types::ToSql};
 
-use super::database::Failed;
+use super::database::{Failed, execute, query_opt};
 use crate::{Coming, Entry, Name, Tag};
 
 type Answer<T> = std::result::Result<T, Failed>;
@@ -73,12 +73,12 @@ pub(super) async fn lease(
                ON CONFLICT (space, id) DO NOTHING";
     let (tenant, bytes) = (tenant_key(wanted.tenant.as_deref()), signed(wanted.bytes)?);
     let seconds = f64::from(LEASE);
-    let new = transaction
-        .execute(
-            sql,
-            &[&space, &id, &lease.object, &tenant, &bytes, &seconds],
-        )
-        .await?;
+    let new = execute(
+        transaction,
+        sql,
+        &[&space, &id, &lease.object, &tenant, &bytes, &seconds],
+    )
+    .await?;
     if let Some(kept) = entry(transaction, lease.name).await? {
         if kept.tag == wanted.tag {
             return Ok(Leased::Kept);
@@ -93,7 +93,7 @@ pub(super) async fn lease(
     let quota = i64::try_from(quota).unwrap_or(i64::MAX);
     let sql = "INSERT INTO kvcap_tenant AS t (tenant, coming) VALUES ($1, $2)
                ON CONFLICT (tenant) DO UPDATE SET coming = t.coming + $2 WHERE t.kept + t.coming + $2 <= $3";
-    let room = bytes <= quota && transaction.execute(sql, &[&tenant, &bytes, &quota]).await? == 1;
+    let room = bytes <= quota && execute(transaction, sql, &[&tenant, &bytes, &quota]).await? == 1;
     Ok(if room { Leased::New } else { Leased::Full })
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn release_lost(transaction: &Transaction<'_>, name: Name) -> A
     let (space, id) = keys(name);
     let sql =
         "SELECT object FROM kvcap_claim WHERE space = $1 AND id = $2 AND until < now() FOR UPDATE";
-    match transaction.query_opt(sql, &[&space, &id]).await? {
+    match query_opt(transaction, sql, &[&space, &id]).await? {
         None => Ok(()),
         Some(row) => {
             let object = row.get(0);
@@ -117,15 +117,12 @@ pub(super) async fn release_lost(transaction: &Transaction<'_>, name: Name) -> A
 pub(super) async fn release(transaction: &Transaction<'_>, lease: &Lease) -> Answer<bool> {
     let (space, id) = keys(lease.name);
     let sql = "DELETE FROM kvcap_claim WHERE space = $1 AND id = $2 AND object = $3 RETURNING tenant, bytes";
-    let Some(row) = transaction
-        .query_opt(sql, &[&space, &id, &lease.object])
-        .await?
-    else {
+    let Some(row) = query_opt(transaction, sql, &[&space, &id, &lease.object]).await? else {
         return Ok(false);
     };
     let (tenant, bytes): (Vec<u8>, i64) = (row.get(0), row.get(1));
     let sql = "UPDATE kvcap_tenant SET coming = coming - $2 WHERE tenant = $1";
-    transaction.execute(sql, &[&tenant, &bytes]).await?;
+    execute(transaction, sql, &[&tenant, &bytes]).await?;
     discard(transaction, &lease.object).await?;
     Ok(true)
 }
@@ -137,7 +134,7 @@ pub(super) async fn renew(transaction: &Transaction<'_>, lease: &Lease) -> Answe
                WHERE space = $1 AND id = $2 AND object = $3";
     let seconds = f64::from(LEASE);
     let parameters: [&(dyn ToSql + Sync); 4] = [&space, &id, &lease.object, &seconds];
-    Ok(transaction.execute(sql, &parameters).await? == 1)
+    Ok(execute(transaction, sql, &parameters).await? == 1)
 }
 
 /// Ends a lease in a row.
@@ -148,15 +145,12 @@ pub(super) async fn keep(
 ) -> Answer<()> {
     let (space, id) = keys(lease.name);
     let sql = "DELETE FROM kvcap_claim WHERE space = $1 AND id = $2 AND object = $3 RETURNING tenant, bytes";
-    let Some(row) = transaction
-        .query_opt(sql, &[&space, &id, &lease.object])
-        .await?
-    else {
+    let Some(row) = query_opt(transaction, sql, &[&space, &id, &lease.object]).await? else {
         return Err(lost().into());
     };
     let (tenant, claimed): (Vec<u8>, i64) = (row.get(0), row.get(1));
     let sql = "UPDATE kvcap_tenant SET coming = coming - $2 WHERE tenant = $1";
-    transaction.execute(sql, &[&tenant, &claimed]).await?;
+    execute(transaction, sql, &[&tenant, &claimed]).await?;
     if let Some(kept) = self::entry(transaction, lease.name).await? {
         let renews = kept.lineage == entry.lineage && kept.expires < entry.expires;
         if !renews {
@@ -180,28 +174,28 @@ pub(super) async fn insert(
     let (tag, lineage) = (&entry.tag.0[..], &entry.lineage.0[..]);
     let parent = entry.parent.map(|parent| parent.0.to_vec());
     let sql = "INSERT INTO kvcap_capsule VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL) ON CONFLICT DO NOTHING";
-    let new = transaction
-        .execute(
-            sql,
-            &[
-                &space,
-                &id,
-                &lease.object,
-                &tag,
-                &bytes,
-                &expires,
-                &tenant,
-                &lineage,
-                &parent,
-            ],
-        )
-        .await?;
+    let new = execute(
+        transaction,
+        sql,
+        &[
+            &space,
+            &id,
+            &lease.object,
+            &tag,
+            &bytes,
+            &expires,
+            &tenant,
+            &lineage,
+            &parent,
+        ],
+    )
+    .await?;
     if new == 0 {
         return Ok(false);
     }
     let sql = "INSERT INTO kvcap_tenant AS t (tenant, capsules, kept) VALUES ($1, 1, $2)
                ON CONFLICT (tenant) DO UPDATE SET capsules = t.capsules + 1, kept = t.kept + $2";
-    transaction.execute(sql, &[&tenant, &bytes]).await?;
+    execute(transaction, sql, &[&tenant, &bytes]).await?;
     Ok(true)
 }
 
@@ -210,12 +204,12 @@ pub(super) async fn take(transaction: &Transaction<'_>, name: Name) -> Answer<Op
     let (space, id) = keys(name);
     let sql =
         "DELETE FROM kvcap_capsule WHERE space = $1 AND id = $2 RETURNING object, tenant, bytes";
-    let Some(row) = transaction.query_opt(sql, &[&space, &id]).await? else {
+    let Some(row) = query_opt(transaction, sql, &[&space, &id]).await? else {
         return Ok(None);
     };
     let (object, tenant, bytes): (String, Vec<u8>, i64) = (row.get(0), row.get(1), row.get(2));
     let sql = "UPDATE kvcap_tenant SET capsules = capsules - 1, kept = kept - $2 WHERE tenant = $1";
-    transaction.execute(sql, &[&tenant, &bytes]).await?;
+    execute(transaction, sql, &[&tenant, &bytes]).await?;
     discard(transaction, &object).await?;
     Ok(Some(object))
 }
@@ -223,7 +217,7 @@ pub(super) async fn take(transaction: &Transaction<'_>, name: Name) -> Answer<Op
 /// Notes that nothing names an object any more.
 async fn discard(transaction: &Transaction<'_>, object: &str) -> Answer<()> {
     let sql = "INSERT INTO kvcap_garbage (object) VALUES ($1) ON CONFLICT DO NOTHING";
-    transaction.execute(sql, &[&object]).await?;
+    execute(transaction, sql, &[&object]).await?;
     Ok(())
 }
 
@@ -241,7 +235,7 @@ pub(super) async fn found(
     let sql =
         "SELECT tag, bytes, expires, tenant, lineage, parent, sha256, object FROM kvcap_capsule
                WHERE space = $1 AND id = $2";
-    let row = transaction.query_opt(sql, &[&space, &id]).await?;
+    let row = query_opt(transaction, sql, &[&space, &id]).await?;
     Ok(match row {
         None => None,
         Some(row) => Some((read(&row)?, row.get(7))),

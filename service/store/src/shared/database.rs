@@ -6,7 +6,7 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction,
 };
 use kvcap::{Code, Error, Result};
-use tokio_postgres::{Config, NoTls, config::SslMode, error::SqlState};
+use tokio_postgres::{Config, NoTls, Row, config::SslMode, error::SqlState, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::blocking::Blocking;
@@ -160,6 +160,40 @@ impl Database {
             tokio::time::sleep(Duration::from_millis(5 << tried)).await;
         }
     }
+}
+
+/// Parameters of a statement.
+type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+type Said<T> = std::result::Result<T, tokio_postgres::Error>;
+
+// statements are prepared once in the life of a connection
+
+pub(super) async fn execute(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: Parameters<'_>,
+) -> Said<u64> {
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.execute(&statement, parameters).await
+}
+
+pub(super) async fn query(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: Parameters<'_>,
+) -> Said<Vec<Row>> {
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.query(&statement, parameters).await
+}
+
+pub(super) async fn query_opt(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: Parameters<'_>,
+) -> Said<Option<Row>> {
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction.query_opt(&statement, parameters).await
 }
 
 fn tls() -> Result<MakeRustlsConnect> {

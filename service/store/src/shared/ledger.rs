@@ -6,7 +6,7 @@ use kvcap::{Memory, MemoryTable, Result, Transaction};
 
 use tokio_postgres::types::ToSql;
 
-use super::database::{Database, failed};
+use super::database::{Database, execute, failed, query, query_opt};
 
 /// Number of the lock ("kvmem" in ASCII).
 const REMEMBERING: i64 = 0x6b_76_6d_65_6d;
@@ -42,7 +42,7 @@ impl Tables<'_> {
         let rows = self
             .database
             .blocking
-            .wait(self.transaction.query(sql, &[&number]));
+            .wait(query(&self.transaction, sql, &[&number]));
         Ok(rows
             .map_err(|error| failed(&error))?
             .iter()
@@ -59,7 +59,7 @@ impl Transaction for Tables<'_> {
         let row = self
             .database
             .blocking
-            .wait(self.transaction.query_opt(sql, &parameters));
+            .wait(query_opt(&self.transaction, sql, &parameters));
         Ok(row.map_err(|error| failed(&error))?.map(|row| row.get(0)))
     }
 
@@ -77,7 +77,7 @@ impl Transaction for Tables<'_> {
         let sql = "INSERT INTO kvcap_memory VALUES ($1, $2, $3) ON CONFLICT (kind, key) DO UPDATE SET value = $3";
         let number = number(table);
         let parameters: [&(dyn ToSql + Sync); 3] = [&number, &key, &value];
-        let done = self.transaction.execute(sql, &parameters);
+        let done = execute(&self.transaction, sql, &parameters);
         self.database
             .blocking
             .wait(done)
@@ -89,7 +89,7 @@ impl Transaction for Tables<'_> {
         let number = number(table);
         let sql = "DELETE FROM kvcap_memory WHERE kind = $1 AND key = $2";
         let parameters: [&(dyn ToSql + Sync); 2] = [&number, &key];
-        let done = self.transaction.execute(sql, &parameters);
+        let done = execute(&self.transaction, sql, &parameters);
         self.database
             .blocking
             .wait(done)

@@ -7,7 +7,7 @@ use kvcap::{CapsuleId, Limits, Result, binding::Digest};
 use super::{
     bucket::{Bucket, Upload},
     catalog::{self, Lease, Leased, Wanted},
-    database::Database,
+    database::{Database, execute, query, query_opt},
 };
 use tokio::task::JoinHandle;
 
@@ -103,7 +103,7 @@ impl SharedStore {
                 let sql = "SELECT 1 FROM kvcap_claim WHERE object = $1 UNION ALL
                            SELECT 1 FROM kvcap_garbage WHERE object = $1 UNION ALL
                            SELECT 1 FROM kvcap_capsule WHERE object = $1";
-                if !transaction.query(sql, &[&lease.object]).await?.is_empty() {
+                if !query(transaction, sql, &[&lease.object]).await?.is_empty() {
                     return Ok(false);
                 }
                 match catalog::entry(transaction, lease.name).await? {
@@ -142,7 +142,7 @@ impl CapsuleStore for SharedStore {
                 if leased != Leased::New {
                     // nothing of it is to be kept
                     let sql = "DELETE FROM kvcap_claim WHERE object = $1";
-                    transaction.execute(sql, &[&lease.object]).await?;
+                    execute(transaction, sql, &[&lease.object]).await?;
                 }
                 Ok(leased)
             })
@@ -195,7 +195,7 @@ impl CapsuleStore for SharedStore {
                 let (mut ids, mut wanted) = (Vec::new(), Some(parent.0.to_vec()));
                 while let Some(lineage) = wanted.take()
                     && ids.len() < most
-                    && let Some(row) = transaction.query_opt(sql, &[&space, &lineage]).await?
+                    && let Some(row) = query_opt(transaction, sql, &[&space, &lineage]).await?
                 {
                     ids.extend(catalog::name(&row).map(|(_, id)| id));
                     wanted = row.get(2);
@@ -210,7 +210,7 @@ impl CapsuleStore for SharedStore {
         self.database.run(|transaction| {
             Box::pin(async move {
                 let sql = "SELECT space, id FROM kvcap_capsule WHERE expires <= $1 ORDER BY expires LIMIT $2";
-                let rows = transaction.query(sql, &[&now, &PAGE]).await?;
+                let rows = query(transaction, sql, &[&now, &PAGE]).await?;
                 Ok(rows.iter().filter_map(catalog::name).collect())
             })
         })
@@ -224,7 +224,7 @@ impl CapsuleStore for SharedStore {
                 Box::pin(async move {
                     let sql = "SELECT space, id FROM kvcap_capsule WHERE (space, id) > ($1, $2)
                                ORDER BY space, id LIMIT $3";
-                    let rows = transaction.query(sql, &[&space, &id, &PAGE]).await?;
+                    let rows = query(transaction, sql, &[&space, &id, &PAGE]).await?;
                     Ok(rows.iter().filter_map(catalog::name).collect())
                 })
             })?;
@@ -240,8 +240,11 @@ impl CapsuleStore for SharedStore {
         self.database.run(|transaction| {
             Box::pin(async move {
                 let sql = "SELECT coalesce(sum(capsules), 0)::bigint, coalesce(sum(kept), 0)::bigint FROM kvcap_tenant";
-                let row = transaction.query_one(sql, &[]).await?;
-                let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+                let rows = query(transaction, sql, &[]).await?;
+                let number = |at: usize| {
+                    let number = rows.first().map_or(0, |row| row.get::<_, i64>(at));
+                    u64::try_from(number).unwrap_or(0)
+                };
                 Ok((number(0), number(1)))
             })
         })
@@ -253,7 +256,7 @@ impl CapsuleStore for SharedStore {
             let (space, id, tag, digest) = (space.clone(), id.clone(), tag.clone(), digest.clone());
             Box::pin(async move {
                 let sql = "UPDATE kvcap_capsule SET sha256 = $4 WHERE space = $1 AND id = $2 AND tag = $3";
-                transaction.execute(sql, &[&space, &id, &tag, &digest]).await?;
+                execute(transaction, sql, &[&space, &id, &tag, &digest]).await?;
                 Ok(())
             })
         })
@@ -264,7 +267,7 @@ impl CapsuleStore for SharedStore {
         let lost: Vec<Lease> = database.run(|transaction| {
             Box::pin(async move {
                 let sql = "SELECT space, id, object FROM kvcap_claim WHERE until < now() LIMIT $1";
-                let rows = transaction.query(sql, &[&PAGE]).await?;
+                let rows = query(transaction, sql, &[&PAGE]).await?;
                 let lease = |row| {
                     catalog::name(row).map(|name| Lease {
                         name,
@@ -285,7 +288,7 @@ impl CapsuleStore for SharedStore {
                 let sql = format!(
                     "SELECT object, since < now() - interval '{OLD}' FROM kvcap_garbage ORDER BY since LIMIT $1"
                 );
-                let rows = transaction.query(&sql, &[&PAGE]).await?;
+                let rows = query(transaction, &sql, &[&PAGE]).await?;
                 Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
             })
         })?;
@@ -298,7 +301,7 @@ impl CapsuleStore for SharedStore {
                     let object = object.clone();
                     Box::pin(async move {
                         let sql = "DELETE FROM kvcap_garbage WHERE object = $1";
-                        transaction.execute(sql, &[&object]).await?;
+                        execute(transaction, sql, &[&object]).await?;
                         Ok(())
                     })
                 })?;
