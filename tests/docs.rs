@@ -237,6 +237,7 @@ const PARTS: &[&str] = &[
     "tests/platforms/wine",
     "tests/platforms/zig",
     "tests/platforms/zig-cc",
+    "tests/service/helper/wrong",
 ];
 
 #[test]

@@ -88,11 +88,17 @@ fn settings(context: &Value, vectors: &Path) -> Option<Vec<(&'static str, String
     }
     let registry = &context["registry"];
     if !registry.is_null() {
-        said &= trusts.is_empty() && registry["seen"].is_null();
+        said &= trusts.is_empty() && registry["seen"].is_null() && registry["seen_roots"].is_null();
         let file = registry["files"].as_array().unwrap().last().unwrap();
         let file = vectors.join(file.as_str().unwrap());
         made.push(("registry", file.to_str().unwrap().to_owned()));
-        let root = key_text("kvcap-root-1", registry["root"].as_str().unwrap());
+        let root = match registry["statement"].as_str() {
+            Some(digest) => key_text("kvcap-roots-1", digest),
+            None => key_text("kvcap-root-1", registry["root"].as_str().unwrap()),
+        };
+        let issuers = registry["issuers"].as_array().into_iter().flatten();
+        let issuers = issuers.map(|issuer| format!("issuer: {}\\n", issuer.as_str().unwrap()));
+        let root = issuers.collect::<String>() + &root;
         made.push(("registry_root", root));
     }
     if !said || (trusts.is_empty() && made.is_empty()) {

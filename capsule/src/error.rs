@@ -75,6 +75,9 @@ codes! {
     RegistryDuplicateKey 311 "registry.duplicate_key" Refused "two registry entries have one key id";
     KeyIssuer 312 "key.issuer" Refused "the issuer is not the one the key belongs to";
     RegistryMalformed 313 "registry.malformed" Malformed "the registry's listing is malformed or over a limit";
+    RegistryRoots 314 "registry.roots" Refused "the statements about the registry's roots are no chain from the verifier's root, or older than seen";
+    RegistryStale 315 "registry.stale" Refused "the registry's timestamp is missing, has expired, or is of another version";
+    RegistryScope 316 "registry.scope" Refused "the registry lists a key for an issuer that its roots may not speak for";
     ClaimsMalformed 401 "claims.malformed" Refused "a claim is missing, of the wrong type, or contradicts another";
     ClaimsExpired 402 "claims.expired" Refused "the capsule has expired";
     ClaimsNotYetValid 403 "claims.not_yet_valid" Refused "the capsule is not valid yet, or was issued in the future";
@@ -155,6 +158,7 @@ codes! {
     LocalConfig 945 "local.config" Usage "the configuration is malformed, open to changes by others, or lacks the profile";
     LocalPassphrase 946 "local.passphrase" Usage "a key's passphrase is wrong, or nobody can be asked for it";
     LocalBusy 947 "local.busy" Io "another process is writing there, or took the lock away";
+    LocalHelper 948 "local.helper" Io "a key's helper program fails, takes too long, or gives what is not good";
     SessionMalformed 950 "session.malformed" Malformed "an event, a record or an agent state is malformed";
     SessionLimit 951 "session.limit" Malformed "an event, a record, a log or a context is over its limit";
     SessionGap 952 "session.gap" Refused "an event is missing, or events are out of order";

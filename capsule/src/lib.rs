@@ -110,13 +110,19 @@ pub use manifest::{Bank, Role, Rows};
 // keys and trust
 pub use binding::PrefixKey;
 pub use crypto::{
-    recipient::Recipient, recipient_key::RecipientPublicKey, wrapping_key::WrappingKey,
+    external::{ExternalUnwrapper, WrappedContent},
+    recipient::Recipient,
+    recipient_key::RecipientPublicKey,
+    wrapping_key::WrappingKey,
 };
-pub use keys::{CapsuleId, KeyId, PublicKey, SigningKey};
+pub use keys::{CapsuleId, KeyId, PublicKey, SigningKey, external::ExternalSigner};
 pub use manifest::RecipientKind;
 pub use trust::{
     Purpose, Status, Trust, TrustedKey,
-    registry::{Change, Listing, Mark, Registry, Revoked, RootKey, RootPublic, UntrustedRegistry},
+    registry::{
+        Change, Listing, Mark, Proposal, Registry, Revoked, Root, RootKey, RootPublic, Roots,
+        UntrustedRegistry,
+    },
 };
 // what a verifier remembers
 pub use trust::ledger::{InMemory, Ledger, Memory, MemoryTable, Transaction, Usage};

@@ -9,6 +9,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let root = RootKey::from_seed(&[7; 32]);
     if let Ok(untrusted) = UntrustedRegistry::read(data) {
+        assert_eq!(untrusted.danger_unverified_roots().is_some(), data[0] == 0x83);
         let shown = untrusted.danger_unverified_listing();
         if let Ok(registry) = untrusted.verify_at_any_time(&root.public()) {
             assert_eq!(shown.ok().as_ref(), Some(registry.listing()));
@@ -31,7 +32,8 @@ fuzz_target!(|data: &[u8]| {
 
 fn check(registry: &Registry, root: &RootKey) {
     let old = registry.listing();
-    if old.version == u64::MAX {
+    // under several roots no key alone signs the next version
+    if old.version == u64::MAX || registry.roots().is_some() {
         return;
     }
     let bytes = registry

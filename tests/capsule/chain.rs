@@ -31,7 +31,9 @@ fn context(turn: u64, branch: u32) -> Context {
     let mut context = fixture::context();
     let (start, end) = (STEP * turn, STEP * (turn + 1));
     context.positions = start..end;
-    let key = WrappingKey::from_bytes(fixture::WRAP_KEY).prefix_key();
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
+        .prefix_key()
+        .unwrap();
     context.prefix = PrefixValue::of(&ids(turn + 1, branch)).keyed(&key);
     for stream in &mut context.streams {
         match stream {
@@ -336,12 +338,16 @@ fn bindings_that_differ() {
         // another prompt of the same length, a shorter one, none
         pair(|_, context, tokens| {
             tokens[3] += 1;
-            let key = WrappingKey::from_bytes(fixture::WRAP_KEY).prefix_key();
+            let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
+                .prefix_key()
+                .unwrap();
             context.prefix = PrefixValue::of(tokens).keyed(&key);
         }),
         pair(|_, context, tokens| {
             tokens.truncate(9);
-            let key = WrappingKey::from_bytes(fixture::WRAP_KEY).prefix_key();
+            let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
+                .prefix_key()
+                .unwrap();
             context.prefix = PrefixValue::of(tokens).keyed(&key);
             context.streams[2] = fixture::section(SectionKind::Tokens, 36);
         }),
@@ -411,7 +417,7 @@ fn a_new_header_keeps_the_children() {
         assert_eq!(chain.wanted(), None);
         let keys = [
             WrappingKey::from_bytes(fixture::WRAP_KEY),
-            WrappingKey::from_text(&handed.to_secret_text()).unwrap(),
+            WrappingKey::from_text(&handed.to_secret_text().unwrap()).unwrap(),
         ];
         assert_eq!(
             chain.open(&keys).unwrap().release().unwrap().positions(),
@@ -467,7 +473,7 @@ fn members_for_keys_of_every_kind() {
     let [secret, hpke, xwing] = &keys;
     // all for one, and each for another
     for key in &keys {
-        let alone = WrappingKey::from_text(&key.to_secret_text()).unwrap();
+        let alone = WrappingKey::from_text(&key.to_secret_text().unwrap()).unwrap();
         assert_eq!(open([key; 3], &[alone]).unwrap(), 3);
     }
     for to in [[secret, hpke, xwing], [xwing, secret, hpke]] {

@@ -8,6 +8,7 @@ mod support;
 
 mod registry_cli {
     mod registry;
+    mod roots;
     mod shred;
     mod state;
 }

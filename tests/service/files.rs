@@ -119,7 +119,7 @@ fn force_replaces_no_secret_key_and_no_folder() {
     let folder = folder();
     let folder = folder.path();
     let key = folder.join("reader.key");
-    let text = WrappingKey::generate().unwrap().to_secret_text();
+    let text = WrappingKey::generate().unwrap().to_secret_text().unwrap();
     fs::write(&key, format!("# mine\n{}\n", *text)).unwrap();
     let forced = |path: &Path| output::write(path, true, Readers::Owner, b"state");
     for (path, code) in [(key.as_path(), 941), (folder, 944)] {

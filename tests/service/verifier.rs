@@ -82,7 +82,7 @@ fn untrusted(file: &[u8]) -> Untrusted {
 fn key_file(folder: &Path) -> PathBuf {
     let path = folder.join("reader.key");
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
-    fs::write(&path, key.to_secret_text().as_bytes()).unwrap();
+    fs::write(&path, key.to_secret_text().unwrap().as_bytes()).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     path
 }

@@ -72,6 +72,29 @@ pub struct RegistryFiles {
     pub files: Vec<String>,
     /// Version and digest that the verifier remembers.
     pub seen: Option<(u64, String)>,
+    /// Digest of the statement about roots that the verifier was given in place of the root's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
+    /// The only issuers that the verifier trusts the root with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<String>,
+    /// Version and digest of the statement about roots that the verifier remembers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_roots: Option<(u64, String)>,
+}
+
+impl RegistryFiles {
+    /// Root as the verifier was given it.
+    ///
+    /// # Errors
+    /// KVC-305.
+    pub fn root(&self) -> kvcap::Result<RootPublic> {
+        let root = match &self.statement {
+            Some(digest) => RootPublic::of_statement(kvcap::binding::Digest(unhex(digest))),
+            None => RootPublic::from_bytes(&unhex(&self.root))?,
+        };
+        Ok(root.limited_to(self.issuers.clone()))
+    }
 }
 
 /// One trusted key (capsule-v1 §8).
@@ -264,12 +287,15 @@ impl Context {
 
     /// The last of a registry's versions, each of them after the one before.
     fn newest(&self, registry: &RegistryFiles) -> kvcap::Result<Registry> {
-        let root = RootPublic::from_bytes(&unhex(&registry.root))?;
-        let mut seen = registry.seen.as_ref().map(|(version, digest)| Mark {
-            root: root.id(),
+        let root = registry.root()?;
+        // the root's id is the same in all marks
+        let mark = |(version, digest): &(u64, String)| Mark {
+            root: RootPublic::from_bytes(&unhex(&registry.root)).unwrap().id(),
             version: *version,
             digest: kvcap::binding::Digest(unhex(digest)),
-        });
+        };
+        let mut seen = registry.seen.as_ref().map(mark);
+        let seen_roots = registry.seen_roots.as_ref().map(mark);
         let mut newest = None;
         for (left, name) in (0..registry.files.len()).rev().zip(&registry.files) {
             let read = UntrustedRegistry::read(&self.file(name))?;
@@ -279,6 +305,9 @@ impl Context {
             };
             if let Some(seen) = &seen {
                 found.follows(seen)?;
+            }
+            if let Some(seen) = &seen_roots {
+                found.follows_roots(seen)?;
             }
             seen = Some(found.mark());
             newest = Some(found);

@@ -51,7 +51,9 @@ pub fn digest(parent: &Capsule) -> Digest {
 #[must_use]
 pub fn seal(seed: &str, terms: Terms, mut context: Context, ids: &[u32]) -> Capsule {
     let prefix = PrefixValue::of(ids);
-    let key = WrappingKey::from_bytes(fixture::WRAP_KEY).prefix_key();
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
+        .prefix_key()
+        .unwrap();
     context.prefix = prefix.keyed(&key);
     let mut plain = fixture::contents(&context);
     for (stream, bytes) in context.streams.iter().zip(&mut plain) {

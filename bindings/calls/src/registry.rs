@@ -116,7 +116,9 @@ impl Edit {
         Ok(match self {
             Self::Add(key, issuer) => {
                 let key = key_file::given_to(key_file::trusted(key)?, issuer.as_deref())?;
-                if issuer.is_none() && RegistryFile::at(file).lists_issuer_of(&key, root)? {
+                if issuer.is_none()
+                    && RegistryFile::at(file).lists_issuer_of(&key, &[root.public()])?
+                {
                     let what = "another key speaks for the issuer that the key's file names: name the issuer";
                     return Err(Error::new(Code::LocalUsage, what).at(&key.issuer));
                 }
@@ -130,7 +132,7 @@ impl Edit {
             Self::Compromise(key) => Change::Compromise(key_file::key_id(key)?),
             Self::Revoke(capsule) => Change::Revoke(match CapsuleId::from_hex(capsule) {
                 Some(id) => id,
-                None => vouched_id(file, root, Path::new(capsule))?,
+                None => vouched_id(file, &[root.public()], Path::new(capsule))?,
             }),
         })
     }

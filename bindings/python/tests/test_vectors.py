@@ -43,8 +43,12 @@ def settings(context):
         trust.append(text)
     registry = {}
     if context["registry"]:
-        said = said and not trust and context["registry"]["seen"] is None
-        root = key_text("kvcap-root-1", bytes.fromhex(context["registry"]["root"]))
+        stated = context["registry"]
+        said = said and not trust and stated["seen"] is None and "seen_roots" not in stated
+        root = key_text("kvcap-root-1", bytes.fromhex(stated["root"]))
+        if "statement" in stated:
+            root = key_text("kvcap-roots-1", bytes.fromhex(stated["statement"]))
+        root = "".join(f"issuer: {issuer}\n" for issuer in stated.get("issuers", [])) + root
         registry = {"registry": [VECTORS / context["registry"]["files"][-1]], "registry_root": [root]}
     if not said or not (trust or registry):
         return None

@@ -2,6 +2,7 @@
 
 mod aead;
 pub(crate) mod chunk;
+pub(crate) mod external;
 mod hpke;
 pub(crate) mod recipient;
 pub(crate) mod recipient_key;

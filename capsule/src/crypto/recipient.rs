@@ -4,10 +4,11 @@ use crate::{
     binding::PrefixKey,
     crypto::{
         aead::{self, Refused},
+        external::WrappedContent,
         hpke::{self, Bound},
         recipient_key::RecipientPublicKey,
         schedule::ContentKey,
-        wrapping_key::WrappingKey,
+        wrapping_key::{Unwraps, WrappingKey},
     },
     error::{Code, Error, Result},
     hazmat::Entropy,
@@ -30,7 +31,7 @@ impl Recipient<'_> {
     #[must_use]
     pub fn prefix_key(&self) -> Option<PrefixKey> {
         match self {
-            Self::Key(key) => Some(key.prefix_key()),
+            Self::Key(key) => key.prefix_key(),
             Self::Public(_) => None,
         }
     }
@@ -74,9 +75,10 @@ pub(crate) fn wrap(
 ) -> Result<WrappedKey> {
     match to {
         Recipient::Public(key) => wrap_for(content, key, of, entropy),
-        Recipient::Key(key) => match key.public() {
-            Some(key) => wrap_for(content, &key, of, entropy),
-            None => wrap_under(content, key, of, entropy),
+        Recipient::Key(key) => match (key.public(), key.unwraps()) {
+            (None, Unwraps::Secret(secret)) => wrap_under(content, key, secret, of, entropy),
+            (Some(key), _) => wrap_for(content, &key, of, entropy),
+            (None, Unwraps::External(_)) => Err(unwrapped("the content key could not be wrapped")),
         },
     }
 }
@@ -84,14 +86,15 @@ pub(crate) fn wrap(
 fn wrap_under(
     content: &ContentKey,
     key: &WrappingKey,
+    secret: &[u8; 32],
     of: Of,
     entropy: &mut Entropy,
 ) -> Result<WrappedKey> {
     let mut nonce = [0; 24];
     entropy.fill(&mut nonce)?;
     let id = key.id();
-    let wrapped = aead::wrap(key.bytes(), &nonce, &of.aad(id), content.bytes())
-        .map_err(|_| Error::new(Code::BodyUnwrap, "the content key could not be wrapped"))?;
+    let wrapped = aead::wrap(secret, &nonce, &of.aad(id), content.bytes())
+        .map_err(|_| unwrapped("the content key could not be wrapped"))?;
     Ok(WrappedKey {
         kind: key.kind(),
         key: id,
@@ -128,14 +131,27 @@ pub(crate) fn unwrap(entry: &WrappedKey, key: &WrappingKey, of: Of) -> Result<Co
         info: &info,
         aad: &aad,
     };
-    let content = match key.kind().kem() {
-        Some(kem) => hpke::open(kem, key.bytes(), bound, &entry.enc, &entry.wrapped),
-        None => match entry.enc.first_chunk() {
-            Some(nonce) => aead::unwrap(key.bytes(), nonce, &aad, &entry.wrapped),
+    let content = match (key.unwraps(), key.kind().kem()) {
+        (Unwraps::External(holder), _) => Ok(holder.unwrap(&WrappedContent {
+            kind: key.kind(),
+            info: &info,
+            aad: &aad,
+            enc: &entry.enc,
+            wrapped: &entry.wrapped,
+        })?),
+        (Unwraps::Secret(secret), Some(kem)) => {
+            hpke::open(kem, secret, bound, &entry.enc, &entry.wrapped)
+        }
+        (Unwraps::Secret(secret), None) => match entry.enc.first_chunk() {
+            Some(nonce) => aead::unwrap(secret, nonce, &aad, &entry.wrapped),
             None => Err(Refused),
         },
     };
     content
         .map(ContentKey::from_bytes)
-        .map_err(|_| Error::new(Code::BodyUnwrap, "the content key could not be unwrapped"))
+        .map_err(|_| unwrapped("the content key could not be unwrapped"))
+}
+
+fn unwrapped(what: &'static str) -> Error {
+    Error::new(Code::BodyUnwrap, what)
 }

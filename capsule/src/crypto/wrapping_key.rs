@@ -1,15 +1,19 @@
 //! Keys that open capsules (capsule-v1 §8, §9.3): one secret both ways, or the secret half of a pair.
 
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use crate::{
     binding::PrefixKey,
     crypto::{
+        aead::Refused,
+        external::{ExternalUnwrapper, WrappedContent},
         hpke,
         recipient_key::{RecipientPublicKey, public_id},
     },
     digest::Digest,
-    error::Result,
+    error::{Code, Error, Result},
     hazmat::Entropy,
     keys::{KeyId, debug_as_id, key_line, parse_text, write_text},
     manifest::RecipientKind,
@@ -17,13 +21,23 @@ use crate::{
 
 /// A secret key that opens capsules, and for which they can be sealed. Wiped when dropped; its `Debug`
 /// shows the key id alone.
-#[derive(Zeroize, ZeroizeOnDrop)]
 pub struct WrappingKey {
-    #[zeroize(skip)]
     kind: RecipientKind,
-    #[zeroize(skip)]
     id: KeyId,
-    bytes: [u8; 32],
+    secret: Secret,
+}
+
+enum Secret {
+    Here(Zeroizing<[u8; 32]>),
+    Elsewhere(RecipientPublicKey, Arc<dyn ExternalUnwrapper>),
+}
+
+/// What unwraps a content key.
+pub(crate) enum Unwraps<'k> {
+    /// The secret itself.
+    Secret(&'k [u8; 32]),
+    /// Its holder.
+    External(&'k dyn ExternalUnwrapper),
 }
 
 impl WrappingKey {
@@ -57,7 +71,18 @@ impl WrappingKey {
             None => KeyId::of("kvcap v1 wrap key id", &bytes),
             Some(kem) => public_id(&hpke::public(kem, &bytes)),
         };
-        Self { kind, id, bytes }
+        let secret = Secret::Here(Zeroizing::new(bytes));
+        Self { kind, id, secret }
+    }
+
+    /// The key with this public half, whose secret `unwrapper` holds.
+    #[must_use]
+    pub fn external(public: RecipientPublicKey, unwrapper: Arc<dyn ExternalUnwrapper>) -> Self {
+        Self {
+            kind: public.kind(),
+            id: public.id(),
+            secret: Secret::Elsewhere(public, unwrapper),
+        }
     }
 
     /// Its kind.
@@ -76,7 +101,10 @@ impl WrappingKey {
     #[must_use]
     pub fn public(&self) -> Option<RecipientPublicKey> {
         let kem = self.kind.kem()?;
-        Some(RecipientPublicKey::new(kem, hpke::public(kem, &self.bytes)))
+        Some(match &self.secret {
+            Secret::Here(bytes) => RecipientPublicKey::new(kem, hpke::public(kem, bytes)),
+            Secret::Elsewhere(public, _) => public.clone(),
+        })
     }
 
     /// The wrapping key of any kind in a key file's text.
@@ -93,20 +121,56 @@ impl WrappingKey {
             .map(|key| Self::of(kind, *key))
     }
 
-    /// The one line of a key file. A secret.
+    /// The one line of a key file, a secret; `None` where that is kept elsewhere.
     #[must_use]
-    pub fn to_secret_text(&self) -> Zeroizing<String> {
-        write_text(self.kind.secret_text(), &self.bytes)
+    pub fn to_secret_text(&self) -> Option<Zeroizing<String>> {
+        match &self.secret {
+            Secret::Here(bytes) => Some(write_text(self.kind.secret_text(), &**bytes)),
+            Secret::Elsewhere(..) => None,
+        }
     }
 
-    /// The prefix key that belongs to this wrapping key by default.
+    /// The prefix key that belongs to this wrapping key by default; `None` where the secret is kept elsewhere and its holder
+    /// gives none.
     #[must_use]
-    pub fn prefix_key(&self) -> PrefixKey {
-        PrefixKey::from_bytes(Digest::labelled("kvcap v1 prefix key", &[&self.bytes]).0)
+    pub fn prefix_key(&self) -> Option<PrefixKey> {
+        let bytes = ExternalUnwrapper::prefix_key(self)?;
+        Some(PrefixKey::from_bytes(*bytes))
     }
 
-    pub(crate) fn bytes(&self) -> &[u8; 32] {
-        &self.bytes
+    pub(crate) fn unwraps(&self) -> Unwraps<'_> {
+        match &self.secret {
+            Secret::Here(bytes) => Unwraps::Secret(bytes),
+            Secret::Elsewhere(_, holder) => Unwraps::External(&**holder),
+        }
+    }
+}
+
+/// For who holds a key for others.
+impl ExternalUnwrapper for WrappingKey {
+    fn unwrap(&self, of: &WrappedContent<'_>) -> Result<Zeroizing<[u8; 32]>> {
+        let refused = |_| Error::new(Code::BodyUnwrap, "the content key could not be unwrapped");
+        let bound = hpke::Bound {
+            info: of.info,
+            aad: of.aad,
+        };
+        match (&self.secret, self.kind.kem()) {
+            (Secret::Elsewhere(_, holder), _) => holder.unwrap(of),
+            (Secret::Here(secret), Some(kem)) if self.kind == of.kind => {
+                hpke::open(kem, secret, bound, of.enc, of.wrapped).map_err(refused)
+            }
+            _ => Err(refused(Refused)),
+        }
+    }
+
+    fn prefix_key(&self) -> Option<Zeroizing<[u8; 32]>> {
+        match &self.secret {
+            Secret::Here(bytes) => {
+                let derived = Digest::labelled("kvcap v1 prefix key", &[&**bytes]);
+                Some(Zeroizing::new(derived.0))
+            }
+            Secret::Elsewhere(_, holder) => holder.prefix_key(),
+        }
     }
 }
 

@@ -24,6 +24,15 @@ pub(crate) fn issuer_in(text: &str) -> Result<Option<String>> {
     }
 }
 
+/// The issuers that a root's public file names, each in a line of its own.
+///
+/// # Errors
+/// KVC-942 for one that no capsule can state.
+pub(crate) fn issuers_in(text: &str) -> Result<Vec<String>> {
+    let named = lines(text).filter_map(|line| line.strip_prefix(ISSUER));
+    named.map(checked_issuer).collect()
+}
+
 pub(super) fn checked_issuer(issuer: &str) -> Result<String> {
     let fits = (1..=1024).contains(&issuer.len()) && !issuer.contains(char::is_control);
     match fits && issuer.trim() == issuer {
@@ -66,6 +75,7 @@ fn kind_of(line: &str) -> &'static str {
         (PUBLIC_TEXT, "a public signing key"),
         ("KVCAP-SECRET-ROOT-", "a secret root key"),
         ("kvcap-root-", "a public root key"),
+        ("kvcap-roots-", "a statement about roots"),
         ("KVCAP-SECRET-LOCKED-", "a secret key under a passphrase"),
         ("KVCAP-SECRET-", "a secret wrapping key"),
         ("kvcap-hpke-", "a public wrapping key"),

@@ -3,9 +3,10 @@
 //! `ed25519-dalek` also offers a lenient verification under a shorter name; this is the only module
 //! that calls it, and it calls `verify_strict`.
 
+pub(crate) mod external;
 mod file_text;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use ed25519_dalek::Signer;
 use zeroize::Zeroizing;
@@ -16,8 +17,9 @@ use crate::{
     hazmat::Entropy,
 };
 
+use external::ExternalSigner;
 use file_text::{ISSUER, PUBLIC_TEXT, SIGN_TEXT, checked_issuer};
-pub(crate) use file_text::{issuer_in, key_line, parse_text, write_text};
+pub(crate) use file_text::{issuer_in, issuers_in, key_line, parse_text, write_text};
 
 /// The 16-byte name of a key, computed from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,9 +38,14 @@ pub struct PublicKey {
 /// An Ed25519 signing key and the issuer that it speaks for. Wiped when dropped; its `Debug` shows the key
 /// id alone.
 pub struct SigningKey {
-    key: ed25519_dalek::SigningKey,
+    key: Secret,
     /// Its own where `None`.
     issuer: Option<String>,
+}
+
+enum Secret {
+    Here(ed25519_dalek::SigningKey),
+    Elsewhere(PublicKey, Arc<dyn ExternalSigner>),
 }
 
 /// The field prime 2²⁵⁵ − 19 and the group order L, little-endian.
@@ -167,7 +174,16 @@ impl SigningKey {
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self {
-            key: ed25519_dalek::SigningKey::from_bytes(seed),
+            key: Secret::Here(ed25519_dalek::SigningKey::from_bytes(seed)),
+            issuer: None,
+        }
+    }
+
+    /// The key whose secret `signer` holds.
+    #[must_use]
+    pub fn external(public: PublicKey, signer: Arc<dyn ExternalSigner>) -> Self {
+        Self {
+            key: Secret::Elsewhere(public, signer),
             issuer: None,
         }
     }
@@ -207,8 +223,11 @@ impl SigningKey {
     /// Its public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey {
-            key: self.key.verifying_key(),
+        match &self.key {
+            Secret::Here(key) => PublicKey {
+                key: key.verifying_key(),
+            },
+            Secret::Elsewhere(public, _) => *public,
         }
     }
 
@@ -224,18 +243,39 @@ impl SigningKey {
         })
     }
 
-    /// The key's line of a key file. A secret.
+    /// The key's line of a key file, a secret; `None` where that is kept elsewhere.
     #[must_use]
-    pub fn to_secret_text(&self) -> Zeroizing<String> {
-        write_text(SIGN_TEXT, &*self.seed())
+    pub fn to_secret_text(&self) -> Option<Zeroizing<String>> {
+        Some(write_text(SIGN_TEXT, &*self.seed()?))
     }
 
-    pub(crate) fn seed(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.key.to_bytes())
+    pub(crate) fn seed(&self) -> Option<Zeroizing<[u8; 32]>> {
+        match &self.key {
+            Secret::Here(key) => Some(Zeroizing::new(key.to_bytes())),
+            Secret::Elsewhere(..) => None,
+        }
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.key.sign(message).to_bytes()
+    /// Signs; what another has signed is verified first, so that no document leaves here that its reader refuses.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        match &self.key {
+            Secret::Here(key) => Ok(key.sign(message).to_bytes()),
+            Secret::Elsewhere(public, signer) => {
+                let signature = signer.sign(message)?;
+                public.verify(message, &signature).map_err(|_| {
+                    let what = "the signature that was given for the key does not verify";
+                    Error::new(Code::LocalHelper, what).at(public.id())
+                })?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+/// For who holds a key for others.
+impl ExternalSigner for SigningKey {
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        Self::sign(self, message)
     }
 }
 
@@ -283,13 +323,15 @@ mod tests {
     fn text_forms_round_trip_and_catch_typos() {
         let sign = SigningKey::from_seed(&[7; 32]);
         let wrap = WrappingKey::from_bytes([9; 32]);
-        let text = format!("# a comment\n\n{}\n", *sign.to_secret_text());
+        let text = format!("# a comment\n\n{}\n", *sign.to_secret_text().unwrap());
         assert_eq!(
             SigningKey::from_text(&text).unwrap().public(),
             sign.public()
         );
         assert_eq!(
-            WrappingKey::from_text(&wrap.to_secret_text()).unwrap().id(),
+            WrappingKey::from_text(&wrap.to_secret_text().unwrap())
+                .unwrap()
+                .id(),
             wrap.id()
         );
         let public = sign.public().to_text();

@@ -24,7 +24,7 @@ pub struct Opened<S> {
     pub(super) verified: Verified,
     pub(super) source: S,
     pub(super) root: Root,
-    pub(super) prefix_key: PrefixKey,
+    pub(super) prefix_key: Option<PrefixKey>,
     pub(super) extents: Vec<Extent>,
     pub(super) tables: Vec<OnceLock<Table>>,
     pub(super) read: AtomicU64,

@@ -76,7 +76,7 @@ impl<S: ReadAt> Opened<S> {
             return Ok(());
         };
         let prefix = &self.manifest().context.prefix;
-        if prefix.names(&value, Some(&self.prefix_key)) == Some(false) {
+        if prefix.names(&value, self.prefix_key.as_ref()) == Some(false) {
             return Err(prefix::mismatch(
                 "the sealed prefix value is not the one committed to",
             ));

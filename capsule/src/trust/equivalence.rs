@@ -29,18 +29,22 @@ pub struct Equivalence {
     models: [Digest; 2],
     issuer: String,
     issued_at: u64,
+    expires: Option<u64>,
     key: KeyId,
 }
 
 impl Equivalence {
-    /// The bytes of a statement by `issuer` that `models` are one; for those who have compared them.
+    /// The bytes of a statement by `issuer` that `models` are one, until `expires` or without an end; for those who have
+    /// compared them.
     ///
     /// # Errors
-    /// KVC-610 where the models have one id, or the issuer's name is empty or too long.
+    /// KVC-610 where the models have one id, the issuer's name is empty or too long, or it would end before it begins;
+    /// 948.
     pub fn sign(
         models: [Digest; 2],
         issuer: &str,
         issued_at: u64,
+        expires: Option<u64>,
         key: &SigningKey,
     ) -> Result<Vec<u8>> {
         let mut models = models;
@@ -50,18 +54,19 @@ impl Equivalence {
             (2, Some(cbor::text(issuer))),
             (3, Some(cbor::uint(issued_at))),
             (4, Some(cbor::array(models.map(|id| cbor::bytes(id.0))))),
+            (5, expires.map(cbor::uint)),
         ]));
         let header = PROFILE.header(key.public().id(), None);
         // what the reader would refuse is not written
         decode(&payload)?;
-        Ok(cose::sign(&header, &payload, key))
+        cose::sign(&header, &payload, key)
     }
 
     /// Reads a statement whose key `trust` lists for statements, in its window at `now`.
     ///
     /// # Errors
-    /// 2xx for the envelope, 301 to 307 and 312 for key and signature, 403 where it is of the future,
-    /// 610 for what it says.
+    /// 2xx for the envelope, 301 to 307 and 312 for key and signature, 402 where it has expired, 403 where it is of the
+    /// future, 610 for what it says.
     pub fn verify(bytes: &[u8], trust: &Trust, now: u64) -> Result<Self> {
         if bytes.len() > LONGEST {
             let error = Error::new(Code::BindingStatement, "the statement is too long");
@@ -75,7 +80,12 @@ impl Equivalence {
             let what = "the key is marked compromised";
             return Err(Error::new(Code::KeyCompromised, what).at(id));
         }
-        let (models, issuer, issued_at) = decode(signed.verify(&key.key)?)?;
+        let Said {
+            models,
+            issuer,
+            issued_at,
+            expires,
+        } = decode(signed.verify(&key.key)?)?;
         if key.purpose != Purpose::Statements {
             return Err(Error::new(
                 Code::KeyPurpose,
@@ -98,6 +108,13 @@ impl Equivalence {
                 show_instant(issued_at),
             ));
         }
+        if let Some(end) = expires.filter(|end| now >= *end) {
+            let error = Error::new(Code::ClaimsExpired, "the statement has expired");
+            return Err(error.sides(
+                format_args!("an end after {}", show_instant(now)),
+                show_instant(end),
+            ));
+        }
         if key.issuer != issuer {
             let error = Error::new(Code::KeyIssuer, "the key belongs to another issuer");
             return Err(error.names(&[&key.issuer], Some(&issuer)));
@@ -106,6 +123,7 @@ impl Equivalence {
             models,
             issuer,
             issued_at,
+            expires,
             key: id,
         })
     }
@@ -145,9 +163,22 @@ impl Equivalence {
     pub fn issued_at(&self) -> u64 {
         self.issued_at
     }
+
+    /// Until when, where it has an end.
+    #[must_use]
+    pub fn expires(&self) -> Option<u64> {
+        self.expires
+    }
 }
 
-fn decode(payload: &[u8]) -> Result<([Digest; 2], String, u64)> {
+struct Said {
+    models: [Digest; 2],
+    issuer: String,
+    issued_at: u64,
+    expires: Option<u64>,
+}
+
+fn decode(payload: &[u8]) -> Result<Said> {
     let value = cbor::decode(payload)?;
     let mut fields = Field::new(&value, "statement", Code::BindingStatement).fields()?;
     let format = fields.required(1, "format (1)")?;
@@ -157,15 +188,25 @@ fn decode(payload: &[u8]) -> Result<([Digest; 2], String, u64)> {
     let issuer = fields.required(2, "issuer (2)")?;
     let issued_at = fields.required(3, "issued at (3)")?.uint()?;
     let models = fields.required(4, "models (4)")?;
+    let expires = fields.optional(5, "expires (5)");
     fields.end()?;
     let [one, other] = models.tuple()?;
     let ids = [Digest(one.array_of()?), Digest(other.array_of()?)];
     if ids[0] >= ids[1] {
         return Err(models.wrong("do not ascend"));
     }
+    let end = expires.map(Field::uint).transpose()?;
+    if let Some(field) = expires.filter(|_| end.is_some_and(|end| end <= issued_at)) {
+        return Err(field.wrong("is not after it was issued"));
+    }
     match issuer.text()? {
         "" => Err(issuer.wrong("is empty")),
-        name => Ok((ids, name.to_owned(), issued_at)),
+        name => Ok(Said {
+            models: ids,
+            issuer: name.to_owned(),
+            issued_at,
+            expires: end,
+        }),
     }
 }
 
@@ -194,11 +235,11 @@ mod tests {
 
     #[test]
     fn a_statement_is_about_its_two_models_in_any_order() {
-        let bytes = Equivalence::sign(models(), "lab", NOW, &key()).unwrap();
+        let bytes = Equivalence::sign(models(), "lab", NOW, None, &key()).unwrap();
         let [a, b] = models();
         assert_eq!(
             bytes,
-            Equivalence::sign([b, a], "lab", NOW, &key()).unwrap()
+            Equivalence::sign([b, a], "lab", NOW, None, &key()).unwrap()
         );
         let read = Equivalence::verify(&bytes, &trust(|_| {}), NOW).unwrap();
         assert_eq!((read.issuer(), read.issued_at()), ("lab", NOW));
@@ -208,14 +249,14 @@ mod tests {
         let error = read.check(a, a).unwrap_err();
         assert_eq!(error.code(), Code::BindingEquivalence);
         for (wrong, issuer) in [([a, a], "lab"), ([a, b], "")] {
-            let error = Equivalence::sign(wrong, issuer, NOW, &key()).unwrap_err();
+            let error = Equivalence::sign(wrong, issuer, NOW, None, &key()).unwrap_err();
             assert_eq!(error.code(), Code::BindingStatement);
         }
     }
 
     #[test]
     fn who_may_vouch_and_when() {
-        let bytes = Equivalence::sign(models(), "lab", NOW, &key()).unwrap();
+        let bytes = Equivalence::sign(models(), "lab", NOW, None, &key()).unwrap();
         let code = |trust: &Trust, now| {
             let error = Equivalence::verify(&bytes, trust, now).unwrap_err();
             error.code().number()
@@ -234,9 +275,21 @@ mod tests {
         Equivalence::verify(&bytes, &trust(|_| {}), NOW - MAX_SKEW).unwrap();
     }
 
+    /// MOD-E-8.
+    #[test]
+    fn a_statement_ends_when_it_says() {
+        let bytes = Equivalence::sign(models(), "lab", NOW, Some(NOW + 9), &key()).unwrap();
+        let read = Equivalence::verify(&bytes, &trust(|_| {}), NOW + 8).unwrap();
+        assert_eq!(read.expires(), Some(NOW + 9));
+        let error = Equivalence::verify(&bytes, &trust(|_| {}), NOW + 9).unwrap_err();
+        assert_eq!(error.code(), Code::ClaimsExpired);
+        let error = Equivalence::sign(models(), "lab", NOW, Some(NOW), &key()).unwrap_err();
+        assert_eq!(error.code(), Code::BindingStatement);
+    }
+
     #[test]
     fn every_bit_and_every_cut_is_refused() {
-        let bytes = Equivalence::sign(models(), "lab", NOW, &key()).unwrap();
+        let bytes = Equivalence::sign(models(), "lab", NOW, None, &key()).unwrap();
         let trust = trust(|_| {});
         for at in 0..bytes.len() {
             Equivalence::verify(&bytes[..at], &trust, NOW).unwrap_err();
@@ -262,7 +315,7 @@ mod tests {
             ..PROFILE
         };
         let header = header.header(key().public().id(), None);
-        let other = cose::sign(&header, b"", &key());
+        let other = cose::sign(&header, b"", &key()).unwrap();
         assert_eq!(
             Equivalence::verify(&other, &trust, NOW).unwrap_err().code(),
             Code::CoseType

@@ -121,6 +121,8 @@ pub struct Trust {
     revoked: BTreeSet<CapsuleId>,
     /// The first second at which the registry behind it has expired.
     expires: u64,
+    /// The first second at which its timestamp has expired, where it has one.
+    fresh_until: Option<u64>,
 }
 
 impl Trust {
@@ -131,12 +133,14 @@ impl Trust {
             keys: BTreeMap::new(),
             revoked: BTreeSet::new(),
             expires: TrustedKey::NO_END,
+            fresh_until: None,
         }
     }
 
     /// Trusts these keys but not the revoked capsules, until `expires`.
     pub(crate) fn until(
         expires: u64,
+        fresh_until: Option<u64>,
         keys: impl Iterator<Item = TrustedKey>,
         revoked: impl Iterator<Item = CapsuleId>,
     ) -> Self {
@@ -144,6 +148,7 @@ impl Trust {
             keys: keys.map(|key| (key.key.id(), key)).collect(),
             revoked: revoked.collect(),
             expires,
+            fresh_until,
         }
     }
 
@@ -173,6 +178,10 @@ impl Trust {
         }
         self.revoked.extend(other.revoked);
         self.expires = self.expires.min(other.expires);
+        self.fresh_until = match (self.fresh_until, other.fresh_until) {
+            (Some(one), Some(two)) => Some(one.min(two)),
+            (one, two) => one.or(two),
+        };
         Ok(())
     }
 
@@ -195,9 +204,12 @@ impl Trust {
 
     /// Refuses to go by a registry that has expired since it was verified.
     pub(crate) fn check_current(&self, now: u64) -> Result<()> {
-        match now >= self.expires && self.expires != TrustedKey::NO_END {
-            true => Err(expired(now, self.expires)),
-            false => Ok(()),
+        if now >= self.expires && self.expires != TrustedKey::NO_END {
+            return Err(expired(now, self.expires));
+        }
+        match self.fresh_until {
+            Some(end) if now >= end => Err(stale(now, end)),
+            _ => Ok(()),
         }
     }
 
@@ -233,6 +245,17 @@ impl From<&SigningKey> for Trust {
 
 pub(crate) fn expired(now: u64, expires: u64) -> Error {
     Error::new(Code::RegistryExpired, "the key registry has expired").sides(
+        format_args!("an end after {}", show_instant(now)),
+        show_instant(expires),
+    )
+}
+
+pub(crate) fn stale(now: u64, expires: u64) -> Error {
+    Error::new(
+        Code::RegistryStale,
+        "the registry's timestamp has expired: a newer version may be held back",
+    )
+    .sides(
         format_args!("an end after {}", show_instant(now)),
         show_instant(expires),
     )

@@ -45,7 +45,7 @@ impl Verified {
     pub fn names_prompt(&self, tokens: &[u32], keys: &[WrappingKey]) -> Option<bool> {
         let prefix = &self.manifest.context.prefix;
         let value = PrefixValue::of(tokens).value;
-        let by = |key: &WrappingKey| prefix.names(&value, Some(&key.prefix_key()));
+        let by = |key: &WrappingKey| prefix.names(&value, key.prefix_key().as_ref());
         prefix
             .names(&value, None)
             .or_else(|| keys.iter().find_map(by))

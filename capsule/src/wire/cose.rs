@@ -127,9 +127,12 @@ impl Sign1 {
 }
 
 /// The bytes of a document, signed and complete.
-pub(crate) fn sign(protected: &[u8], payload: &[u8], key: &SigningKey) -> Vec<u8> {
-    let signature = key.sign(&sig_structure(protected, payload));
-    document(protected, payload, &signature)
+///
+/// # Errors
+/// KVC-948 of a key that is kept elsewhere.
+pub(crate) fn sign(protected: &[u8], payload: &[u8], key: &SigningKey) -> Result<Vec<u8>> {
+    let signature = key.sign(&sig_structure(protected, payload))?;
+    Ok(document(protected, payload, &signature))
 }
 
 /// Bytes of a document, which do not depend on who signs it.

@@ -50,7 +50,7 @@ impl Envelope {
 
 /// An envelope's bytes: signed, complete.
 pub(crate) fn seal(claims: &Claims, payload: &[u8], key: &SigningKey) -> Result<Vec<u8>> {
-    Ok(cose::sign(&header(claims)?, payload, key))
+    cose::sign(&header(claims)?, payload, key)
 }
 
 /// Bytes that an envelope will have.

@@ -63,6 +63,15 @@ fn hint(code: Code) -> &'static str {
         Code::RegistryVersion => {
             "fetch the current registry and the versions before it (FILE.N), or ask its owner"
         }
+        Code::RegistryRoots => {
+            "fetch the current registry; if the roots were changed by its owner, get the new --registry-root from him"
+        }
+        Code::RegistryStale => {
+            "fetch the current registry: its owner renews the timestamp every few hours (kvcap registry timestamp)"
+        }
+        Code::RegistryScope => {
+            "trust this root with that issuer by name, or ask the registry's owner which roots speak for it"
+        }
         Code::RegistryUnsigned
         | Code::RegistryExpired
         | Code::RegistryMalformed
@@ -204,6 +213,9 @@ fn hint(code: Code) -> &'static str {
         }
         Code::LocalPassphrase => {
             "type the passphrase on a terminal, or name a file that holds it: KVCAP_PASSPHRASE_FILE"
+        }
+        Code::LocalHelper => {
+            "run the program that the key's file names by hand; spec/helper-v1.md shows what it reads and writes"
         }
         Code::LocalBusy => "wait until the other kvcap process has finished, and try again",
         Code::SessionMalformed => {

@@ -12,7 +12,7 @@ use kvcap_store::{
 };
 
 use crate::{
-    flags::Common,
+    flags::{Common, duration},
     ui::{Report, bytes, passphrases, progress, usage},
 };
 
@@ -31,6 +31,9 @@ pub(crate) struct EquateArgs {
     /// Who vouches [default: the issuer that the signing key's file names]
     #[arg(long, value_name = "NAME", requires = "equate")]
     issuer: Option<String>,
+    /// How long the statement is good [default: as long as its key]
+    #[arg(long, value_name = "TIME", requires = "sign_key", value_parser = duration)]
+    statement_ttl: Option<u64>,
 }
 
 impl EquateArgs {
@@ -75,12 +78,15 @@ impl EquateArgs {
         if let (Some(key), Some(path)) = (&signing, out) {
             let issuer = self.issuer.clone().unwrap_or_else(|| key.issuer());
             key_file::check_issuer(key, &issuer)?;
-            let statement = Equivalence::sign(ids, &issuer, time::now(), key)?;
+            let now = time::now();
+            let end = self.statement_ttl.map(|ttl| now.saturating_add(ttl));
+            let statement = Equivalence::sign(ids, &issuer, now, end, key)?;
             output::write(path, force, Readers::Umask, &statement)?;
             report.row(
                 "signed by",
                 format_args!("key {}, issuer {issuer:?}", key.public().id()),
             );
+            report.row("valid", end.map_or("no end".to_owned(), time::show_instant));
             if !output::is_stdout(path) {
                 report.row("written", path.display());
             }

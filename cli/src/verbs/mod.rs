@@ -34,6 +34,7 @@ pub(crate) mod profile;
 pub(crate) mod prune;
 pub(crate) mod registry;
 mod registry_show;
+mod registry_signing;
 mod reissue;
 pub(crate) mod renew;
 mod renewing;

@@ -3,13 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use kvcap::{CapsuleId, Change, Purpose, Registry, Result, Suite, TrustedKey};
-use kvcap_store::{RegistryFile, key_file, time, vouched_id};
+use kvcap::{CapsuleId, Change, Purpose, Registry, Result, Root, Roots, Suite, TrustedKey};
+use kvcap_store::{
+    NextVersion, RegistryFile, key_file,
+    output::{self, Readers},
+    roots, time, vouched_id,
+};
 
 use crate::{
     flags::{duration, instant},
     ui::{self, Report, confirm, usage},
-    verbs::registry_show,
+    verbs::{
+        registry_show,
+        registry_show::written,
+        registry_signing::{By, Signers, changed, named_root, summary},
+    },
 };
 
 /// Keeps a key registry: which keys may seal, and which capsules are revoked
@@ -95,6 +103,74 @@ enum Verb {
         #[arg(required = true)]
         capsule: Vec<String>,
     },
+    /// Puts the registry under other roots, of which several sign
+    ///
+    /// The roots before and the new ones agree: each group signs by its threshold. Roots whose .pub file names
+    /// issuers speak for these alone. Where more roots have to sign than are at hand, what they are to sign lies in
+    /// FILE.proposed: they run kvcap registry sign.
+    Roots {
+        #[command(flatten)]
+        edit: Edit,
+        /// Each root from now on: its ROOT.pub file, or its text
+        #[arg(long, value_name = "PUB", required = true)]
+        root: Vec<String>,
+        /// How many of them sign
+        #[arg(long, value_name = "N")]
+        threshold: u64,
+        /// Keys that sign timestamps: with any, verifiers want a timestamp (kvcap registry timestamp)
+        #[arg(long, value_name = "PUB")]
+        timestamp_key: Vec<String>,
+        /// How long this is valid without another statement about roots
+        #[arg(long, value_name = "TIME", default_value = "365d", value_parser = duration)]
+        roots_ttl: u64,
+        /// Do it without a question
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Signs what lies in FILE.proposed; with the last signature it is the next version
+    ///
+    /// Look at it first: kvcap registry show FILE.proposed.
+    Sign {
+        #[command(flatten)]
+        by: By,
+        /// Sign without a question
+        #[arg(long)]
+        yes: bool,
+        /// Remove what is proposed, and sign nothing
+        #[arg(long)]
+        withdraw: bool,
+    },
+    /// Says that the version is the newest, for the next hours
+    Timestamp {
+        /// The registry
+        file: PathBuf,
+        /// The secret key that its roots name for timestamps
+        #[arg(long, value_name = "KEY")]
+        key: PathBuf,
+        /// Root under which the registry is verified first: a ROOT.pub file, or its text
+        #[arg(long, value_name = "PUB", required = true)]
+        registry_root: Vec<String>,
+        /// For how long, at most 7 days
+        #[arg(long, value_name = "TIME", default_value = "12h", value_parser = duration)]
+        ttl: u64,
+    },
+    /// Writes the note of the version: a few signed lines, to pass on or to keep in a log
+    Note {
+        /// The registry
+        file: PathBuf,
+        /// A secret root key, or one that the roots name for timestamps
+        #[arg(long, value_name = "KEY")]
+        key: PathBuf,
+        /// Root under which the registry is verified first: a ROOT.pub file, or its text
+        #[arg(long, value_name = "PUB", required = true)]
+        registry_root: Vec<String>,
+        /// Where to write it; `-` is standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Overwrite the output
+        #[arg(short, long)]
+        force: bool,
+    },
     /// Changes nothing, and lives longer
     Renew {
         #[command(flatten)]
@@ -109,11 +185,8 @@ enum Verb {
 /// What every change needs.
 #[derive(Debug, clap::Args)]
 struct Edit {
-    /// The registry
-    file: PathBuf,
-    /// The secret root key's file
-    #[arg(long, value_name = "KEY")]
-    root_key: PathBuf,
+    #[command(flatten)]
+    by: By,
     /// How long the next version is valid [default: as long as this one]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     ttl: Option<u64>,
@@ -150,8 +223,8 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
                 verify_until: verify_until.unwrap_or(TrustedKey::NO_END),
                 ..key_file::given_to(key, issuer.as_deref())?
             };
-            let root = key_file::root(&edit.root_key, &ui::passphrases())?;
-            if issuer.is_none() && RegistryFile::at(&edit.file).lists_issuer_of(&entry, &root)? {
+            let signers = edit.by.read()?;
+            if issuer.is_none() && signers.file().lists_issuer_of(&entry, &signers.under)? {
                 let why = "another key speaks for the issuer that the key's file names: say --issuer if this one does too";
                 return usage(why, format_args!("{:?}", entry.issuer));
             }
@@ -165,7 +238,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
                     .filter(|s| suite.iter().any(|n| n == s.name()));
                 entry.suites = named.map(Suite::number).collect();
             }
-            edit.write(&[Change::Add(Box::new(entry))], now)
+            edit.write(&signers, &[Change::Add(Box::new(entry))], now)
         }
         Verb::Retire {
             edit,
@@ -187,15 +260,15 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
                 sign_until: sign_until.unwrap_or(now),
                 verify_until: verify_until.unwrap_or(TrustedKey::NO_END),
             };
-            edit.write(&[change], now)
+            edit.write(&edit.by.read()?, &[change], now)
         }
         Verb::Compromise { edit, key, yes } => {
             let key = key_file::key_id(key)?;
             confirm(*yes, &format!("void everything that key {key} has signed"))?;
-            edit.write(&[Change::Compromise(key)], now)
+            edit.write(&edit.by.read()?, &[Change::Compromise(key)], now)
         }
         Verb::Revoke { edit, capsule } => {
-            let root = key_file::root(&edit.root_key, &ui::passphrases())?;
+            let signers = edit.by.read()?;
             let (mut ids, mut unverified) = (Vec::new(), Vec::new());
             for capsule in capsule {
                 let by_hand = CapsuleId::from_hex(capsule);
@@ -206,11 +279,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
                         return usage(why, format_args!("./{capsule} is the file"));
                     }
                     Some(id) => id,
-                    None => vouched_id(&edit.file, &root, Path::new(capsule))?,
+                    None => vouched_id(&edit.by.file, &signers.under, Path::new(capsule))?,
                 });
             }
             let changes: Vec<Change> = ids.iter().map(|id| Change::Revoke(*id)).collect();
-            let mut report = edit.write(&changes, now)?;
+            let mut report = edit.write(&signers, &changes, now)?;
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
             report.row("revoked", ids.join(", "));
             if !unverified.is_empty() {
@@ -223,25 +296,105 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             report.fact("not_looked_at", unverified);
             Ok(report)
         }
-        Verb::Renew { edit } => edit.write(&[], now),
+        Verb::Roots {
+            edit,
+            root,
+            threshold,
+            timestamp_key,
+            roots_ttl,
+            yes,
+        } => {
+            let signers = edit.by.read()?;
+            let named = root.iter().map(|text| named_root(text));
+            let named = named.collect::<Result<Vec<Root>>>()?;
+            let stamps = timestamp_key.iter().map(|text| named_root(text));
+            let stamps = stamps.map(|root| root.map(|root| root.key));
+            let stamps = stamps.collect::<Result<Vec<_>>>()?;
+            let ids: Vec<String> = named.iter().map(|root| root.id().to_string()).collect();
+            let to = format!("{threshold} of {}", ids.join(", "));
+            confirm(*yes, &format!("put the registry under {to}"))?;
+            let expires = now.saturating_add(*roots_ttl);
+            let next = |before: &Registry| {
+                Roots::next(
+                    before,
+                    *threshold,
+                    named.clone(),
+                    stamps.clone(),
+                    now,
+                    expires,
+                )
+            };
+            let version = edit.next(&signers, &[], now);
+            changed(&signers, signers.file().propose_roots(version, &next)?)
+        }
+        Verb::Sign { by, yes, withdraw } => {
+            let signers = by.read()?;
+            let proposal = signers.file().proposal(&signers.under)?;
+            if *withdraw {
+                confirm(*yes, "remove what is proposed")?;
+                signers.file().withdraw()?;
+                let mut report = Report::new();
+                report.row("withdrawn", by.file.display());
+                report.fact("output", by.file.display().to_string());
+                return Ok(report);
+            }
+            confirm(*yes, &format!("sign {}", summary(&proposal)?))?;
+            let done = signers
+                .file()
+                .sign(&proposal, &signers.keys, &signers.under)?;
+            changed(&signers, done)
+        }
+        Verb::Timestamp {
+            file,
+            key,
+            registry_root,
+            ttl,
+        } => {
+            let key = key_file::root(key, &ui::passphrases())?;
+            let stamped = RegistryFile::at(file).stamp(&key, &roots(registry_root)?, now, *ttl)?;
+            Ok(written(file, &stamped))
+        }
+        Verb::Note {
+            file,
+            key,
+            registry_root,
+            output,
+            force,
+        } => {
+            let key = key_file::root(key, &ui::passphrases())?;
+            let registry = RegistryFile::at(file).verify(&roots(registry_root)?, now)?;
+            let note = registry.note(&key)?;
+            output::write(output, *force, Readers::Umask, note.as_bytes())?;
+            let mut report = Report::new();
+            report.row("version", registry.mark().version);
+            report.row("digest", registry.mark().digest);
+            if !output::is_stdout(output) {
+                report.row("written", output.display());
+            }
+            report.fact("version", registry.mark().version);
+            report.fact("digest", registry.mark().digest.to_string());
+            report.fact("output", output.display().to_string());
+            Ok(report)
+        }
+        Verb::Renew { edit } => edit.write(&edit.by.read()?, &[], now),
         Verb::Show(args) => registry_show::show(args),
         Verb::Verify(args) => registry_show::verify(args),
     }
 }
 
 impl Edit {
-    /// Writes the next version.
-    fn write(&self, changes: &[Change], now: u64) -> Result<Report> {
-        let root = key_file::root(&self.root_key, &ui::passphrases())?;
-        let registry = RegistryFile::at(&self.file).change(changes, &root, now, self.ttl)?;
-        Ok(written(&self.file, &registry))
+    fn next<'n>(&self, by: &'n Signers<'_>, changes: &'n [Change], now: u64) -> NextVersion<'n> {
+        NextVersion {
+            changes,
+            keys: &by.keys,
+            under: &by.under,
+            now,
+            ttl: self.ttl,
+        }
     }
-}
 
-fn written(file: &Path, registry: &Registry) -> Report {
-    let mut report = Report::new();
-    registry_show::describe(&mut report, registry.listing(), registry.mark().root);
-    report.row("written", file.display());
-    report.fact("output", file.display().to_string());
-    report
+    /// Writes the next version, or proposes it to the other roots.
+    fn write(&self, by: &Signers<'_>, changes: &[Change], now: u64) -> Result<Report> {
+        changed(by, by.file().propose(self.next(by, changes, now))?)
+    }
 }

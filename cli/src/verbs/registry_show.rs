@@ -1,9 +1,9 @@
 //! `kvcap registry show` and `verify`: a registry for people.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use kvcap::{KeyId, Listing, Result, TrustedKey};
-use kvcap_store::{LedgerSource, RegistryFile, choose_root, roots, time};
+use kvcap::{Code, Error, KeyId, Listing, Registry, Result, Roots, TrustedKey};
+use kvcap_store::{LedgerSource, RegistryFile, choose_root, input, roots, time};
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,6 +27,9 @@ pub(crate) struct VerifyArgs {
     /// The root that must have signed it: a ROOT.pub file, or its text
     #[arg(long, value_name = "PUB", required = true)]
     registry_root: Vec<String>,
+    /// Notes of its versions, from others: two of one version that differ are refused
+    #[arg(long, value_name = "FILE")]
+    note: Vec<PathBuf>,
     /// Judge as of this time instead of now
     #[arg(long, value_name = "TIME", value_parser = instant)]
     at: Option<u64>,
@@ -48,17 +51,23 @@ pub(crate) fn show(args: &Args) -> Result<Report> {
     let untrusted = RegistryFile::at(&args.file).read()?;
     let signer = untrusted.signer();
     let roots = roots(&args.registry_root)?;
+    let said = untrusted.danger_unverified_roots().cloned();
     let mut report = Report::new();
+    let mut registry = None;
     let listing = match roots.as_slice() {
         [] => {
             report.line("UNVERIFIED: nobody has vouched for this registry (see --registry-root)");
             untrusted.danger_unverified_listing()
         }
-        roots => choose_root(roots, signer)
-            .and_then(|root| Ok(untrusted.verify_at_any_time(root)?.listing().clone())),
+        roots => choose_root(roots, &untrusted)
+            .and_then(|root| untrusted.verify_at_any_time(root))
+            .map(|verified| registry.insert(verified).listing().clone()),
     };
     let listing = listing.map_err(|error| error.at(args.file.display()))?;
     describe(&mut report, &listing, signer);
+    if let Some(said) = &said {
+        describe_roots(&mut report, said, registry.as_ref());
+    }
     report.fact(
         "verified",
         match roots.is_empty() {
@@ -79,14 +88,36 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<Report> {
     let remembered = held.as_ref().map(|(_, now)| *now);
     let now = args.at.or(remembered).unwrap_or_else(time::now);
     let registry = file.verify(&roots, now)?;
+    let notes = args.note.iter().map(|path| {
+        let bytes = input::small(path, 4096)?;
+        String::from_utf8(bytes)
+            .map_err(|_| Error::new(Code::RegistryMalformed, "a note is text").at(path.display()))
+    });
+    let notes = notes.collect::<Result<Vec<String>>>()?;
+    registry.check_notes(&notes.iter().map(String::as_str).collect::<Vec<_>>())?;
     if let Some((ledger, _)) = &held {
         file.follow(ledger, &registry, &roots)?;
     }
     let mut report = Report::new();
     describe(&mut report, registry.listing(), registry.mark().root);
+    if let Some(roots) = registry.roots() {
+        describe_roots(&mut report, roots, Some(&registry));
+    }
     report.row("verdict", "accepted");
     report.fact("verified", "signature");
     Ok(report)
+}
+
+/// Rows and facts of a registry that was written.
+pub(super) fn written(file: &Path, registry: &Registry) -> Report {
+    let mut report = Report::new();
+    describe(&mut report, registry.listing(), registry.mark().root);
+    if let Some(roots) = registry.roots() {
+        describe_roots(&mut report, roots, Some(registry));
+    }
+    report.row("written", file.display());
+    report.fact("output", file.display().to_string());
+    report
 }
 
 /// Rows and facts of a registry.
@@ -141,6 +172,63 @@ pub(crate) fn describe(report: &mut Report, listing: &Listing, root: KeyId) {
     let revoked = listing.revoked.iter();
     let revoked = revoked.map(|r| json!({"capsule_id": r.capsule.to_string(), "at": r.at}));
     report.fact("revoked", revoked.collect::<Vec<_>>());
+}
+
+/// Rows and facts of a registry's roots; of one that was verified also what a verifier may be given.
+pub(crate) fn describe_roots(report: &mut Report, roots: &Roots, verified: Option<&Registry>) {
+    let now = time::now();
+    report.row(
+        "roots",
+        format_args!(
+            "statement {}: {} of {} sign, until {} ({})",
+            roots.version,
+            roots.threshold,
+            roots.roots.len(),
+            time::show_instant(roots.expires),
+            show_distance(now, roots.expires)
+        ),
+    );
+    for root in &roots.roots {
+        let issuers = root.issuers.as_ref().map(|names| {
+            let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+            names.join(", ")
+        });
+        let issuers = issuers.unwrap_or_else(|| "all issuers".to_owned());
+        report.line(format_args!("  {}  {issuers}", root.id()));
+    }
+    if !roots.timestamp_keys.is_empty() {
+        let until = verified.and_then(Registry::fresh_until);
+        report.row(
+            "timestamps",
+            until.map_or("wanted".to_owned(), |until| {
+                format!(
+                    "until {} ({})",
+                    time::show_instant(until),
+                    show_distance(now, until)
+                )
+            }),
+        );
+        report.fact("fresh_until", until);
+    }
+    let digest = verified.and_then(Registry::root_public);
+    if let Some(digest) = &digest {
+        report.row("for new verifiers", digest.to_text());
+    }
+    report.fact(
+        "roots",
+        json!({
+            "version": roots.version,
+            "threshold": roots.threshold,
+            "issued_at": roots.issued_at,
+            "expires": roots.expires,
+            "roots": roots.roots.iter().map(|root| json!({
+                "root_id": root.id().to_string(),
+                "issuers": root.issuers,
+            })).collect::<Vec<_>>(),
+            "timestamps": !roots.timestamp_keys.is_empty(),
+            "statement": digest.map(|digest| digest.to_text()),
+        }),
+    );
 }
 
 fn end(time: u64) -> Option<u64> {

@@ -106,7 +106,7 @@ fn status_of(code: Code) -> StatusCode {
     match code.number() {
         910 => StatusCode::PAYLOAD_TOO_LARGE,
         941 | 947 => StatusCode::CONFLICT,
-        308..=311 | 313 | 412 | 930..=946 => StatusCode::SERVICE_UNAVAILABLE,
+        308..=311 | 313..=316 | 412 | 930..=946 | 948 => StatusCode::SERVICE_UNAVAILABLE,
         300..=499 | 600..=799 => StatusCode::FORBIDDEN,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
@@ -170,8 +170,8 @@ mod tests {
             let expected = match code.number() {
                 910 => 413,
                 941 | 947 => 409,
-                308 | 309 | 310 | 311 | 313 | 412 => 503,
-                number if (930..=946).contains(&number) => 503,
+                308..=311 | 313..=316 | 412 => 503,
+                number if (930..=946).contains(&number) || number == 948 => 503,
                 number if [3, 4, 6, 7].contains(&(number / 100)) => 403,
                 _ => 422,
             };

@@ -138,9 +138,11 @@ impl LeadsTo {
     #[must_use]
     pub const fn of(code: Code) -> Self {
         match code.number() {
-            308..=311 | 313 | 401 | 412 | 601..=604 | 608..=612 | 930..=933 => Self::HistoryOnly,
+            308..=311 | 313..=316 | 401 | 412 | 601..=604 | 608..=612 | 930..=933 => {
+                Self::HistoryOnly
+            }
             956 => Self::Fresh,
-            907 | 940..=947 | 952..=955 => Self::Stop,
+            907 | 940..=948 | 952..=955 => Self::Stop,
             _ => Self::AnotherState,
         }
     }

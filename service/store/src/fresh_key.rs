@@ -55,7 +55,8 @@ impl FreshKey {
             id: key.public().id(),
             public: Some(key.public().to_text()),
             issuer: Some(key.issuer()),
-            secret: key.to_secret_text(),
+            // made here, so that it has one
+            secret: key.to_secret_text().unwrap_or_default(),
             issuer_line: key.issuer_line(),
         })
     }
@@ -71,7 +72,8 @@ impl FreshKey {
             id: key.public().id(),
             public: Some(key.public().to_text()),
             issuer: None,
-            secret: key.to_secret_text(),
+            // made here, so that it has one
+            secret: key.to_secret_text().unwrap_or_default(),
             issuer_line: None,
         })
     }
@@ -87,7 +89,8 @@ impl FreshKey {
             id: key.id(),
             public: key.public().map(|public| public.to_text()),
             issuer: None,
-            secret: key.to_secret_text(),
+            // made here, so that it has one
+            secret: key.to_secret_text().unwrap_or_default(),
             issuer_line: None,
         })
     }

@@ -14,6 +14,7 @@ use kvcap::{
 use zeroize::Zeroizing;
 
 use crate::{
+    helper::Helper,
     passphrase::{LOCKED, Passphrases},
     private,
 };
@@ -29,8 +30,7 @@ pub(crate) const SECRET: &str = "KVCAP-SECRET-";
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
 pub fn signing(path: &Path, passphrases: &Passphrases<'_>) -> Result<SigningKey> {
-    let text = secret(path, passphrases)?;
-    SigningKey::from_text(&text).map_err(|error| error.at(path.display()))
+    held(path, passphrases, SigningKey::from_text, Helper::signing)
 }
 
 /// Refuses to sign in the name of another issuer than the key's file names. A key whose file names none signs
@@ -66,7 +66,7 @@ pub fn wrapping(
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
 pub fn wrapping_key(path: &Path, passphrases: &Passphrases<'_>) -> Result<WrappingKey> {
-    WrappingKey::from_text(&secret(path, passphrases)?).map_err(|error| error.at(path.display()))
+    held(path, passphrases, WrappingKey::from_text, Helper::wrapping)
 }
 
 /// Reads public keys of recipients: each a file, or the key's text itself.
@@ -88,7 +88,13 @@ pub fn all<'k>(secret: &'k [WrappingKey], public: &'k [RecipientPublicKey]) -> V
 /// Returns whether this is a public key's text or that of its whole file, and no file's name: by the argument
 /// alone. Which kind of key it is, its caller has said, and every other kind is refused.
 pub(crate) fn is_text(key: &str) -> bool {
-    let tags = ["kvcap-pub-", "kvcap-root-", "kvcap-hpke-", "kvcap-xwing-"];
+    let tags = [
+        "kvcap-pub-",
+        "kvcap-root-",
+        "kvcap-roots-",
+        "kvcap-hpke-",
+        "kvcap-xwing-",
+    ];
     let tagged = |line: &str| tags.iter().any(|tag| line.starts_with(tag));
     key.lines().any(tagged)
 }
@@ -152,7 +158,7 @@ pub fn root_public(key: &str) -> Result<RootPublic> {
 /// # Errors
 /// KVC-940, 942; 943 where others may read a secret key's file.
 pub fn root(path: &Path, passphrases: &Passphrases<'_>) -> Result<RootKey> {
-    RootKey::from_text(&secret(path, passphrases)?).map_err(|error| error.at(path.display()))
+    held(path, passphrases, RootKey::from_text, Helper::root)
 }
 
 fn text_of<T>(key: &str, parse: fn(&str) -> Result<T>) -> Result<T> {
@@ -163,14 +169,35 @@ fn text_of<T>(key: &str, parse: fn(&str) -> Result<T>) -> Result<T> {
     parse(&text).map_err(|error| error.at(key))
 }
 
-/// The text of a file that only its owner may read, who is the user or root; of a locked key, with its own line in
-/// the locked one's place.
-fn secret(path: &Path, passphrases: &Passphrases<'_>) -> Result<Zeroizing<String>> {
+/// The key of a file that only its owner may read, who is the user or root: its secret, or who holds that.
+fn held<T>(
+    path: &Path,
+    passphrases: &Passphrases<'_>,
+    here: fn(&str) -> Result<T>,
+    elsewhere: fn(Helper) -> Result<T>,
+) -> Result<T> {
     let file = open(path)?;
     let text = read(path, &file)?;
+    let at = |error: Error| error.at(path.display());
+    match Helper::named_in(&text).map_err(at)? {
+        Some(helper) => {
+            private::check(&file, path)?;
+            elsewhere(helper).map_err(at)
+        }
+        None => here(&secret(path, &file, text, passphrases)?).map_err(at),
+    }
+}
+
+/// The text of a secret key's file; of a locked key, with its own line in the locked one's place.
+fn secret(
+    path: &Path,
+    file: &File,
+    text: Zeroizing<String>,
+    passphrases: &Passphrases<'_>,
+) -> Result<Zeroizing<String>> {
     // another kind of file, a public key for one, is its reader's to name: its mode is no secret's
     if text.contains(SECRET) {
-        private::check(&file, path)?;
+        private::check(file, path)?;
     }
     let locked = |line: &&str| line.starts_with(LOCKED);
     let Some(line) = text.lines().find(locked) else {

@@ -209,9 +209,10 @@ pub fn key_of_the_day(folder: &Path, tenant: Option<&str>, now: u64) -> Result<W
     }
     let key = WrappingKey::generate()?;
     let id = key.id().to_string();
+    let line = key.to_secret_text().unwrap_or_default();
     let text = Zeroizing::new(format!(
         "# kvcap secret wrapping key {id} of tenant {tenant}, {day}: share it with nobody\n{}\n",
-        *key.to_secret_text()
+        *line
     ));
     let slot = Slot {
         day,

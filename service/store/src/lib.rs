@@ -13,7 +13,7 @@
 //! - [`TrustSources`], [`RegistryFile`], [`LedgerSource`]: whom it trusts, and what it remembers (registry-v1 §§4, 5).
 //! - [`Ancestors`]: where the capsules are that an increment continues (lineage-v1 §2).
 //! - [`SealingKeys`], [`Sealer`], [`Parties`]: who seals a capsule, and for whom.
-//! - [`key_file`], [`Passphrases`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end
+//! - [`key_file`], where a helper program may hold the secret (helper-v1), [`Passphrases`], [`key_folder`], [`WrapKeys`]: keys in files, a key a tenant and day, and their end
 //!   (registry-v1 §6).
 //! - [`profile`]: what a person would else say with flags every day.
 //! - [`CapsuleStore`]: capsules that are kept for others, each put once; [`FolderStore`], in a folder;
@@ -29,6 +29,7 @@ mod capsule_store;
 mod continuation;
 mod folder_store;
 mod fresh_key;
+mod helper;
 pub mod input;
 pub mod key_file;
 pub mod key_folder;
@@ -43,6 +44,7 @@ pub mod private;
 pub mod profile;
 pub mod prune;
 mod registry_file;
+mod registry_writing;
 mod resealed;
 mod revocation;
 mod sealing_keys;
@@ -63,6 +65,7 @@ pub use budget::default_budget;
 pub use continuation::Continuation;
 pub use kvcap::Unchecked;
 pub use registry_file::{RegistryFile, choose_root, roots};
+pub use registry_writing::{Changed, NextVersion, StatedBy};
 pub use resealed::resealed_terms;
 pub use revocation::vouched_id;
 pub use trust::TrustSources;

@@ -180,6 +180,7 @@ fn number(table: MemoryTable) -> u8 {
         MemoryTable::Forget => 4,
         MemoryTable::Sessions => 5,
         MemoryTable::Forgotten => 6,
+        MemoryTable::Roots => 7,
     }
 }
 

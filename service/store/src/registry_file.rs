@@ -1,23 +1,16 @@
-//! A key registry in a file: verified under its root, followed from version to version, changed under a lock
-//! (registry-v1 §§2–4).
+//! A key registry in a file: verified under its root, and followed from version to version (registry-v1 §§2, 3, 8).
 
 use std::path::{Path, PathBuf};
 
 use kvcap::{
-    Change, Code, Error, KeyId, Ledger, MAX_REGISTRY, Registry, Result, RootKey, RootPublic,
-    TrustedKey, UntrustedRegistry,
+    Code, Error, Ledger, MAX_REGISTRY, Registry, Result, RootPublic, TrustedKey, UntrustedRegistry,
 };
 
-use crate::{
-    input, key_file,
-    lock::{Lock, Wait},
-    output::{self, Readers},
-    time,
-};
+use crate::{input, key_file};
 
 /// The registry in the file at a path; the versions before it may lie beside it as `PATH.N`.
 #[derive(Clone, Copy, Debug)]
-pub struct RegistryFile<'a>(&'a Path);
+pub struct RegistryFile<'a>(pub(crate) &'a Path);
 
 impl<'a> RegistryFile<'a> {
     /// Returns the registry in the file `path`.
@@ -48,7 +41,7 @@ impl<'a> RegistryFile<'a> {
     /// As [`Self::read`], [`choose_root`] and [`UntrustedRegistry::verify`].
     pub fn verify(self, roots: &[RootPublic], now: u64) -> Result<Registry> {
         let verified = UntrustedRegistry::read(&self.bytes()?).and_then(|untrusted| {
-            let root = choose_root(roots, untrusted.signer())?;
+            let root = choose_root(roots, &untrusted)?;
             untrusted.verify(root, now)
         });
         verified.map_err(|error| self.of(error))
@@ -69,7 +62,7 @@ impl<'a> RegistryFile<'a> {
                 break;
             }
             let step = UntrustedRegistry::read(&bytes(&kept)?).and_then(|between| {
-                let root = choose_root(roots, between.signer())?;
+                let root = choose_root(roots, &between)?;
                 ledger.follow(&between.verify_at_any_time(root)?)
             });
             step.map_err(|error| error.at(kept.display()))?;
@@ -77,98 +70,34 @@ impl<'a> RegistryFile<'a> {
         ledger.follow(registry).map_err(|error| self.of(error))
     }
 
-    /// Makes version 1, which lists nothing and is valid for `ttl` seconds from `now`.
-    ///
-    /// # Errors
-    /// KVC-941 where the file exists; 940.
-    pub fn create(self, root: &RootKey, now: u64, ttl: u64) -> Result<Registry> {
-        output::check_absent(self.0, false)?;
-        let bytes = Registry::first(root, now, now.saturating_add(ttl))?;
-        output::write(self.0, false, Readers::Umask, &bytes)?;
-        UntrustedRegistry::read(&bytes)?.verify_at_any_time(&root.public())
-    }
-
-    /// Writes the next version, over whatever another writer has written in the meantime, and keeps the one
-    /// before as `PATH.N`. It is valid for `ttl` seconds from `now`, or as long as the one before.
-    ///
-    /// # Errors
-    /// KVC-3xx for what cannot be changed; 309 where a version was written after this one; 941 where `PATH.N` is
-    /// something else; 940, also where the path is a link: the next version would replace that alone.
-    pub fn change(
-        self,
-        changes: &[Change],
-        root: &RootKey,
-        now: u64,
-        ttl: Option<u64>,
-    ) -> Result<Registry> {
-        if self.0.is_symlink() {
-            let what = "this is a link: change the registry that it points to";
-            return Err(self.of(Error::new(Code::LocalIo, what)));
-        }
-        // a lock beside what is no registry would be left for nothing
-        self.current(root)?;
-        let _lock = Lock::of(self.0, Wait::default())?;
-        let (old, registry) = self.current(root)?;
-        let listing = registry.listing();
-        let ttl = ttl.unwrap_or(listing.expires - listing.issued_at);
-        // another writer may have been faster within this second, never later than now
-        let now = now.max(time::now());
-        let next = registry
-            .next(changes, root, now, now.saturating_add(ttl))
-            .map_err(|error| self.of(error))?;
-        let kept = self.version(listing.version);
-        let follows = self.version(listing.version.saturating_add(1));
-        for (path, expected) in [(&kept, Some(&old)), (&follows, None)] {
-            if !path.exists() {
-                continue;
-            }
-            let found = bytes(path)?;
-            if UntrustedRegistry::read(&found).is_err() {
-                output::check_absent(path, false)?;
-            }
-            if expected != Some(&found) {
-                let what = "another version was written after this one: the file is older than its writer's last";
-                return Err(Error::new(Code::RegistryVersion, what).at(path.display()));
-            }
-        }
-        // of a killed run
-        if !kept.exists() {
-            output::write(&kept, false, Readers::Umask, &old)?;
-        }
-        output::write(self.0, true, Readers::Umask, &next)?;
-        UntrustedRegistry::read(&next)?.verify_at_any_time(&root.public())
-    }
-
     /// Returns whether another key of the registry speaks for the issuer of `key`.
     ///
     /// # Errors
     /// As [`Self::read`]; KVC-310 where the root is another.
-    pub fn lists_issuer_of(self, key: &TrustedKey, root: &RootKey) -> Result<bool> {
-        let (_, registry) = self.current(root)?;
+    pub fn lists_issuer_of(self, key: &TrustedKey, roots: &[RootPublic]) -> Result<bool> {
+        let (_, registry) = self.current(roots)?;
         let mut keys = registry.listing().keys.iter();
         Ok(keys.any(|listed| listed.issuer == key.issuer && listed.key != key.key))
     }
 
-    fn current(self, root: &RootKey) -> Result<(Vec<u8>, Registry)> {
+    pub(crate) fn current(self, roots: &[RootPublic]) -> Result<(Vec<u8>, Registry)> {
         let bytes = self.bytes()?;
-        let registry = UntrustedRegistry::read(&bytes)
-            .and_then(|untrusted| untrusted.verify_at_any_time(&root.public()))
-            .map_err(|error| self.of(error))?;
+        let registry = verified(&bytes, roots).map_err(|error| self.of(error))?;
         Ok((bytes, registry))
     }
 
-    fn version(self, version: u64) -> PathBuf {
+    pub(crate) fn version(self, version: u64) -> PathBuf {
         let mut name = self.0.as_os_str().to_owned();
         name.push(format!(".{version}"));
         name.into()
     }
 
-    fn of(self, error: Error) -> Error {
+    pub(crate) fn of(self, error: Error) -> Error {
         error.at(self.0.display())
     }
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     input::small(path, u64::try_from(MAX_REGISTRY).unwrap_or(u64::MAX))
 }
 
@@ -183,11 +112,20 @@ pub fn roots(texts: &[String]) -> Result<Vec<RootPublic>> {
         .collect()
 }
 
-/// Chooses the root that a registry names as its signer.
+pub(crate) fn verified(bytes: &[u8], roots: &[RootPublic]) -> Result<Registry> {
+    let untrusted = UntrustedRegistry::read(bytes)?;
+    let root = choose_root(roots, &untrusted)?;
+    untrusted.verify_at_any_time(root)
+}
+
+/// Chooses the root that a registry names as its signer, or with which its statements about roots begin.
 ///
 /// # Errors
-/// KVC-944 where there are no roots, 310 where it is none of them.
-pub fn choose_root(roots: &[RootPublic], signer: KeyId) -> Result<&RootPublic> {
+/// KVC-944 where there are no roots; where it is none of them, 308, or 314 of a registry under several roots.
+pub fn choose_root<'r>(
+    roots: &'r [RootPublic],
+    registry: &UntrustedRegistry,
+) -> Result<&'r RootPublic> {
     if roots.is_empty() {
         let what = "a registry is verified by its root: give the root's public key";
         return Err(Error::new(Code::LocalUsage, what));
@@ -198,9 +136,18 @@ pub fn choose_root(roots: &[RootPublic], signer: KeyId) -> Result<&RootPublic> {
     };
     roots
         .iter()
-        .find(|root| root.id() == signer)
+        .find(|root| registry.is_under(root))
         .ok_or_else(|| {
-            let what = "the registry is not signed by this root";
-            Error::new(Code::RegistryUnsigned, what).sides(known(), signer)
+            let (code, what) = match registry.danger_unverified_roots() {
+                None => (
+                    Code::RegistryUnsigned,
+                    "the registry is not signed by this root",
+                ),
+                Some(_) => (
+                    Code::RegistryRoots,
+                    "the registry's statements about roots do not begin with this root",
+                ),
+            };
+            Error::new(code, what).sides(known(), registry.signer())
         })
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kvcap::{CapsuleId, Code, Result, RootKey};
+use kvcap::{CapsuleId, Code, Result, RootPublic};
 
 use crate::{TrustSources, Verifier, input};
 
@@ -11,7 +11,7 @@ use crate::{TrustSources, Verifier, input};
 ///
 /// # Errors
 /// As [`crate::Judge::verify`]; a capsule that is revoked already is no error.
-pub fn vouched_id(registry: &Path, root: &RootKey, capsule: &Path) -> Result<CapsuleId> {
+pub fn vouched_id(registry: &Path, roots: &[RootPublic], capsule: &Path) -> Result<CapsuleId> {
     let (untrusted, _) = input::Capsule::read(capsule)?.split();
     let claims = untrusted.claims();
     let (id, terms) = (claims.id, claims.terms.clone());
@@ -20,7 +20,7 @@ pub fn vouched_id(registry: &Path, root: &RootKey, capsule: &Path) -> Result<Cap
         ..Verifier::new(TrustSources {
             keys: Vec::new(),
             registries: vec![registry.to_owned()],
-            roots: vec![root.public().to_text()],
+            roots: roots.iter().map(RootPublic::to_text).collect(),
         })
     };
     let judge = verifier.judge()?.danger_as_stated(&terms);

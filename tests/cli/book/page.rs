@@ -105,6 +105,8 @@ fn mask(word: &str) -> String {
     let colons = word.len() - word.trim_end_matches(':').len();
     let (word, colons) = word.split_at(word.len() - colons);
     let id = word.len() >= 16 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let of_root = word.strip_prefix("kvcap-roots-1");
+    let of_root = of_root.is_some_and(|id| id.len() == 72);
     let of_key = word.strip_prefix("key:").is_some_and(|id| id.len() == 32);
     let day = word.len() >= 10
         && word.starts_with("20")
@@ -112,7 +114,7 @@ fn mask(word: &str) -> String {
         && word.as_bytes()[7] == b'-';
     let second = word.len() == 10 && word.bytes().all(|b| b.is_ascii_digit());
     let word = match word {
-        _ if id || of_key => "ID",
+        _ if id || of_key || of_root => "ID",
         _ if day || second => "TIME",
         word => word,
     };

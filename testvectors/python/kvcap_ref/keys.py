@@ -3,6 +3,10 @@
 import os
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
 from . import ed25519, recipients
 from .envelope import is_text
 from .errors import Refusal, require
@@ -11,6 +15,7 @@ from .schedule import b3
 SECRET_SIGN, PUBLIC = "KVCAP-SECRET-SIGN-1", "kvcap-pub-1"
 SECRET_WRAP, SECRET_HPKE, SECRET_XWING = "KVCAP-SECRET-WRAP-1", "KVCAP-SECRET-HPKE-1", "KVCAP-SECRET-XWING-1"
 PUBLIC_HPKE, PUBLIC_XWING = "kvcap-hpke-1", "kvcap-xwing-1"
+LOCKED = "KVCAP-SECRET-LOCKED-1"
 SECRETS = {SECRET_WRAP: recipients.SYMMETRIC, SECRET_HPKE: recipients.X25519, SECRET_XWING: recipients.XWING}
 PUBLICS = {PUBLIC_HPKE: recipients.X25519, PUBLIC_XWING: recipients.XWING}
 LENGTHS = {PUBLIC_XWING: 1216}
@@ -69,6 +74,24 @@ def parse_key(text, kind):
         raise Refusal(942, "not base 16") from None
     require(format_key(kind, key) == line, 942, "wrong case or checksum")
     return key
+
+
+def unlock(text, passphrase):
+    """A secret key's file with its own line in the place of the one under a passphrase (KVC-942, 946)."""
+    line = key_line(text)
+    digits = line.removeprefix(LOCKED)
+    require(line.startswith(LOCKED) and digits == digits.upper() and passphrase, 942 if passphrase else 946)
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        raise Refusal(942, "not base 16") from None
+    require(len(data) > 16 and " " not in digits, 942)
+    kdf = Argon2id(salt=data[:16], length=32, iterations=3, lanes=4, memory_cost=64 << 10)
+    try:
+        key = ChaCha20Poly1305(kdf.derive(passphrase.encode())).decrypt(bytes(12), data[16:], LOCKED.encode())
+    except InvalidTag:
+        raise Refusal(946) from None
+    return text.replace(line, key.decode())
 
 
 def _read(path):

@@ -406,8 +406,8 @@ SENTENCES = {
     "and may miss details of earlier ones.",
     "fresh": "Nothing of the earlier conversation could be used; this is a new one.",
 }
-HISTORY_ONLY = {308, 309, 310, 311, 313, 401, 412, *range(601, 605), *range(608, 613), *range(930, 934)}
-STOP = {907, *range(940, 948), *range(952, 956)}
+HISTORY_ONLY = {308, 309, 310, 311, *range(313, 317), 401, 412, *range(601, 605), *range(608, 613), *range(930, 934)}
+STOP = {907, *range(940, 949), *range(952, 956)}
 
 
 def judge(state, exact, facts):

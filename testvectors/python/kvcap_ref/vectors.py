@@ -109,7 +109,14 @@ def registry_of(context, folder):
         return None
     files = [load(folder / name) for name in stated["files"]]
     seen = stated["seen"] and (stated["seen"][0], bytes.fromhex(stated["seen"][1]))
-    return registry.newest(files, bytes.fromhex(stated["root"]), seen, context["now"])
+    statement, seen_roots = stated.get("statement"), stated.get("seen_roots")
+    root = registry.Root(
+        None if statement else bytes.fromhex(stated["root"]),
+        statement and bytes.fromhex(statement),
+        tuple(stated.get("issuers", ())),
+    )
+    seen_roots = seen_roots and (seen_roots[0], bytes.fromhex(seen_roots[1]))
+    return registry.newest(files, root, seen, seen_roots, context["now"])
 
 
 def read(opened, reads, released, streams):

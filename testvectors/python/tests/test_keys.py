@@ -3,6 +3,7 @@
 import os
 import tempfile
 import unittest
+from pathlib import Path
 
 from kvcap_ref import ed25519, keys, schedule
 from kvcap_ref.errors import Refusal
@@ -135,6 +136,21 @@ class KeyFiles(unittest.TestCase):
             for mode, code in ((0o600, None), (0o640, 943), (0o602, 943), (0o711, None)):
                 os.chmod(path, mode)
                 self.assertEqual(code_of(keys.read_key, path, keys.SECRET_WRAP), code)
+
+
+class Locked(unittest.TestCase):
+    """The line under a passphrase that capsule-v1 §8 shows."""
+
+    def test_the_specifications_example_opens_with_its_passphrase_alone(self):
+        page = (Path(__file__).parents[3] / "spec" / "capsule-v1.md").read_text()
+        lines = [line for line in page.splitlines() if line.startswith(keys.LOCKED) and "<" not in line]
+        self.assertEqual(len(lines), 1)
+        text = keys.unlock(f"# a key\n{lines[0]}\n", "correct horse battery staple")
+        self.assertEqual(len(keys.parse_key(text, keys.SECRET_WRAP)), 32)
+        self.assertEqual(code_of(keys.unlock, lines[0], "correct horse battery stapl"), 946)
+        self.assertEqual(code_of(keys.unlock, lines[0], ""), 946)
+        for wrong in (lines[0].lower(), lines[0][:-1], keys.LOCKED, lines[0] + "G0"):
+            self.assertEqual(code_of(keys.unlock, wrong, "correct horse battery staple"), 942)
 
 
 class Wrap(unittest.TestCase):

@@ -20,6 +20,7 @@ pub mod recipients;
 pub mod registry;
 pub mod reissued;
 pub mod resealed;
+pub mod roots;
 pub mod salamander;
 pub mod signature;
 pub mod streams;
@@ -49,6 +50,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static Case)> {
         ("codec", codec::CASES),
         ("chain", chain::CASES),
         ("registry", registry::CASES),
+        ("roots", roots::CASES),
         ("memory", memory::CASES),
         ("recipients", recipients::CASES),
         ("reissued", reissued::CASES),

@@ -16,10 +16,10 @@ use crate::{
     schedule::b3,
 };
 
-const ROOT: [u8; 32] = [0x71; 32];
+pub(super) const ROOT: [u8; 32] = [0x71; 32];
 const OTHER_ROOT: [u8; 32] = [0x72; 32];
 /// Each version lives for a day.
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 
 fn root() -> RootKey {
     RootKey::from_seed(&ROOT)
@@ -45,7 +45,7 @@ fn next(before: &[u8], changes: &[Change]) -> Vec<u8> {
 }
 
 /// Versions 1, which lists nobody, and 2, which lists the vectors' key; then one more for each change.
-fn versions(changes: Vec<Change>) -> Vec<Vec<u8>> {
+pub(super) fn versions(changes: Vec<Change>) -> Vec<Vec<u8>> {
     let first = Registry::first(&root(), NOW - 20, NOW + DAY).unwrap();
     let second = next(&first, &[Change::Add(Box::new(key(&SIGN_SEED)))]);
     let mut all = vec![first, second];
@@ -56,12 +56,12 @@ fn versions(changes: Vec<Change>) -> Vec<Vec<u8>> {
 }
 
 /// What a verifier remembers that has seen `bytes` as version `version`.
-fn seen(version: u64, bytes: &[u8]) -> Option<(u64, String)> {
+pub(super) fn seen(version: u64, bytes: &[u8]) -> Option<(u64, String)> {
     Some((version, hex(&b3("kvcap v1 registry", &[bytes]))))
 }
 
 /// The base capsule, verified by these versions of a registry alone.
-fn by(files: &[Vec<u8>], seen: Option<(u64, String)>) -> Made {
+pub(super) fn by(files: &[Vec<u8>], seen: Option<(u64, String)>) -> Made {
     given(Made::of(fixture::base()), files, seen)
 }
 
@@ -74,6 +74,9 @@ fn given(made: Made, files: &[Vec<u8>], seen: Option<(u64, String)>) -> Made {
             root: hex(&parts::public(&ROOT)),
             files,
             seen,
+            statement: None,
+            issuers: Vec::new(),
+            seen_roots: None,
         });
     })
 }
@@ -91,7 +94,7 @@ fn edited(change: impl FnOnce(&mut Vec<(Value, Value)>)) -> Made {
     by(&[signed(&ROOT, &header, &payload)], None)
 }
 
-fn taken_apart(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn taken_apart(bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let value: Value = ciborium::from_reader(&bytes[1..]).unwrap();
     let part = |index: usize| value.as_array().unwrap()[index].as_bytes().unwrap().clone();
     (part(0), part(2))

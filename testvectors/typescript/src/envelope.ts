@@ -24,6 +24,12 @@ export const REGISTRY: Profile = {
   type: "application/vnd.kvcap.registry",
 };
 
+export const TIMESTAMP: Profile = {
+  labels: [1, 3, 4, 16],
+  contentType: "application/vnd.kvcap.timestamp+cbor",
+  type: "application/vnd.kvcap.timestamp",
+};
+
 export interface Envelope {
   /** Raw bytes of the protected header. */
   header: Uint8Array;

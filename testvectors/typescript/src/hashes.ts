@@ -18,6 +18,7 @@ export const rootKeyId = (key: Uint8Array): Bytes => b3("kvcap v1 root key id", 
 export const chunkDigest = (ciphertext: Uint8Array): Bytes => b3("kvcap v1 leaf", ciphertext);
 export const tableDigest = (stream: number, rows: Uint8Array): Bytes =>
   b3("kvcap v1 table", concat(u32(stream), rows));
+export const rootsDigest = (payload: Uint8Array): Bytes => b3("kvcap v1 roots", payload);
 export const registryDigest = (file: Uint8Array): Bytes => b3("kvcap v1 registry", file);
 
 /** The prefix value P of token ids (capsule-v1 §6.5). */

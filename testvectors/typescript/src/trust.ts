@@ -6,8 +6,9 @@ import { readEnvelope, REGISTRY, toBeSigned } from "./envelope.js";
 import { Fields, of } from "./fields.js";
 import { registryDigest, rootKeyId, signKeyId } from "./hashes.js";
 import { MAX_U64 } from "./limits.js";
-import { Refusal, refuse, require } from "./refusal.js";
-import { loadPublicKey, type PublicKey, verifySignature } from "./signature.js";
+import { refuse, require } from "./refusal.js";
+import { type Bundle, checkBundleTime, readBundle, type Root, type Statement, verifyOr308 } from "./roots.js";
+import { loadPublicKey, type PublicKey } from "./signature.js";
 
 const CLOCK_SKEW = 60n;
 
@@ -30,6 +31,9 @@ export interface Registry {
   revoked: Uint8Array[];
   before: Uint8Array | null;
   digest: Uint8Array;
+  /** Statements about roots that were looked at, the newest last; none under one root. */
+  statements: Statement[];
+  bundle: Bundle | null;
 }
 
 /** Keys and registries as one set (REG-G-11). */
@@ -37,6 +41,7 @@ export class Trust {
   private readonly keys = new Map<string, TrustedKey>();
   private readonly revoked = new Set<string>();
   private expires: bigint | null = null;
+  private freshUntil: bigint | null = null;
 
   /** CAP-K-1: two keys of one id are refused. */
   add(key: TrustedKey): void {
@@ -45,18 +50,22 @@ export class Trust {
     this.keys.set(id, key);
   }
 
-  /** REG-G-6: a registry that is current. */
+  /** REG-G-6, REG-M-7, REG-M-11: a registry that is current. */
   addRegistry(registry: Registry, now: bigint): void {
+    if (registry.bundle !== null) this.freshUntil = checkBundleTime(registry.bundle, registry, now);
     require(now < registry.expires, 310);
     require(registry.issued <= now + CLOCK_SKEW, 412);
     registry.keys.forEach((key) => this.add(key));
     registry.revoked.forEach((id) => this.revoked.add(hex(id)));
-    if (this.expires === null || registry.expires < this.expires) this.expires = registry.expires;
+    const newest = registry.statements[registry.statements.length - 1];
+    const end = newest !== undefined && newest.expires < registry.expires ? newest.expires : registry.expires;
+    if (this.expires === null || end < this.expires) this.expires = end;
   }
 
   /** Step 4 of capsule-v1 §3.2. */
   find(kid: Uint8Array, now: bigint): TrustedKey {
     require(this.expires === null || now < this.expires, 310);
+    require(this.freshUntil === null || now < this.freshUntil, 315);
     const key = this.keys.get(hex(kid)) ?? refuse(301);
     require(!key.compromised, 304);
     return key;
@@ -83,19 +92,40 @@ export function checkSuccession(versions: readonly Registry[], seen: { version: 
 const fields: Fields = new Fields(313);
 const MAX_FILE = 4 << 20;
 
-/** REG-G-1 … REG-G-5, REG-G-13. */
-export function readRegistry(file: Uint8Array, root: PublicKey): Registry {
+/** REG-G-1 … REG-G-5, REG-G-13, REG-M-1 … REG-M-9. */
+export function readRegistry(file: Uint8Array, root: Root): Registry {
   require(file.length <= MAX_FILE, 313);
+  const registry = file[0] === 0x83 ? severalRoots(file, root) : oneRoot(file, root);
+  if (root.issuers !== null) {
+    const { issuers } = root;
+    registry.keys.forEach((key) => require(issuers.includes(key.issuer), 316));
+  }
+  return registry;
+}
+
+function oneRoot(file: Uint8Array, root: Root): Registry {
   require(file[0] === 0xd2, 308);
   const envelope = readEnvelope(file, REGISTRY);
-  require(equal(envelope.kid, rootKeyId(root.bytes)), 308);
-  try {
-    verifySignature(root, toBeSigned(envelope), envelope.signature);
-  } catch (error) {
-    if (error instanceof Refusal) refuse(308);
-    throw error;
+  if (root.key === null) return refuse(308);
+  require(equal(envelope.kid, rootKeyId(root.key.bytes)), 308);
+  verifyOr308(root.key, toBeSigned(envelope), envelope.signature);
+  return readListing(envelope.payload, [root.key], registryDigest(file));
+}
+
+function severalRoots(file: Uint8Array, root: Root): Registry {
+  const bundle = readBundle(file, root);
+  const { newest, signers, payload } = bundle;
+  const roots = [...newest.roots.map(({ key }) => key), ...newest.stamps];
+  const registry = readListing(payload, roots, registryDigest(payload));
+  for (const { issuer } of registry.keys) {
+    const speaking = signers.filter(({ issuers }) => issuers === null || issuers.includes(issuer));
+    require(BigInt(speaking.length) >= newest.threshold, 316);
   }
-  const map = fields.map(parse(envelope.payload), [1, 2, 3, 4, 5, 6], [7]);
+  return { ...registry, statements: bundle.statements, bundle };
+}
+
+function readListing(payload: Uint8Array, roots: readonly PublicKey[], digest: Uint8Array): Registry {
+  const map = fields.map(parse(payload), [1, 2, 3, 4, 5, 6], [7]);
   fields.oneOf(of(map, 1), 1);
   const version = fields.uint(of(map, 2));
   const before = map.get(7);
@@ -110,14 +140,16 @@ export function readRegistry(file: Uint8Array, root: PublicKey): Registry {
     version,
     issued,
     expires,
-    keys: inOrder(keys.map((entry) => readKey(entry, root))),
+    keys: inOrder(keys.map((entry) => readKey(entry, roots))),
     revoked: ascendingIds(revoked.map(readRevoked)),
     before: before === undefined ? null : fields.bytes(before, 32),
-    digest: registryDigest(file),
+    digest,
+    statements: [],
+    bundle: null,
   };
 }
 
-function readKey(item: Item, root: PublicKey): TrustedKey {
+function readKey(item: Item, roots: readonly PublicKey[]): TrustedKey {
   const map = fields.map(item, [1, 2, 3, 4, 5, 8], [6, 7]);
   const until = (label: number): bigint | null => {
     const found = map.get(label);
@@ -144,7 +176,7 @@ function readKey(item: Item, root: PublicKey): TrustedKey {
     verifyUntil: until(7),
     compromised: status === 2,
   };
-  require(!equal(bytes, root.bytes), 302);
+  require(!roots.some((root) => equal(bytes, root.bytes)), 302);
   return key;
 }
 

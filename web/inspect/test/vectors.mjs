@@ -35,7 +35,7 @@ function isOurs({ stage, code, context }) {
   if (Object.keys(context).some((name) => !known.includes(name))) return false;
   const { trust, registry, audiences } = { ...index.default_context, ...context };
   if (!trust.every(plainKey) || audiences.length !== 1) return false;
-  return registry === null || (registry.files.length === 1 && registry.seen === null);
+  return registry === null || (registry.files.length === 1 && registry.seen === null && !registry.seen_roots && !registry.issuers);
 }
 
 /** The first vector of each code, and as many that are accepted. */
@@ -59,6 +59,11 @@ function given(name) {
   return join(folder, "large.kvcap");
 }
 
+/** What a verifier is given of a root: its key, or a statement's digest. */
+function rootText({ root, statement }) {
+  return statement ? keyLine("kvcap-roots-1", statement) : keyLine("kvcap-root-1", root);
+}
+
 export function asked({ context, file }) {
   const { now, trust, registry, audiences, subject, organisation, parents } = { ...index.default_context, ...context };
   return {
@@ -67,7 +72,7 @@ export function asked({ context, file }) {
     now: String(now),
     keys: trust.map(({ issuer, key }) => `issuer: ${issuer}\n${keyLine("kvcap-pub-1", key)}\n`).join(""),
     registry: registry && { name: "keys.kvreg", mimeType: "application/octet-stream", buffer: content(registry.files[0]) },
-    root: registry ? keyLine("kvcap-root-1", registry.root) : "",
+    root: registry ? rootText(registry) : "",
     audience: audiences[0],
     subject: subject ?? "",
     tenant: organisation ?? "",

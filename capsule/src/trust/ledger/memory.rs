@@ -22,6 +22,8 @@ pub enum MemoryTable {
     Sessions,
     /// No key, to the latest time (8 bytes) of those in [`Self::Forget`] that have been forgotten.
     Forgotten,
+    /// Id of the root that a registry began with (16 bytes) to version (8) and digest (32) of its statement about roots.
+    Roots,
 }
 
 /// Bytes that outlive the process. Knows no rule: a [`super::Ledger`] has them all.

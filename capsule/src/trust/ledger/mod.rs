@@ -122,16 +122,29 @@ impl Ledger {
     /// Remembers a registry that is the newest or follows it ([`Registry::follows`]).
     ///
     /// # Errors
-    /// KVC-309.
+    /// KVC-309; 314 for statements about roots that were seen and are not followed (REG-M-12).
     pub fn follow(&self, registry: &Registry) -> Result<()> {
         let next = registry.mark();
         self.run(|memory| {
             if let Some(seen) = mark(memory, next.root)? {
                 registry.follows(&seen)?;
             }
-            let value = [&next.version.to_be_bytes()[..], &next.digest.0].concat();
-            memory.put(MemoryTable::Registries, &next.root.0, &value)
+            if let Some(seen) = marked(memory, MemoryTable::Roots, next.root)? {
+                registry.follows_roots(&seen)?;
+            }
+            if let Some(roots) = registry.roots_mark() {
+                put_mark(memory, MemoryTable::Roots, &roots)?;
+            }
+            put_mark(memory, MemoryTable::Registries, &next)
         })
+    }
+
+    /// Returns the newest statement about roots that was seen of the registry that began with this root.
+    ///
+    /// # Errors
+    /// KVC-940.
+    pub fn seen_roots(&self, root: KeyId) -> Result<Option<Mark>> {
+        self.run(|memory| marked(memory, MemoryTable::Roots, root))
     }
 
     /// Refuses a capsule that may no longer be used; remembers nothing.
@@ -214,8 +227,17 @@ fn set_clock(memory: &mut dyn Transaction, time: u64) -> Result<()> {
     memory.put(MemoryTable::Clock, &[], &time.to_be_bytes())
 }
 
+fn put_mark(memory: &mut dyn Transaction, table: MemoryTable, mark: &Mark) -> Result<()> {
+    let value = [&mark.version.to_be_bytes()[..], &mark.digest.0].concat();
+    memory.put(table, &mark.root.0, &value)
+}
+
 fn mark(memory: &dyn Transaction, root: KeyId) -> Result<Option<Mark>> {
-    let Some(value) = memory.get(MemoryTable::Registries, &root.0)? else {
+    marked(memory, MemoryTable::Registries, root)
+}
+
+fn marked(memory: &dyn Transaction, table: MemoryTable, root: KeyId) -> Result<Option<Mark>> {
+    let Some(value) = memory.get(table, &root.0)? else {
         return Ok(None);
     };
     let (version, digest) = value.split_at_checked(8).ok_or_else(damaged)?;

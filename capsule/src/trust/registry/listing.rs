@@ -38,9 +38,9 @@ pub struct Revoked {
 
 impl Listing {
     /// The keys and revocations, to verify capsules by until the registry expires.
-    pub(super) fn trust(&self) -> Trust {
+    pub(super) fn trust(&self, expires: u64, fresh_until: Option<u64>) -> Trust {
         let revoked = self.revoked.iter().map(|entry| entry.capsule);
-        Trust::until(self.expires, self.keys.iter().cloned(), revoked)
+        Trust::until(expires, fresh_until, self.keys.iter().cloned(), revoked)
     }
 
     pub(super) fn decode(payload: &[u8]) -> Result<Self> {

@@ -107,5 +107,6 @@ fn number(table: MemoryTable) -> i16 {
         MemoryTable::Forget => 4,
         MemoryTable::Sessions => 5,
         MemoryTable::Forgotten => 6,
+        MemoryTable::Roots => 7,
     }
 }

@@ -95,13 +95,21 @@ pub(crate) fn verifier(context: &Context, home: &Path) -> Result<Verifier, &'sta
         if !sources.keys.is_empty() {
             return Err("where a root is given, no key is trusted beside it");
         }
-        if registry.seen.is_some() || registry.files.len() > 1 {
+        if registry.seen.is_some() || registry.seen_roots.is_some() || registry.files.len() > 1 {
             return Err("without a ledger no version is remembered");
         }
         let file = home.join("registry");
         fs::write(&file, context.file(&registry.files[0])).unwrap();
         sources.registries.push(file);
-        sources.roots.push(key_text("kvcap-root-1", &registry.root));
+        let root = match &registry.statement {
+            Some(digest) => key_text("kvcap-roots-1", digest),
+            None => key_text("kvcap-root-1", &registry.root),
+        };
+        let issuers = registry
+            .issuers
+            .iter()
+            .map(|issuer| format!("issuer: {issuer}\n"));
+        sources.roots.push(issuers.collect::<String>() + &root);
     }
     if sources.is_empty() {
         return Err("nobody is trusted");

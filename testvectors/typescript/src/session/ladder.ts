@@ -43,11 +43,11 @@ const EMPTY = 956;
 /** Codes after which no state can be judged or used (SES-L-4). */
 function spoilsAll(code: number): boolean {
   const within = (from: number, to: number): boolean => code >= from && code <= to;
-  return code === EMPTY || within(308, 311) || [313, 401, 412].includes(code) || within(601, 604) || within(608, 612) || within(930, 933);
+  return code === EMPTY || within(308, 311) || [313, 314, 315, 316, 401, 412].includes(code) || within(601, 604) || within(608, 612) || within(930, 933);
 }
 
 /** A fault of the device or of the log: no rung is taken (SES-L-4). */
-const stops = (code: number): boolean => code === 907 || (code >= 940 && code <= 947) || (code >= 952 && code <= 955);
+const stops = (code: number): boolean => code === 907 || (code >= 940 && code <= 948) || (code >= 952 && code <= 955);
 const MAX_STATES = 256;
 
 export function plan(facts: Facts): { steps: Step[]; taken: Step; reason: number; sentence: string } {

@@ -57,7 +57,14 @@ export interface Context {
   wrapping_key: string | null;
   wrapping_type: number;
   parents: string[];
-  registry: { root: string; files: string[]; seen: [Uint, string] | null } | null;
+  registry: {
+    root: string;
+    files: string[];
+    seen: [Uint, string] | null;
+    statement?: string;
+    issuers?: string[];
+    seen_roots?: [Uint, string];
+  } | null;
   memory: { latest: Uint | null; opened: string[] } | null;
   reads: { stream: number; start: Uint; end: Uint }[];
 }

@@ -5,6 +5,7 @@ import { LIMITS, type Limits } from "../limits.js";
 import { Memory } from "../memory.js";
 import type { Expected, ExpectedModel, Policy } from "../policy.js";
 import { loadPublicKey } from "../signature.js";
+import { checkRootsSeen } from "../roots.js";
 import { checkSuccession, readRegistry, Trust } from "../trust.js";
 import type { Context, Scaling, Uint } from "./index.js";
 
@@ -103,11 +104,19 @@ export function trustOf(context: Context, now: bigint, file: (name: string) => U
     });
   }
   if (context.registry !== null) {
-    const { root, files, seen } = context.registry;
-    const rootKey = loadPublicKey(unhex(root));
-    const versions = files.map((name) => readRegistry(file(name), rootKey));
+    const { root, files, seen, statement, issuers, seen_roots: seenRoots } = context.registry;
+    const given = {
+      key: statement === undefined ? loadPublicKey(unhex(root)) : null,
+      statement: statement === undefined ? null : unhex(statement),
+      issuers: issuers ?? null,
+    };
+    const versions = files.map((name) => readRegistry(file(name), given));
     const newest = versions[versions.length - 1];
     if (newest !== undefined) trust.addRegistry(newest, now);
+    if (seenRoots !== undefined) {
+      const [version, digest] = seenRoots;
+      versions.forEach((one) => checkRootsSeen(one.statements, { version: uint(version), digest: unhex(digest) }));
+    }
     checkSuccession(versions, maybe(seen, ([version, digest]) => ({ version: uint(version), digest: unhex(digest) })));
   }
   return trust;
