@@ -179,7 +179,7 @@ case $name in
 #: other systems, as far as this one can: built, checked, emulated; --short | 30 minutes; qemu-user, cross compilers
     platforms)
         tests/platforms/run "$@" ;;
-#: the release for Linux on x86-64 built twice, in two folders, and compared; --against SHA256SUMS | 40 minutes; as dist
+#: the release for Linux on x86-64 built twice, in two folders, and compared; --against SHA256SUMS; --short PROGRAM | 40 minutes; as dist
     reproduce)
         .ci/reproduce "$@" ;;
 #: what users download: archives, wheels, digests; --for all; --sign KEY | 10 minutes a system; musl-tools, Python

@@ -229,6 +229,7 @@ const PARTS: &[&str] = &[
     ".ci/no-hazmat",
     ".ci/no-sys",
     ".ci/remap",
+    ".ci/rustc",
     ".ci/wheel",
     "codecs/mlx/linux/backends",
     "codecs/mlx/linux/bind",
