@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use kvcap::{CapsuleId, Change, Purpose, Registry, Result, Suite, TrustedKey};
-use kvcap_store::{RegistryFile, key_file, time, vouched_id};
+use kvcap_store::{RegistryFile, key_file, revocable_id, time};
 
 use crate::{
     flags::{duration, instant},
-    ui::{self, Report, confirm, usage},
+    ui::{self, Report, confirm},
     verbs::registry_show,
 };
 
@@ -144,17 +144,13 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             verify_until,
         } => {
             let key = key_file::trusted(key)?;
+            let root = key_file::root(&edit.root_key, &ui::passphrases())?;
             let mut entry = TrustedKey {
                 not_before: not_before.unwrap_or(0),
                 sign_until: sign_until.unwrap_or(TrustedKey::NO_END),
                 verify_until: verify_until.unwrap_or(TrustedKey::NO_END),
-                ..key_file::given_to(key, issuer.as_deref())?
+                ..RegistryFile::at(&edit.file).entry(key, issuer.as_deref(), &root)?
             };
-            let root = key_file::root(&edit.root_key, &ui::passphrases())?;
-            if issuer.is_none() && RegistryFile::at(&edit.file).lists_issuer_of(&entry, &root)? {
-                let why = "another key speaks for the issuer that the key's file names: say --issuer if this one does too";
-                return usage(why, format_args!("{:?}", entry.issuer));
-            }
             if purpose == Purpose::Statements.name() {
                 entry.purpose = Purpose::Statements;
             }
@@ -196,19 +192,10 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         }
         Verb::Revoke { edit, capsule } => {
             let root = key_file::root(&edit.root_key, &ui::passphrases())?;
-            let (mut ids, mut unverified) = (Vec::new(), Vec::new());
-            for capsule in capsule {
-                let by_hand = CapsuleId::from_hex(capsule);
-                unverified.extend(by_hand.map(|id| id.to_string()));
-                ids.push(match by_hand {
-                    Some(_) if Path::new(capsule).exists() => {
-                        let why = "this is an id and the name of a file";
-                        return usage(why, format_args!("./{capsule} is the file"));
-                    }
-                    Some(id) => id,
-                    None => vouched_id(&edit.file, &root, Path::new(capsule))?,
-                });
-            }
+            let id_of = |capsule: &String| revocable_id(&edit.file, &root, capsule);
+            let ids = capsule.iter().map(id_of).collect::<Result<Vec<_>>>()?;
+            let by_hand = capsule.iter().filter_map(|text| CapsuleId::from_hex(text));
+            let unverified: Vec<String> = by_hand.map(|id| id.to_string()).collect();
             let changes: Vec<Change> = ids.iter().map(|id| Change::Revoke(*id)).collect();
             let mut report = edit.write(&changes, now)?;
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();

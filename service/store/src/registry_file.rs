@@ -139,14 +139,28 @@ impl<'a> RegistryFile<'a> {
         UntrustedRegistry::read(&next)?.verify_at_any_time(&root.public())
     }
 
-    /// Returns whether another key of the registry speaks for the issuer of `key`.
+    /// Returns `key` as the registry may list it: for `issuer`, or for the one that the key's file names, unless another key of
+    /// the registry speaks for that.
     ///
     /// # Errors
-    /// As [`Self::read`]; KVC-310 where the root is another.
-    pub fn lists_issuer_of(self, key: &TrustedKey, root: &RootKey) -> Result<bool> {
+    /// KVC-944 where another key speaks for it; 312 where the key's file names another issuer; as [`Self::read`]; KVC-310 where
+    /// the root is another.
+    pub fn entry(
+        self,
+        key: TrustedKey,
+        issuer: Option<&str>,
+        root: &RootKey,
+    ) -> Result<TrustedKey> {
+        let key = key_file::given_to(key, issuer)?;
         let (_, registry) = self.current(root)?;
         let mut keys = registry.listing().keys.iter();
-        Ok(keys.any(|listed| listed.issuer == key.issuer && listed.key != key.key))
+        if issuer.is_none()
+            && keys.any(|listed| listed.issuer == key.issuer && listed.key != key.key)
+        {
+            let what = "another key speaks for the issuer that the key's file names: name the issuer if this one does too";
+            return Err(Error::new(Code::LocalUsage, what).at(format_args!("{:?}", key.issuer)));
+        }
+        Ok(key)
     }
 
     fn current(self, root: &RootKey) -> Result<(Vec<u8>, Registry)> {
