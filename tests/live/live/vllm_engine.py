@@ -21,7 +21,8 @@ SAME = {"seed": 0, "enforce_eager": True, "block_size": 32, "max_model_len": 204
 ALONE = {"enable_prefix_caching": False}
 #: one thread: two that wait for each other take many times as long where other work has one of the cores
 VARIABLES = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-             "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING"}
+             "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING",
+             "VLLM_NO_USAGE_STATS": "1", "LMCACHE_TRACK_USAGE": "false", "DO_NOT_TRACK": "1"}
 
 
 def connector(profile, folder):
@@ -156,12 +157,27 @@ def timed(took):
             try:
                 return call(*arguments)
             finally:
-                took[name.strip("_")] = time.monotonic() - start
+                took[name.strip("_")] = took.get(name.strip("_"), 0.0) + time.monotonic() - start
 
         setattr(KvcapConnector, name, measured)
 
     for name in ("_open", "_seal", "start_load_kv"):
         watch(name)
+
+
+def without_a_false_dict():
+    """vLLM 0.32.0 asks every object of every module for its `__dict__`, and llvmlite's library, which LMCache brings, has for
+    every name a function."""
+    from llvmlite.binding.ffi import _lib_wrapper
+
+    found = _lib_wrapper.__getattr__
+
+    def known(library, name):
+        if name == "__dict__":
+            raise AttributeError(name)
+        return found(library, name)
+
+    _lib_wrapper.__getattr__ = known
 
 
 def main():
@@ -173,6 +189,7 @@ def main():
     options, took, rows = json.loads(sys.argv[1]), {}, []
     if options.get("kv_transfer_config", {}).get("kv_connector") == "KvcapConnector":
         timed(took)
+    without_a_false_dict()
     llm = LLM(**options, logits_processors=[recorder(rows)])
     print(json.dumps({"version": __version__}), file=out, flush=True)
     for line in sys.stdin:
