@@ -56,7 +56,7 @@ def vllm(place):
     try:
         engines["offloading"] = offloading(**options)
     except RuntimeError as error:
-        said = str(error).strip().splitlines()[-1]
+        said = str(error).strip().splitlines()[-1].removeprefix("[rank0]: ")
     ways = {
         "computed": ("none", lambda n: {}),
         "computed, and sealed before the answer": ("ours", lambda n: {"kvcap": {"seal": f"{n}.kvcap"}}),
