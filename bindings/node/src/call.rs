@@ -29,8 +29,8 @@ pub struct Refused {
     pub public: String,
 }
 
-impl From<kvcap::Error> for Refused {
-    fn from(error: kvcap::Error) -> Self {
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
         let code = error.code();
         Self {
             refused: format!("KVC-{}", code.number()),
