@@ -70,6 +70,9 @@ case $name in
 #: the C library: header, tests under AddressSanitizer, vectors; --header writes it, --install | a build, then 1 minute; gcc, g++
     c-library)
         bindings/c/run "$@" ;;
+#: llama.cpp as npm and PyPI have it, for the example in C, and the folder's name | 1 minute, 50 MB; npm, PyPI
+    llama-cpp)
+        bindings/c/llama.cpp ;;
 #: the Node module: types, tests, vectors; --pack DIR for a release | a build, then 1 minute; Node, npm
     node-module)
         bindings/node/run "$@" ;;
