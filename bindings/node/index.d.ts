@@ -221,6 +221,35 @@ export interface Key {
   publicPath: string | null
 }
 
+/** A version of a registry: which keys may seal, and which capsules are revoked. */
+export interface Registry {
+  version: number
+  root: string
+  issuedAt: number
+  expires: number
+  /** Ids of the keys that it lists. */
+  keys: string[]
+  /** Ids of the capsules that it revokes. */
+  revoked: string[]
+}
+
+/** Changes to a registry: all of them or none. A key is its id, a file of a public key, or its text. */
+export interface Changes {
+  /** The secret root key's file. */
+  rootKey: string | URL
+  passphrase?: string
+  /** Seconds that the next version is valid; as long as the one before without it. */
+  ttl?: number
+  /** Lists keys, each for the issuer that its file names, or for another. */
+  add?: (string | URL | { key: string | URL; issuer?: string })[]
+  /** Ends a key's signing now; what it signed before stays good. */
+  retire?: (string | URL)[]
+  /** Voids everything that a key has ever signed. */
+  compromise?: (string | URL)[]
+  /** Revokes capsules: files, which a key of the registry has signed, or ids, which nobody verifies. */
+  revoke?: (string | URL)[]
+}
+
 /** Seals a runtime's saved state. */
 export function seal(state: Source, options?: SealOptions): Promise<Sealed>
 /** Verifies a capsule with public keys alone. */
@@ -240,6 +269,15 @@ export function newWrappingKey(
 ): Promise<Key>
 /** Reads a public signing key: a file, or the key's text. */
 export function readPublicKey(text: string): Key
+/** Makes a root key in a file, and its public key beside it. */
+export function newRootKey(path: string | URL, options?: { passphrase?: string }): Promise<Key>
+/** Makes version 1 of a registry, which lists nothing and is valid for `ttl` seconds. */
+export function createRegistry(
+  path: string | URL,
+  options: { rootKey: string | URL; ttl: number; passphrase?: string },
+): Promise<Registry>
+/** Writes a registry's next version; without a change it only lives longer. */
+export function changeRegistry(path: string | URL, changes: Changes): Promise<Registry>
 
 /** A capsule verified as its bytes come. Calls may be made before the last one is over; they run in turn. */
 export class Verifying {

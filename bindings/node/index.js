@@ -3,6 +3,7 @@
 
 import { Writable } from 'node:stream'
 import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
 
 const native = createRequire(import.meta.url)('./native.cjs')
 
@@ -49,11 +50,11 @@ function texts(settings = {}) {
 
 const own = Symbol('native')
 const nativeOf = (profile) => (profile ? profile[own] : null)
-const pathOf = (to) => (to === undefined || to === null ? null : to instanceof URL ? to.pathname : String(to))
+const pathOf = (to) => (to === undefined || to === null ? null : to instanceof URL ? fileURLToPath(to) : String(to))
 
 function given(source) {
   if (typeof source === 'string') return source
-  if (source instanceof URL) return source.pathname
+  if (source instanceof URL) return fileURLToPath(source)
   if (source instanceof ArrayBuffer) return new Uint8Array(source)
   if (ArrayBuffer.isView(source)) return new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
   throw new TypeError('a capsule or a state is a path, or memory')
@@ -186,6 +187,23 @@ export async function newWrappingKey(path, { kind = 'symmetric', passphrase = nu
 
 export function readPublicKey(text) {
   return key(done(native.readPublicKey(text)))
+}
+
+export async function newRootKey(path, { passphrase = null } = {}) {
+  return key(done(await native.newRootKey(pathOf(path), passphrase)))
+}
+
+export async function createRegistry(path, { rootKey, ttl, passphrase = null }) {
+  return done(await native.createRegistry(pathOf(path), pathOf(rootKey), passphrase, ttl))
+}
+
+export async function changeRegistry(path, { rootKey, ttl = null, passphrase = null, add = [], ...rest }) {
+  const named = (what) => (what instanceof URL || typeof what === 'string' ? { key: what } : what)
+  const changes = add.map(named).map(({ key, issuer }) => ({ kind: 'add', what: pathOf(key), issuer }))
+  for (const kind of ['retire', 'compromise', 'revoke']) {
+    changes.push(...(rest[kind] ?? []).map((what) => ({ kind, what: pathOf(what) })))
+  }
+  return done(await native.changeRegistry(pathOf(path), pathOf(rootKey), passphrase, changes, ttl))
 }
 
 export class Verifying {

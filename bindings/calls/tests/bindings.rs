@@ -220,4 +220,9 @@ fn every_call_of_a_binding_is_in_the_table() {
     for name in exported.filter(|name| *name != "Session") {
         assert!(page.contains(&format!("`kvcap.{name}`")), "Node: {name}");
     }
+    let stub = read("bindings/python/python/kvcap/_kvcap.pyi");
+    let functions = stub.lines().filter_map(|line| line.strip_prefix("def "));
+    for name in functions.filter_map(|line| line.split('(').next()) {
+        assert!(page.contains(&format!("`kvcap.{name}`")), "Python: {name}");
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use kvcap::{Code, Error};
 use napi::{
     Env, Task,
     bindgen_prelude::{AsyncTask, Either, ToNapiValue, TypeName},
@@ -28,8 +29,8 @@ pub struct Refused {
     pub public: String,
 }
 
-impl From<kvcap::Error> for Refused {
-    fn from(error: kvcap::Error) -> Self {
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
         let code = error.code();
         Self {
             refused: format!("KVC-{}", code.number()),
@@ -132,4 +133,15 @@ impl Watch {
 /// A number as JavaScript has them.
 pub fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A number that JavaScript gives, which may not be less than 0.
+pub fn natural(value: i64, name: &str) -> kvcap::Result<u64> {
+    u64::try_from(value)
+        .map_err(|_| Error::new(Code::LocalUsage, "a number is less than 0").at(name))
+}
+
+/// The same where it may be left out.
+pub fn whole(value: Option<i64>, name: &str) -> kvcap::Result<Option<u64>> {
+    value.map(|value| natural(value, name)).transpose()
 }

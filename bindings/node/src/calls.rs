@@ -12,7 +12,7 @@ use napi::bindgen_prelude::{Buffer, Uint8Array};
 use napi_derive::napi;
 
 use crate::{
-    call::{Calling, Outcome, Watch, calling, number, outcome},
+    call::{Calling, Outcome, Watch, calling, natural, number, outcome, whole},
     profile::{Profile, Settings, given},
     results::{Claims, Key, Model, SessionClaims, Verdict},
     source::{Given, Later},
@@ -29,15 +29,6 @@ pub struct Wanted {
     pub replay_cursor: Option<i64>,
     pub key_dtype: Option<String>,
     pub value_dtype: Option<String>,
-}
-
-fn natural(value: i64, name: &str) -> kvcap::Result<u64> {
-    u64::try_from(value)
-        .map_err(|_| Error::new(Code::LocalUsage, "a number is less than 0").at(name))
-}
-
-fn whole(value: Option<i64>, name: &str) -> kvcap::Result<Option<u64>> {
-    value.map(|value| natural(value, name)).transpose()
 }
 
 /// On what terms a capsule is judged, once the call runs.

@@ -12,6 +12,7 @@
 mod call;
 mod calls;
 mod profile;
+mod registry;
 mod results;
 mod session;
 mod source;

@@ -186,3 +186,26 @@ impl From<library::Key> for Key {
         }
     }
 }
+
+#[napi(object)]
+pub struct Registry {
+    pub version: i64,
+    pub root: String,
+    pub issued_at: i64,
+    pub expires: i64,
+    pub keys: Vec<String>,
+    pub revoked: Vec<String>,
+}
+
+impl From<library::Registry> for Registry {
+    fn from(made: library::Registry) -> Self {
+        Self {
+            version: number(made.version),
+            root: made.root,
+            issued_at: number(made.issued_at),
+            expires: number(made.expires),
+            keys: made.keys,
+            revoked: made.revoked,
+        }
+    }
+}

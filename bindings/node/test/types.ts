@@ -13,6 +13,8 @@ export async function all(state: Buffer): Promise<number> {
   const session = await new kvcap.SessionManager({ profile }).loadOrCreate('x', { user: 'ana' })
   const resumed = await session.resume({ tokens: [1, 2] })
   if (resumed.rung === 'exact' && resumed.state) return resumed.state.length
+  const registry = await kvcap.changeRegistry(new URL('file:///a'), { rootKey: 'r', add: ['a', { key: 'b', issuer: 'c' }], revoke: ['d'] })
+  if (registry.keys.length === 0) return registry.expires
   try {
     await kvcap.inspect(state)
   } catch (error) {

@@ -15,6 +15,7 @@ mod facts;
 mod memory;
 mod open;
 mod profile;
+mod registry;
 mod results;
 mod seal;
 mod session;
@@ -37,6 +38,7 @@ fn _kvcap(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<results::Claims>()?;
     module.add_class::<results::Model>()?;
     module.add_class::<results::Key>()?;
+    module.add_class::<results::Registry>()?;
     module.add_class::<session::SessionManager>()?;
     module.add_class::<session::Session>()?;
     module.add_class::<results::Checkpoint>()?;
@@ -49,5 +51,8 @@ fn _kvcap(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(facts::new_signing_key, module)?)?;
     module.add_function(wrap_pyfunction!(facts::new_wrapping_key, module)?)?;
     module.add_function(wrap_pyfunction!(facts::read_public_key, module)?)?;
+    module.add_function(wrap_pyfunction!(registry::new_root_key, module)?)?;
+    module.add_function(wrap_pyfunction!(registry::create_registry, module)?)?;
+    module.add_function(wrap_pyfunction!(registry::change_registry, module)?)?;
     Ok(())
 }

@@ -155,6 +155,25 @@ result! {
 }
 
 result! {
+    /// A version of a registry.
+    Registry {
+        /// Its number, from 1 on.
+        version: u64,
+        /// Id of its root key.
+        root: String,
+        /// Time when it was signed, in seconds since 1970.
+        issued_at: u64,
+        /// Time of expiry.
+        expires: u64,
+        /// Ids of the keys that it lists.
+        keys: Vec<String>,
+        /// Ids of the capsules that it revokes.
+        revoked: Vec<String>,
+    }
+    it => format!("<kvcap.Registry {} of {}>", it.version, it.root)
+}
+
+result! {
     /// A version of a session.
     Checkpoint {
         /// Its number, from 1 on.

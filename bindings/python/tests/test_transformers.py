@@ -18,6 +18,7 @@ if not FULL:
     pytest.skip("NOT RUN: transformers' caches, which ./run --full has", allow_module_level=True)
 
 import torch
+import transformers
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
 
 from kvcap import transformers as kv
@@ -60,7 +61,7 @@ def test_a_cache_is_the_file_that_would_be_saved_and_goes_on_alike(models, setti
 
     profile = profile_of(settings, models[kind])
     made = kv.save(cache, tmp_path / "a.kvcap", tokens=[*tokens, 1, 2], profile=profile)
-    by_file = kvcap.seal(tmp_path / "state.safetensors", profile=profile, tokens=tokens, runtime_version="5.23.0")
+    by_file = kvcap.seal(tmp_path / "state.safetensors", profile=profile, tokens=tokens, runtime_version=transformers.__version__)
     assert (made.length, made.positions) == (by_file.length, by_file.positions)
     assert kvcap.open(tmp_path / "a.kvcap", profile=profile).state == content
 
@@ -111,6 +112,7 @@ def test_the_readmes_lines_save_and_resume(tmp_path):
     save, resume = re.findall(r"```python\n(.*?)```", readme, re.S)[:2]
     head = f"""
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 MODEL = {str(MODEL)!r}
 tokenizer = AutoTokenizer.from_pretrained(MODEL)

@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 import time
 
@@ -17,6 +15,7 @@ if importlib.util.find_spec("vllm") is None:
 
 sys.path.insert(0, str(ROOT / "tests/live"))
 from live import environments
+from live.vllm_engine import Engine, connector
 
 MODEL = ROOT / "tests/live/model"
 PROMPTS = json.loads((MODEL / "prompts.json").read_text())
@@ -24,27 +23,10 @@ PROMPT, OTHER = PROMPTS["rustdoc"][:1000], PROMPTS["python"][:1000]
 #: whole blocks of 32 rows that a prompt of 1,000 has beside its last token
 WHOLE = 992
 
-ENGINE = """
-import json, sys
-job = json.load(open(sys.argv[1]))
-from vllm import LLM, SamplingParams
-llm = LLM(seed=0, enforce_eager=True, block_size=32, max_model_len=2048, dtype="bfloat16", **job["engine"])
-answers = []
-for request in job["requests"]:
-    prompt = {"prompt_token_ids": request["prompt"]}
-    if "salt" in request:
-        prompt["cache_salt"] = request["salt"]
-    params = {"kv_transfer_params": {"kvcap": request["kvcap"]}} if request.get("kvcap") else None
-    lora = None
-    if "lora" in request:
-        from vllm.lora.request import LoRARequest
-        lora = LoRARequest("adapter", 1, request["lora"])
-    sampling = SamplingParams(temperature=0, max_tokens=request.get("steps", 16), extra_args=params)
-    out = llm.generate(prompt, sampling, use_tqdm=False, lora_request=lora)[0]
-    said = (out.kv_transfer_params or {}).get("kvcap")
-    answers.append({"tokens": list(out.outputs[0].token_ids), "cached": out.num_cached_tokens, "kvcap": said})
-json.dump(answers, open(sys.argv[1] + ".answers", "w"))
-"""
+
+def settings(place, **more):
+    names = {"sign_key": "issuer.key", "wrap_key": "reader.key", "trust": "issuer.key.pub"}
+    return {name: str(place / file) for name, file in names.items()} | {"ttl": "1h"} | more
 
 
 @pytest.fixture(scope="module")
@@ -57,73 +39,55 @@ def place(tmp_path_factory):
     return folder
 
 
-def settings(place, **more):
-    names = {"sign_key": "issuer.key", "wrap_key": "reader.key", "trust": "issuer.key.pub"}
-    return {name: str(place / file) for name, file in names.items()} | {"ttl": "1h"} | more
-
-
-def engine(place, requests, model=MODEL, profile=None, **options):
-    """Answers of a fresh process that runs an engine."""
-    connector = {
-        "kv_connector": "KvcapConnector",
-        "kv_connector_module_path": "kvcap.vllm",
-        "kv_role": "kv_both",
-        "kv_connector_extra_config": {
-            "profile": profile or settings(place),
-            "folder": str(place / "capsules"),
-        },
-    }
-    job = place / "job.json"
-    made = {"model": str(model), "kv_transfer_config": connector} | options
-    job.write_text(json.dumps({"engine": made, "requests": requests}))
-    more = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ENGINE, str(job)], env=os.environ | more, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads((place / "job.json.answers").read_text())
+def engine(place, model=MODEL, **options):
+    """A process of its own: each takes tens of seconds to begin, so that tests share those of one kind."""
+    return Engine(model, connector(settings(place), place / "capsules"), **options)
 
 
 @pytest.fixture(scope="module")
 def live(place):
-    """What the engine says that computes all of it, and the capsules that it leaves."""
-    bad = {"kvcap": {"seal": "../out.kvcap"}, "prompt": OTHER, "steps": 1}
-    salted = {"prompt": PROMPT, "salt": "ana", "kvcap": {"seal": "ana.kvcap"}}
-    again = {"prompt": PROMPT, "kvcap": {"seal_base64": True}, "steps": 1}
-    answers = engine(place, [{"prompt": PROMPT, "kvcap": {"seal": "a.kvcap"}}, bad, salted, again])
-    brief = settings(place, ttl="1s")
-    engine(place, [{"prompt": PROMPT, "kvcap": {"seal": "expired.kvcap"}, "steps": 1}], profile=brief)
-    return answers
+    """What an engine says that computes all of it, and the capsules that it leaves; it is gone then."""
+    with engine(place) as first:
+        return {
+            "whole": first.ask(PROMPT, 16, kvcap={"seal": "a.kvcap"}),
+            "bad name": first.ask(OTHER, kvcap={"seal": "../out.kvcap"}),
+            "salted": first.ask(PROMPT, 16, salt="ana", kvcap={"seal": "ana.kvcap"}),
+            "as text": first.ask(PROMPT, kvcap={"seal_base64": True}),
+        }
 
 
-def test_another_process_goes_on_from_the_capsule(place, live):
-    sealed = live[0]["kvcap"]["sealed"]
-    assert sealed["positions"] == 1015 and live[0]["cached"] == 0
-    seen = PROMPT + live[0]["tokens"][:-1]
-    text = live[3]["kvcap"]["sealed"]["base64"]
-    opened, as_text = engine(
-        place,
-        [
-            {"prompt": seen + live[0]["tokens"][-1:], "kvcap": {"open": "a.kvcap"}, "steps": 1},
-            {"prompt": PROMPT + [7, 8, 9], "salt": "none", "kvcap": {"open_base64": text}, "steps": 1},
-        ],
-    )
+@pytest.fixture(scope="module")
+def other(place, live):
+    """An engine in another process, which shares nothing with the first but the files."""
+    with engine(place) as fresh:
+        yield fresh
+
+
+def test_another_process_goes_on_from_the_capsule(live, other):
+    assert (live["whole"]["said"]["sealed"]["positions"], live["whole"]["cached"]) == (1015, 0)
+    seen = PROMPT + live["whole"]["tokens"]
+    opened = other.ask(seen, 4, kvcap={"open": "a.kvcap"})
     # 1,015 positions are 31 whole blocks; the rest is evaluated
-    assert (opened["cached"], opened["kvcap"]["restored"]) == (WHOLE, WHOLE)
-    assert as_text["cached"] == WHOLE
-    [whole] = engine(place, [{"prompt": seen + live[0]["tokens"][-1:], "steps": 1}])
-    assert whole["tokens"] == opened["tokens"]
+    assert (opened["cached"], opened["said"]["restored"]) == (WHOLE, WHOLE)
+    assert other.ask(seen, 4)["tokens"] == opened["tokens"]
+    text = live["as text"]["said"]["sealed"]["base64"]
+    assert other.ask(PROMPT + [7, 8, 9], salt="none", kvcap={"open_base64": text})["cached"] == WHOLE
 
 
-def test_a_prompt_that_begins_alike_takes_what_is_common(place, live):
+def test_a_prompt_that_begins_alike_takes_what_is_common(live, other):
     """The same again, and one that is edited in the middle of a block: rows see what is before them alone."""
+    again = other.ask(PROMPT, 4, kvcap={"open": "a.kvcap"})
+    assert (again["cached"], again["tokens"]) == (WHOLE, live["whole"]["tokens"][:4])
     edited = PROMPT[:500] + OTHER[500:]
-    prompts = [{"prompt": prompt, "kvcap": {"open": "a.kvcap"}, "steps": 4} for prompt in (PROMPT, edited)]
-    again, other = engine(place, prompts, enable_prefix_caching=False)
-    assert (again["cached"], again["tokens"]) == (WHOLE, live[0]["tokens"][:4])
-    assert other["cached"] == 480 and "code" not in other["kvcap"]
-    [cold] = engine(place, [{"prompt": edited, "steps": 4}], enable_prefix_caching=False)
-    assert cold["tokens"] == other["tokens"]
+    common = other.ask(edited, 4, kvcap={"open": "a.kvcap"})
+    assert common["cached"] == 480 and "code" not in common["said"]
+    assert other.ask(edited, 4)["tokens"] == common["tokens"]
+
+
+def test_the_bound_salt_is_the_one_that_restores(place, live, other):
+    longer = PROMPT + live["salted"]["tokens"]
+    assert other.ask(longer, salt="ana", kvcap={"open": "ana.kvcap"})["cached"] == WHOLE
+    assert live["bad name"]["said"]["code"] == 944 and not (place / "out.kvcap").exists()
 
 
 def test_a_capsule_holds_the_rows_that_transformers_computes(place, live):
@@ -147,40 +111,25 @@ def test_a_capsule_holds_the_rows_that_transformers_computes(place, live):
             ) > 0.99
 
 
-def adapter(folder):
-    """A LoRA of rank 4 on every value projection, in PEFT's layout."""
-    import torch
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 32, "target_modules": ["v_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"task_type": "CAUSAL_LM"}))
-    tensors = {}
-    for layer in range(6):
-        module = f"base_model.model.model.layers.{layer}.self_attn.v_proj"
-        tensors[f"{module}.lora_A.weight"] = torch.full((4, 256), 0.01)
-        tensors[f"{module}.lora_B.weight"] = torch.full((128, 4), 0.01)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    return folder
-
-
-def altered(place):
-    capsule = (place / "capsules/a.kvcap").read_bytes()
-    (place / "capsules/truncated.kvcap").write_bytes(capsule[: len(capsule) * 3 // 4])
+def altered(place, version):
+    """Capsules that must not restore, made of the one that does."""
+    folder = place / "capsules"
+    capsule = (folder / "a.kvcap").read_bytes()
+    (folder / "truncated.kvcap").write_bytes(capsule[: len(capsule) * 3 // 4])
     flipped = bytearray(capsule)
     flipped[len(capsule) * 3 // 4] ^= 1
-    (place / "capsules/flipped.kvcap").write_bytes(flipped)
-    profile = kvcap.Profile(**settings(place, model=str(MODEL)))
-    opened = kvcap.open(capsule, profile=profile)
-    version = {"runtime": "hf", "runtime_version": "vllm-0.0.1", "tokens": opened.tokens}
-    kvcap.seal(opened.state, place / "capsules/version.kvcap", profile=profile, **version)
+    (folder / "flipped.kvcap").write_bytes(flipped)
+    opened = kvcap.open(capsule, profile=kvcap.Profile(**settings(place, model=str(MODEL))))
+    for name, version_, ttl in (("version", "vllm-0.0.1", "1h"), ("expired", f"vllm-{version}", "1s")):
+        profile = kvcap.Profile(**settings(place, model=str(MODEL), ttl=ttl))
+        said = {"runtime": "hf", "runtime_version": version_, "tokens": opened.tokens}
+        made = kvcap.seal(opened.state, folder / f"{name}.kvcap", profile=profile, **said)
+    time.sleep(max(0, made.expires - time.time()) + 1)
 
 
-def test_what_must_not_restore_is_computed_as_if_it_were_not_there(place, live, tmp_path):
-    altered(place)
-    inside = kvcap.inspect(place / "capsules/expired.kvcap").expires
-    time.sleep(max(0, inside - time.time()) + 1)
-    longer = PROMPT + live[0]["tokens"]
+def test_what_must_not_restore_is_computed_as_if_it_were_not_there(place, live, other):
+    altered(place, other.version)
+    longer = PROMPT + live["whole"]["tokens"]
     cases = [
         (605, {"prompt": OTHER + OTHER[:20], "kvcap": {"open": "a.kvcap"}}),
         (402, {"prompt": longer, "kvcap": {"open": "expired.kvcap"}}),
@@ -193,13 +142,11 @@ def test_what_must_not_restore_is_computed_as_if_it_were_not_there(place, live, 
         (944, {"prompt": longer, "kvcap": {"open": "../capsules/a.kvcap"}}),
         (944, {"prompt": longer, "kvcap": {"open_base64": "!"}}),
     ]
-    requests = [request for _, request in cases]
-    answers = engine(place, requests, enable_prefix_caching=False)
-    cold = engine(place, [{**request, "kvcap": None} for request in requests], enable_prefix_caching=False)
-    for (code, request), answer, from_nothing in zip(cases, answers, cold, strict=True):
-        assert answer["kvcap"]["code"] == code, (request["kvcap"], answer)
-        assert answer["kvcap"]["restored"] == answer["cached"] == 0
-        assert answer["tokens"] == from_nothing["tokens"]
+    for code, request in cases:
+        answer = other.ask(steps=4, **request)
+        assert answer["said"]["code"] == code, (request["kvcap"], answer)
+        assert answer["said"]["restored"] == answer["cached"] == 0
+        assert answer["tokens"] == other.ask(steps=4, **request | {"kvcap": None})["tokens"]
 
 
 @pytest.mark.parametrize(
@@ -215,16 +162,7 @@ def test_what_must_not_restore_is_computed_as_if_it_were_not_there(place, live, 
 )
 def test_an_engine_that_computes_something_else_restores_nothing(place, live, tmp_path, name, code, options):
     made = environments.make("vllm", tmp_path / "models")
-    longer = PROMPT + live[0]["tokens"]
-    request = {"prompt": longer, "kvcap": {"open": "a.kvcap"}, "steps": 1}
-    if "enable_lora" in options:
-        request["lora"] = str(adapter(tmp_path / "adapter"))
-    [answer] = engine(place, [request], model=made[name]["model"], **options)
-    assert (answer["kvcap"]["code"], answer["cached"]) == (code, 0), answer
-
-
-def test_the_bound_salt_is_the_one_that_restores(place, live):
-    longer = PROMPT + live[2]["tokens"]
-    [answer] = engine(place, [{"prompt": longer, "salt": "ana", "kvcap": {"open": "ana.kvcap"}, "steps": 1}])
-    assert answer["cached"] == WHOLE
-    assert live[1]["kvcap"]["code"] == 944 and not (place / "out.kvcap").exists()
+    lora = {"lora": str(environments.for_peft(tmp_path / "adapter"))} if "enable_lora" in options else {}
+    with engine(place, made[name]["model"], **options) as another:
+        answer = another.ask(PROMPT + live["whole"]["tokens"], kvcap={"open": "a.kvcap"}, **lora)
+    assert (answer["said"]["code"], answer["cached"]) == (code, 0), answer

@@ -1,18 +1,18 @@
 //! `kvcap registry`: the signed list of keys and revocations (registry-v1).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use kvcap::{CapsuleId, Change, Purpose, Registry, Result, Root, Roots, Suite, TrustedKey};
 use kvcap_store::{
     NextVersion, RegistryFile, key_file,
     output::{self, Readers},
-    roots, time, vouched_id,
+    revocable_id, roots, time,
 };
 
 use crate::{
     flags::{duration, instant},
-    ui::{self, Report, confirm, usage},
+    ui::{self, Report, confirm},
     verbs::{
         registry_show,
         registry_show::written,
@@ -217,17 +217,14 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             verify_until,
         } => {
             let key = key_file::trusted(key)?;
+            let signers = edit.by.read()?;
+            let file = signers.file();
             let mut entry = TrustedKey {
                 not_before: not_before.unwrap_or(0),
                 sign_until: sign_until.unwrap_or(TrustedKey::NO_END),
                 verify_until: verify_until.unwrap_or(TrustedKey::NO_END),
-                ..key_file::given_to(key, issuer.as_deref())?
+                ..file.entry(key, issuer.as_deref(), &signers.under)?
             };
-            let signers = edit.by.read()?;
-            if issuer.is_none() && signers.file().lists_issuer_of(&entry, &signers.under)? {
-                let why = "another key speaks for the issuer that the key's file names: say --issuer if this one does too";
-                return usage(why, format_args!("{:?}", entry.issuer));
-            }
             if purpose == Purpose::Statements.name() {
                 entry.purpose = Purpose::Statements;
             }
@@ -268,20 +265,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             edit.write(&edit.by.read()?, &[Change::Compromise(key)], now)
         }
         Verb::Revoke { edit, capsule } => {
-            let signers = edit.by.read()?;
-            let (mut ids, mut unverified) = (Vec::new(), Vec::new());
-            for capsule in capsule {
-                let by_hand = CapsuleId::from_hex(capsule);
-                unverified.extend(by_hand.map(|id| id.to_string()));
-                ids.push(match by_hand {
-                    Some(_) if Path::new(capsule).exists() => {
-                        let why = "this is an id and the name of a file";
-                        return usage(why, format_args!("./{capsule} is the file"));
-                    }
-                    Some(id) => id,
-                    None => vouched_id(&edit.by.file, &signers.under, Path::new(capsule))?,
-                });
-            }
+let signers = edit.by.read()?;
+            let id_of = |capsule: &String| revocable_id(&edit.by.file, &signers.under, capsule);
+            let ids = capsule.iter().map(id_of).collect::<Result<Vec<_>>>()?;
+            let by_hand = capsule.iter().filter_map(|text| CapsuleId::from_hex(text));
+            let unverified: Vec<String> = by_hand.map(|id| id.to_string()).collect();
             let changes: Vec<Change> = ids.iter().map(|id| Change::Revoke(*id)).collect();
             let mut report = edit.write(&signers, &changes, now)?;
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();

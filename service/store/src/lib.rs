@@ -67,7 +67,7 @@ pub use kvcap::Unchecked;
 pub use registry_file::{RegistryFile, choose_root, roots};
 pub use registry_writing::{Changed, NextVersion, StatedBy};
 pub use resealed::resealed_terms;
-pub use revocation::vouched_id;
+pub use revocation::revocable_id;
 pub use trust::TrustSources;
 pub use verdict::{Accepted, Admitted, Verdict};
 pub use verifier::{Judge, Verifier};

@@ -70,14 +70,28 @@ impl<'a> RegistryFile<'a> {
         ledger.follow(registry).map_err(|error| self.of(error))
     }
 
-    /// Returns whether another key of the registry speaks for the issuer of `key`.
+    /// Returns `key` as the registry may list it: for `issuer`, or for the one that the key's file names, unless another key of
+    /// the registry speaks for that.
     ///
     /// # Errors
-    /// As [`Self::read`]; KVC-310 where the root is another.
-    pub fn lists_issuer_of(self, key: &TrustedKey, roots: &[RootPublic]) -> Result<bool> {
+    /// KVC-944 where another key speaks for it; 312 where the key's file names another issuer; as [`Self::read`]; KVC-310 where
+    /// the root is another.
+    pub fn entry(
+        self,
+        key: TrustedKey,
+        issuer: Option<&str>,
+        roots: &[RootPublic],
+    ) -> Result<TrustedKey> {
+        let key = key_file::given_to(key, issuer)?;
         let (_, registry) = self.current(roots)?;
         let mut keys = registry.listing().keys.iter();
-        Ok(keys.any(|listed| listed.issuer == key.issuer && listed.key != key.key))
+        if issuer.is_none()
+            && keys.any(|listed| listed.issuer == key.issuer && listed.key != key.key)
+        {
+            let what = "another key speaks for the issuer that the key's file names: name the issuer if this one does too";
+            return Err(Error::new(Code::LocalUsage, what).at(format_args!("{:?}", key.issuer)));
+        }
+        Ok(key)
     }
 
     pub(crate) fn current(self, roots: &[RootPublic]) -> Result<(Vec<u8>, Registry)> {

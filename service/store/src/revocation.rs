@@ -2,16 +2,33 @@
 
 use std::path::Path;
 
-use kvcap::{CapsuleId, Code, Result, RootPublic};
+use kvcap::{CapsuleId, Code, Error, Result, RootPublic};
 
 use crate::{TrustSources, Verifier, input};
+
+/// Returns the id of the capsule that `text` names: a file, which a key of the registry `registry` has signed, or an id,
+/// which nobody verifies.
+///
+/// # Errors
+/// KVC-944 where it is an id and the name of a file; as [`crate::Judge::verify`] for a file.
+pub fn revocable_id(registry: &Path, roots: &[RootPublic], text: &str) -> Result<CapsuleId> {
+    match CapsuleId::from_hex(text) {
+        Some(_) if Path::new(text).exists() => {
+            let what = "this is an id and the name of a file";
+            let which = format!("./{text} is the file");
+            Err(Error::new(Code::LocalUsage, what).at(which))
+        }
+        Some(id) => Ok(id),
+        None => vouched_id(registry, roots, Path::new(text)),
+    }
+}
 
 /// Returns the id of a capsule that a key of the registry `registry` has signed, both current: a file may
 /// bear whatever id a stranger has written into it.
 ///
 /// # Errors
 /// As [`crate::Judge::verify`]; a capsule that is revoked already is no error.
-pub fn vouched_id(registry: &Path, roots: &[RootPublic], capsule: &Path) -> Result<CapsuleId> {
+fn vouched_id(registry: &Path, roots: &[RootPublic], capsule: &Path) -> Result<CapsuleId> {
     let (untrusted, _) = input::Capsule::read(capsule)?.split();
     let claims = untrusted.claims();
     let (id, terms) = (claims.id, claims.terms.clone());

@@ -93,6 +93,21 @@ def make_adapter(folder):
     return folder
 
 
+def for_peft(folder):
+    """The same in PEFT's layout."""
+    folder.mkdir()
+    random = np.random.default_rng(7)
+    tensors = {}
+    for layer in range(6):
+        module = f"base_model.model.model.layers.{layer}.self_attn.v_proj"
+        tensors[f"{module}.lora_A.weight"] = random.normal(0, 0.05, (4, 256)).astype(np.float32)
+        tensors[f"{module}.lora_B.weight"] = random.normal(0, 0.05, (128, 4)).astype(np.float32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 32, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["v_proj"]}))
+    return folder
+
+
 def of_fewer_layers(kvid):
     """A model file that says of the last layer that nobody knows what it keeps: a faulty sealer's."""
     content = json.loads(kvid)

@@ -39,7 +39,7 @@ def write(results):
         prompts="; ".join(f"{result.model}: `{result.digest}`" for result in results),
         tables="\n\n".join(map(table, results)),
     )
-    report.write_section(text)
+    report.write_section(report.IN_LLAMA_SERVER, text)
 
 
 TEXT = """\

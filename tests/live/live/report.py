@@ -205,24 +205,34 @@ def write(results, crossings, refusals):
         scored=results[0].quality["exact"]["tokens"],
     )
     page = RESULTS / "live.md"
-    page.write_text("\n".join([text, *section(page)]))
+    page.write_text("\n\n".join([text.rstrip("\n"), *sections(page)[1]]) + "\n")
 
 
-#: the heading of the page's last section, which a run of its own writes
+#: headings of the page's last sections, each of which a run of its own writes
+IN_ENGINES = "## In vLLM and LMCache"
 IN_LLAMA_SERVER = "## A real model in llama-server"
+OWN = (IN_ENGINES, IN_LLAMA_SERVER)
 
 
-def section(page):
-    """That section as it stands, if there is one."""
-    _, heading, rest = page.read_text().partition(IN_LLAMA_SERVER)
-    return [heading + rest] if heading else []
+def sections(page):
+    """Those sections as they stand, by heading, and all that is before them."""
+    before, *parts = page.read_text().split("\n## ")
+    found = {}
+    for part in parts:
+        heading = "## " + part.partition("\n")[0]
+        if heading in OWN:
+            found[heading] = f"## {part}".rstrip("\n")
+        else:
+            before += f"\n## {part}"
+    return before.rstrip("\n"), [found[heading] for heading in OWN if heading in found]
 
 
-def write_section(text):
-    """Replaces it, and leaves the others as they are."""
+def write_section(heading, text):
+    """Replaces one, and leaves the others as they are."""
     page = RESULTS / "live.md"
-    others = page.read_text().partition(IN_LLAMA_SERVER)[0].rstrip("\n")
-    page.write_text(f"{others}\n\n{text}")
+    before, own = sections(page)
+    own = {section.partition("\n")[0]: section for section in own} | {heading: text.rstrip("\n")}
+    page.write_text("\n\n".join([before, *(own[heading] for heading in OWN if heading in own)]) + "\n")
 
 
 def machine(packages=PACKAGES):
@@ -241,7 +251,7 @@ def machine(packages=PACKAGES):
 TEXT = """\
 # Resuming in live runtimes
 
-Written by `tests/live/run`, which repeats all of it; see [`tests/live/`](../../tests/live/README.md). What was found in the process where a cache lives, with all that is refused there: [vLLM and LMCache](in-process.md).
+Written by `tests/live/run`, which repeats all of it; see [`tests/live/`](../../tests/live/README.md). What bindings cost in the process where a cache lives: [in process](in-process.md).
 
 {machine}
 

@@ -128,6 +128,15 @@ class Key:
     public_path: Path | None
 
 @final
+class Registry:
+    version: int
+    root: str
+    issued_at: int
+    expires: int
+    keys: list[str]
+    revoked: list[str]
+
+@final
 class SessionManager:
     def __new__(cls, *, profile: Profile | None = None, folder: str | PathLike[str] | None = None) -> Self: ...
     def load_or_create(self, id: str, *, user: str | None = None) -> Session: ...
@@ -231,3 +240,18 @@ def new_wrapping_key(
     path: str | PathLike[str], *, kind: str = "symmetric", passphrase: str | None = None
 ) -> Key: ...
 def read_public_key(key: str) -> Key: ...
+def new_root_key(path: str | PathLike[str], *, passphrase: str | None = None) -> Key: ...
+def create_registry(
+    path: str | PathLike[str], *, root_key: str | PathLike[str], ttl: int, passphrase: str | None = None
+) -> Registry: ...
+def change_registry(
+    path: str | PathLike[str],
+    *,
+    root_key: str | PathLike[str],
+    add: Sequence[str | PathLike[str] | tuple[str | PathLike[str], str]] = (),
+    retire: Sequence[str | PathLike[str]] = (),
+    compromise: Sequence[str | PathLike[str]] = (),
+    revoke: Sequence[str | PathLike[str]] = (),
+    ttl: int | None = None,
+    passphrase: str | None = None,
+) -> Registry: ...
