@@ -391,7 +391,7 @@ fn the_map_of_promises_is_true() {
         .filter(|path| path.extension().is_some_and(|kind| kind == "rs"))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    let spec: String = ["capsule-v1", "lineage-v1", "registry-v1"]
+    let spec: String = ["capsule-v1", "helper-v1", "lineage-v1", "registry-v1"]
         .map(|page| read(&format!("spec/{page}.md")))
         .concat();
     let (index, model) = (
