@@ -148,6 +148,12 @@ case $name in
 #: what 10,000 sessions on a disk cost, and a page of results | 1 minute and a build
     bench-sessions)
         tests/bench/sessions "$@" ;;
+#: what a header tells of a prompt, by option of seal; --short writes nothing, --write the table | 3 minutes and a build; Python
+    leaks)
+        program && tests/bench/leaks "$@" ;;
+#: whether comparisons and keys take a time that tells of them, by Welch's t | 1 minute and a build
+    timing)
+        cargo run --quiet --release -p kvcap-bench --features hazmat -- timing "$@" ;;
 #: how long the static program takes to start, beside `true`; or another PROGRAM | seconds after `./do dist`, and a build
     bench-start)
         cargo run --quiet -p kvcap-bench --features hazmat -- start \
@@ -179,6 +185,9 @@ case $name in
     load)
         .ci/load "$@" ;;
 
+#: the reviewed list of crates against the lock files; --update adds rows for somebody to write | seconds; Python
+    crates)
+        .ci/crates "$@" ;;
 #: licences and origins of all that is linked; --advisories: known faults too | seconds; PyPI
     deny)
         .ci/deny "$@" ;;

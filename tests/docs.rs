@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test that meets what it does not expect fails"
 )]
 
@@ -349,4 +350,97 @@ fn a_doc_that_puts_off_is_seen() {
         /// How it is done here.\nfn e() {}\n\n/// Length.\n///\n/// What follows is not first.\npub fn f() {}\n";
     let lines: Vec<usize> = put_off(planted).iter().map(|(number, _)| *number).collect();
     assert_eq!(lines, [1, 3, 6, 18]);
+}
+
+/// Everything of a cell that stands between two of a mark.
+fn marked<'a>(cell: &'a str, mark: &str) -> Vec<&'a str> {
+    cell.split(mark).skip(1).step_by(2).collect()
+}
+
+/// The cells of a table's rows, of which the first is in bold.
+fn rows(page: &str) -> Vec<Vec<String>> {
+    let rows = page.lines().filter(|line| line.starts_with("| **"));
+    rows.map(|row| {
+        let cells = row.trim_matches('|').split(" | ");
+        cells.map(|cell| cell.trim().to_owned()).collect()
+    })
+    .collect()
+}
+
+/// Every promise of the threat model is in the security review's map, in its order, and every file, vector, rule of
+/// the model, rule of the specification and test that the map names is there.
+#[test]
+fn the_map_of_promises_is_true() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let section = |page: &str, from: &str| -> String {
+        let rest = page.split_once(from).unwrap().1;
+        rest.split("\n## ").next().unwrap().to_owned()
+    };
+    let promised = section(&read("spec/threat-model.md"), "## What is promised");
+    let name = |cell: &str| marked(cell, "**")[0].trim_end_matches('.').to_owned();
+    let promised: Vec<String> = rows(&promised).iter().map(|row| name(&row[0])).collect();
+    let map = section(
+        &read("docs/security-review.md"),
+        "## Each promise, and what holds it",
+    );
+    let map = rows(&map);
+    let mapped: Vec<String> = map.iter().map(|row| name(&row[0])).collect();
+    assert_eq!(mapped, promised);
+
+    let sources: Vec<String> = project()
+        .iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let spec: String = ["capsule-v1", "helper-v1", "lineage-v1", "registry-v1"]
+        .map(|page| read(&format!("spec/{page}.md")))
+        .concat();
+    let (index, model) = (
+        read("testvectors/vectors/manifest.json"),
+        read("tests/capsule/protocol/main.rs"),
+    );
+    let mut wrong = Vec::new();
+    for row in &map {
+        let [_, rules, code, vectors, taken_out, tests] = row.as_slice() else {
+            panic!("six cells: {row:?}");
+        };
+        let mut look = |what: &str, there: &dyn Fn(&str) -> bool, names: Vec<&str>| {
+            let missing = names.into_iter().filter(|name| !there(name));
+            wrong.extend(missing.map(|name| format!("{}: {what} {name}", row[0])));
+        };
+        let rule = |rule: &str| match rule.strip_prefix('§') {
+            Some(number) => {
+                spec.contains(&format!("# {number} ")) || spec.contains(&format!("# {number}. "))
+            }
+            None => spec.contains(&format!("**{rule}** ")),
+        };
+        look("rule", &rule, rules.split(", ").collect());
+        look(
+            "file",
+            &|path| root().join(path).is_file(),
+            marked(code, "`"),
+        );
+        let vector = |vector: &str| {
+            index.contains(&format!("\"name\":\"{vector}\""))
+                || index.contains(&format!("\"name\": \"{vector}\""))
+        };
+        look("vector", &vector, marked(vectors, "`"));
+        let rule = |rule: &str| model.contains(&format!("Rule::{rule},"));
+        let of_model: Vec<&str> = marked(taken_out, "`");
+        assert!(
+            taken_out.starts_with("none: ") || !of_model.is_empty(),
+            "{}",
+            row[0]
+        );
+        look("rule of the model", &rule, of_model);
+        let test = |test: &str| {
+            sources
+                .iter()
+                .any(|source| source.contains(&format!("fn {test}(")))
+        };
+        let tests: Vec<&str> = marked(tests, "`");
+        assert!(!tests.is_empty(), "{}", row[0]);
+        look("test", &test, tests);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

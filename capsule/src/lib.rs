@@ -158,7 +158,7 @@ pub use manifest::{
 pub use suite::Suite;
 // measuring
 #[cfg(feature = "hazmat")]
-pub use crypto::steps::ChunkSteps;
+pub use crypto::steps::{ChunkSteps, SecretSteps};
 // models in two formats
 pub use trust::equivalence::Equivalence;
 // the CBOR profile, for what else is sealed

@@ -19,6 +19,7 @@ use flags::Unparsed;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
+    kvcap_store::core_dumps::allow_none();
     // what is written beside outputs, a digest that is kept, may meet the limit of a file as well
     kvcap_store::output::watch_signals();
     match flags::parse::<cli::Cli>(env::args_os()) {

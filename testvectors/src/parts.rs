@@ -66,6 +66,12 @@ impl Parts {
     /// Takes a capsule of the fixtures apart; it is wrapped for [`WRAP_KEY`] first.
     #[must_use]
     pub fn of(capsule: &Capsule) -> Self {
+        Self::of_wrapped(capsule, &WRAP_KEY)
+    }
+
+    /// Takes one apart that is wrapped for another key first.
+    #[must_use]
+    pub fn of_wrapped(capsule: &Capsule, key: &[u8; 32]) -> Self {
         let file = &capsule.file;
         let (envelope_len, tables_len, _) = lengths(file);
         let (tables_at, body_at) = regions(file);
@@ -95,7 +101,7 @@ impl Parts {
         };
         let cti = header[find(&header, &[Step::Key(15), Step::Key(7)])][1..].to_vec();
         Self {
-            content_key: unwrap(&WRAP_KEY, &recipient(2), &cti, &recipient(3)),
+            content_key: unwrap(key, &recipient(2), &cti, &recipient(3)),
             unused: file[row..tables_at + tables_len].to_vec(),
             signature: string(3),
             header,

@@ -1,11 +1,33 @@
 //! The steps of sealing and opening a chunk, each alone, for measuring what they cost.
 
 use crate::{
-    crypto::chunk::{self, StreamKey},
+    binding::{Digest, PrefixKey},
+    crypto::{
+        chunk::{self, StreamKey},
+        schedule::check_commitment,
+    },
     error::Result,
     hazmat::Entropy,
+    manifest::Prefix,
     suite::Suite,
 };
+
+/// Comparisons of secrets, each alone, to be timed.
+pub struct SecretSteps;
+
+impl SecretSteps {
+    /// Returns whether a derived commitment is the signed one (CAP-A-1).
+    #[must_use]
+    pub fn commitment_is(derived: &Digest, signed: &Digest) -> bool {
+        check_commitment(derived, signed).is_ok()
+    }
+
+    /// Returns whether a prefix names a prompt under a key, where this key could tell (capsule-v1 §6.5).
+    #[must_use]
+    pub fn prompt_is(prefix: &Prefix, value: &Digest, key: &PrefixKey) -> Option<bool> {
+        prefix.names(value, Some(key))
+    }
+}
 
 /// Steps that sealing and opening do to a chunk (capsule-v1 §9.4, §7.4), to be timed: the key is
 /// made for this value and known to nobody, so that nothing else can be done with what they seal.

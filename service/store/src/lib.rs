@@ -19,7 +19,8 @@
 //! - [`CapsuleStore`]: capsules that are kept for others, each put once; [`FolderStore`], in a folder;
 //!   with the feature `shared` `Shared`, for many servers: a bucket and PostgreSQL.
 //! - [`input`], [`output`]: inputs that may be pipes, outputs that appear whole or not at all; [`operation`]: what
-//!   these do to the disk, for tests that crash in between; [`private`]: files and folders of one user.
+//!   these do to the disk, for tests that crash in between; [`private`]: files and folders of one user;
+//!   [`core_dumps`]: none.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod ancestors;
 mod budget;
 mod capsule_store;
 mod continuation;
+pub mod core_dumps;
 mod folder_store;
 mod fresh_key;
 mod helper;

@@ -17,6 +17,7 @@ mod start;
 mod state;
 mod stream;
 mod suites;
+mod timing;
 
 use std::{
     hint::black_box,
@@ -60,6 +61,7 @@ enum What {
     Growth(growth::Args),
     Start(start::Args),
     Server(server::Args),
+    Timing(timing::Args),
     #[command(hide = true)]
     Sink(server::SinkArgs),
 }
@@ -91,6 +93,7 @@ fn measure(what: &What) -> Result<Report> {
         What::Growth(args) => growth::run(args),
         What::Start(args) => start::run(args),
         What::Server(args) => server::run(args),
+        What::Timing(args) => timing::run(args),
         What::Sink(args) => server::run_sink(args),
     }
 }

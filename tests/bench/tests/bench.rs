@@ -169,3 +169,16 @@ fn starts_are_beside_a_program_that_does_nothing() {
     let failing = run("start --program /bin/false", Path::new("."));
     assert!(!failing.status.success());
 }
+
+/// It fails where the comparison that was planted is not told apart.
+#[test]
+fn a_comparison_that_ends_early_is_found_by_its_times() {
+    let told = json("timing --measurements 2000", Path::new("."));
+    let subjects = told["subjects"].as_array().unwrap();
+    assert_eq!(subjects.len(), 8, "{told}");
+    let planted = subjects[0]["t"].as_f64().unwrap();
+    assert!(planted.abs() > 10.0, "{told}");
+    for subject in subjects {
+        assert!(subject["t"].as_f64().unwrap().is_finite(), "{told}");
+    }
+}

@@ -219,6 +219,59 @@ fn signals_leave_no_output_that_looks_finished() {
     ));
 }
 
+/// Whatever its caller allows, the program allows itself no core dump: 1 byte is what stops one to a program too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_crash_leaves_no_image_of_memory() {
+    use std::{
+        process::{Command, Stdio},
+        time::{Duration, Instant},
+    };
+    let folder = Folder::sealed();
+    let waiting = folder.command("inspect -");
+    let mut child = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -S -c \"$(ulimit -H -c)\"; exec \"$0\" inspect -",
+        ])
+        .arg(waiting.get_program())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let limits = || {
+        let text = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Max core file size"));
+        let mut words = line.unwrap().split_whitespace();
+        [
+            words.next().unwrap().to_owned(),
+            words.next().unwrap().to_owned(),
+        ]
+    };
+    // until the shell has become the program, and that has set it
+    while limits()
+        .iter()
+        .any(|limit| !["0", "1"].contains(&limit.as_str()))
+    {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            limits()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(child.stdin.take());
+    assert_eq!(
+        child.wait().unwrap().code(),
+        Some(3),
+        "an empty file is refused"
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn devices_and_folders_are_never_replaced() {

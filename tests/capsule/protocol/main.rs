@@ -1,0 +1,197 @@
+//! The protocol between issuer, holder, relay, attacker and two verifiers, as a model of symbols: every state of a
+//! small size is visited, and each promise of the threat model that it can state is a property of all of them.
+//!
+//! Each rule is taken out by itself, and a promise is then seen to break: so no property holds of nothing. The
+//! memory of uses has a model of its own, over the library's ledger (`tests/capsule/one_use.rs`); what is a matter
+//! of memory, time or bytes is tested on the library (`docs/security-review.md` says where).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
+    reason = "a test that meets what it does not expect fails"
+)]
+
+mod chains;
+mod forgeries;
+mod histories;
+mod library;
+mod reader;
+mod rules;
+mod terms;
+
+use std::collections::BTreeSet;
+
+use forgeries::Found;
+use histories::Scene;
+use rules::{Promise, Rule, Rules};
+
+/// What is explored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Forgeries,
+    Knowledge,
+    Chains,
+    Histories(Scene),
+}
+
+/// Explores a part, until the promise that is wanted is broken.
+fn explore(part: Part, rules: Rules, wanted: Option<Promise>) -> Found {
+    match part {
+        Part::Forgeries => forgeries::explore(rules, wanted),
+        Part::Knowledge => forgeries::knowledge(rules),
+        Part::Chains => chains::explore(rules),
+        Part::Histories(scene) => histories::explore(scene, rules),
+    }
+}
+
+/// Each rule, where it is taken out, and a promise that does not hold without it.
+const NEEDED: &[(Rule, Part, Promise)] = &[
+    (Rule::Trusted, Part::Forgeries, Promise::Authenticity),
+    (Rule::Signature, Part::Forgeries, Promise::Authenticity),
+    (Rule::Tables, Part::Forgeries, Promise::Authenticity),
+    (Rule::OneIssuer, Part::Forgeries, Promise::NoSplicing),
+    (Rule::Expiry, Part::Forgeries, Promise::LimitedUse),
+    (Rule::Audience, Part::Forgeries, Promise::LimitedUse),
+    (Rule::Tenant, Part::Forgeries, Promise::LimitedUse),
+    (Rule::Tenant, Part::Forgeries, Promise::Confidentiality),
+    (Rule::Cap, Part::Forgeries, Promise::Renewal),
+    (Rule::Session, Part::Forgeries, Promise::Sessions),
+    (Rule::Model, Part::Forgeries, Promise::Binding),
+    (Rule::BoundIssuer, Part::Forgeries, Promise::NoSplicing),
+    (Rule::BoundTenant, Part::Forgeries, Promise::Confidentiality),
+    (Rule::BoundSession, Part::Forgeries, Promise::Sessions),
+    (Rule::BoundOnce, Part::Forgeries, Promise::OneUse),
+    (Rule::BoundCap, Part::Forgeries, Promise::Renewal),
+    (Rule::BoundContext, Part::Forgeries, Promise::Binding),
+    (Rule::EntryOfCapsule, Part::Forgeries, Promise::HandOver),
+    (Rule::Commitment, Part::Forgeries, Promise::KeyCommitment),
+    (Rule::Place, Part::Forgeries, Promise::NoSplicing),
+    (Rule::Last, Part::Forgeries, Promise::NoSplicing),
+    (
+        Rule::FreshContent,
+        Part::Knowledge,
+        Promise::Confidentiality,
+    ),
+    (Rule::HybridAlone, Part::Knowledge, Promise::NoHarvest),
+    (Rule::KeyedPrompt, Part::Knowledge, Promise::NoConfirmation),
+    (Rule::ParentThere, Part::Chains, Promise::OneLine),
+    (Rule::ParentNamed, Part::Chains, Promise::OneLine),
+    (Rule::ParentValid, Part::Chains, Promise::OneLine),
+    (Rule::ParentIssuer, Part::Chains, Promise::OneLine),
+    (Rule::NarrowerClaims, Part::Chains, Promise::OneLine),
+    (Rule::ParentNotOnce, Part::Chains, Promise::OneUse),
+    (
+        Rule::Revoked,
+        Part::Histories(Scene::Registries),
+        Promise::LimitedUse,
+    ),
+    (
+        Rule::RegistryNeverBack,
+        Part::Histories(Scene::Registries),
+        Promise::LimitedUse,
+    ),
+    (
+        Rule::Again,
+        Part::Histories(Scene::Registries),
+        Promise::LimitedUse,
+    ),
+    (
+        Rule::Clock,
+        Part::Histories(Scene::Renewals),
+        Promise::LimitedUse,
+    ),
+    (
+        Rule::ValidToRenew,
+        Part::Histories(Scene::Renewals),
+        Promise::Renewal,
+    ),
+    (
+        Rule::RenewalToCap,
+        Part::Histories(Scene::Renewals),
+        Promise::Renewal,
+    ),
+    (
+        Rule::NoWiderScope,
+        Part::Histories(Scene::Renewals),
+        Promise::Renewal,
+    ),
+    (Rule::Use, Part::Histories(Scene::Uses), Promise::OneUse),
+    (
+        Rule::UseFirst,
+        Part::Histories(Scene::Uses),
+        Promise::OneUse,
+    ),
+];
+
+#[test]
+fn every_promise_holds_of_every_state() {
+    let mut parts = vec![Part::Forgeries, Part::Knowledge, Part::Chains];
+    parts.extend(histories::SCENES.map(Part::Histories));
+    for part in parts {
+        let found = explore(part, Rules::default(), None);
+        println!(
+            "{part:?}: {} states, {} accepted",
+            found.seen, found.accepted
+        );
+        assert_eq!(found.broken, BTreeSet::new(), "{part:?}");
+        assert!(found.seen > 10, "{part:?}: {} states", found.seen);
+    }
+}
+
+#[test]
+fn without_any_rule_a_promise_breaks() {
+    for (rule, part, promise) in NEEDED {
+        let found = explore(*part, Rules::without(*rule), Some(*promise));
+        assert!(
+            found.broken.contains(promise),
+            "{promise:?} holds of {} states without {rule:?}: {:?}",
+            found.seen,
+            found.broken
+        );
+    }
+}
+
+/// A rule that stands in no row of [`NEEDED`] would be there for nothing.
+#[test]
+fn every_rule_is_taken_out() {
+    let source = include_str!("rules.rs");
+    let list = source.split("pub(crate) enum Rule {").nth(1).unwrap();
+    let names = list.split("\n}").next().unwrap().lines();
+    let names: Vec<&str> = names
+        .filter_map(|line| line.trim().strip_suffix(','))
+        .filter(|name| name.chars().all(char::is_alphabetic))
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        let taken = |(rule, ..): &(Rule, Part, Promise)| format!("{rule:?}") == name;
+        assert!(name == "BoundId" || NEEDED.iter().any(taken), "{name}");
+    }
+}
+
+#[test]
+fn the_library_gives_the_models_verdicts() {
+    library::compare();
+}
+
+/// The id enters ctx and every entry: either by itself keeps a capsule's entry out of another.
+#[test]
+fn a_capsules_id_is_bound_twice() {
+    let splicing = |rules| {
+        let found = explore(Part::Forgeries, rules, Some(Promise::NoSplicing));
+        found.broken.contains(&Promise::NoSplicing)
+    };
+    assert!(!splicing(Rules::without(Rule::BoundId)));
+    assert!(!splicing(Rules::without(Rule::EntryOfCapsule)));
+    assert!(splicing(Rules::without_both(
+        Rule::BoundId,
+        Rule::EntryOfCapsule
+    )));
+}
+
+/// What the threat model does not promise is not had either: two verifiers with a memory each accept a use each.
+#[test]
+fn two_memories_give_two_uses() {
+    let found = explore(Part::Histories(Scene::Uses), Rules::default(), None);
+    assert!(found.accepted > 0);
+}
