@@ -265,7 +265,7 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
             edit.write(&edit.by.read()?, &[Change::Compromise(key)], now)
         }
         Verb::Revoke { edit, capsule } => {
-let signers = edit.by.read()?;
+            let signers = edit.by.read()?;
             let id_of = |capsule: &String| revocable_id(&edit.by.file, &signers.under, capsule);
             let ids = capsule.iter().map(id_of).collect::<Result<Vec<_>>>()?;
             let by_hand = capsule.iter().filter_map(|text| CapsuleId::from_hex(text));

@@ -180,7 +180,7 @@ pub trait Arriving: Debug + Send {
     fn keep(self: Box<Self>, entry: Entry) -> Result<()>;
 }
 
-/// Where capsules are kept for others.
+/// Place where capsules are kept for others.
 pub trait CapsuleStore: Debug + Send + Sync {
     /// Makes sure that it can be read and written.
     ///
@@ -255,7 +255,7 @@ pub trait CapsuleStore: Debug + Send + Sync {
     fn sweep(&self) -> Result<usize>;
 }
 
-/// A file that is kept, open.
+/// File that is kept, open.
 pub trait Stored: ReadAt + Send + Sync {}
 
 impl<T: ReadAt + Send + Sync> Stored for T {}

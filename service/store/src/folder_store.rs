@@ -80,7 +80,7 @@ impl FolderStore {
         };
         store.sweep()?;
         for name in store.list()? {
-            let entry = SourceFile::open(&store.path_of(name)).ok();
+            let entry = SourceFile::open(store.path_of(name)).ok();
             if let Some(entry) = entry.and_then(|file| Entry::read(&file, limits).ok()) {
                 store.shelves.lock().count(&entry.tenant, entry.bytes);
                 store.shelves.lock().put(name, entry);

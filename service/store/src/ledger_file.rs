@@ -6,7 +6,7 @@ use kvcap::{Code, Error, KeyId, Ledger, Mark, MemoryTable, Result};
 
 use crate::{Wait, memory_file::MemoryFile, time};
 
-/// Where the memory of a verifier is.
+/// Place of a verifier's memory.
 pub trait LedgerSource: Debug + Send + Sync {
     /// Opens the ledger.
     ///
