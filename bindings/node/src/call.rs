@@ -141,7 +141,7 @@ pub fn natural(value: i64, name: &str) -> kvcap::Result<u64> {
         .map_err(|_| Error::new(Code::LocalUsage, "a number is less than 0").at(name))
 }
 
-/// The same where it may be left out.
+/// Text in the same form, where it may be left out.
 pub fn whole(value: Option<i64>, name: &str) -> kvcap::Result<Option<u64>> {
     value.map(|value| natural(value, name)).transpose()
 }

@@ -156,11 +156,11 @@ impl Coming<'_> {
 /// Answer to a claim.
 #[derive(Debug)]
 pub enum Claimed {
-    /// Nobody else puts it now.
+    /// Its caller's to put: nobody else does now.
     New(Box<dyn Arriving>),
-    /// The same file is kept already.
+    /// Nothing to bring: the same file is kept already.
     Kept,
-    /// Its tenant, or the disk, has no room for it.
+    /// No room, of its tenant or on the disk.
     Full,
 }
 

@@ -14,6 +14,8 @@ fn story() -> Vec<String> {
         "init --yes --issuer me".to_owned(),
         "profile show".to_owned(),
         "keygen root -o root.key".to_owned(),
+        "keygen root -o second.key".to_owned(),
+        "keygen root -o clock.key".to_owned(),
         "keygen wrap -o other.key".to_owned(),
         "model-id model -o any.kvid".to_owned(),
         format!("seal state.bin {SEAL} --tokens prompt.json"),
@@ -53,6 +55,14 @@ fn story() -> Vec<String> {
         format!("registry show keys.reg {seen}"),
         format!("registry retire keys.reg issuer.key.pub {ROOT} --yes"),
         format!("registry compromise keys.reg issuer.key.pub {ROOT} --yes"),
+        format!(
+            "registry roots keys.reg {ROOT} --root-key second.key --root root.key.pub --root second.key.pub \
+             --threshold 2 --timestamp-key clock.key.pub --yes"
+        ),
+        format!("registry renew keys.reg {ROOT} {seen}"),
+        format!("registry sign keys.reg --root-key second.key {seen} --yes"),
+        format!("registry timestamp keys.reg --key clock.key {seen}"),
+        format!("registry note keys.reg --key clock.key {seen} -o version.note"),
         "shred --tenant acme --wrap-key keys --yes".to_owned(),
         "scale --model model --windows 1K --calibrate 1048576".to_owned(),
         "bench suites --rounds 1 --bytes 1048576".to_owned(),

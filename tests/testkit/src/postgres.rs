@@ -1,5 +1,11 @@
 //! A PostgreSQL of a test's own: on a socket in a folder of its own, gone with the test.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot begin its server fails"
+)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

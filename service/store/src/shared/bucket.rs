@@ -60,14 +60,7 @@ impl Bucket {
 
     fn path(&self, object: &str) -> Path {
         let parts = self.root.parts();
-        Path::from_iter(
-            parts.chain(
-                Path::from(object)
-                    .parts()
-                    .map(Into::into)
-                    .collect::<Vec<_>>(),
-            ),
-        )
+        Path::from_iter(parts.chain(Path::from(object).parts().collect::<Vec<_>>()))
     }
 
     /// Makes sure that it answers.

@@ -179,7 +179,9 @@ impl CapsuleStore for SharedStore {
             .database
             .run(|transaction| Box::pin(catalog::take(transaction, name)))?;
         if let Some(object) = &taken {
-            self.database.blocking.wait(self.clear(&[object.clone()]));
+            self.database
+                .blocking
+                .wait(self.clear(std::slice::from_ref(object)));
         }
         Ok(taken.is_some())
     }

@@ -113,11 +113,14 @@ fn capsule(key: usize, file: File) -> Vec<u8> {
     sealer.finish().unwrap().0.into_inner().unwrap()
 }
 
+/// Capsules that were made, by key and file.
+type Files = BTreeMap<(usize, File), Arc<Vec<u8>>>;
+
 /// Three relays, and where they are now.
 struct Relays {
     addresses: Mutex<[Option<SocketAddr>; RELAYS]>,
     token: String,
-    files: Mutex<BTreeMap<(usize, File), Arc<Vec<u8>>>>,
+    files: Mutex<Files>,
     next: AtomicUsize,
 }
 
