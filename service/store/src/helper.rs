@@ -332,4 +332,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(all(test, unix))]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that meets what it does not expect fails"
+)]
 mod tests;

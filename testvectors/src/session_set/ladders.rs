@@ -146,7 +146,7 @@ pub(super) fn cases() -> Vec<Case> {
             json!([newest(json!({})), older()]),
             json!({ "bases": [base()], "failed": [{ "name": "v3", "code": code }] }),
         );
-        let stops = matches!(code, 907 | 940..=947 | 952..=955);
+        let stops = matches!(code, 907 | 940..=948 | 952..=955);
         cases.push(Case::new(
             format!("code_{code}"),
             "the newest state fails with this code after the plan",
