@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kvcap::{CapsuleId, Limits, Result, binding::Digest};
+use kvcap::{CapsuleId, Code, Limits, Result, binding::Digest};
 
 use super::{
     bucket::{Bucket, Upload},
@@ -288,7 +288,8 @@ impl CapsuleStore for SharedStore {
         let garbage: Vec<(String, bool)> = database.run(|transaction| {
             Box::pin(async move {
                 let sql = format!(
-                    "SELECT object, since < now() - interval '{OLD}' FROM kvcap_garbage ORDER BY since LIMIT $1"
+                    "SELECT object, since < now() - interval '{OLD}' FROM kvcap_garbage
+                     WHERE NOT removed OR since < now() - interval '{OLD}' ORDER BY since LIMIT $1"
                 );
                 let rows = query(transaction, &sql, &[&PAGE]).await?;
                 Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
@@ -296,18 +297,21 @@ impl CapsuleStore for SharedStore {
         })?;
         let mut removed = 0;
         for (object, old) in garbage {
-            let gone = database.blocking.wait(self.bucket.remove(&object)).is_ok();
-            removed += usize::from(gone);
-            if gone && old {
-                database.run(|transaction| {
-                    let object = object.clone();
-                    Box::pin(async move {
-                        let sql = "DELETE FROM kvcap_garbage WHERE object = $1";
-                        execute(transaction, sql, &[&object]).await?;
-                        Ok(())
-                    })
-                })?;
+            if database.blocking.wait(self.bucket.remove(&object)).is_err() {
+                continue;
             }
+            removed += 1;
+            database.run(|transaction| {
+                let object = object.clone();
+                Box::pin(async move {
+                    let sql = match old {
+                        true => "DELETE FROM kvcap_garbage WHERE object = $1",
+                        false => "UPDATE kvcap_garbage SET removed = true WHERE object = $1",
+                    };
+                    execute(transaction, sql, &[&object]).await?;
+                    Ok(())
+                })
+            })?;
         }
         Ok(removed)
     }
@@ -327,10 +331,19 @@ impl Arriving for Incoming {
             None => return Err(catalog::lost()),
         }
         let lease = self.lease.clone();
-        self.store.database.run(|transaction| {
-            let (lease, entry) = (lease.clone(), entry.clone());
-            Box::pin(async move { catalog::keep(transaction, &lease, &entry).await })
-        })
+        self.store
+            .database
+            .run(|transaction| {
+                let (lease, entry) = (lease.clone(), entry.clone());
+                Box::pin(async move { catalog::keep(transaction, &lease, &entry).await })
+            })
+            .inspect_err(|error| {
+                // whose lease was lost was called garbage before it was whole
+                if error.code() == Code::LocalBusy {
+                    let object = std::slice::from_ref(&self.lease.object);
+                    self.store.database.blocking.wait(self.store.clear(object));
+                }
+            })
     }
 }
 

@@ -40,7 +40,8 @@ CREATE TABLE kvcap_tenant (
 -- objects that nothing names any more
 CREATE TABLE kvcap_garbage (
     object text PRIMARY KEY,
-    since timestamptz NOT NULL DEFAULT now()
+    since timestamptz NOT NULL DEFAULT now(),
+    removed boolean NOT NULL DEFAULT false
 );
 
 -- what verifiers remember (registry-v1 §5)
