@@ -49,7 +49,8 @@ def main():
     parser.add_argument("--engine", action="append", choices=ENGINES, help="this engine alone")
     arguments = parser.parse_args()
     # with the features of all other tests: one build in CI, and not another
-    build = ["cargo", "test", "--workspace", "--features", "kvcap-bench/hazmat,kvcap-server/gateway", "--test", "engines", "--no-run"]
+    features = (ROOT / ".ci/features").read_text().strip()
+    build = ["cargo", "test", "--workspace", "--features", features, "--test", "engines", "--no-run"]
     build += ["--message-format", "json"]
     said = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     made = [line for line in map(json.loads, said.splitlines()) if line.get("executable")]
