@@ -109,6 +109,9 @@ case $name in
 #: installs PostgreSQL where there is none, for the tests of what relays share | a minute; root on Debian
     postgres)
         tests/scale/postgres ;;
+#: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Prometheus, PyPI
+    deploy)
+        tests/scale/deploy "$@" ;;
 #: relays, database and bucket that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, PyPI
     scale)
         tests/scale/run "$@" ;;

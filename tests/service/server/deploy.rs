@@ -28,7 +28,7 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 fn every_metric_that_is_drawn_or_watched_is_one_of_the_specification() {
     let specified = read("../../spec/http-v1.md") + &read("../../spec/session-v1.md");
     let specified = metrics(&specified);
-    for file in ["deploy/grafana.json", "deploy/alerts.yml", "src/page.html"] {
+    for file in ["../deploy/grafana.json", "../deploy/alerts.yml", "src/page.html"] {
         let text = read(file);
         let named = metrics(&text);
         assert!(named.len() >= 5, "{file}");
@@ -55,13 +55,13 @@ fn the_configuration_that_is_given_out_can_be_read() {
     write("tls.pem", &params.self_signed(&key).unwrap().pem());
     write("tls.key", &key.serialize_pem());
     write("root.key.pub", &signer().public().to_text());
-    let text = read("deploy/relay.toml");
+    let text = read("../deploy/relay.toml");
     let credentials = "/run/credentials/kvcap-relay.service/";
     assert!(text.contains(credentials));
     let settings = write("relay.toml", &text.replace(credentials, ""));
     let settings = Settings::read(&settings).unwrap();
     assert!(settings.tls.is_some() && settings.log.is_some() && settings.audit.is_some());
-    let unit = read("deploy/kvcap-relay.service");
+    let unit = read("../deploy/kvcap-relay.service");
     for named in [
         "/etc/kvcap/relay.toml --check",
         "StateDirectory=kvcap",
