@@ -319,27 +319,32 @@ def watches(deployed):
         health = [target["health"] for target in query(deployed, "/api/v1/targets")["activeTargets"]]
         return health == watched * ["up"]
     until("relays and gateway are watched, and are up", is_up, deployed.running["prometheus"])
-    time.sleep(4)  # a rate is of two scrapes
     named = sorted(re.findall(r"- alert: (\w+)", (DEPLOY / "alerts.yml").read_text()))
     def is_evaluated():
         groups = query(deployed, "/api/v1/rules")["groups"]
         return sorted(rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok") == named
     until("every alert is evaluated", is_evaluated, deployed.running["prometheus"])
-    drawn, empty = 0, []
-    for panel in json.loads((DEPLOY / "grafana.json").read_text())["panels"]:
-        for target in panel.get("targets", ()):
-            asked = target["expr"].replace("$instance", ".*").replace("$__rate_interval", "1m")
-            answer = query(deployed, "/api/v1/query?" + urllib.parse.urlencode({"query": asked}))
-            if not answer["result"]:
-                empty.append(panel["title"])
-            drawn += 1
-    resumes = {"Recovery: from a resume to its first token", "Resumes by rung and code", "Replay overhead", "Coverage",
-               "Oldest checkpoint", "Tokens restored and evaluated"}
-    # what only a gateway has is not there without one; the registry's age is that of a deployment with a registry
-    may_be = ({"Registry's age"} if "gateway" in deployed.services else resumes | {"Registry's age"})
-    require("every panel is drawn", set(empty) <= may_be, empty)
-    print(f"deploy: Prometheus has {watched} targets, {len(named)} alerts, and answers to {drawn} of the dashboard's "
-          f"questions, {len(set(empty))} without a value")
+    panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    asked = [(panel["title"], target["expr"]) for panel in panels for target in panel.get("targets", ())]
+    # this deployment has no registry, and records no turns; what only a gateway has is not there without one
+    may_be_empty = {"Registry's age", "Replay overhead", "Coverage"}
+    if "gateway" not in deployed.services:
+        may_be_empty |= {"Recovery: from a resume to its first token", "Resumes by rung and code", "Oldest checkpoint",
+                         "Tokens restored and evaluated"}
+    empty = set()
+    def is_drawn():
+        empty.clear()
+        for title, expression in asked:
+            expression = expression.replace("$instance", ".*").replace("$__rate_interval", "1m")
+            if not query(deployed, "/api/v1/query?" + urllib.parse.urlencode({"query": expression}))["result"]:
+                empty.add(title)
+        return empty <= may_be_empty
+    try:  # figures of sessions are counted once a minute
+        until("every panel is drawn", is_drawn, deployed.running["prometheus"])
+    except NotSo as error:
+        raise NotSo(f"{error}: {sorted(empty - may_be_empty)}") from None
+    print(f"deploy: Prometheus has {watched} targets, {len(named)} alerts, and answers all {len(asked)} of the "
+          f"dashboard's questions; panels without a value: {', '.join(sorted(empty)) or 'none'}")
 
 
 def dies(deployed, is_short):
@@ -365,11 +370,11 @@ def pictures(deployed, folder):
         asked.insert(0, "histogram_quantile(0.95, sum by (le, rung) (rate(kvcap_recovery_seconds_bucket[5m])))")
     graph = urllib.parse.urlencode({f"g{at}.{key}": value for at, expr in enumerate(asked)
                                     for key, value in (("expr", expr), ("tab", "0"), ("range_input", "5m"))})
-    for name, path in (("prometheus-alerts", "/alerts"), ("prometheus", f"/graph?{graph}")):
+    for name, path in (("prometheus-alerts", "/classic/alerts"), ("prometheus", f"/graph?{graph}")):
         with tempfile.TemporaryDirectory() as profile:
             subprocess.run(
                 [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-                 "--disable-sync", "--disable-component-update", f"--user-data-dir={profile}", "--window-size=1280,1600",
+                 "--disable-sync", "--disable-component-update", f"--user-data-dir={profile}", "--window-size=1280,3000",
                  "--virtual-time-budget=15000", f"--screenshot={folder.resolve() / name}.png",
                  f"http://127.0.0.1:{deployed.port('prometheus', 9090)}{path}"],
                 check=True, stderr=subprocess.DEVNULL, timeout=120)
