@@ -178,9 +178,9 @@ case $name in
         cargo test -p kvcap-server --test server -- --nocapture killed::
         cargo test -p kvcap-server --features gateway --test gateway -- --nocapture killed::
         tests/live/run --killed --seconds "$KVCAP_KILL_SECONDS" ;;
-#: what an operation of relays that share costs, with up to a million capsules kept | a build for release, then 2 minutes; PostgreSQL
-    bench-growth)
-        tests/scale/postgres && cargo run --release --quiet -p kvcap-bench --features hazmat,shared -- growth "$@" ;;
+#: how cost grows with capsules, sessions and relays; tables and plots of docs/results/scale.md; --short | a build for release, then 15 minutes; PostgreSQL, PyPI
+    growth)
+        tests/scale/growth "$@" ;;
 #: what a relay costs beside a plain sink, and docs/results/server.md | 5 minutes and a build, 26 GB of disk
     bench-server)
         tests/bench/server "$@" ;;

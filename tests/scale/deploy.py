@@ -61,7 +61,7 @@ def main():
 class Deployed:
     """The services of the compose file, each a process with copies of the files that it mounts."""
 
-    def __init__(self, work, model):
+    def __init__(self, work, model, relays=2):
         self.work, self.running, self.ports = work, {}, {}
         quiet = {"check": True, "stdout": subprocess.PIPE}
         subprocess.run([KVCAP, "keygen", "sign", "--output", work / "issuer.key", "--issuer", "prefill.example.com"], **quiet)
@@ -81,21 +81,24 @@ class Deployed:
             for name, service in compose["services"].items()
             if name not in NOT_HERE and wanted >= set(service.get("profiles", ()))
         }
-        for name, why in NOT_HERE.items():
-            print(f"deploy: NOT STARTED: {name}: {why}")
+        for number in range(3, relays + 1):
+            self.services[f"relay-{number}"] = self.services["relay-2"]
+        self.relays = [f"relay-{number}" for number in range(1, relays + 1)]
 
     def port(self, service, port):
         return self.ports.setdefault((service, int(port)), free_port())
 
     def start(self):
         # as compose orders them: what others need is there first; an engine before who waits for it
-        order = ["postgres", "bucket", "engine", "relay-1", "relay-2", "gateway", "prometheus"]
+        order = ["postgres", "bucket", "engine", *self.relays, "gateway", "prometheus"]
         require("each service has a place in the order", set(self.services) <= set(order), sorted(self.services))
         for name in order:
             if name in self.services:
                 self.begin(name)
-                READY[name](self)
+                READY.get(name, answers(name, 8470, "/readyz"))(self)
                 print(f"deploy: {name}: is there")
+        for name, why in NOT_HERE.items():
+            print(f"deploy: NOT STARTED: {name}: {why}")
 
     def begin(self, name):
         service = self.services[name]
@@ -121,7 +124,7 @@ class Deployed:
                 key, value = line.split("=", 1)
                 environment[key] = here(value)
         log = open(self.work / f"{name}.log", "ab")
-        command = [here(word) for word in PROGRAMS[name](self, service, environment, paths)]
+        command = [here(word) for word in PROGRAMS.get(name, kvcap)(self, service, environment, paths)]
         keep = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
         user = {}
         if name == "postgres" and os.getuid() == 0:
@@ -230,9 +233,7 @@ def engine(_, service, environment, paths):
     return [llama_server(), *service["command"], "--device", "none"]
 
 
-PROGRAMS = {"relay-1": kvcap, "relay-2": kvcap, "gateway": kvcap} | {
-    each.__name__: each for each in (postgres, bucket, prometheus, engine)
-}
+PROGRAMS = {each.__name__: each for each in (postgres, bucket, prometheus, engine)}
 
 
 def answers(service, port, path="/"):
@@ -260,25 +261,27 @@ READY = {
     "engine": lambda deployed: until(
         "the engine is there", lambda: get(f"http://127.0.0.1:{deployed.port('gateway', 8081)}/health") == 200,
         deployed.running["engine"]),
-    "relay-1": answers("relay-1", 8470, "/readyz"),
-    "relay-2": answers("relay-2", 8470, "/readyz"),
-    "gateway": answers("gateway", 8470, "/readyz"),
     "prometheus": answers("prometheus", 9090, "/-/ready"),
 }
+
+
+def sealed(work, audience):
+    """A capsule of the client's for an audience."""
+    fixtures = ROOT / "tests/fixtures"
+    subprocess.run(
+        [KVCAP, "seal", fixtures / "hf_f16.safetensors", "--profile", "none", "--model", fixtures / "model",
+         "--sign-key", work / "issuer.key", "--wrap-key", work / "reader.key", "--audience", audience, "--tenant", "acme",
+         "--subject", "ana", "--ttl", "1h", "--danger-no-prefix", "--output", work / "sealed.kvcap", "--quiet"], check=True)
+    capsule = (work / "sealed.kvcap").read_bytes()
+    (work / "sealed.kvcap").unlink()
+    return capsule
 
 
 def uses(deployed):
     """A capsule through one relay and out of the other."""
     work = deployed.work
-    fixtures = ROOT / "tests/fixtures"
-    capsules = []
-    for audience in ("cache.example.com", "elsewhere.example.com"):
-        subprocess.run(
-            [KVCAP, "seal", fixtures / "hf_f16.safetensors", "--profile", "none", "--model", fixtures / "model",
-             "--sign-key", work / "issuer.key", "--wrap-key", work / "reader.key", "--audience", audience, "--tenant", "acme",
-             "--subject", "ana", "--ttl", "1h", "--danger-no-prefix", "--output", work / audience, "--quiet"], check=True)
-        capsules.append((work / audience).read_bytes())
-    capsule, elsewhere = capsules
+    capsule = sealed(work, "cache.example.com")
+    elsewhere = sealed(work, "elsewhere.example.com")
     wrong = bytearray(capsule)
     wrong[-1] ^= 1
     put = lambda relay, body: ask(deployed, relay, 8470, "/v1/capsules", "client", bytes(body), "application/vnd.kvcap")
@@ -441,4 +444,5 @@ def require(what, is_so, *more):
         raise NotSo(f"{what}{': ' if more else ''}{' '.join(str(one)[:2000] for one in more)}")
 
 
-main()
+if __name__ == "__main__":
+    main()

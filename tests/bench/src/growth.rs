@@ -55,17 +55,19 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         Wait::default(),
         &Limits::default(),
     )?;
-    let plain = measure(&folder, args)?;
+    let plain = measure(&folder, args, &|| Written::default())?;
     let (postgres, store) = shared(home.path())?;
     let mut report = Report::new();
     report.row("capsule", bytes(args.bytes));
     report.row("times", args.rounds);
     report.line("");
-    let (mut table, mut facts, mut kept) = (Vec::new(), Vec::new(), 0);
+    let (mut table, mut facts, mut sizes, mut kept) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for rows in &args.rows {
         fill(&postgres, kept, *rows);
         kept = kept.max(*rows);
-        for ((what, ours), plain) in OPERATIONS.iter().zip(measure(&*store, args)?).zip(&plain) {
+        sizes.push((*rows, index_bytes(&postgres)));
+        let ours = measure(&*store, args, &|| Written::now(&postgres))?;
+        for ((what, (ours, written)), (plain, _)) in OPERATIONS.iter().zip(ours).zip(&plain) {
             let ratio = ours / plain.max(f64::MIN_POSITIVE);
             table.push(vec![
                 rows.to_string(),
@@ -73,8 +75,13 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
                 format!("{:.3}", ours * 1e3),
                 format!("{:.3}", plain * 1e3),
                 format!("{ratio:.1}"),
+                format!("{:.1}", written.transactions),
+                format!("{:.0}", written.bytes),
             ]);
-            facts.push(json!({ "rows": rows, "what": what, "seconds": ours, "folder_seconds": plain, "ratio": ratio }));
+            facts.push(json!({
+                "rows": rows, "what": what, "seconds": ours, "folder_seconds": plain, "ratio": ratio,
+                "transactions": written.transactions, "log_bytes": written.bytes,
+            }));
         }
     }
     let head = [
@@ -83,10 +90,18 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
         ("ms", '>'),
         ("folder, ms", '>'),
         ("ratio", '>'),
+        ("writes", '>'),
+        ("log, bytes", '>'),
     ];
     report.table(&head, &table);
+    report.line("");
+    for (rows, size) in &sizes {
+        report.row(&format!("{rows} rows, with indexes"), bytes(*size));
+    }
     report.fact("bytes", args.bytes);
     report.fact("rounds", args.rounds);
+    let sizes = sizes.iter().map(|(rows, bytes)| json!({ "rows": rows, "bytes": bytes }));
+    report.fact("sizes", sizes.collect::<Vec<Value>>());
     report.fact("costs", facts.into_iter().collect::<Vec<Value>>());
     Ok(report)
 }
@@ -116,6 +131,47 @@ fn fill(postgres: &Postgres, kept: u64, rows: u64) {
     ));
 }
 
+/// Bytes of the table of capsules, as it is after a vacuum, with its indexes.
+fn index_bytes(postgres: &Postgres) -> u64 {
+    let _tidied = postgres.sql("VACUUM kvcap_capsule");
+    number(&postgres.sql("SELECT pg_total_relation_size('kvcap_capsule')"))
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+/// What a database has written: transactions, and bytes of its log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Written {
+    transactions: f64,
+    bytes: f64,
+}
+
+impl Written {
+    /// Since it began.
+    fn now(postgres: &Postgres) -> Self {
+        let count = |what: &str| {
+            #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+            let count = number(&postgres.sql(&format!("SELECT ({what})::bigint"))) as f64;
+            count
+        };
+        Self {
+            transactions: count("pg_snapshot_xmax(pg_current_snapshot())::text"),
+            bytes: count("pg_current_wal_insert_lsn() - '0/0'"),
+        }
+    }
+
+    /// Of each of so many, since `before`.
+    fn each(self, before: Self, times: u16) -> Self {
+        let times = f64::from(times.max(1));
+        Self {
+            transactions: (self.transactions - before.transactions) / times,
+            bytes: (self.bytes - before.bytes) / times,
+        }
+    }
+}
+
 fn name(id: u16) -> Name {
     let mut bytes = [7; 16];
     bytes[..2].copy_from_slice(&id.to_le_bytes());
@@ -135,8 +191,12 @@ fn entry(id: u16, bytes: u64) -> Entry {
     }
 }
 
-/// The median seconds of each of [`OPERATIONS`].
-fn measure(store: &dyn CapsuleStore, args: &Args) -> Result<Vec<f64>> {
+/// The median seconds of each of [`OPERATIONS`], and what each has the database write.
+fn measure(
+    store: &dyn CapsuleStore,
+    args: &Args,
+    written: &dyn Fn() -> Written,
+) -> Result<Vec<(f64, Written)>> {
     let content = vec![1; usize::try_from(args.bytes).unwrap_or(0)];
     let put = |id| {
         let entry = entry(id, args.bytes);
@@ -172,10 +232,12 @@ fn measure(store: &dyn CapsuleStore, args: &Args) -> Result<Vec<f64>> {
     let operations: [&dyn Fn(u16) -> Result<()>; 6] =
         [&put, &look_up, &read, &ancestors, &count, &delete];
     let median = |operation: &&dyn Fn(u16) -> Result<()>| {
+        let before = written();
         let times = (0..args.rounds).map(|id| Ok(timed(|| operation(id))?.1.as_secs_f64()));
         let mut times = times.collect::<Result<Vec<_>>>()?;
         times.sort_by(f64::total_cmp);
-        Ok(times.get(times.len() / 2).copied().unwrap_or(0.0))
+        let middle = times.get(times.len() / 2).copied().unwrap_or(0.0);
+        Ok((middle, written().each(before, args.rounds)))
     };
     operations.iter().map(median).collect()
 }
