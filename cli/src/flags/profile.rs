@@ -67,13 +67,16 @@ pub(crate) fn parse<T: CommandFactory + FromArgMatches>(
     line: impl IntoIterator<Item = OsString>,
 ) -> Result<(T, String), Unparsed> {
     let line: Vec<OsString> = line.into_iter().collect();
-    let strict = || T::command().try_get_matches_from(&line);
-    let mut command = relaxed(T::command(), &line);
+    // a copy costs less than the derived tree built once more
+    let built = T::command();
+    let mut command = relaxed(built.clone(), &line);
     let found = match command.try_get_matches_from_mut(&line) {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return Err(error.into()),
         // the usage that it shows is of the command as it is
-        Err(error) if !error.use_stderr() => return Err(strict().err().unwrap_or(error).into()),
+        Err(error) if !error.use_stderr() => {
+            return Err(built.try_get_matches_from(&line).err().unwrap_or(error).into());
+        }
         Err(error) => return Err(error.into()),
     };
     let Some((verb, matches)) = found
@@ -93,7 +96,7 @@ pub(crate) fn parse<T: CommandFactory + FromArgMatches>(
     let choice = matches.get_one::<String>("profile").map(String::as_str);
     let settings = load(choice, flags).map_err(unusable)?;
     let defaults = defaults(verb, matches, &settings);
-    let command = T::command().mut_subcommand(verb, |verb| with_defaults(verb, &defaults));
+    let command = built.mut_subcommand(verb, |verb| with_defaults(verb, &defaults));
     let matches =
         command
             .try_get_matches_from(&line)
