@@ -64,7 +64,7 @@ case $name in
 #: what only a Mac can tell: Metal, NEON, a report to paste | half an hour; a Mac with Apple silicon
     mac)
         tests/platforms/mac "$@" ;;
-#: the Python wheel: types, tests, vectors; --full: transformers too; --vllm: vLLM and LMCache | 5 minutes, 0.5, 6 or 7 GB; Python, PyPI
+#: the Python wheel: types, tests, vectors; --short: no transformers; --full: memory too; --vllm: vLLM and LMCache | 5 minutes, 6, 0.5, 6 or 7 GB; Python, PyPI
     wheel)
         bindings/python/run "$@" ;;
 #: the C library: header, tests under AddressSanitizer, vectors; --header writes it, --install | a build, then 1 minute; gcc, g++

@@ -95,9 +95,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     ];
     report.table(&head, &table);
     report.line("");
-    for (rows, size) in &sizes {
-        report.row(&format!("{rows} rows, with indexes"), bytes(*size));
-    }
+    let rows = |(rows, bytes): &(u64, u64)| vec![rows.to_string(), bytes.to_string()];
+    let head = [("kept", '>'), ("rows and indexes, bytes", '>')];
+    report.table(&head, &sizes.iter().map(rows).collect::<Vec<_>>());
     report.fact("bytes", args.bytes);
     report.fact("rounds", args.rounds);
     let sizes = sizes.iter().map(|(rows, bytes)| json!({ "rows": rows, "bytes": bytes }));
