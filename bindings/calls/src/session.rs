@@ -256,8 +256,11 @@ impl Session {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// On whose behalf states are sealed and judged: the session's user.
-    fn terms(&self) -> Result<Terms> {
+    /// Returns on whose behalf its states are sealed and judged: the session's user.
+    ///
+    /// # Errors
+    /// As [`Terms::new`].
+    pub fn terms(&self) -> Result<Terms> {
         let profile = self.profile.on_behalf_of(self.user.clone());
         Terms::new(Some(Arc::new(profile)), Asked::default())
     }

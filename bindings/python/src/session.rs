@@ -3,13 +3,14 @@
 use std::{path::PathBuf, sync::Arc};
 
 use kvcap_calls as library;
-use pyo3::{prelude::*, types::PyByteArray};
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyByteArray};
 
 use crate::{
     call::{source, watched},
     error::OrRaise,
     profile::Profile,
     results::Checkpoint,
+    seal::{To, sealed},
 };
 
 /// Sessions of a profile's tenant, one subject or many: `$XDG_STATE_HOME/kvcap/sessions`, or a folder.
@@ -98,28 +99,50 @@ impl Session {
     }
 
     /// Saves a version: the log so far, and a state, which is sealed as an increment where it can be. It is kept when
-    /// this returns.
-    #[pyo3(signature = (state = None, *, tokens = None, runtime = None, runtime_version = None, progress = None))]
+    /// this returns. The state goes to `to` too, a file or a stream, as a capsule that needs no other one.
+    #[pyo3(signature = (state = None, to = None, *, tokens = None, runtime = None, runtime_version = None,
+        progress = None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn save(
         &self,
         py: Python<'_>,
         state: Option<&Bound<'_, PyAny>>,
+        to: Option<&Bound<'_, PyAny>>,
         tokens: Option<Vec<u32>>,
         runtime: Option<String>,
         runtime_version: Option<String>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Checkpoint> {
         let source = state.map(source).transpose()?;
+        if to.is_some() && source.is_none() {
+            return Err(PyValueError::new_err(
+                "without a state nothing goes to `to`",
+            ));
+        }
         let said = library::Said {
             tokens,
             runtime,
             runtime_version,
             ..library::Said::default()
         };
-        watched(py, progress, |progress| {
+        let (told, again) = (progress.as_ref().map(|it| it.clone_ref(py)), said.clone());
+        let saved = watched(py, told, |progress| {
             self.0.save(source.as_ref(), said, progress)
-        })
-        .map(Checkpoint::from)
+        })?;
+        if let (Some(to), Some(source)) = (to, &source) {
+            let said = library::Said {
+                session: Some((self.0.id(), saved.version, saved.replay_cursor)),
+                ..again
+            };
+            let terms = py.detach(|| self.0.terms()).or_raise()?;
+            sealed(
+                py,
+                (source, &terms, said),
+                To::of(Some(to), false)?,
+                progress,
+            )?;
+        }
+        Ok(Checkpoint::from(saved))
     }
 
     /// Takes back what came after a turn, and makes the next version there. Turn 0 is the beginning.

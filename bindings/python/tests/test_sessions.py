@@ -1,5 +1,7 @@
 """Sessions: saved, reverted, resumed, and each user's own."""
 
+import io
+
 import pytest
 
 import kvcap
@@ -34,6 +36,41 @@ def test_a_session_is_saved_and_resumed(manager, tokens):
     assert (resumed.token_count, resumed.events_after) == (len(tokens), 0)
     other = again.resume(tokens=[9999, *tokens])
     assert other.state is None and other.code is not None
+
+
+class Dripping(io.RawIOBase):
+    """A stream that takes a few bytes at a time."""
+
+    def __init__(self):
+        self.taken = bytearray()
+
+    def writable(self):
+        return True
+
+    def write(self, piece):
+        self.taken += piece[:1000]
+        return min(len(piece), 1000)
+
+
+def test_a_version_is_given_out_too(manager, profile, tokens, tmp_path):
+    session = manager.load_or_create("chat")
+    dripping, memory = Dripping(), io.BytesIO()
+    given = []
+    for text, to in (("one", tmp_path / "one.kvcap"), ("two", memory), ("three", dripping)):
+        session.append("user", text)
+        saved = session.save(STATE, to, tokens=tokens)
+        given.append(("chat", saved.version, saved.replay_cursor))
+    with pytest.raises(kvcap.KvcapError) as there:
+        session.save(STATE, tmp_path / "one.kvcap", tokens=tokens)
+    assert there.value.code == 941
+    session.append("user", "four")
+    with pytest.raises(ValueError):
+        session.save(None, memory)
+    out = [(tmp_path / "one.kvcap").read_bytes(), memory.getvalue(), bytes(dripping.taken)]
+    for capsule, session in zip(out, given, strict=True):
+        opened = kvcap.open(capsule, profile=profile, tokens=tokens)
+        assert opened.verdict.session == session
+        assert opened.state == STATE.read_bytes()
 
 
 def test_a_turn_is_taken_back(manager, tokens):

@@ -1,11 +1,15 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Self, TypeAlias, final
+from typing import Protocol, Self, TypeAlias, final
 
 from typing_extensions import Buffer
 
 Source: TypeAlias = str | PathLike[str] | Buffer | Tensors
+class Stream(Protocol):
+    def write(self, piece: memoryview, /) -> int | None: ...
+
+To: TypeAlias = str | PathLike[str] | Stream
 Progress: TypeAlias = Callable[[int, int], object]
 Judged: TypeAlias = str | tuple[str, int | None, int | None]
 Setting: TypeAlias = str | int | PathLike[str] | Sequence[str | PathLike[str]] | None
@@ -157,6 +161,7 @@ class Session:
     def save(
         self,
         state: Source | None = None,
+        to: To | None = None,
         *,
         tokens: Sequence[int] | None = None,
         runtime: str | None = None,
@@ -187,7 +192,7 @@ class Resumed:
 
 def seal(
     state: Source,
-    to: str | PathLike[str] | None = None,
+    to: To | None = None,
     *,
     profile: Profile | None = None,
     tokens: Sequence[int] | None = None,
