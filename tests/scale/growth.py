@@ -18,6 +18,12 @@ from deploy import KVCAP, ROOT, Deployed, sealed
 BENCH = os.environ["KVCAP_BENCH"]
 RESULTS = ROOT / "docs/results"
 MODEL = ROOT / "docs/scale.md"
+#: what docs/scale.md asks about: capsules kept, bytes of one, days for which it is kept, times that it is read, requests of a put
+ASKED = {"capsules": 10**8, "bytes": 9_000_000, "days": 7, "reads": 2, "parts": 4}
+#: bytes a second that a core verifies (docs/results/speed.md), and that a machine's network of 10 Gbit/s carries
+VERIFIED, CARRIED = 2.4e9, 1.25e9
+#: list prices of S3 Standard in us-east-1 in dollars: a GB and month, a thousand writes, a thousand reads
+PRICES = (0.023, 0.005, 0.0004)
 #: rows by which the size of an index is calibrated, and those that are predicted by them
 CALIBRATED, PREDICTED = (10_000, 100_000), 1_000_000
 
@@ -40,7 +46,9 @@ def main():
         return
     page = RESULTS / "scale.md"
     between(page, "growth", f"{machine()}\n\n{index_table(index)}\n\n{session_table(sessions)}\n\n{server_table(servers)}\n")
-    between(MODEL, "calibrated", model(index, servers))
+    calibrated, following = model(index, servers)
+    between(MODEL, "calibrated", calibrated)
+    between(MODEL, "follows", following)
     plot(index, sessions, servers)
 
 
@@ -195,7 +203,30 @@ def model(index, servers):
              f"| table with indexes | {predicted:,.0f} bytes | {sizes[wanted]:,} bytes | {sizes[wanted] / predicted - 1:+.1%} |"]
     for what, seconds in at_many.items():
         lines.append(f"| {what} | {seconds:.3f} ms | {at_wanted[what]:.3f} ms | {at_wanted[what] / seconds - 1:+.0%} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n", follows(each, put, delete, cpu)
+
+
+def follows(each, put, delete, cpu):
+    """What the model says of what docs/scale.md asks about."""
+    n, size, days, reads, parts = ASKED.values()
+    come = n / (86_400 * days)
+    answers = come * (2 + reads)  # put, read, expire
+    month = 86_400 * 30
+    carried = come * size * (1 + reads)
+    stored, written, read = (n * size / 1e9 * PRICES[0], come * parts * month / 1e3 * PRICES[1], come * reads * month / 1e3 * PRICES[2])
+    rows = [
+        ("bucket: bytes", f"*N s* = {n * size / 1e15:.2f} PB"),
+        ("bucket: requests a second", f"*u p* = {come * parts:,.0f} writes, *u r* = {come * reads:,.0f} reads, 2 *u* = {2 * come:,.0f} deletions; "
+                                      "none that lists"),
+        ("database: bytes", f"*N i* = {n * each / 1e9:.0f} GB"),
+        ("database: transactions a second that write", f"{come * (put['transactions'] + delete['transactions']):,.0f}"),
+        ("database: log", f"{come * (put['log_bytes'] + delete['log_bytes']) / 1e6:.1f} MB/s"),
+        ("relays: bytes", f"*u s* (1 + *r*) = {carried / 1e9:.1f} GB/s: {-(-carried // CARRIED):.0f} networks of 10 Gbit/s"),
+        ("relays: cores", f"{come * size / VERIFIED:.1f} that verify, {answers * cpu['relays'] / 1e3:.1f} for the answers"),
+        ("database: cores", f"{answers * cpu['database'] / 1e3:.1f}"),
+        ("dollars a month", f"{stored:,.0f} for bytes, {written:,.0f} for writes, {read:,.0f} for reads"),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)]) + "\n"
 
 
 def plot(index, sessions, servers):
