@@ -158,7 +158,7 @@ del pair
 size = sum(t.numel() * 2 for layer in cache.layers for t in (layer.keys, layer.values))
 profile = kvcap.Profile(**{name: folder + "/" + path for name, path in (
     ("sign_key", "issuer.key"), ("wrap_key", "reader.key"), ("trust", "issuer.key.pub"), ("model", "model"))}, ttl="1h")
-ids = list(range(tokens))
+ids = [at % config.vocab_size for at in range(tokens)]
 kv.save(cache, folder + "/warm.kvcap", tokens=ids, profile=profile)
 open("/proc/self/clear_refs", "w").write("5")
 def memory(name):

@@ -1,15 +1,13 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, Self, TypeAlias, final
+from typing import Self, TypeAlias, final
 
+from _typeshed import SupportsWrite
 from typing_extensions import Buffer
 
 Source: TypeAlias = str | PathLike[str] | Buffer | Tensors
-class Stream(Protocol):
-    def write(self, piece: memoryview, /) -> int | None: ...
-
-To: TypeAlias = str | PathLike[str] | Stream
+To: TypeAlias = str | PathLike[str] | SupportsWrite[memoryview]
 Progress: TypeAlias = Callable[[int, int], object]
 Judged: TypeAlias = str | tuple[str, int | None, int | None]
 Setting: TypeAlias = str | int | PathLike[str] | Sequence[str | PathLike[str]] | None
