@@ -215,7 +215,7 @@ fn measure(
     };
     let look_up = |id| store.get(name(id)).map(drop);
     let read = |id| {
-        if let Some(file) = store.open(name(id))? {
+        if let Some((_, file)) = store.open(name(id))? {
             let mut page = vec![0; content.len().min(4096)];
             let read = file.read_exact_at(0, &mut page);
             read.map_err(|error| Error::source(&error, "capsule"))?;
