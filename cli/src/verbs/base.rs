@@ -1,6 +1,7 @@
-//! `kvcap base`: start states that many conversations begin with, made by a gateway (http-v1 HTTP-E-7).
+//! `kvcap base`: start states that many conversations begin with, made by a gateway (http-v1 HTTP-E-7), and in
+//! registries of containers (oci-v1).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use kvcap::Result;
@@ -8,6 +9,7 @@ use kvcap::Result;
 use crate::{
     flags::{Common, EngineArgs},
     ui::Report,
+    verbs::base_images as images,
 };
 
 /// Makes and shows start states that many conversations begin with
@@ -45,6 +47,8 @@ enum Verb {
         #[command(flatten)]
         at: AtArgs,
     },
+    Push(images::PushArgs),
+    Pull(Box<images::PullArgs>),
 }
 
 /// The gateway that is asked: one that runs, or one that is begun for this alone.
@@ -59,6 +63,16 @@ struct AtArgs {
     token_file: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+impl Args {
+    /// The file that is written, if one is.
+    pub(crate) fn output(&self) -> Option<&Path> {
+        match &self.verb {
+            Verb::Pull(args) => Some(args.output()),
+            _ => None,
+        }
+    }
 }
 
 /// # Errors
@@ -95,6 +109,8 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             let path = format!("/v1/bases/{}", checked(name)?);
             Ok(shown(&at.ask(common, "GET", &path, None)?))
         }
+        Verb::Push(args) => images::push(args),
+        Verb::Pull(args) => images::pull(args, common),
     }
 }
 
