@@ -109,7 +109,7 @@ case $name in
 #: installs PostgreSQL, Redis and docker-registry where there are none, for tests that start them | a minute; root on Debian
     servers)
         tests/scale/servers ;;
-#: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Prometheus, PyPI
+#: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Redis, Prometheus, PyPI
     deploy)
         tests/scale/deploy "$@" ;;
 #: relays, database, bucket and edge that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI
