@@ -133,7 +133,7 @@ fn shown(base: &serde_json::Value) -> Report {
 
 /// The name, or the file's; as the gateway has names.
 #[cfg(feature = "server")]
-fn named(name: Option<&str>, prompt: &std::path::Path) -> Result<String> {
+fn named(name: Option<&str>, prompt: &Path) -> Result<String> {
     let stem = prompt
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());
@@ -154,7 +154,7 @@ fn checked(name: &str) -> Result<&str> {
 
 /// What the gateway is asked to evaluate.
 #[cfg(feature = "server")]
-fn asked(prompt: &std::path::Path) -> Result<serde_json::Value> {
+fn asked(prompt: &Path) -> Result<serde_json::Value> {
     /// Longest prompt, in bytes.
     const LONGEST: u64 = 32 << 20;
     let bytes = kvcap_store::input::small(prompt, LONGEST)?;

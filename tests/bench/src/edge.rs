@@ -3,8 +3,8 @@
 use std::{env, fs, path::Path, thread::sleep, time::Duration};
 
 use kvcap::{Code, Error, Result, SigningKey};
-use kvcap_server::{Limits, NewToken, Permission, Place, Running, Server, Settings, Token, Tokens};
-use kvcap_store::{EdgeSettings, TrustSources, Verifier};
+use kvcap_server::{NewToken, Running, Server, Settings};
+use kvcap_store::output::{self, Readers};
 use kvcap_testkit::{Postgres, Valkey};
 use serde_json::{Value, json};
 
@@ -125,36 +125,18 @@ fn until_held(valkey: &Valkey, pieces: u64) -> Result<()> {
 
 impl Behind<'_> {
     fn relay(&self, has_edge: bool) -> Result<Running> {
-        let mut tokens = Tokens::default();
-        let token = Token {
-            tenant: None,
-            subject: None,
-            may: vec![Permission::Put, Permission::Get],
-        };
-        tokens.add(self.token.digest(), token)?;
-        let mut verifier = Verifier::new(TrustSources::keys(vec![self.signer.public().to_text()]));
-        verifier.audiences = vec![AUDIENCE.to_owned()];
-        let limits = Limits {
-            rate: u32::MAX,
-            burst: u32::MAX,
-            ..Limits::default()
-        };
-        let address = "127.0.0.1:0".parse();
-        let settings = Settings {
-            listen: address.map_err(|_| Error::new(Code::LocalConfig, "no address"))?,
-            place: Place::Shared {
-                database: self.home.join("database"),
-                bucket: self.bucket.clone(),
-                edge: has_edge.then(|| EdgeSettings::at(self.home.join("edge"))),
-            },
-            verifier,
-            audit: None,
-            log: None,
-            tls: None,
-            tokens,
-            limits,
-            inspector: None,
-        };
+        let file = self.home.join("relay.toml");
+        let edge = if has_edge { "edge = \"edge\"\n" } else { "" };
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\naudiences = [\"{AUDIENCE}\"]\ntrust = [\"{}\"]\nmax-lifetime = \"30d\"\n\
+             [shared]\ndatabase = \"database\"\nbucket = \"{}\"\n{edge}[limits]\nrate = 4_000_000_000\n\
+             burst = 4_000_000_000\n[[tokens]]\ndigest = \"{}\"\nmay = [\"capsule:put\", \"capsule:get\"]\n",
+            self.signer.public().to_text(),
+            self.bucket,
+            self.token.digest(),
+        );
+        output::write(&file, true, Readers::Owner, text.as_bytes())?;
+        let settings = Settings::read(&file)?;
         Server::bind(settings)?.start()
     }
 
