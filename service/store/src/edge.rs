@@ -3,7 +3,7 @@
 
 use std::{fmt::Debug, path::PathBuf};
 
-/// Where an edge is, and how much of everything it keeps.
+/// Address of an edge, and how much of everything it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeSettings {
     /// Private file with its address: `redis://`, `rediss://` or `unix://`.
@@ -39,7 +39,7 @@ pub struct Measure {
 /// edge has not answered.
 pub type Told = Box<dyn FnOnce(Option<f64>) + Send>;
 
-/// How often an edge was asked for pieces of capsules, and told of requests, by what came of it.
+/// Counts of what came of asking an edge for pieces of capsules, and of telling it of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EdgeOutcomes {
     /// Pieces that it had.

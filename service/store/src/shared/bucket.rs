@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Seek, SeekFrom, Write},
     ops::Range,
-    sync::{Arc, Mutex, Once, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -49,7 +49,7 @@ impl Bucket {
                 "a bucket's URL begins with s3://, gs://, az:// or file://",
             ));
         }
-        use_ring();
+        super::tls::use_ring();
         // who it is to the service, and where that is
         let variables = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
         let (store, root) = object_store::parse_url_opts(&parsed, variables)
@@ -349,15 +349,6 @@ impl Object {
         }
         Ok(Window { start, bytes })
     }
-}
-
-/// TLS by ring, as the server's own.
-pub(super) fn use_ring() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // another that was chosen before is as good
-        let _there = rustls::crypto::ring::default_provider().install_default();
-    });
 }
 
 fn failed(error: object_store::Error) -> Error {

@@ -215,7 +215,7 @@ fn tls() -> Result<MakeRustlsConnect> {
             "no certificates of authorities are installed",
         )
     };
-    super::bucket::use_ring();
+    super::tls::use_ring();
     Ok(MakeRustlsConnect::with_native_certs().map_err(no_roots)?.0)
 }
 

@@ -38,6 +38,7 @@ mod database;
 mod edge;
 mod ledger;
 mod store;
+mod tls;
 mod valkey;
 
 /// Longest file of an address, in bytes.

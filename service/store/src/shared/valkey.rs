@@ -58,7 +58,7 @@ pub(super) enum Answer<T> {
 impl Valkey {
     /// Connects; where that takes long, or fails, goes on without.
     pub(super) fn at(address: &str, blocking: Blocking) -> Result<Self> {
-        super::bucket::use_ring();
+        super::tls::use_ring();
         // what is wrong in it may be its password
         let client = Client::open(address)
             .map_err(|_| Error::new(Code::LocalConfig, "the address of the edge is none"))?;
