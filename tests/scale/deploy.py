@@ -90,7 +90,7 @@ class Deployed:
 
     def start(self):
         # as compose orders them: what others need is there first; an engine before who waits for it
-        order = ["postgres", "bucket", "engine", *self.relays, "gateway", "prometheus"]
+        order = ["postgres", "bucket", "edge", "engine", *self.relays, "gateway", "prometheus"]
         require("each service has a place in the order", set(self.services) <= set(order), sorted(self.services))
         for name in order:
             if name in self.services:
@@ -162,7 +162,7 @@ class Deployed:
         text = re.sub(rf"\b({others}):(\d+)\b", lambda it: f"127.0.0.1:{self.port(it[1], it[2])}", text)
         text = re.sub(r"\b(?:0\.0\.0\.0|127\.0\.0\.1):(8\d\d\d|9090)\b", lambda it: f"127.0.0.1:{self.port(name, it[1])}", text)
         text = text.replace("_interval: 15s", "_interval: 1s")  # a test has no hours
-        if re.fullmatch(r"8\d\d\d|9090|5432", text):
+        if re.fullmatch(r"8\d\d\d|9090|5432|6379", text):
             return str(self.port(name, text))
         return "127.0.0.1" if text == "0.0.0.0" else text
 
@@ -225,6 +225,12 @@ def bucket(_, service, environment, paths):
     return [Path(sys.executable).parent / "weed", *service["command"]]
 
 
+def edge(_, service, environment, paths):
+    """Valkey, or the Redis that Debian has, at a port of this machine."""
+    names = (shutil.which(name) for name in ("valkey-server", "redis-server"))
+    return [next(filter(None, names)), *service["command"][1:], "--port", "6379", "--bind", "127.0.0.1"]
+
+
 def prometheus(_, service, environment, paths):
     return ["prometheus", *service["command"]]
 
@@ -233,7 +239,7 @@ def engine(_, service, environment, paths):
     return [llama_server(), *service["command"], "--device", "none"]
 
 
-PROGRAMS = {each.__name__: each for each in (postgres, bucket, prometheus, engine)}
+PROGRAMS = {each.__name__: each for each in (postgres, bucket, edge, prometheus, engine)}
 
 
 def answers(service, port, path="/"):
@@ -248,15 +254,18 @@ def answers(service, port, path="/"):
     return wait
 
 
-def accepts(deployed):
-    def is_there():
-        with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", deployed.port("postgres", 5432))) == 0
-    until("postgres accepts", is_there, deployed.running["postgres"])
+def accepts(service, port):
+    def wait(deployed):
+        def is_there():
+            with socket.socket() as one:
+                return one.connect_ex(("127.0.0.1", deployed.port(service, port))) == 0
+        until(f"{service} accepts", is_there, deployed.running[service])
+    return wait
 
 
 READY = {
-    "postgres": accepts,
+    "postgres": accepts("postgres", 5432),
+    "edge": accepts("edge", 6379),
     "bucket": answers("bucket", 8333),
     "engine": lambda deployed: until(
         "the engine is there", lambda: get(f"http://127.0.0.1:{deployed.port('gateway', 8081)}/health") == 200,
@@ -295,6 +304,16 @@ def uses(deployed):
     require("it is deleted", ask(deployed, "relay-2", 8470, place, "client", method="DELETE")[0] == 204)
     require("and gone from the first", ask(deployed, "relay-1", 8470, place, "client")[0] == 404)
     require("a capsule is kept", put("relay-2", capsule)[0] == 201)
+    def is_read():
+        require("it is there", ask(deployed, "relay-1", 8470, place, "client") == (200, capsule))
+        metrics = ask(deployed, "relay-1", 8470, "/metrics", "prometheus")[1].decode()
+        return re.search(r'^kvcap_edge_total\{outcome="hit"\} [1-9]', metrics, re.M) is not None
+    until("it comes from the edge", is_read, deployed.running["edge"])
+    deployed.running["edge"].kill()
+    deployed.running["edge"].wait()
+    require("without the edge it is there too", ask(deployed, "relay-1", 8470, place, "client") == (200, capsule))
+    deployed.begin("edge")
+    READY["edge"](deployed)
     print("deploy: a capsule went in by one relay and out by the other")
 
 

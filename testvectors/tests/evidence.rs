@@ -14,13 +14,14 @@ use std::{
 use kvcap_testvectors::{generate, session_set};
 
 /// The pages, and the letters before the rules of each.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("capsule-v1", "CAP"),
     ("codecs-v1", "COD"),
     ("helper-v1", "HLP"),
     ("http-v1", "HTTP"),
     ("lineage-v1", "LIN"),
     ("model-id-v1", "MOD"),
+    ("oci-v1", "OCI"),
     ("registry-v1", "REG"),
     ("runtimes-v1", "RUN"),
     ("session-v1", "SES"),

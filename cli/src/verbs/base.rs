@@ -1,6 +1,7 @@
-//! `kvcap base`: start states that many conversations begin with, made by a gateway (http-v1 HTTP-E-7).
+//! `kvcap base`: start states that many conversations begin with, made by a gateway (http-v1 HTTP-E-7), and in
+//! registries of containers (oci-v1).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use kvcap::Result;
@@ -8,6 +9,7 @@ use kvcap::Result;
 use crate::{
     flags::{Common, EngineArgs},
     ui::Report,
+    verbs::base_images as images,
 };
 
 /// Makes and shows start states that many conversations begin with
@@ -45,6 +47,8 @@ enum Verb {
         #[command(flatten)]
         at: AtArgs,
     },
+    Push(images::PushArgs),
+    Pull(Box<images::PullArgs>),
 }
 
 /// The gateway that is asked: one that runs, or one that is begun for this alone.
@@ -59,6 +63,16 @@ struct AtArgs {
     token_file: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArgs,
+}
+
+impl Args {
+    /// The file that is written, if one is.
+    pub(crate) fn output(&self) -> Option<&Path> {
+        match &self.verb {
+            Verb::Pull(args) => Some(args.output()),
+            _ => None,
+        }
+    }
 }
 
 /// # Errors
@@ -95,6 +109,8 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             let path = format!("/v1/bases/{}", checked(name)?);
             Ok(shown(&at.ask(common, "GET", &path, None)?))
         }
+        Verb::Push(args) => images::push(args),
+        Verb::Pull(args) => images::pull(args, common),
     }
 }
 
@@ -117,7 +133,7 @@ fn shown(base: &serde_json::Value) -> Report {
 
 /// The name, or the file's; as the gateway has names.
 #[cfg(feature = "server")]
-fn named(name: Option<&str>, prompt: &std::path::Path) -> Result<String> {
+fn named(name: Option<&str>, prompt: &Path) -> Result<String> {
     let stem = prompt
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());
@@ -138,7 +154,7 @@ fn checked(name: &str) -> Result<&str> {
 
 /// What the gateway is asked to evaluate.
 #[cfg(feature = "server")]
-fn asked(prompt: &std::path::Path) -> Result<serde_json::Value> {
+fn asked(prompt: &Path) -> Result<serde_json::Value> {
     /// Longest prompt, in bytes.
     const LONGEST: u64 = 32 << 20;
     let bytes = kvcap_store::input::small(prompt, LONGEST)?;

@@ -1,6 +1,7 @@
 //! One verb a file.
 
 pub(crate) mod base;
+mod base_images;
 pub(crate) mod bench;
 mod calibrate;
 pub(crate) mod check_restore;

@@ -32,6 +32,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, silence: Duration) -> Self {
+        // the end of an answer does not wait until its beginning is acknowledged, for which a system takes its time
+        let _as_it_is = stream.set_nodelay(true);
         Self {
             stream,
             silence,

@@ -12,6 +12,7 @@
 //! - [`Settings`], read by [`Settings::read`] from a file: whom to trust, who may, how much.
 //! - [`Server`]: binds, runs, and ends what it has begun.
 //! - [`NewToken`]: a token, and the digest that is kept of it.
+//! - `ImageRegistry`, with that feature: base images in registries of containers (oci-v1).
 //! - [`Inspector`], a page that verifies in a browser: a relay's `/inspect`; [`Viewer`] shows one capsule in it.
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,8 @@ mod inspector;
 mod limits;
 mod log;
 mod metrics;
+#[cfg(feature = "gateway")]
+mod oci;
 #[cfg(feature = "gateway")]
 mod own;
 mod page;
@@ -52,6 +55,8 @@ pub use gateway::is_base_name;
 pub use inspector::Inspector;
 pub use limits::Limits;
 pub use log::Log;
+#[cfg(feature = "gateway")]
+pub use oci::{Image, ImageReference, ImageRegistry};
 #[cfg(feature = "gateway")]
 pub use own::Own;
 pub use place::Place;

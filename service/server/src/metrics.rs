@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use kvcap_store::EdgeOutcomes;
+
 /// Upper bounds of the histogram's buckets, in seconds.
 const BOUNDS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0];
 
@@ -64,6 +66,8 @@ pub(crate) struct Gauges {
     pub(crate) uploads: usize,
     /// Seconds since the oldest registry was issued; none where no registry is trusted.
     pub(crate) revocation_age: Option<u64>,
+    /// How often an edge was asked; none where there is no edge.
+    pub(crate) edge: Option<EdgeOutcomes>,
 }
 
 impl Metrics {
@@ -145,6 +149,20 @@ impl Metrics {
         line(&mut text, "kvcap_capsule_bytes", gauges.bytes);
         head(&mut text, "kvcap_uploads", "gauge", "Uploads at once.");
         line(&mut text, "kvcap_uploads", gauges.uploads);
+        if let Some(edge) = gauges.edge {
+            let what = "Pieces and counts that an edge was asked for.";
+            head(&mut text, "kvcap_edge_total", "counter", what);
+            for (outcome, count) in [
+                ("hit", edge.hits),
+                ("miss", edge.misses),
+                ("wrong", edge.wrong),
+                ("failed", edge.failed),
+                ("passed", edge.passed),
+            ] {
+                let name = format!("kvcap_edge_total{{outcome=\"{outcome}\"}}");
+                line(&mut text, &name, count);
+            }
+        }
         #[cfg(feature = "gateway")]
         self.resumes.render(&mut text);
         text

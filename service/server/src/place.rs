@@ -7,7 +7,7 @@ use std::{
 };
 
 use kvcap::{Code, Error, Limits, Result};
-use kvcap_store::{CapsuleStore, FolderStore, LedgerSource, Wait, private};
+use kvcap_store::{CapsuleStore, Edge, EdgeSettings, FolderStore, LedgerSource, Wait, private};
 
 /// A place where capsules are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +20,20 @@ pub enum Place {
         database: PathBuf,
         /// URL of the bucket.
         bucket: String,
+        /// Cache before both, if there is one.
+        edge: Option<EdgeSettings>,
     },
 }
 
-/// A place that is open: what is kept, and what all of it remember, if it is shared.
-pub(crate) type Open = (Arc<dyn CapsuleStore>, Option<Arc<dyn LedgerSource>>);
+/// A place that is open.
+pub(crate) struct Open {
+    /// What is kept.
+    pub(crate) store: Arc<dyn CapsuleStore>,
+    /// What all relays of it remember, if it is shared.
+    pub(crate) ledger: Option<Arc<dyn LedgerSource>>,
+    /// What is before it, if something is.
+    pub(crate) edge: Option<Arc<dyn Edge>>,
+}
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,7 +67,9 @@ impl Place {
                 let what = "a folder has no index: its files are read when a relay begins";
                 Err(Error::new(Code::LocalUsage, what))
             }
-            Self::Shared { database, bucket } => rebuild(database, bucket, &limits.reader()),
+            Self::Shared {
+                database, bucket, ..
+            } => rebuild(database, bucket, &limits.reader()),
         }
     }
 
@@ -70,17 +81,32 @@ impl Place {
         match self {
             Self::Folder(folder) => {
                 let store = FolderStore::open(folder, Wait::default(), limits)?;
-                Ok((Arc::new(store), None))
+                Ok(Open {
+                    store: Arc::new(store),
+                    ledger: None,
+                    edge: None,
+                })
             }
-            Self::Shared { database, bucket } => open_shared(database, bucket),
+            Self::Shared {
+                database,
+                bucket,
+                edge,
+            } => open_shared(database, bucket, edge.as_ref()),
         }
     }
 }
 
 #[cfg(feature = "shared")]
-fn open_shared(database: &Path, bucket: &str) -> Result<Open> {
-    let shared = kvcap_store::Shared::connect(database, bucket)?;
-    Ok((shared.store(), Some(Arc::new(shared))))
+fn open_shared(database: &Path, bucket: &str, edge: Option<&EdgeSettings>) -> Result<Open> {
+    let mut shared = kvcap_store::Shared::connect(database, bucket)?;
+    if let Some(edge) = edge {
+        shared = shared.with_edge(edge)?;
+    }
+    Ok(Open {
+        store: shared.store(),
+        edge: shared.edge(),
+        ledger: Some(Arc::new(shared)),
+    })
 }
 
 #[cfg(feature = "shared")]
@@ -89,7 +115,7 @@ fn rebuild(database: &Path, bucket: &str, limits: &Limits) -> Result<usize> {
 }
 
 #[cfg(not(feature = "shared"))]
-fn open_shared(_database: &Path, _bucket: &str) -> Result<Open> {
+fn open_shared(_database: &Path, _bucket: &str, _edge: Option<&EdgeSettings>) -> Result<Open> {
     Err(unbuilt())
 }
 

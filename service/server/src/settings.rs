@@ -8,7 +8,7 @@ use std::{
 };
 
 use kvcap::{Code, Error, Result, binding::Digest};
-use kvcap_store::{LedgerFile, TrustSources, Verifier, profile::read_unchanged};
+use kvcap_store::{EdgeSettings, LedgerFile, TrustSources, Verifier, profile::read_unchanged};
 use serde::Deserialize;
 
 use crate::{
@@ -86,10 +86,13 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct SharedTable {
     database: PathBuf,
     bucket: String,
+    edge: Option<PathBuf>,
+    edge_bytes: Option<u64>,
+    edge_capsules: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -209,10 +212,7 @@ impl File {
         }
         let place = match (self.folder, self.shared) {
             (Some(own), None) => Place::Folder(folder.join(own)),
-            (None, Some(shared)) => Place::Shared {
-                database: folder.join(shared.database),
-                bucket: shared.bucket,
-            },
+            (None, Some(shared)) => shared.place(folder)?,
             _ => return missing("capsules are kept in a folder, or shared"),
         };
         let is_shared = matches!(place, Place::Shared { .. });
@@ -262,6 +262,31 @@ impl File {
             inspector: inspector.transpose()?.or_else(Inspector::built_in),
             #[cfg(feature = "gateway")]
             gateway,
+        })
+    }
+}
+
+impl SharedTable {
+    fn place(self, folder: &Path) -> Result<Place> {
+        let edge = match self.edge {
+            None if self.edge_bytes.is_some() || self.edge_capsules.is_some() => {
+                let what = "edge-bytes and edge-capsules are of an edge: say where it is";
+                return Err(Error::new(Code::LocalConfig, what));
+            }
+            None => None,
+            Some(address) => {
+                let usual = EdgeSettings::at(folder.join(address));
+                Some(EdgeSettings {
+                    bytes: self.edge_bytes.unwrap_or(usual.bytes),
+                    capsules: self.edge_capsules.unwrap_or(usual.capsules),
+                    ..usual
+                })
+            }
+        };
+        Ok(Place::Shared {
+            database: folder.join(self.database),
+            bucket: self.bucket,
+            edge,
         })
     }
 }

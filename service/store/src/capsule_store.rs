@@ -200,11 +200,11 @@ pub trait CapsuleStore: Debug + Send + Sync {
     /// KVC-941 where another capsule of this id is kept, 947 where it is coming; 940.
     fn claim(&self, name: Name, coming: Coming<'_>, quota: u64) -> Result<Claimed>;
 
-    /// Opens the file of a capsule that is kept.
+    /// Opens the file of a capsule that is kept, and returns what is known of it.
     ///
     /// # Errors
     /// KVC-940.
-    fn open(&self, name: Name) -> Result<Option<Box<dyn Stored>>>;
+    fn open(&self, name: Name) -> Result<Option<(Entry, Box<dyn Stored>)>>;
 
     /// Returns the path of a capsule that is kept, where it is a file of this machine.
     fn path(&self, name: Name) -> Option<PathBuf> {

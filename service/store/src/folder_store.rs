@@ -159,13 +159,13 @@ impl CapsuleStore for FolderStore {
         }
     }
 
-    fn open(&self, name: Name) -> Result<Option<Box<dyn Stored>>> {
-        if self.get(name)?.is_none() {
+    fn open(&self, name: Name) -> Result<Option<(Entry, Box<dyn Stored>)>> {
+        let Some(entry) = self.get(name)? else {
             return Ok(None);
-        }
+        };
         let path = self.path_of(name);
         match SourceFile::open(&path) {
-            Ok(file) => Ok(Some(Box::new(file))),
+            Ok(file) => Ok(Some((entry, Box::new(file)))),
             Err(error) if error.io_kind() == Some(io::ErrorKind::NotFound) => Ok(None),
             Err(error) => Err(error),
         }

@@ -17,7 +17,7 @@
 //!   (registry-v1 §6).
 //! - [`profile`]: what a person would else say with flags every day.
 //! - [`CapsuleStore`]: capsules that are kept for others, each put once; [`FolderStore`], in a folder;
-//!   with the feature `shared` `Shared`, for many servers: a bucket and PostgreSQL.
+//!   with the feature `shared` `Shared`, for many servers: a bucket and PostgreSQL, and an [`Edge`] before them.
 //! - [`input`], [`output`]: inputs that may be pipes, outputs that appear whole or not at all; [`operation`]: what
 //!   these do to the disk, for tests that crash in between; [`private`]: files and folders of one user;
 //!   [`core_dumps`]: none.
@@ -29,6 +29,7 @@ mod budget;
 mod capsule_store;
 mod continuation;
 pub mod core_dumps;
+mod edge;
 mod folder_store;
 mod fresh_key;
 mod helper;
@@ -75,6 +76,7 @@ pub use verdict::{Accepted, Admitted, Verdict};
 pub use verifier::{Judge, Verifier};
 // keeping for others
 pub use capsule_store::{Arriving, CapsuleStore, Claimed, Coming, Entry, Name, Space, Stored, Tag};
+pub use edge::{Edge, EdgeOutcomes, EdgeSettings, Measure, Told};
 pub use folder_store::FolderStore;
 #[cfg(feature = "shared")]
 pub use shared::Shared;

@@ -100,7 +100,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     report.table(&head, &sizes.iter().map(rows).collect::<Vec<_>>());
     report.fact("bytes", args.bytes);
     report.fact("rounds", args.rounds);
-    let sizes = sizes.iter().map(|(rows, bytes)| json!({ "rows": rows, "bytes": bytes }));
+    let sizes = sizes
+        .iter()
+        .map(|(rows, bytes)| json!({ "rows": rows, "bytes": bytes }));
     report.fact("sizes", sizes.collect::<Vec<Value>>());
     report.fact("costs", facts.into_iter().collect::<Vec<Value>>());
     Ok(report)
@@ -215,7 +217,7 @@ fn measure(
     };
     let look_up = |id| store.get(name(id)).map(drop);
     let read = |id| {
-        if let Some(file) = store.open(name(id))? {
+        if let Some((_, file)) = store.open(name(id))? {
             let mut page = vec![0; content.len().min(4096)];
             let read = file.read_exact_at(0, &mut page);
             read.map_err(|error| Error::source(&error, "capsule"))?;

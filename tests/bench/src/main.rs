@@ -4,6 +4,8 @@
 
 mod capsule;
 mod codecs;
+#[cfg(feature = "shared")]
+mod edge;
 mod encodings;
 #[cfg(feature = "shared")]
 mod growth;
@@ -59,6 +61,8 @@ enum What {
     Sessions(sessions::Args),
     #[cfg(feature = "shared")]
     Growth(growth::Args),
+    #[cfg(feature = "shared")]
+    Edge(edge::Args),
     Start(start::Args),
     Server(server::Args),
     Timing(timing::Args),
@@ -91,6 +95,8 @@ fn measure(what: &What) -> Result<Report> {
         What::Sessions(args) => sessions::run(args),
         #[cfg(feature = "shared")]
         What::Growth(args) => growth::run(args),
+        #[cfg(feature = "shared")]
+        What::Edge(args) => edge::run(args),
         What::Start(args) => start::run(args),
         What::Server(args) => server::run(args),
         What::Timing(args) => timing::run(args),

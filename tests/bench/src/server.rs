@@ -1,7 +1,7 @@
 //! `kvcap-bench server`: what a relay costs, beside a plain sink of the same framework that keeps the same bytes.
 
-mod capsules;
-mod client;
+pub(crate) mod capsules;
+pub(crate) mod client;
 mod process;
 mod sink;
 
@@ -257,7 +257,7 @@ fn memory(args: &Args, maker: &Maker<'_>, relay: &Process, report: &mut Report) 
 }
 
 /// The value below which a share of all lie.
-fn quantile(values: &mut [f64], share: f64) -> f64 {
+pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(
         clippy::cast_precision_loss,

@@ -1,5 +1,6 @@
 //! Every kind of store under the same rules: put once, counted, whole or not at all. With the feature `shared` also a
-//! bucket and a PostgreSQL of the test's own, and what many servers do to them at once.
+//! bucket and a PostgreSQL of the test's own, with and without an edge before them, and what many servers do to them at
+//! once.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +8,8 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
+#[cfg(feature = "shared")]
+mod edge;
 #[cfg(feature = "shared")]
 mod shared;
 
@@ -84,7 +87,8 @@ fn content(entry: &Entry) -> Vec<u8> {
 }
 
 fn read(store: &dyn CapsuleStore, name: Name) -> Vec<u8> {
-    let file = store.open(name).unwrap().unwrap();
+    let (entry, file) = store.open(name).unwrap().unwrap();
+    assert_eq!(entry.bytes, file.len());
     let mut bytes = vec![0; usize::try_from(file.len()).unwrap()];
     file.read_exact_at(0, &mut bytes).unwrap();
     bytes
@@ -260,7 +264,8 @@ fn ancestors_are_found_by_lineage(store: &dyn CapsuleStore) {
 fn a_long_file_is_read_in_pieces(store: &dyn CapsuleStore) {
     let long = entry(3, 20_000_000);
     put(store, name(3), &long);
-    let (bytes, file) = (content(&long), store.open(name(3)).unwrap().unwrap());
+    let (bytes, (entry, file)) = (content(&long), store.open(name(3)).unwrap().unwrap());
+    assert_eq!(entry, long);
     assert_eq!(file.len(), 20_000_000);
     for (at, len) in [
         (0, 64),

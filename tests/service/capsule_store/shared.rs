@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Barrier},
     thread,
 };
@@ -13,13 +13,13 @@ use kvcap_testkit::Postgres;
 
 use super::{claim, code, content, entry, keeps_the_rules, name, new, put, read, soon};
 
-struct Place {
+pub(super) struct Place {
     home: tempfile::TempDir,
     postgres: Postgres,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (home, postgres) = (tempfile::tempdir().unwrap(), Postgres::start());
         std::fs::create_dir(home.path().join("bucket")).unwrap();
         postgres.write_address(&home.path().join("database"));
@@ -35,7 +35,7 @@ impl Place {
     }
 
     /// One server's own connections.
-    fn connect(&self) -> Shared {
+    pub(super) fn connect(&self) -> Shared {
         Shared::connect(&self.home.path().join("database"), &self.bucket()).unwrap()
     }
 
@@ -43,7 +43,11 @@ impl Place {
         self.connect().store()
     }
 
-    fn objects(&self) -> u64 {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub(super) fn objects(&self) -> u64 {
         self.connect().objects().unwrap()
     }
 }

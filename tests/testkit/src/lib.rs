@@ -12,15 +12,19 @@ mod program;
 pub mod schema;
 mod sealing;
 mod terms;
+#[cfg(unix)]
+mod valkey;
 
 // states of mlx-lm of any length, and their model
 pub use made::{LEAST, keys, profile, start, state};
 pub use normal::{Normal, push};
 // states of real runtimes, stored
 pub use fixtures::fixture;
-// a database
+// a database, and a cache
 #[cfg(unix)]
 pub use postgres::Postgres;
+#[cfg(unix)]
+pub use valkey::Valkey;
 // the program, without what its user has configured
 pub use program::isolated;
 // keys, model and capture that states are sealed with

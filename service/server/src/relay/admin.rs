@@ -58,6 +58,7 @@ pub(super) async fn metrics(State(relay): State<Arc<Relay>>, headers: HeaderMap)
             bytes,
             uploads: relay.gates.uploads(),
             revocation_age: revocation_age(&relay),
+            edge: relay.gates.edge(),
         });
         let typ = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
         let response: Response = (typ, text).into_response();

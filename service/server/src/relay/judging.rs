@@ -54,7 +54,7 @@ impl Relay {
         let mut headers = Vec::new();
         for id in self.store.ancestors(space, parent.digest, most)? {
             // one that has just gone is not at hand
-            let Some(file) = self.store.open((space, id))? else {
+            let Some((_, file)) = self.store.open((space, id))? else {
                 break;
             };
             headers.push(Untrusted::read_at(&*file, &limits)?);

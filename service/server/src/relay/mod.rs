@@ -22,6 +22,7 @@ use crate::{
     inspector::Inspector,
     metrics::Metrics,
     page,
+    place::Open,
     policy::{Current, Policy},
     refusal::{Answer, Refusal},
     settings::Settings,
@@ -73,7 +74,11 @@ pub(crate) struct Relay {
 impl Relay {
     /// Opens the store.
     pub(crate) fn open(settings: Settings) -> Result<Self> {
-        let (store, ledger) = settings.place.open(&settings.limits.reader())?;
+        let Open {
+            store,
+            ledger,
+            edge,
+        } = settings.place.open(&settings.limits.reader())?;
         let policy = remembering(settings.policy(), ledger.as_ref());
         // who cannot judge says so at once
         policy.verifier.judge()?;
@@ -81,7 +86,7 @@ impl Relay {
             current: Current::new(policy),
             store,
             ledger,
-            gates: Arc::default(),
+            gates: Arc::new(Gates::before(edge)),
             metrics: Metrics::default(),
             audit: settings.audit.map(Audit::at).transpose()?,
             uploads: Uploads::default(),

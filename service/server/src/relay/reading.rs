@@ -97,8 +97,7 @@ impl Relay {
     /// Opens a capsule that is kept, and judges it as of now.
     fn open_for(&self, caller: &Token, name: Name) -> Answer<(Arc<dyn Stored>, Entry)> {
         let gone = || Refusal::Status(StatusCode::NOT_FOUND);
-        let entry = self.store.get(name)?.ok_or_else(gone)?;
-        let file = self.store.open(name)?.ok_or_else(gone)?;
+        let (entry, file) = self.store.open(name)?.ok_or_else(gone)?;
         let file: Arc<dyn Stored> = Arc::from(file);
         let untrusted = Untrusted::read_at(&*file, &self.policy().limits.reader())?;
         self.judge_header(caller, untrusted, Some(name.1))?;

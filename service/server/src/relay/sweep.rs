@@ -51,7 +51,7 @@ impl Relay {
     /// Whether nobody will accept a capsule again: it is revoked, or its key is compromised.
     fn is_void(&self, name: Name) -> Result<bool> {
         let limits = self.policy().limits.reader();
-        let Some(file) = self.store.open(name)? else {
+        let Some((_, file)) = self.store.open(name)? else {
             return Ok(false);
         };
         let Ok(untrusted) = Untrusted::read_at(&*file, &limits) else {

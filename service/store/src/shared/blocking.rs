@@ -44,6 +44,14 @@ impl Blocking {
         self.runtime().spawn(future)
     }
 
+    /// Runs what waits for the disk beside whatever calls, to be waited for.
+    pub(super) fn aside<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.runtime().spawn_blocking(step)
+    }
+
     #[expect(clippy::expect_used, reason = "it is there until it is dropped")]
     fn runtime(&self) -> &Runtime {
         self.0.0.as_ref().expect("a runtime")

@@ -3,7 +3,8 @@
 use std::{
     fmt,
     io::{self, Seek, SeekFrom, Write},
-    sync::{Arc, Mutex, Once, PoisonError},
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -15,7 +16,10 @@ use object_store::{
 use tokio::{sync::Semaphore, task::JoinHandle};
 use url::Url;
 
-use super::blocking::Blocking;
+use super::{
+    blocking::Blocking,
+    edge::{AtEdge, Found},
+};
 
 /// Bytes of a part: no service takes less but for the last.
 const PART: usize = 8 << 20;
@@ -45,7 +49,7 @@ impl Bucket {
                 "a bucket's URL begins with s3://, gs://, az:// or file://",
             ));
         }
-        use_ring();
+        super::tls::use_ring();
         // who it is to the service, and where that is
         let variables = std::env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
         let (store, root) = object_store::parse_url_opts(&parsed, variables)
@@ -89,12 +93,14 @@ impl Bucket {
         })
     }
 
-    pub(super) fn open(&self, object: &str, len: u64) -> Object {
+    /// Opens an object; what an edge has of it is read there.
+    pub(super) fn open(&self, object: &str, len: u64, edge: Option<AtEdge>) -> Object {
         Object {
             store: Arc::clone(&self.store),
             blocking: self.blocking.clone(),
             path: self.path(object),
             len,
+            edge,
             window: Mutex::default(),
         }
     }
@@ -162,7 +168,7 @@ impl Upload {
     }
 
     /// Makes the object appear.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         if self.multipart.is_none() && self.len <= length(PART) {
             let content = self.read(self.len)?;
             let create = PutOptions::from(PutMode::Create);
@@ -184,6 +190,11 @@ impl Upload {
             self.blocking.wait(multipart.complete()).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// The file that an object was put together in.
+    pub(super) fn into_file(mut self) -> Option<std::fs::File> {
+        self.spool.take()
     }
 
     /// Waits for the part that is on its way.
@@ -257,6 +268,7 @@ pub(super) struct Object {
     blocking: Blocking,
     path: Path,
     len: u64,
+    edge: Option<AtEdge>,
     window: Mutex<Window>,
 }
 
@@ -303,30 +315,40 @@ impl ReadAt for Object {
         };
         drop(window);
         let until = end.max(offset.saturating_add(ahead)).min(self.len);
-        let read = self
-            .blocking
-            .wait(self.store.get_range(&self.path, offset..until));
-        let bytes = read.map_err(|error| match error {
-            object_store::Error::NotFound { .. } => io::Error::from(io::ErrorKind::NotFound),
-            error => io::Error::other(error.to_string()),
-        })?;
-        buf.copy_from_slice(bytes.get(..buf.len()).ok_or_else(ends)?);
+        let found = self.blocking.wait(self.fetch(offset..end, until))?;
+        buf.copy_from_slice(&found.get(offset, buf.len()).ok_or_else(ends)?);
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        *window = Window {
-            start: offset,
-            bytes,
-        };
+        *window = found;
         Ok(())
     }
 }
 
-/// TLS by ring, as the server's own.
-pub(super) fn use_ring() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // another that was chosen before is as good
-        let _there = rustls::crypto::ring::default_provider().install_default();
-    });
+impl Object {
+    /// Reads `wanted` and what is ahead of it up to `until`, from the edge if it is there.
+    async fn fetch(&self, wanted: Range<u64>, until: u64) -> io::Result<Window> {
+        let found = match &self.edge {
+            Some(edge) => edge.find(wanted.clone(), until).await,
+            None => Found::Nothing,
+        };
+        let (range, is_missing) = match found {
+            Found::Whole(range, bytes) => {
+                let start = range.start;
+                return Ok(Window { start, bytes });
+            }
+            Found::Missing(range) => (range, true),
+            Found::Nothing => (wanted.start..until, false),
+        };
+        let start = range.start;
+        let read = self.store.get_range(&self.path, range).await;
+        let bytes = read.map_err(|error| match error {
+            object_store::Error::NotFound { .. } => io::Error::from(io::ErrorKind::NotFound),
+            error => io::Error::other(error.to_string()),
+        })?;
+        if let Some(edge) = self.edge.as_ref().filter(|_| is_missing) {
+            edge.bring(start, bytes.clone());
+        }
+        Ok(Window { start, bytes })
+    }
 }
 
 fn failed(error: object_store::Error) -> Error {

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 5;
 
 /// The tables as they are made, one step a version.
-const MIGRATIONS: &[&str] = &[include_str!("tables.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("tables.sql"), include_str!("edge.sql")];
 
 /// Number under which servers that begin at once wait for each other ("kvcap" in ASCII).
 const MIGRATING: i64 = 0x6b_76_63_61_70;
@@ -115,6 +115,18 @@ impl Database {
         })
     }
 
+    /// The key by which relays know what they have brought to an edge.
+    pub(super) fn edge_key(&self) -> Result<[u8; 32]> {
+        let found = self.run(|transaction| {
+            Box::pin(async move {
+                let row = query_opt(transaction, "SELECT key FROM kvcap_edge", &[]).await?;
+                Ok(row.map(|row| row.get::<_, Vec<u8>>(0)))
+            })
+        })?;
+        let lost = || failed(&std::io::Error::other("the edge's key is lost"));
+        found.and_then(|key| key.try_into().ok()).ok_or_else(lost)
+    }
+
     /// A connection.
     pub(super) async fn connection(&self) -> Result<Object> {
         self.pool.get().await.map_err(|error| failed(&error))
@@ -203,7 +215,7 @@ fn tls() -> Result<MakeRustlsConnect> {
             "no certificates of authorities are installed",
         )
     };
-    super::bucket::use_ring();
+    super::tls::use_ring();
     Ok(MakeRustlsConnect::with_native_certs().map_err(no_roots)?.0)
 }
 

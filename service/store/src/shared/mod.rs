@@ -1,5 +1,5 @@
-//! One store and one ledger for many servers (http-v1 §13): bytes in a bucket of any object store, all else in
-//! PostgreSQL.
+//! One store and one ledger for many servers (http-v1 §8): bytes in a bucket of any object store, all else in
+//! PostgreSQL; before both, where there is one, an edge that may forget all it has.
 //!
 //! ```text
 //! claim: a lease on the name, in the database ─→ bytes to an object of this lease ─→ verified ─→ the object appears
@@ -22,17 +22,24 @@ use kvcap::{Code, Error, Ledger, Limits, Result};
 use zeroize::Zeroizing;
 
 use self::{
-    blocking::Blocking, bucket::Bucket, database::Database, ledger::SharedMemory,
-    store::SharedStore,
+    blocking::Blocking, bucket::Bucket, database::Database, edge::ValkeyEdge, ledger::SharedMemory,
+    store::SharedStore, valkey::Valkey,
 };
-use crate::{CapsuleStore, LedgerSource, private};
+use crate::{
+    CapsuleStore, LedgerSource,
+    edge::{Edge, EdgeSettings},
+    private,
+};
 
 mod blocking;
 mod bucket;
 mod catalog;
 mod database;
+mod edge;
 mod ledger;
 mod store;
+mod tls;
+mod valkey;
 
 /// Longest file of an address, in bytes.
 const LONGEST: u64 = 4096;
@@ -42,6 +49,7 @@ const LONGEST: u64 = 4096;
 pub struct Shared {
     bucket: Arc<Bucket>,
     database: Arc<Database>,
+    edge: Option<Arc<ValkeyEdge>>,
 }
 
 impl Debug for Shared {
@@ -67,7 +75,30 @@ impl Shared {
         Ok(Self {
             bucket: Arc::new(Bucket::at(bucket, blocking)?),
             database: Arc::new(database),
+            edge: None,
         })
+    }
+
+    /// Puts an edge before bucket and database: a Valkey, or a Redis from version 6 on. One that cannot be reached now is
+    /// asked later.
+    ///
+    /// # Errors
+    /// KVC-943 where others can read the file; 945 for an address that is none; 940 for file and database.
+    pub fn with_edge(self, settings: &EdgeSettings) -> Result<Self> {
+        let address = read(&settings.address)?;
+        let valkey = Valkey::at(&address, self.database.blocking.clone())
+            .map_err(|error| error.at(settings.address.display()))?;
+        let edge = ValkeyEdge::new(valkey, self.database.edge_key()?, settings);
+        Ok(Self {
+            edge: Some(Arc::new(edge)),
+            ..self
+        })
+    }
+
+    /// Returns the edge, if there is one.
+    #[must_use]
+    pub fn edge(&self) -> Option<Arc<dyn Edge>> {
+        self.edge.clone().map(|edge| edge as Arc<dyn Edge>)
     }
 
     /// Returns the store.
@@ -80,6 +111,7 @@ impl Shared {
         SharedStore {
             bucket: Arc::clone(&self.bucket),
             database: Arc::clone(&self.database),
+            edge: self.edge.clone(),
         }
     }
 

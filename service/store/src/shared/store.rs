@@ -8,6 +8,7 @@ use super::{
     bucket::{Bucket, Upload},
     catalog::{self, Lease, Leased, Wanted},
     database::{Database, execute, query, query_opt},
+    edge::{AtEdge, ValkeyEdge},
 };
 use tokio::task::JoinHandle;
 
@@ -26,6 +27,7 @@ const OLD: &str = "1 hour";
 pub(super) struct SharedStore {
     pub(super) bucket: Arc<Bucket>,
     pub(super) database: Arc<Database>,
+    pub(super) edge: Option<Arc<ValkeyEdge>>,
 }
 
 impl std::fmt::Debug for SharedStore {
@@ -45,6 +47,12 @@ struct Incoming {
 }
 
 impl SharedStore {
+    /// An object as the edge knows it, if there is one.
+    fn at_edge(&self, (space, _): Name, object: &str, len: u64) -> Option<AtEdge> {
+        let edge = self.edge.as_ref()?;
+        Some(edge.object(space, object, len))
+    }
+
     /// Removes objects that nothing names any more; what cannot be removed now, a sweep removes.
     async fn clear(&self, objects: &[String]) -> usize {
         let mut removed = 0;
@@ -86,7 +94,7 @@ impl SharedStore {
             let Some(name) = name_of(&object) else {
                 continue;
             };
-            let Ok(entry) = Entry::read(&self.bucket.open(&object, len), limits) else {
+            let Ok(entry) = Entry::read(&self.bucket.open(&object, len, None), limits) else {
                 continue;
             };
             made += usize::from(self.adopt(name, object, &entry)?);
@@ -164,13 +172,15 @@ impl CapsuleStore for SharedStore {
         }
     }
 
-    fn open(&self, name: Name) -> Result<Option<Box<dyn Stored>>> {
+    fn open(&self, name: Name) -> Result<Option<(Entry, Box<dyn Stored>)>> {
+        // each time: the edge does not know what was removed or replaced
         let found = self
             .database
             .run(|transaction| Box::pin(catalog::found(transaction, name)))?;
         Ok(found.map(|(entry, object)| {
-            let object: Box<dyn Stored> = Box::new(self.bucket.open(&object, entry.bytes));
-            object
+            let edge = self.at_edge(name, &object, entry.bytes);
+            let file: Box<dyn Stored> = Box::new(self.bucket.open(&object, entry.bytes, edge));
+            (entry, file)
         }))
     }
 
@@ -179,6 +189,9 @@ impl CapsuleStore for SharedStore {
             .database
             .run(|transaction| Box::pin(catalog::take(transaction, name)))?;
         if let Some(object) = &taken {
+            if let Some(edge) = self.at_edge(name, object, 0) {
+                edge.forget();
+            }
             self.database
                 .blocking
                 .wait(self.clear(std::slice::from_ref(object)));
@@ -326,10 +339,11 @@ impl Arriving for Incoming {
     }
 
     fn keep(mut self: Box<Self>, entry: Entry) -> Result<()> {
-        match self.upload.take() {
-            Some(upload) => upload.finish()?,
-            None => return Err(catalog::lost()),
-        }
+        let Some(mut upload) = self.upload.take() else {
+            return Err(catalog::lost());
+        };
+        upload.finish()?;
+        let bytes = entry.bytes;
         let lease = self.lease.clone();
         self.store
             .database
@@ -343,7 +357,14 @@ impl Arriving for Incoming {
                     let object = std::slice::from_ref(&self.lease.object);
                     self.store.database.blocking.wait(self.store.clear(object));
                 }
-            })
+            })?;
+        let edge = self
+            .store
+            .at_edge(self.lease.name, &self.lease.object, bytes);
+        if let (Some(edge), Some(file)) = (edge, upload.into_file()) {
+            edge.bring_file(file);
+        }
+        Ok(())
     }
 }
 

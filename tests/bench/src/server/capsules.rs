@@ -14,21 +14,21 @@ use kvcap::{
 
 use super::failed;
 
-pub(super) const AUDIENCE: &str = "bench.example.com";
+pub(crate) const AUDIENCE: &str = "bench.example.com";
 
 /// Makes them, in a folder.
-pub(super) struct Maker<'a> {
+pub(crate) struct Maker<'a> {
     folder: &'a Path,
     signer: &'a SigningKey,
 }
 
 impl<'a> Maker<'a> {
-    pub(super) fn new(folder: &'a Path, signer: &'a SigningKey) -> Self {
+    pub(crate) fn new(folder: &'a Path, signer: &'a SigningKey) -> Self {
         Self { folder, signer }
     }
 
     /// A file of about so many bytes, and the path at which a relay keeps it.
-    pub(super) fn file(&self, len: u64) -> Result<(PathBuf, String)> {
+    pub(crate) fn file(&self, len: u64) -> Result<(PathBuf, String)> {
         let part = self.folder.join("part");
         let file = File::create(&part).map_err(failed(&part))?;
         let id = self.seal(file, len, 3600)?;

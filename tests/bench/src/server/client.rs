@@ -15,13 +15,13 @@ use super::{broken, failed, unexpected};
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-pub(super) struct Connection {
+pub(crate) struct Connection {
     address: SocketAddr,
     reader: BufReader<TcpStream>,
 }
 
 impl Connection {
-    pub(super) fn open(address: SocketAddr) -> Result<Self> {
+    pub(crate) fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).map_err(broken(address))?;
         stream.set_nodelay(true).map_err(broken(address))?;
         stream
@@ -60,6 +60,34 @@ impl Connection {
         status.ok_or_else(|| unexpected(0))
     }
 
+    /// Reads a file that is there, and returns its length.
+    #[cfg(feature = "shared")]
+    pub(crate) fn get(&mut self, path: &str, token: &str) -> Result<u64> {
+        self.head("GET", path, token, 0)?;
+        match self.status()? {
+            200 => {}
+            other => return Err(unexpected(other)),
+        }
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.reader
+                .read_line(&mut line)
+                .map_err(broken(self.address))?;
+            match line.trim_end().split_once(": ") {
+                Some(("content-length", number)) => length = number.parse().unwrap_or(0),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = io::Read::take(&mut self.reader, length);
+        let read = io::copy(&mut body, &mut io::sink()).map_err(broken(self.address))?;
+        match read == length && length > 0 {
+            true => Ok(read),
+            false => Err(unexpected(200)),
+        }
+    }
+
     /// A request without a body, and the status that it has to be answered with.
     pub(super) fn expect(
         &mut self,
@@ -77,7 +105,7 @@ impl Connection {
 }
 
 /// Uploads a file; from its first byte to the answer that it is kept.
-pub(super) fn upload(address: SocketAddr, token: &str, path: &Path) -> Result<Duration> {
+pub(crate) fn upload(address: SocketAddr, token: &str, path: &Path) -> Result<Duration> {
     let mut file = File::open(path).map_err(failed(path))?;
     let len = file.metadata().map_err(failed(path))?.len();
     let mut connection = Connection::open(address)?;

@@ -1,8 +1,10 @@
-//! Relays that share a bucket and a database, while one or the other dies, stalls, or loses its leases: a history of all
-//! that was acknowledged is one that a single relay could have given (http-v1 HTTP-K-3 … HTTP-K-6).
+//! Relays that share a bucket, a database and an edge, while one or the other dies, stalls, or loses what it has: a
+//! history of all that was acknowledged is one that a single relay could have given (http-v1 HTTP-K-3 … HTTP-K-6,
+//! HTTP-K-10).
 //!
 //! `tests/scale/run` runs this for half an hour with a bucket of S3.
 
+mod edge;
 mod history;
 mod planted;
 
@@ -26,8 +28,8 @@ use kvcap::{
     hazmat::Entropy,
 };
 use kvcap_server::{Limits, NewToken, Permission, Place, Server, Settings, Token, Tokens};
-use kvcap_store::{LedgerSource, Shared};
-use kvcap_testkit::Postgres;
+use kvcap_store::{EdgeSettings, LedgerSource, Shared};
+use kvcap_testkit::{Postgres, Valkey};
 use kvcap_testvectors::fixture;
 
 use self::history::{Asked, File, Front, History, Told};
@@ -39,6 +41,8 @@ use crate::support::{
 
 const DATABASE: &str = "KVCAP_TEST_SHARED_DATABASE";
 const BUCKET: &str = "KVCAP_TEST_SHARED_BUCKET";
+const BURST: &str = "KVCAP_TEST_SHARED_BURST";
+const EDGE: &str = "KVCAP_TEST_SHARED_EDGE";
 const TOKEN: &str = "KVCAP_TEST_SHARED_TOKEN";
 const TIME: &str = "KVCAP_TEST_SHARED_TIME";
 
@@ -55,14 +59,16 @@ fn a_relay_of_several() {
     let token = Token {
         tenant: Some("acme".to_owned()),
         subject: Some("ana".to_owned()),
-        may: vec![Permission::Put, Permission::Get],
+        may: vec![Permission::Put, Permission::Get, Permission::Admin],
     };
     tokens
         .add(Digest::from_hex(&digest).unwrap(), token)
         .unwrap();
+    // so many requests in all, or as many as come
+    let burst = env::var(BURST).map_or(u32::MAX, |burst| burst.parse().unwrap());
     let limits = Limits {
-        rate: u32::MAX,
-        burst: u32::MAX,
+        rate: if burst == u32::MAX { burst } else { 0 },
+        burst,
         sweep: Duration::from_secs(1),
         ..Limits::default()
     };
@@ -73,6 +79,9 @@ fn a_relay_of_several() {
         place: Place::Shared {
             database: database.into(),
             bucket,
+            edge: env::var(EDGE)
+                .ok()
+                .map(|path| EdgeSettings::at(path.into())),
         },
         verifier: verifier_at(time.parse().unwrap()),
         audit: None,
@@ -214,6 +223,27 @@ enum Wrong {
     Leases,
     /// The bucket's server, where there is one, stands still for two seconds.
     Bucket,
+    /// The edge loses all it has.
+    EdgeFlushed,
+    /// The edge is killed, and begins again with nothing.
+    EdgeKilled,
+    /// The edge stands still for a second.
+    EdgeStalled,
+}
+
+impl Wrong {
+    /// Each as often as it is here.
+    const ALL: [Self; 9] = [
+        Self::Killed,
+        Self::Stalled,
+        Self::Killed,
+        Self::Leases,
+        Self::Database,
+        Self::Bucket,
+        Self::EdgeFlushed,
+        Self::EdgeKilled,
+        Self::EdgeStalled,
+    ];
 }
 
 #[test]
@@ -228,11 +258,14 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     let bucket = env::var("KVCAP_SCALE_BUCKET").map_or(of_folder, of_server);
     let postgres = Mutex::new(Postgres::start());
     postgres.lock().unwrap().write_address(&database);
+    let (mut valkey, edge) = (Valkey::start(), home.path().join("edge"));
+    valkey.write_address(&edge);
     let new = NewToken::generate().unwrap();
     let start = || {
         let variables = [
             (DATABASE, database.to_str().unwrap().to_owned()),
             (BUCKET, bucket.clone()),
+            (EDGE, edge.to_str().unwrap().to_owned()),
             (TOKEN, new.digest().to_string()),
             (TIME, now().to_string()),
         ];
@@ -266,13 +299,8 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         while began.elapsed() < Duration::from_secs(seconds) {
             sleep(Duration::from_millis(300 + random(&mut seed, 1200)));
             let relay = usize::try_from(random(&mut seed, RELAYS as u64)).unwrap();
-            let relay_dies = [Wrong::Killed, Wrong::Stalled, Wrong::Killed];
-            let all = [
-                &relay_dies[..],
-                &[Wrong::Leases, Wrong::Database, Wrong::Bucket],
-            ]
-            .concat();
-            let what = all[usize::try_from(random(&mut seed, 6)).unwrap()];
+            let all = Wrong::ALL;
+            let what = all[usize::try_from(random(&mut seed, all.len() as u64)).unwrap()];
             *wrong.entry(format!("{what:?}")).or_default() += 1;
             match what {
                 Wrong::Killed => {
@@ -295,6 +323,16 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                         sleep(Duration::from_secs(2));
                         signal("CONT", server);
                     }
+                }
+                Wrong::EdgeFlushed => drop(valkey.ask(&["FLUSHALL"])),
+                Wrong::EdgeKilled => {
+                    valkey.kill();
+                    valkey.start_again();
+                }
+                Wrong::EdgeStalled => {
+                    valkey.stop();
+                    sleep(Duration::from_secs(1));
+                    valkey.go_on();
                 }
             }
         }
@@ -413,7 +451,7 @@ fn no_orphan_is_left(postgres: &Postgres, shared: &Shared) {
     assert_eq!(shared.objects().unwrap(), rows, "objects and rows");
     let mut whole = 0;
     let every = store.each(&mut |name| {
-        let file = store.open(name)?.unwrap();
+        let (_, file) = store.open(name)?.unwrap();
         let mut last = [0];
         file.read_exact_at(file.len() - 1, &mut last).unwrap();
         whole += 1;
