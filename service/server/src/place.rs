@@ -7,7 +7,7 @@ use std::{
 };
 
 use kvcap::{Code, Error, Limits, Result};
-use kvcap_store::{CapsuleStore, FolderStore, LedgerSource, Wait, private};
+use kvcap_store::{CapsuleStore, FolderStore, LedgerSource, VersionStore, Wait, private};
 
 /// A place where capsules are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +23,13 @@ pub enum Place {
     },
 }
 
-/// A place that is open: what is kept, and what all of it remember, if it is shared.
-pub(crate) type Open = (Arc<dyn CapsuleStore>, Option<Arc<dyn LedgerSource>>);
+/// A place that is open: what is kept, in which order it is sessions' versions, and what all of it remember, if it is
+/// shared.
+pub(crate) type Open = (
+    Arc<dyn CapsuleStore>,
+    Arc<dyn VersionStore>,
+    Option<Arc<dyn LedgerSource>>,
+);
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,8 +74,8 @@ impl Place {
     pub(crate) fn open(&self, limits: &Limits) -> Result<Open> {
         match self {
             Self::Folder(folder) => {
-                let store = FolderStore::open(folder, Wait::default(), limits)?;
-                Ok((Arc::new(store), None))
+                let store = Arc::new(FolderStore::open(folder, Wait::default(), limits)?);
+                Ok((Arc::<FolderStore>::clone(&store), store, None))
             }
             Self::Shared { database, bucket } => open_shared(database, bucket),
         }
@@ -80,7 +85,7 @@ impl Place {
 #[cfg(feature = "shared")]
 fn open_shared(database: &Path, bucket: &str) -> Result<Open> {
     let shared = kvcap_store::Shared::connect(database, bucket)?;
-    Ok((shared.store(), Some(Arc::new(shared))))
+    Ok((shared.store(), shared.versions(), Some(Arc::new(shared))))
 }
 
 #[cfg(feature = "shared")]

@@ -59,6 +59,7 @@ mod trust;
 mod unchecked;
 mod verdict;
 mod verifier;
+mod version_store;
 mod wrap_keys;
 
 // verifying
@@ -76,6 +77,7 @@ pub use verifier::{Judge, Verifier};
 // keeping for others
 pub use capsule_store::{Arriving, CapsuleStore, Claimed, Coming, Entry, Name, Space, Stored, Tag};
 pub use folder_store::FolderStore;
+pub use version_store::{MOST_VERSIONS, Version, VersionPut, VersionStore};
 #[cfg(feature = "shared")]
 pub use shared::Shared;
 // remembering

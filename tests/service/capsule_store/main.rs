@@ -9,6 +9,7 @@
 
 #[cfg(feature = "shared")]
 mod shared;
+mod versions;
 
 use std::{
     sync::{Arc, Barrier},

@@ -11,7 +11,9 @@ use kvcap::{CapsuleId, Limits, Terms, Usage, binding::Digest};
 use kvcap_store::{CapsuleStore, Entry, LedgerSource, Shared, Space};
 use kvcap_testkit::Postgres;
 
-use super::{claim, code, content, entry, keeps_the_rules, name, new, put, read, soon};
+use super::{
+    claim, code, content, entry, keeps_the_rules, name, new, put, read, soon, versions::keeps_the_order,
+};
 
 struct Place {
     home: tempfile::TempDir,
@@ -74,6 +76,16 @@ fn a_bucket_and_a_database_keep_the_rules() {
             .sql("SELECT count(*) FROM kvcap_tenant WHERE kept <> 0 OR coming <> 0"),
         "0"
     );
+}
+
+#[test]
+fn a_database_keeps_the_order_of_versions() {
+    let place = Place::new();
+    keeps_the_order(&place.store(), &place.connect().versions());
+    for table in ["kvcap_session", "kvcap_session_version"] {
+        let left = format!("SELECT count(*) FROM {table}");
+        assert_eq!(place.postgres.sql(&left), "0", "{table}");
+    }
 }
 
 #[test]

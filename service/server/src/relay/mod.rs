@@ -12,7 +12,7 @@ use axum::{
     routing::{get, head, post, put},
 };
 use kvcap::{CapsuleId, Result};
-use kvcap_store::{CapsuleStore, LedgerSource, Space, Verifier};
+use kvcap_store::{CapsuleStore, LedgerSource, Space, Verifier, VersionStore};
 use tokio::sync::Semaphore;
 
 use self::resumable::Uploads;
@@ -41,16 +41,16 @@ mod refusals;
 mod resumable;
 mod sweep;
 mod upload;
+mod versions;
 
 #[cfg(feature = "gateway")]
 pub(crate) use self::{
-    answer::closing,
     fields::CAPSULE,
     pump::short_body,
     refusals::{Asked as AskedFor, Engine, Received},
     upload::put_whole,
 };
-pub(crate) use self::{openapi::described, recording::record};
+pub(crate) use self::{answer::closing, openapi::described, recording::record};
 
 /// Steps at once that write to the disk, so that some threads are left for who only asks.
 const WRITERS: usize = 24;
@@ -60,6 +60,8 @@ const WRITERS: usize = 24;
 pub(crate) struct Relay {
     current: Current,
     store: Arc<dyn CapsuleStore>,
+    /// The order of sessions' versions.
+    order: Arc<dyn VersionStore>,
     /// What all relays of a database remember.
     ledger: Option<Arc<dyn LedgerSource>>,
     gates: Arc<Gates>,
@@ -73,13 +75,14 @@ pub(crate) struct Relay {
 impl Relay {
     /// Opens the store.
     pub(crate) fn open(settings: Settings) -> Result<Self> {
-        let (store, ledger) = settings.place.open(&settings.limits.reader())?;
+        let (store, order, ledger) = settings.place.open(&settings.limits.reader())?;
         let policy = remembering(settings.policy(), ledger.as_ref());
         // who cannot judge says so at once
         policy.verifier.judge()?;
         Ok(Self {
             current: Current::new(policy),
             store,
+            order,
             ledger,
             gates: Arc::default(),
             metrics: Metrics::default(),
@@ -111,6 +114,12 @@ impl Relay {
                     .patch(resumable::append)
                     .delete(resumable::delete),
             )
+            .route("/v1/versions", get(versions::list))
+            .route(
+                "/v1/versions/{session}",
+                get(versions::show).delete(versions::delete),
+            )
+            .route("/v1/versions/{session}/{version}", put(versions::put))
             .layer(from_fn_with_state(Arc::clone(&self), record))
             .route("/", get(page::page))
             .route("/inspect", get(inspect))

@@ -25,7 +25,7 @@ use self::{
     blocking::Blocking, bucket::Bucket, database::Database, ledger::SharedMemory,
     store::SharedStore,
 };
-use crate::{CapsuleStore, LedgerSource, private};
+use crate::{CapsuleStore, LedgerSource, VersionStore, private};
 
 mod blocking;
 mod bucket;
@@ -33,6 +33,7 @@ mod catalog;
 mod database;
 mod ledger;
 mod store;
+mod versions;
 
 /// Longest file of an address, in bytes.
 const LONGEST: u64 = 4096;
@@ -73,6 +74,12 @@ impl Shared {
     /// Returns the store.
     #[must_use]
     pub fn store(&self) -> Arc<dyn CapsuleStore> {
+        Arc::new(self.as_store())
+    }
+
+    /// Returns the order of sessions' versions.
+    #[must_use]
+    pub fn versions(&self) -> Arc<dyn VersionStore> {
         Arc::new(self.as_store())
     }
 

@@ -8,6 +8,7 @@ use super::{
     bucket::{Bucket, Upload},
     catalog::{self, Lease, Leased, Wanted},
     database::{Database, execute, query, query_opt},
+    versions,
 };
 use tokio::task::JoinHandle;
 
@@ -175,9 +176,13 @@ impl CapsuleStore for SharedStore {
     }
 
     fn remove(&self, name: Name) -> Result<bool> {
-        let taken = self
-            .database
-            .run(|transaction| Box::pin(catalog::take(transaction, name)))?;
+        let taken = self.database.run(|transaction| {
+            Box::pin(async move {
+                let taken = catalog::take(transaction, name).await?;
+                versions::cut(transaction, name).await?;
+                Ok(taken)
+            })
+        })?;
         if let Some(object) = &taken {
             self.database
                 .blocking
