@@ -21,6 +21,8 @@ pub struct Version {
     pub at: u64,
     /// The capsule of its record and its events.
     pub capsule: CapsuleId,
+    /// Unix time at which that expires: the store's own to say.
+    pub expires: u64,
     /// The capsules of its state, which were kept when it was put.
     pub states: Vec<CapsuleId>,
 }

@@ -29,6 +29,8 @@ fn version(version: u64, cursor: u64, capsule: u8, states: &[u8]) -> Version {
         cursor,
         at: 7,
         capsule: id(capsule),
+        // as `entry` has it
+        expires: 100,
         states: states.iter().map(|state| id(*state)).collect(),
     }
 }
@@ -209,7 +211,17 @@ fn a_folder_s_order_outlives_its_process() {
         arriving.append(&bytes).unwrap();
         arriving.keep(kept.clone()).unwrap();
     }
-    let (first, second) = (version(1, 1, 1, &[2]), version(2, 9, 2, &[]));
+    let expires = kept.expires;
+    let (first, second) = (
+        Version {
+            expires,
+            ..version(1, 1, 1, &[2])
+        },
+        Version {
+            expires,
+            ..version(2, 9, 2, &[])
+        },
+    );
     store.put_version(space(), "s/Ä", &first, 0).unwrap();
     store.put_version(space(), "s/Ä", &second, 1).unwrap();
     drop(store);

@@ -63,6 +63,8 @@ pub(super) struct VersionEntry {
     /// Id of the capsule of its record and its events
     #[schema(pattern = "^[0-9a-f]{32}$")]
     capsule: String,
+    /// Unix time at which that expires
+    expires: u64,
     /// Ids of the capsules of its state
     states: Vec<String>,
 }
@@ -90,6 +92,7 @@ impl From<Version> for VersionEntry {
             cursor: version.cursor,
             at: version.at,
             capsule: version.capsule.to_string(),
+            expires: version.expires,
             states: version.states.iter().map(CapsuleId::to_string).collect(),
         }
     }
@@ -203,12 +206,13 @@ async fn put_next(relay: Arc<Relay>, session: String, version: &str, request: Re
     let states = states.collect::<Answer<Vec<CapsuleId>>>()?;
     let writing = Arc::clone(&relay);
     let put = relay.writing(move || {
-        let cursor = writing.sealed_version(&caller, capsule, &session, version)?;
+        let (cursor, expires) = writing.sealed_version(&caller, capsule, &session, version)?;
         let next = Version {
             version,
             cursor,
             at: writing.verifier().judge().map_err(Refusal::Unready)?.now(),
             capsule,
+            expires,
             states,
         };
         let put = writing.order.put_version(space(&caller), &session, &next, after)?;
@@ -257,15 +261,15 @@ pub(super) async fn delete(
 }
 
 impl Relay {
-    /// The cursor of a capsule that is kept, if it is this version of this session, sealed to be kept in order.
+    /// The cursor and the end of a capsule that is kept, if it is this version of this session, sealed to be kept in order.
     fn sealed_version(
         &self,
         caller: &Token,
         id: CapsuleId,
         session: &str,
         version: u64,
-    ) -> Answer<u64> {
-        let (file, _) = self.open_for(caller, (space(caller), id))?;
+    ) -> Answer<(u64, u64)> {
+        let (file, entry) = self.open_for(caller, (space(caller), id))?;
         let untrusted = Untrusted::read_at(&*file, &self.policy().limits.reader())?;
         let verdict = self.judge_header(caller, untrusted, Some(id))?;
         let manifest = verdict.tip().manifest();
@@ -275,7 +279,7 @@ impl Relay {
         }
         let stated = manifest.claims.terms.session.as_ref();
         match stated.filter(|stated| stated.id == session && stated.version == version) {
-            Some(stated) => Ok(stated.replay_cursor),
+            Some(stated) => Ok((stated.replay_cursor, entry.expires)),
             None => {
                 let what = "the capsule is of another session or version";
                 Err(Refusal::Code(Error::new(Code::ClaimsSession, what)))

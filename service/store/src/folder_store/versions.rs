@@ -84,6 +84,16 @@ impl FolderStore {
         Ok(())
     }
 
+    /// A version as it is told: with the end of its capsule as of now.
+    fn told(&self, space: Space, version: &Version) -> Version {
+        let shelved = self.shelves.lock();
+        let kept = shelved.kept.get(&(space, version.capsule));
+        Version {
+            expires: kept.map_or(0, |entry| entry.expires),
+            ..version.clone()
+        }
+    }
+
     /// Replaces the file of a session; where there are no versions there is no file.
     fn write(&self, space: Space, session: &str, versions: &[Version]) -> Result<()> {
         let path = self.path_of_versions(space, session);
@@ -147,7 +157,8 @@ impl VersionStore for FolderStore {
         let versions = ordered.get(&(space, session.to_owned()));
         let later = versions.into_iter().flatten();
         let later = later.filter(|version| version.version > after);
-        Ok(later.take(most).cloned().collect())
+        let later = later.take(most);
+        Ok(later.map(|version| self.told(space, version)).collect())
     }
 
     fn newest_versions(
@@ -160,7 +171,8 @@ impl VersionStore for FolderStore {
         let later = (Bound::Excluded((space, after.to_owned())), Bound::Unbounded);
         let of_space = ordered.range(later).take_while(|((own, _), _)| *own == space);
         let newest = of_space.filter_map(|((_, session), versions)| {
-            versions.last().map(|newest| (session.clone(), newest.clone()))
+            let newest = versions.last()?;
+            Some((session.clone(), self.told(space, newest)))
         });
         Ok(newest.take(most).collect())
     }
@@ -193,6 +205,7 @@ fn text(session: &str, versions: &[Version]) -> String {
             at,
             capsule,
             states,
+            ..
         } = version;
         text.push_str(&format!("{version} {cursor} {at} {capsule}"));
         for state in states {
@@ -216,6 +229,7 @@ fn parse(text: &str) -> Option<(String, Vec<Version>)> {
             cursor: words.next()?.parse().ok()?,
             at: words.next()?.parse().ok()?,
             capsule: CapsuleId::from_hex(words.next()?)?,
+            expires: 0,
             states: words.map(CapsuleId::from_hex).collect::<Option<_>>()?,
         })
     };

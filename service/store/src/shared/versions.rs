@@ -41,8 +41,9 @@ impl VersionStore for SharedStore {
         self.database.run(|transaction| {
             let (space, session) = (space.0.to_vec(), session.to_owned());
             Box::pin(async move {
-                let sql = "SELECT version, cursor, put, capsule, states FROM kvcap_session_version
-                           WHERE space = $1 AND session = $2 AND version > $3 ORDER BY version LIMIT $4";
+                let sql = "SELECT v.version, v.cursor, v.put, v.capsule, v.states, c.expires
+                           FROM kvcap_session_version v JOIN kvcap_capsule c ON c.space = v.space AND c.id = v.capsule
+                           WHERE v.space = $1 AND v.session = $2 AND v.version > $3 ORDER BY v.version LIMIT $4";
                 let rows = query(transaction, sql, &[&space, &session, &after, &most]).await?;
                 Ok(rows.iter().map(read).collect::<Result<_>>()?)
             })
@@ -59,14 +60,15 @@ impl VersionStore for SharedStore {
         self.database.run(|transaction| {
             let (space, after) = (space.0.to_vec(), after.to_owned());
             Box::pin(async move {
-                let sql = "SELECT v.version, v.cursor, v.put, v.capsule, v.states, s.session FROM kvcap_session s
+                let sql = "SELECT v.version, v.cursor, v.put, v.capsule, v.states, c.expires, s.session
+                           FROM kvcap_session s
                            CROSS JOIN LATERAL (
                                SELECT * FROM kvcap_session_version v WHERE v.space = s.space AND v.session = s.session
                                ORDER BY v.version DESC LIMIT 1
-                           ) v
+                           ) v JOIN kvcap_capsule c ON c.space = v.space AND c.id = v.capsule
                            WHERE s.space = $1 AND s.session > $2 ORDER BY s.session LIMIT $3";
                 let rows = query(transaction, sql, &[&space, &after, &most]).await?;
-                let newest = rows.iter().map(|row| Ok((row.get(5), read(row)?)));
+                let newest = rows.iter().map(|row| Ok((row.get(6), read(row)?)));
                 Ok(newest.collect::<Result<_>>()?)
             })
         })
@@ -77,7 +79,7 @@ impl VersionStore for SharedStore {
             let (space, session) = (space.0.to_vec(), session.to_owned());
             Box::pin(async move {
                 let sql = "DELETE FROM kvcap_session_version WHERE space = $1 AND session = $2
-                           RETURNING version, cursor, put, capsule, states";
+                           RETURNING version, cursor, put, capsule, states, 0::bigint";
                 let rows = query(transaction, sql, &[&space, &session]).await?;
                 let sql = "DELETE FROM kvcap_session WHERE space = $1 AND session = $2";
                 execute(transaction, sql, &[&space, &session]).await?;
@@ -194,6 +196,7 @@ fn read(row: &Row) -> Result<Version> {
         cursor: number(1)?,
         at: number(2)?,
         capsule: catalog::id(row.get(3)).ok_or_else(damaged)?,
+        expires: number(5)?,
         states: states.collect::<Result<_>>()?,
     })
 }
