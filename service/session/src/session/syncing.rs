@@ -217,6 +217,18 @@ impl Session {
         self.tier.writer(&self.names())?.forget_folder()
     }
 
+    /// Removes all that the device holds of a session, also of one that was begun and never finished; nothing where there is
+    /// none.
+    ///
+    /// # Errors
+    /// As [`Self::forget`].
+    pub fn erase(tier: &DeviceTier, names: &Names) -> Result<()> {
+        match tier.folder(names)?.exists() {
+            true => tier.writer(names)?.forget_folder(),
+            false => Ok(()),
+        }
+    }
+
     /// Returns whether a branch of this session's newest version is there under another id, as [`Self::branch`] makes it.
     ///
     /// # Errors

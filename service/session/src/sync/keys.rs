@@ -22,7 +22,7 @@ pub struct Keys<'a> {
     /// Whom to trust, and on whose behalf.
     pub verifier: Verifier,
     /// Paths of wrapping keys and of key folders, which open what was sealed.
-    pub open_with: &'a [PathBuf],
+    pub open_with: Vec<PathBuf>,
     /// Passphrases of those keys.
     pub passphrases: &'a Passphrases<'a>,
 }
@@ -77,7 +77,7 @@ impl Keys<'_> {
         let verdict = judge.verify(untrusted)?;
         let issuer = verdict.tip().manifest().claims.terms.issuer.clone();
         let accepted = judge.conclude(verdict.with_source(bytes))?;
-        let keys = WrapKeys::read(self.open_with, self.passphrases)?;
+        let keys = WrapKeys::read(&self.open_with, self.passphrases)?;
         let Admitted { opened, .. } = judge.open(accepted, keys, None, Workers::ONE)?;
         let version = SealedVersion::opened(opened.tip(), names)?;
         Ok(Foreign { version, issuer })
@@ -116,7 +116,7 @@ impl Keys<'_> {
         if ids(now.collect()) == ids(wanted.collect()) {
             return Ok(None);
         }
-        let keys = WrapKeys::read(self.open_with, self.passphrases)?.opening([&verified])?;
+        let keys = WrapKeys::read(&self.open_with, self.passphrases)?.opening([&verified])?;
         let own: Vec<String> = verified.recipients().map(|(id, _)| id.to_string()).collect();
         let key = keys.iter().find(|key| own.contains(&key.id().to_string()));
         let Some(key) = key else {
