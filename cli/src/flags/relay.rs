@@ -8,7 +8,7 @@ use kvcap::Result;
 #[derive(Debug, clap::Args)]
 pub(crate) struct RelayArgs {
     /// A relay that keeps versions of sessions: HOST:PORT or a URL
-    #[arg(long, value_name = "URL", requires = "relay_token")]
+    #[arg(long, value_name = "URL")]
     relay: Option<String>,
     /// The private file of a token that it knows
     #[arg(long, value_name = "FILE")]
@@ -17,6 +17,7 @@ pub(crate) struct RelayArgs {
 
 impl RelayArgs {
     /// Returns whether one is named.
+    #[cfg(not(feature = "sync"))]
     pub(crate) const fn is_named(&self) -> bool {
         self.relay.is_some()
     }
@@ -27,9 +28,11 @@ impl RelayArgs {
     /// KVC-944 for an address that is none; 94x for the token.
     #[cfg(feature = "sync")]
     pub(crate) fn read(&self) -> Result<Option<kvcap_session::sync::Relay>> {
-        let named = self.relay.as_deref().zip(self.relay_token.as_deref());
-        let at = |(url, token)| kvcap_session::sync::Relay::at(url, token);
-        named.map(at).transpose()
+        match (&self.relay, &self.relay_token) {
+            (None, _) => Ok(None),
+            (Some(url), Some(token)) => kvcap_session::sync::Relay::at(url, token).map(Some),
+            (Some(_), None) => crate::ui::usage("say by which token the relay knows you", "--relay-token"),
+        }
     }
 }
 

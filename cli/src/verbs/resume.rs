@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kvcap::{Code, Error, ExpectedSession, Result, text::printable};
 use kvcap_session::{
-    Candidate, Confirmed, Header, Observation, Opener, Restorer, Resumed, Rung, Session, Written,
+    Candidate, Confirmed, Header, Names, Observation, Opener, Restorer, Resumed, Rung, Session, Written,
 };
 use kvcap_store::{
     output::{self, Output, Readers, check_absent},
@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::checkpoint::entry;
 use crate::{
-    flags::{Budget, Common, PolicyArgs, RequestArgs, ReuseArgs, SessionArgs, Threads, tier},
+    flags::{
+        Budget, Common, PolicyArgs, RelayArgs, RequestArgs, ReuseArgs, SessionArgs, Threads, tier,
+    },
     ui::{Report, bytes, grouped, passphrases, progress, usage, verdict},
 };
 
@@ -31,6 +33,8 @@ pub(crate) struct Args {
     /// Look for the session's capsule beside this file too, as PATH.kvcap
     #[arg(long, value_name = "PATH")]
     beside: Option<PathBuf>,
+    #[command(flatten)]
+    relay: RelayArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     /// A secret wrapping key's file, or a key folder. Several may be given
@@ -67,7 +71,10 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         args.policy.reader.tenant.as_deref(),
         args.policy.reader.subject.as_deref(),
     );
-    let names = args.session.find(tenant, subject)?;
+    let names = match args.session.find(tenant, subject) {
+        Err(error) if error.code() == Code::SessionMissing => args.taken(tenant, subject, error),
+        found => found,
+    }?;
     let mut session = Session::load(&tier()?, &names)?;
     if let Some(path) = &args.beside {
         session = session.with_beside(path);
@@ -154,6 +161,46 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     report.fact("output", output);
     report.fact("resumed_at", asked / 1000);
     Ok(report)
+}
+
+impl Args {
+    /// The session, taken from the relay that is named.
+    #[cfg(feature = "sync")]
+    fn taken(&self, tenant: Option<&str>, subject: Option<&str>, missing: Error) -> Result<Names> {
+        use kvcap_session::sync::{Keys, Sync};
+
+        use crate::flags::names;
+
+        let (Some(relay), Some(id)) = (self.relay.read()?, self.session.id()) else {
+            return Err(missing);
+        };
+        let (names, passphrases) = (names(tenant, subject, id), passphrases());
+        let keys = Keys {
+            parties: None,
+            suite: kvcap::Suite::ChaCha20Poly1305,
+            verifier: self.budget.of(self.policy.verifier()?),
+            open_with: self.wrap_key.clone(),
+            passphrases: &passphrases,
+        };
+        let sync = Sync {
+            tier: &tier()?,
+            relay: &relay,
+            keys: &keys,
+            keep: kvcap_session::KEEP,
+        };
+        sync.bring(&names, None)?;
+        Ok(names)
+    }
+
+    /// # Errors
+    /// KVC-944 where a relay is named: this program was built without them.
+    #[cfg(not(feature = "sync"))]
+    fn taken(&self, _: Option<&str>, _: Option<&str>, missing: Error) -> Result<Names> {
+        match self.relay.is_named() {
+            true => crate::flags::without_relays(),
+            false => Err(missing),
+        }
+    }
 }
 
 /// Reads states for the ladder, into the file that is to be written.

@@ -61,11 +61,11 @@ pub(crate) fn run(args: &Args, _common: &Common) -> Result<Report> {
 }
 
 #[cfg(feature = "sync")]
-pub(crate) mod sync {
-    use kvcap::{Code, Error, Result, text::printable};
+mod sync {
+    use kvcap::{Result, text::printable};
     use kvcap_session::{
         Names,
-        sync::{Due, Keys, Relay, Sync, Synced},
+        sync::{Due, Keys, Sync, Synced},
     };
     use kvcap_store::{Passphrases, Verifier};
     use serde_json::{Value, json};
@@ -135,7 +135,7 @@ pub(crate) mod sync {
                 ..Verifier::new(self.trust.sources())
             });
             Ok(Keys {
-                parties,
+                parties: Some(parties),
                 suite: self.sealed_for.suite(),
                 verifier,
                 open_with,
@@ -215,25 +215,5 @@ pub(crate) mod sync {
 
     fn count(what: &str, number: u64) -> Option<String> {
         (number > 0).then(|| format!("{number} {what}"))
-    }
-
-    /// Has a session of a relay on this device, where the device has none of it.
-    ///
-    /// # Errors
-    /// KVC-955 where neither has it; as [`Sync::bring`].
-    pub(crate) fn brought(relay: &Relay, keys: &Keys<'_>, names: &Names) -> Result<()> {
-        let tier = tier()?;
-        let sync = Sync {
-            tier: &tier,
-            relay,
-            keys,
-            keep: kvcap_session::KEEP,
-        };
-        match sync.bring(names, None) {
-            Err(error) if error.code() == Code::SessionMissing => {
-                Err(Error::new(Code::SessionMissing, "there is no such session, here or there"))
-            }
-            brought => brought.map(drop),
-        }
     }
 }

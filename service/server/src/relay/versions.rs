@@ -292,15 +292,14 @@ impl Relay {
 fn is_version(manifest: &Manifest) -> bool {
     let context = &manifest.context;
     let (name, format) = (&context.runtime.name, &context.runtime.format);
-    let mut logs = 0;
-    let sections = context.streams.iter().all(|stream| match stream {
-        Stream::Bank(_) => false,
-        Stream::Section(section) => {
-            logs += usize::from(section.kind == SectionKind::Other("log".to_owned()));
-            true
-        }
-    });
-    name == "kvcap" && format == "history" && sections && logs == 1
+    let is_bank = |stream: &Stream| matches!(stream, Stream::Bank(_));
+    let has = |kind: &SectionKind| {
+        let mut streams = context.streams.iter();
+        streams.any(|stream| matches!(stream, Stream::Section(section) if section.kind == *kind))
+    };
+    let log = SectionKind::Other("log".to_owned());
+    let sections = has(&SectionKind::History) && has(&log);
+    name == "kvcap" && format == "history" && sections && !context.streams.iter().any(is_bank)
 }
 
 /// A session's id, if it can be a claim (capsule-v1 CAP-E-9).

@@ -15,8 +15,8 @@ const LIFETIME: u64 = 30 * 24 * 3600;
 
 /// Keys of a session's owner, and whom he trusts: devices of his that sign with keys of their own.
 pub struct Keys<'a> {
-    /// Signer, recipients and terms of what is sealed.
-    pub parties: Parties,
+    /// Signer, recipients and terms of what is sealed; who has none takes, and puts nothing.
+    pub parties: Option<Parties>,
     /// Algorithms of what is sealed.
     pub suite: Suite,
     /// Whom to trust, and on whose behalf.
@@ -41,7 +41,8 @@ impl Keys<'_> {
     /// # Errors
     /// As [`SealedVersion::seal`].
     pub(super) fn seal(&self, version: &SealedVersion) -> Result<(CapsuleId, Vec<u8>)> {
-        let (parties, to) = (&self.parties, self.parties.recipients());
+        let parties = self.parties()?;
+        let to = parties.recipients();
         let now = time::now();
         let mut terms: Terms = parties.terms.clone();
         (terms.not_before, terms.issued_at, terms.single_use) = (now, now, false);
@@ -91,7 +92,7 @@ impl Keys<'_> {
         let (verified, judge) = self.own(bytes)?;
         let cap = verified.manifest().claims.terms.renew_until;
         let until = judge.now().saturating_add(LIFETIME).min(cap);
-        let header = verified.renew(&Renewal::until(until), &self.by(&judge))?;
+        let header = verified.renew(&Renewal::until(until), &self.by(&judge)?)?;
         joined(bytes, &header)
     }
 
@@ -102,7 +103,7 @@ impl Keys<'_> {
     /// Those of [`Verified::rewrap`] and [`Verified::renew`].
     pub(super) fn rewrapped(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>> {
         let (verified, judge) = self.own(bytes)?;
-        let to = self.parties.recipients();
+        let to = self.parties()?.recipients();
         let ids = |all: Vec<String>| {
             let mut all = all;
             all.sort();
@@ -123,7 +124,7 @@ impl Keys<'_> {
             let what = "none of the keys opens this version";
             return Err(Error::new(Code::BodyNoKey, what));
         };
-        let header = verified.rewrap(key, &Rewrap::to(&to), &self.by(&judge))?;
+        let header = verified.rewrap(key, &Rewrap::to(&to), &self.by(&judge)?)?;
         // what takes another one's place lives longer
         self.renewed(&joined(bytes, &header)?).map(Some)
     }
@@ -138,12 +139,21 @@ impl Keys<'_> {
         Ok((verified, judge))
     }
 
-    fn by<'j>(&'j self, judge: &'j Judge<'_>) -> Reissuer<'j> {
-        Reissuer::new(&self.parties.signer, judge.trust(), judge.now())
+    fn by<'j>(&'j self, judge: &'j Judge<'_>) -> Result<Reissuer<'j>> {
+        let signer = &self.parties()?.signer;
+        Ok(Reissuer::new(signer, judge.trust(), judge.now()))
+    }
+
+    fn parties(&self) -> Result<&Parties> {
+        let what = "nobody is named who signs what the relay is to keep";
+        let none = || Error::new(Code::LocalUsage, what);
+        self.parties.as_ref().ok_or_else(none)
     }
 
     fn trusting_own<'v>(&self, verifier: &'v Verifier) -> Result<Judge<'v>> {
-        let parties = &self.parties;
+        let Some(parties) = &self.parties else {
+            return verifier.judge();
+        };
         verifier.judge()?.trusting(TrustedKey {
             issuer: parties.terms.issuer.clone(),
             ..TrustedKey::from(&parties.signer)

@@ -203,7 +203,10 @@ impl Sync<'_> {
         opened: &mut Vec<Foreign>,
     ) -> Result<Due> {
         let mut due = Due {
-            to_renew: to_renew(placed),
+            to_renew: match self.keys.parties {
+                Some(_) => to_renew(placed),
+                None => Vec::new(),
+            },
             ..Due::default()
         };
         let Some(session) = session else {
