@@ -1,12 +1,10 @@
 //! Sessions of several devices over a relay: the program on both sides. What the relay itself refuses is
 //! `tests/service/server/versions.rs`.
 
-use super::support::Folder;
-
 #[test]
 #[cfg(not(feature = "sync"))]
 fn a_program_without_relays_says_so() {
-    let folder = Folder::new();
+    let folder = super::support::Folder::new();
     folder.ok("init --yes --issuer lab");
     folder.refused("sync", 944, 2);
     folder.refused("erase fix --relay 127.0.0.1:1 --relay-token token --yes", 944, 2);
@@ -17,7 +15,8 @@ fn a_program_without_relays_says_so() {
 mod relayed {
     use std::{
         fs,
-        io::{BufRead, BufReader},
+        io::{BufRead, BufReader, Read},
+        net::{Shutdown, TcpListener, TcpStream},
         os::unix::fs::PermissionsExt,
         path::{Path, PathBuf},
         process::{Child, Stdio},
@@ -315,7 +314,7 @@ mod relayed {
         let expected = words(&first, "fix");
         for device in [&first, &second] {
             let mut killed = 0;
-            for pause in (0..).map(|n| n * 4) {
+            for pause in (0..).map(|n| n * n) {
                 let mut child = device
                     .command(&format!("sync fix {}", relay.flags()))
                     .stdout(Stdio::null())
@@ -335,10 +334,62 @@ mod relayed {
             relay.sync(device, "fix");
             assert_eq!(words(device, "fix"), expected);
         }
-        assert_eq!(second.json("resume fix -o resumed")["rung"], "shorter");
+        assert_eq!(second.json("resume fix -o resumed")["rung"], "exact");
         assert!(second.read("resumed") == first.read("state.bin"));
         let versions = fs::read_to_string(relay.order()).unwrap();
         assert_eq!(versions.lines().count(), 2 + 6, "no version twice: {versions}");
+    }
+
+    /// A way to a relay on which every connection breaks after so many bytes to either side.
+    fn breaking(relay: &Relay, after: u64) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (here, there) = (listener.local_addr().unwrap(), relay.address.clone());
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let (Ok(near), Ok(far)) = (near, TcpStream::connect(&there)) else {
+                    return;
+                };
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let ends = [&near, &far].map(|end| end.try_clone().unwrap());
+                    std::thread::spawn(move || {
+                        let copied = std::io::copy(&mut from.take(after), &mut to);
+                        if copied.is_ok_and(|copied| copied < after) {
+                            let _ended = to.shutdown(Shutdown::Write);
+                        } else {
+                            ends.map(|end| drop(end.shutdown(Shutdown::Both)));
+                        }
+                    });
+                }
+            }
+        });
+        here.to_string()
+    }
+
+    #[test]
+    fn connections_that_break_cost_what_they_had_not_brought() {
+        let first = device();
+        let second = another(&first);
+        let relay = Relay::of(&[&first]);
+        relay.admit(&second);
+        first.made(3 << 20);
+        say(&first, "one");
+        let saved = first.json("checkpoint fix made --model made.kvid --danger-no-prefix");
+        let bytes = saved["checkpoint"]["state"]["capsule_bytes"].as_u64().unwrap();
+        assert!(bytes > 2 << 20, "{bytes}");
+        let way = breaking(&relay, 900_000);
+        let sync = |device: &Folder| {
+            device.json(&format!("sync fix --relay {way} --relay-token token"))
+        };
+        assert_eq!(one(&sync(&first))["capsules_put"], 1);
+        assert_eq!(one(&sync(&second))["capsules_taken"], 1);
+        let both = [&first, &second].map(|device| {
+            let folder = device.home().join("state/kvcap/sessions/-/-/fix");
+            let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let mut capsules = files.filter(|path| path.extension().is_some_and(|e| e == "kvcap"));
+            fs::read(capsules.next().unwrap()).unwrap()
+        });
+        assert!(both[0] == both[1]);
     }
 
     #[test]

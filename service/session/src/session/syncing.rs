@@ -209,19 +209,29 @@ impl Session {
         Self::load(tier, names)
     }
 
-    /// Forgets all that the device holds of the session, at once: what is stopped in the middle is no session any more.
+    /// Forgets all that the device holds of the session, at once, if nothing was added since a version, `None` for none: what
+    /// is stopped in the middle is no session any more.
     ///
     /// # Errors
-    /// KVC-947 where another writer does not finish; 940.
-    pub fn forget(self) -> Result<()> {
-        self.tier.writer(&self.names())?.forget_folder()
+    /// KVC-947 where another writer does not finish, or has added something; 940.
+    pub fn forget(self, newest: Option<&Record>) -> Result<()> {
+        let writer = self.tier.writer(&self.names())?;
+        let (now, end) = (self.newest()?, self.tier.log_end(&self.names(), 1)?.len());
+        let seen = newest.map_or(0, |record| record.replay_cursor);
+        match now.as_ref() == newest && end == seen {
+            true => writer.forget_folder(),
+            false => {
+                let what = "the session was written to meanwhile";
+                Err(Error::new(Code::LocalBusy, what).at(printable(&self.description.session)))
+            }
+        }
     }
 
     /// Removes all that the device holds of a session, also of one that was begun and never finished; nothing where there is
     /// none.
     ///
     /// # Errors
-    /// As [`Self::forget`].
+    /// KVC-947 where another writer does not finish; 940.
     pub fn erase(tier: &DeviceTier, names: &Names) -> Result<()> {
         match tier.folder(names)?.exists() {
             true => tier.writer(names)?.forget_folder(),

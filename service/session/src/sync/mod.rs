@@ -162,7 +162,7 @@ impl Sync<'_> {
     fn part(&self, mut session: Session, branch: &str, names: &Names) -> Result<()> {
         let now = time::now();
         let Some(newest) = session.close_log(now)? else {
-            return session.forget();
+            return session.forget(None);
         };
         if branch == names.session {
             let what = "a branch has another name than its session";
@@ -172,7 +172,7 @@ impl Sync<'_> {
         if !session.has_branch(branch, newest.version)? {
             session.branch(branch, newest.version, now)?;
         }
-        session.forget()
+        session.forget(Some(&newest))
     }
 
     /// Compares the device with the relay.
