@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use kvcap::{CapsuleId, Code, Error, Result};
+use kvcap::{CapsuleId, Code, Error, Outline, Result};
 
 use crate::Space;
 
@@ -32,6 +32,15 @@ impl Version {
     pub(crate) fn capsules(&self) -> impl Iterator<Item = CapsuleId> {
         [self.capsule].into_iter().chain(self.states.iter().copied())
     }
+}
+
+/// Returns whether a capsule is a sealed version by its header: of the history-only form, with a log (session-v1 §11.1).
+#[must_use]
+pub fn is_sealed_version(outline: &Outline) -> bool {
+    let [name, _, format] = &outline.runtime;
+    let sections = outline.streams.iter().all(|stream| stream.kind == "section");
+    let has = |wanted| outline.streams.iter().any(|stream| stream.name == wanted);
+    name == "kvcap" && format == "history" && sections && has("history") && has("log")
 }
 
 /// Answer to putting a version.

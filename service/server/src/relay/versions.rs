@@ -8,8 +8,8 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use kvcap::{CapsuleId, Code, Error, Manifest, SectionKind, Stream, Untrusted};
-use kvcap_store::{Version, VersionPut};
+use kvcap::{CapsuleId, Code, Error, Outline, Untrusted};
+use kvcap_store::{Version, VersionPut, is_sealed_version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -120,6 +120,9 @@ pub(super) async fn list(
 ) -> Answer {
     let caller = relay.caller(&headers, Permission::SessionGet)?;
     let Query(AfterName { after }) = query.map_err(|_| Refusal::Status(StatusCode::BAD_REQUEST))?;
+    if !after.is_empty() {
+        named(after.clone())?;
+    }
     let reading = Arc::clone(&relay);
     let newest = aside(move || Ok(reading.order.newest_versions(space(&caller), &after, MOST)?));
     let sessions = newest.await?.into_iter().map(|(session, newest)| {
@@ -273,7 +276,7 @@ impl Relay {
         let untrusted = Untrusted::read_at(&*file, &self.policy().limits.reader())?;
         let verdict = self.judge_header(caller, untrusted, Some(id))?;
         let manifest = verdict.tip().manifest();
-        if !is_version(manifest) {
+        if !is_sealed_version(&Outline::of(manifest)) {
             let what = "the capsule is no version of a session";
             return Err(Refusal::Code(Error::new(Code::SessionEmpty, what)));
         }
@@ -286,20 +289,6 @@ impl Relay {
             }
         }
     }
-}
-
-/// Whether a capsule is of the history-only form, with a log (session-v1 §9, §11.1).
-fn is_version(manifest: &Manifest) -> bool {
-    let context = &manifest.context;
-    let (name, format) = (&context.runtime.name, &context.runtime.format);
-    let is_bank = |stream: &Stream| matches!(stream, Stream::Bank(_));
-    let has = |kind: &SectionKind| {
-        let mut streams = context.streams.iter();
-        streams.any(|stream| matches!(stream, Stream::Section(section) if section.kind == *kind))
-    };
-    let log = SectionKind::Other("log".to_owned());
-    let sections = has(&SectionKind::History) && has(&log);
-    name == "kvcap" && format == "history" && sections && !context.streams.iter().any(is_bank)
 }
 
 /// A session's id, if it can be a claim (capsule-v1 CAP-E-9).

@@ -42,7 +42,7 @@ pub struct Sync<'a> {
     pub keep: usize,
 }
 
-/// What a session lacks, on its device and on the relay.
+/// Differences between a session's device and the relay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
     /// Versions of the device that the relay has not.
@@ -55,7 +55,7 @@ pub struct Due {
     pub to_renew: Vec<u64>,
 }
 
-/// What was done for a session.
+/// Changes to a session, on its device and on the relay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Synced {
     /// Versions that the relay has got.

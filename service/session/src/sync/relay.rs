@@ -4,6 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{Cursor, Read, Seek, SeekFrom},
     path::Path,
+    sync::Arc,
     thread::sleep,
     time::Duration,
 };
@@ -24,6 +25,8 @@ const ANSWERING: Duration = Duration::from_secs(60);
 /// Times that a transfer that stands still is tried again, and the first pause before that.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+/// Most seconds that are waited where a relay says how long.
+const LATEST: u64 = 10;
 /// Longest answer that is not a capsule, in bytes.
 const LONGEST: u64 = 16 << 20;
 /// Bytes of a capsule that are sent at once: a longer one is sent so that it can be gone on with.
@@ -62,6 +65,36 @@ pub struct Placed {
     pub capsule: CapsuleId,
     /// Time at which that expires.
     pub expires: u64,
+}
+
+/// Content of a request, which may be sent again.
+enum Content<'a> {
+    None,
+    Bytes(Arc<[u8]>),
+    /// What a file has from a place on.
+    Rest(&'a File, u64),
+}
+
+impl Content<'_> {
+    fn body(&self) -> std::io::Result<SendBody<'static>> {
+        Ok(match self {
+            Self::None => SendBody::none(),
+            Self::Bytes(bytes) => SendBody::from_owned_reader(Cursor::new(Arc::clone(bytes))),
+            Self::Rest(file, at) => {
+                let mut file = file.try_clone()?;
+                file.seek(SeekFrom::Start(*at))?;
+                SendBody::from_owned_reader(file)
+            }
+        })
+    }
+
+    fn len(&self) -> std::io::Result<Option<u64>> {
+        Ok(match self {
+            Self::None => None,
+            Self::Bytes(bytes) => u64::try_from(bytes.len()).ok(),
+            Self::Rest(file, at) => Some(file.metadata()?.len().saturating_sub(*at)),
+        })
+    }
 }
 
 /// An answer.
@@ -151,7 +184,7 @@ impl Relay {
         loop {
             let after = all.last().map_or(0, |placed| placed.version);
             let path = format!("/v1/versions/{}?after={after}", encoded(session));
-            let reply = self.ask("GET", &path, &[], SendBody::none())?;
+            let reply = self.ask("GET", &path, &[], Content::None)?;
             if reply.status == 404 {
                 return Ok(Vec::new());
             }
@@ -188,9 +221,9 @@ impl Relay {
         let states: Vec<String> = states.iter().map(CapsuleId::to_string).collect();
         let body = json!({"capsule": capsule.to_string(), "states": states, "after": after});
         let path = format!("/v1/versions/{}/{version}", encoded(session));
-        let (fields, body) = ([("content-type", JSON.to_owned())], body.to_string());
-        let reply = self.ask("PUT", &path, &fields, SendBody::from_owned_reader(Cursor::new(body)))?;
-        reply.json().map(drop)
+        let body = Content::Bytes(body.to_string().into_bytes().into());
+        let fields = [("content-type", JSON.to_owned())];
+        self.ask("PUT", &path, &fields, body)?.json().map(drop)
     }
 
     /// Forgets a session's versions, with their capsules; false where there is none.
@@ -210,7 +243,7 @@ impl Relay {
     }
 
     fn delete(&self, path: &str) -> Result<bool> {
-        let reply = self.ask("DELETE", path, &[], SendBody::none())?;
+        let reply = self.ask("DELETE", path, &[], Content::None)?;
         match reply.status {
             204 => Ok(true),
             404 => Ok(false),
@@ -227,7 +260,7 @@ impl Relay {
         let source = SourceFile::open(path)?;
         let untrusted = Untrusted::read_at(&source, &kvcap::Limits::default())?;
         let (id, len) = (untrusted.claims().id, untrusted.file_len());
-        let held = self.ask("HEAD", &format!("/v1/capsules/{id}"), &[], SendBody::none())?;
+        let held = self.ask("HEAD", &format!("/v1/capsules/{id}"), &[], Content::None)?;
         let own = Entry::read(&source, &kvcap::Limits::default())?;
         if held.status == 200 && held.field("etag") == Some(own.tag.quoted().as_str()) {
             return Ok(false);
@@ -240,7 +273,7 @@ impl Relay {
                 file.read_to_end(&mut bytes).map_err(failed)?;
                 self.keep_bytes(bytes)
             }
-            false => self.send(&mut file, len, path),
+            false => self.send(&file, len, path),
         };
         match put {
             // a renewal that lives longer has taken its place
@@ -254,17 +287,14 @@ impl Relay {
     /// # Errors
     /// As [`Self::keep`].
     pub fn keep_bytes(&self, capsule: Vec<u8>) -> Result<()> {
-        let fields = [
-            ("content-type", CAPSULE.to_owned()),
-            ("content-length", capsule.len().to_string()),
-        ];
-        let body = SendBody::from_owned_reader(Cursor::new(capsule));
+        let fields = [("content-type", CAPSULE.to_owned())];
+        let body = Content::Bytes(capsule.into());
         let reply = self.ask("POST", "/v1/capsules", &fields, body)?;
         reply.json().map(drop)
     }
 
     /// Sends a long capsule, so that a connection that breaks costs what it had not brought (http-v1 §6).
-    fn send(&self, file: &mut File, len: u64, path: &Path) -> Result<()> {
+    fn send(&self, mut file: &File, len: u64, path: &Path) -> Result<()> {
         let failed = |error| Error::source(&error, path.display());
         // its header alone is refused or not before the rest is on its way
         let mut first = vec![0; usize::try_from(AT_ONCE.min(len)).unwrap_or(0)];
@@ -273,10 +303,9 @@ impl Relay {
             ("content-type", CAPSULE.to_owned()),
             ("upload-complete", "?0".to_owned()),
             ("upload-length", len.to_string()),
-            ("content-length", first.len().to_string()),
         ];
         let mut at = u64::try_from(first.len()).unwrap_or(0);
-        let body = SendBody::from_owned_reader(Cursor::new(first));
+        let body = Content::Bytes(first.into());
         let created = self.ask("POST", "/v1/capsules", &fields, body)?;
         let upload = match (created.status, created.field("location")) {
             (201, Some(upload)) if created.field("upload-complete") == Some("?0") => {
@@ -287,16 +316,12 @@ impl Relay {
         let upload = upload.strip_prefix(&self.address).unwrap_or(&upload).to_owned();
         let mut tried = 0;
         loop {
-            file.seek(SeekFrom::Start(at)).map_err(failed)?;
-            let rest = file.try_clone().map_err(failed)?.take(len - at);
             let fields = [
                 ("content-type", "application/partial-upload".to_owned()),
                 ("upload-complete", "?1".to_owned()),
                 ("upload-offset", at.to_string()),
-                ("content-length", (len - at).to_string()),
             ];
-            let body = SendBody::from_owned_reader(rest);
-            let broken = match self.ask("PATCH", &upload, &fields, body) {
+            let broken = match self.ask("PATCH", &upload, &fields, Content::Rest(file, at)) {
                 Ok(reply) if reply.status == 409 && reply.number("upload-offset").is_some() => {
                     odd("the upload goes on elsewhere")
                 }
@@ -308,7 +333,7 @@ impl Relay {
                 return Err(broken);
             }
             sleep(PAUSE * 2_u32.pow(tried));
-            let Ok(held) = self.ask("HEAD", &upload, &[], SendBody::none()) else {
+            let Ok(held) = self.ask("HEAD", &upload, &[], Content::None) else {
                 continue;
             };
             match held.number("upload-offset").filter(|offset| *offset <= len) {
@@ -327,7 +352,7 @@ impl Relay {
     /// # Errors
     /// The codes of a refusal; KVC-910 for more than `longest` bytes; 940.
     pub fn read(&self, id: CapsuleId, longest: u64) -> Result<Option<Vec<u8>>> {
-        let reply = self.ask("GET", &format!("/v1/capsules/{id}"), &[], SendBody::none())?;
+        let reply = self.ask("GET", &format!("/v1/capsules/{id}"), &[], Content::None)?;
         let mut reply = match reply.status {
             200 => reply,
             404 => return Ok(None),
@@ -357,7 +382,7 @@ impl Relay {
                 fields.push(("range", format!("bytes={at}-")));
                 fields.push(("if-range", tag.clone()));
             }
-            let broken = match self.ask("GET", &path, &fields, SendBody::none()) {
+            let broken = match self.ask("GET", &path, &fields, Content::None) {
                 Ok(reply) if reply.status == 404 => return Ok(false),
                 Ok(reply) if [200, 206].contains(&reply.status) => {
                     if reply.status == 200 {
@@ -410,7 +435,7 @@ impl Relay {
     }
 
     fn get(&self, path: &str) -> Result<Value> {
-        self.ask("GET", path, &[], SendBody::none())?.json()
+        self.ask("GET", path, &[], Content::None)?.json()
     }
 
     fn ask(
@@ -418,20 +443,35 @@ impl Relay {
         method: &str,
         path: &str,
         fields: &[(&str, String)],
-        body: SendBody<'static>,
+        content: Content<'_>,
     ) -> Result<Reply> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.address))
-            .header("authorization", format!("Bearer {}", *self.token));
-        for (name, value) in fields {
-            request = request.header(*name, value);
+        let failed = |error: &dyn std::fmt::Display| broken(&self.address, error);
+        let read = |error| Error::source(&error, "capsule");
+        let mut tried = 0;
+        loop {
+            let mut request = Request::builder()
+                .method(method)
+                .uri(format!("{}{path}", self.address))
+                .header("authorization", format!("Bearer {}", *self.token));
+            for (name, value) in fields {
+                request = request.header(*name, value);
+            }
+            if let Some(len) = content.len().map_err(read)? {
+                request = request.header("content-length", len);
+            }
+            let body = content.body().map_err(read)?;
+            let request = request.body(body).map_err(|error| failed(&error))?;
+            let response = self.agent.run(request).map_err(|error| failed(&error))?;
+            let status = response.status().as_u16();
+            let reply = Reply { status, response };
+            // too often, or at a bad time
+            let later = reply.number("retry-after").filter(|_| [429, 503].contains(&status));
+            tried += 1;
+            match later.filter(|_| tried <= TRIES) {
+                None => return Ok(reply),
+                Some(seconds) => sleep(Duration::from_secs(seconds.clamp(1, LATEST))),
+            }
         }
-        let request = request.body(body).map_err(|error| broken(&self.address, &error))?;
-        let response = self.agent.run(request);
-        let response = response.map_err(|error| broken(&self.address, &error))?;
-        let status = response.status().as_u16();
-        Ok(Reply { status, response })
     }
 }
 

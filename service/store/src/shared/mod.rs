@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use self::{
     blocking::Blocking, bucket::Bucket, database::Database, ledger::SharedMemory,
     store::SharedStore,
+    versions::SharedOrder,
 };
 use crate::{CapsuleStore, LedgerSource, VersionStore, private};
 
@@ -80,7 +81,7 @@ impl Shared {
     /// Returns the order of sessions' versions.
     #[must_use]
     pub fn versions(&self) -> Arc<dyn VersionStore> {
-        Arc::new(self.as_store())
+        Arc::new(SharedOrder(Arc::clone(&self.database)))
     }
 
     fn as_store(&self) -> SharedStore {

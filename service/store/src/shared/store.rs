@@ -8,7 +8,7 @@ use super::{
     bucket::{Bucket, Upload},
     catalog::{self, Lease, Leased, Wanted},
     database::{Database, execute, query, query_opt},
-    versions,
+    versions::{self, SharedOrder},
 };
 use tokio::task::JoinHandle;
 
@@ -82,16 +82,19 @@ impl SharedStore {
     }
 
     pub(super) fn rebuild(&self, limits: &Limits) -> Result<usize> {
-        let mut made = 0;
+        let (mut made, mut order) = (0, versions::Found::default());
         for (object, len) in self.bucket.list()? {
             let Some(name) = name_of(&object) else {
                 continue;
             };
-            let Ok(entry) = Entry::read(&self.bucket.open(&object, len), limits) else {
+            let file = self.bucket.open(&object, len);
+            let Ok(entry) = Entry::read(&file, limits) else {
                 continue;
             };
+            order.note(name, &kvcap::Untrusted::read_at(&file, limits)?)?;
             made += usize::from(self.adopt(name, object, &entry)?);
         }
+        order.put(&SharedOrder(Arc::clone(&self.database)))?;
         Ok(made)
     }
 

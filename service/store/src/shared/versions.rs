@@ -1,22 +1,32 @@
 //! The order of sessions' versions in the database.
 
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
 use deadpool_postgres::Transaction;
-use kvcap::{CapsuleId, Error, Result};
+use kvcap::{CapsuleId, Code, Error, Result, Untrusted};
 use tokio_postgres::Row;
 
 use super::{
     catalog::{self, signed},
-    database::{Failed, execute, query, query_opt},
-    store::SharedStore,
+    database::{Database, Failed, execute, query, query_opt},
 };
 use crate::{
     Name, Space,
-    version_store::{Version, VersionPut, VersionStore, judge},
+    version_store::{Version, VersionPut, VersionStore, is_sealed_version, judge},
 };
 
 type Answer<T> = std::result::Result<T, Failed>;
 
-impl VersionStore for SharedStore {
+/// The order of sessions' versions that servers of one database share.
+pub(super) struct SharedOrder(pub(super) Arc<Database>);
+
+impl fmt::Debug for SharedOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedOrder")
+    }
+}
+
+impl VersionStore for SharedOrder {
     fn put_version(
         &self,
         space: Space,
@@ -24,7 +34,7 @@ impl VersionStore for SharedStore {
         version: &Version,
         after: u64,
     ) -> Result<VersionPut> {
-        self.database.run(|transaction| {
+        self.0.run(|transaction| {
             let (session, version) = (session.to_owned(), version.clone());
             Box::pin(async move { put(transaction, space, &session, &version, after).await })
         })
@@ -38,7 +48,7 @@ impl VersionStore for SharedStore {
         most: usize,
     ) -> Result<Vec<Version>> {
         let (after, most) = (signed(after)?, i64::try_from(most).unwrap_or(i64::MAX));
-        self.database.run(|transaction| {
+        self.0.run(|transaction| {
             let (space, session) = (space.0.to_vec(), session.to_owned());
             Box::pin(async move {
                 let sql = "SELECT v.version, v.cursor, v.put, v.capsule, v.states, c.expires
@@ -57,7 +67,7 @@ impl VersionStore for SharedStore {
         most: usize,
     ) -> Result<Vec<(String, Version)>> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        self.database.run(|transaction| {
+        self.0.run(|transaction| {
             let (space, after) = (space.0.to_vec(), after.to_owned());
             Box::pin(async move {
                 let sql = "SELECT v.version, v.cursor, v.put, v.capsule, v.states, c.expires, s.session
@@ -75,7 +85,7 @@ impl VersionStore for SharedStore {
     }
 
     fn forget_versions(&self, space: Space, session: &str) -> Result<Option<Vec<CapsuleId>>> {
-        self.database.run(|transaction| {
+        self.0.run(|transaction| {
             let (space, session) = (space.0.to_vec(), session.to_owned());
             Box::pin(async move {
                 let sql = "DELETE FROM kvcap_session_version WHERE space = $1 AND session = $2
@@ -98,6 +108,57 @@ impl VersionStore for SharedStore {
                 Ok(Some(ids.collect::<Result<_>>()?))
             })
         })
+    }
+}
+
+/// Sealed versions that are in the bucket, by their headers.
+#[derive(Default)]
+pub(super) struct Found(BTreeMap<(Space, String), BTreeMap<u64, Vec<Version>>>);
+
+impl Found {
+    pub(super) fn note(&mut self, (space, capsule): Name, untrusted: &Untrusted) -> Result<()> {
+        let terms = &untrusted.claims().terms;
+        let Some(of) = &terms.session else {
+            return Ok(());
+        };
+        if is_sealed_version(&untrusted.outline()?) {
+            let versions = self.0.entry((space, of.id.clone())).or_default();
+            let versions = versions.entry(of.version).or_default();
+            // a renewal beside the one whose place it has taken
+            if versions.iter().all(|there| there.capsule != capsule) {
+                versions.push(Version {
+                    version: of.version,
+                    cursor: of.replay_cursor,
+                    at: terms.issued_at,
+                    capsule,
+                    expires: terms.expires,
+                    states: Vec::new(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts each session's versions in order again, where it has no order. Two of one number, of which one device had lost,
+    /// end it: who has what follows puts it again.
+    pub(super) fn put(self, order: &SharedOrder) -> Result<()> {
+        for ((space, session), versions) in self.0 {
+            if !order.versions(space, &session, 0, 1)?.is_empty() {
+                continue;
+            }
+            let mut after = 0;
+            for (number, versions) in versions {
+                let [version] = &versions[..] else {
+                    break;
+                };
+                match order.put_version(space, &session, version, after) {
+                    Ok(VersionPut::New) => after = number,
+                    Err(error) if error.code() == Code::LocalIo => return Err(error),
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
     }
 }
 
