@@ -79,7 +79,11 @@ pub(crate) fn parse<T: CommandFactory + FromArgMatches>(
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return Err(error.into()),
         // the usage that it shows is of the command as it is
         Err(error) if !error.use_stderr() => {
-            return Err(built.try_get_matches_from(&line).err().unwrap_or(error).into());
+            return Err(built
+                .try_get_matches_from(&line)
+                .err()
+                .unwrap_or(error)
+                .into());
         }
         Err(error) => return Err(error.into()),
     };

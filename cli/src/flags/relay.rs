@@ -31,7 +31,9 @@ impl RelayArgs {
         match (&self.relay, &self.relay_token) {
             (None, _) => Ok(None),
             (Some(url), Some(token)) => kvcap_session::sync::Relay::at(url, token).map(Some),
-            (Some(_), None) => crate::ui::usage("say by which token the relay knows you", "--relay-token"),
+            (Some(_), None) => {
+                crate::ui::usage("say by which token the relay knows you", "--relay-token")
+            }
         }
     }
 }

@@ -48,7 +48,11 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     let kept = far.sessions()?;
     let is_here = |names: &Names| tier.folder(names).map(|folder| folder.exists());
     let mut doomed = Vec::new();
-    let mut named: Vec<Names> = args.sessions.iter().map(|id| args.owner.names(id)).collect();
+    let mut named: Vec<Names> = args
+        .sessions
+        .iter()
+        .map(|id| args.owner.names(id))
+        .collect();
     if args.all {
         let own = tier.changed()?.into_iter().map(|(names, _)| names);
         named.extend(own.filter(|names| args.owner.own(names)));
@@ -133,12 +137,20 @@ impl Far {
         }
     }
 
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with relays")]
+    #[allow(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as with relays"
+    )]
     fn sessions(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with relays")]
+    #[allow(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "as with relays"
+    )]
     fn forget(&self, _session: &str) -> Result<()> {
         Ok(())
     }

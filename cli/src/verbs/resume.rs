@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use kvcap::{Code, Error, ExpectedSession, Result, text::printable};
 use kvcap_session::{
-    Candidate, Confirmed, Header, Names, Observation, Opener, Restorer, Resumed, Rung, Session, Written,
+    Candidate, Confirmed, Header, Names, Observation, Opener, Restorer, Resumed, Rung, Session,
+    Written,
 };
 use kvcap_store::{
     output::{self, Output, Readers, check_absent},

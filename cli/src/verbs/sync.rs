@@ -78,7 +78,10 @@ mod sync {
 
     pub(super) fn run(args: &Args) -> Result<Report> {
         let Some(relay) = args.relay.read()? else {
-            return usage("say which relay: its address and a token", "--relay, --relay-token");
+            return usage(
+                "say which relay: its address and a token",
+                "--relay, --relay-token",
+            );
         };
         if args.branch.is_some() && args.sessions.len() != 1 {
             return usage("a branch is of one session: name it", "--branch");

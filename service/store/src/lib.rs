@@ -77,9 +77,9 @@ pub use verifier::{Judge, Verifier};
 // keeping for others
 pub use capsule_store::{Arriving, CapsuleStore, Claimed, Coming, Entry, Name, Space, Stored, Tag};
 pub use folder_store::FolderStore;
-pub use version_store::{MOST_VERSIONS, Version, VersionPut, VersionStore, is_sealed_version};
 #[cfg(feature = "shared")]
 pub use shared::Shared;
+pub use version_store::{MOST_VERSIONS, Version, VersionPut, VersionStore, is_sealed_version};
 // remembering
 pub use ledger_file::{LedgerFile, LedgerSource, Remembered};
 pub use lock::{Lock, Wait};

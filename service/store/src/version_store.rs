@@ -30,7 +30,9 @@ pub struct Version {
 impl Version {
     /// All capsules that it names.
     pub(crate) fn capsules(&self) -> impl Iterator<Item = CapsuleId> {
-        [self.capsule].into_iter().chain(self.states.iter().copied())
+        [self.capsule]
+            .into_iter()
+            .chain(self.states.iter().copied())
     }
 }
 
@@ -38,7 +40,10 @@ impl Version {
 #[must_use]
 pub fn is_sealed_version(outline: &Outline) -> bool {
     let [name, _, format] = &outline.runtime;
-    let sections = outline.streams.iter().all(|stream| stream.kind == "section");
+    let sections = outline
+        .streams
+        .iter()
+        .all(|stream| stream.kind == "section");
     let has = |wanted| outline.streams.iter().any(|stream| stream.name == wanted);
     name == "kvcap" && format == "history" && sections && has("history") && has("log")
 }

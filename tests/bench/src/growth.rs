@@ -100,7 +100,9 @@ pub(crate) fn run(args: &Args) -> Result<Report> {
     report.table(&head, &sizes.iter().map(rows).collect::<Vec<_>>());
     report.fact("bytes", args.bytes);
     report.fact("rounds", args.rounds);
-    let sizes = sizes.iter().map(|(rows, bytes)| json!({ "rows": rows, "bytes": bytes }));
+    let sizes = sizes
+        .iter()
+        .map(|(rows, bytes)| json!({ "rows": rows, "bytes": bytes }));
     report.fact("sizes", sizes.collect::<Vec<Value>>());
     report.fact("costs", facts.into_iter().collect::<Vec<Value>>());
     Ok(report)

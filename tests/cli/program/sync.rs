@@ -7,7 +7,11 @@ fn a_program_without_relays_says_so() {
     let folder = super::support::Folder::new();
     folder.ok("init --yes --issuer lab");
     folder.refused("sync", 944, 2);
-    folder.refused("erase fix --relay 127.0.0.1:1 --relay-token token --yes", 944, 2);
+    folder.refused(
+        "erase fix --relay 127.0.0.1:1 --relay-token token --yes",
+        944,
+        2,
+    );
     assert!(!folder.ok("--help").out.contains("  sync"));
 }
 
@@ -36,8 +40,7 @@ mod relayed {
     }
 
     /// Permissions of a device's token.
-    const MAY: &str =
-        r#"["capsule:put", "capsule:get", "session:put", "session:get"]"#;
+    const MAY: &str = r#"["capsule:put", "capsule:get", "session:put", "session:get"]"#;
 
     impl Relay {
         /// A relay that trusts these devices, each with a token of the same owner.
@@ -106,7 +109,9 @@ mod relayed {
         }
 
         fn refuses(&self, device: &Folder, line: &str, code: u16, exit: i32) -> String {
-            device.refused(&format!("sync {line} {}", self.flags()), code, exit).err
+            device
+                .refused(&format!("sync {line} {}", self.flags()), code, exit)
+                .err
         }
 
         /// Every file that it keeps.
@@ -142,9 +147,14 @@ mod relayed {
 
     fn public_key(device: &Folder) -> PathBuf {
         let profile = device.home().join("config/kvcap/default");
-        let mut keys = fs::read_dir(profile).unwrap().map(|entry| entry.unwrap().path());
-        keys.find(|path| path.to_string_lossy().ends_with("sign.key.pub") || path.to_string_lossy().ends_with("issuer.key.pub"))
+        let mut keys = fs::read_dir(profile)
             .unwrap()
+            .map(|entry| entry.unwrap().path());
+        keys.find(|path| {
+            path.to_string_lossy().ends_with("sign.key.pub")
+                || path.to_string_lossy().ends_with("issuer.key.pub")
+        })
+        .unwrap()
     }
 
     fn device() -> Folder {
@@ -185,7 +195,9 @@ mod relayed {
     fn words(device: &Folder, session: &str) -> Vec<String> {
         let told = device.json(&format!("events list {session}"));
         let events = told["events"].as_array().unwrap().iter();
-        events.map(|event| event["body"].as_str().unwrap_or("-").to_owned()).collect()
+        events
+            .map(|event| event["body"].as_str().unwrap_or("-").to_owned())
+            .collect()
     }
 
     fn one(told: &Value) -> &Value {
@@ -262,7 +274,10 @@ mod relayed {
         relay.sync(&first, "");
         let before = words(&second, "fix");
         let said = relay.refuses(&second, "fix", 954, 1);
-        assert!(said.contains("version 2") && said.contains("signed by lab"), "{said}");
+        assert!(
+            said.contains("version 2") && said.contains("signed by lab"),
+            "{said}"
+        );
         assert_eq!(words(&second, "fix"), before, "nothing was changed");
         relay.refuses(&second, "--branch other", 944, 2);
         let parted = relay.sync(&second, "fix --branch own");
@@ -337,7 +352,11 @@ mod relayed {
         assert_eq!(second.json("resume fix -o resumed")["rung"], "exact");
         assert!(second.read("resumed") == first.read("state.bin"));
         let versions = fs::read_to_string(relay.order()).unwrap();
-        assert_eq!(versions.lines().count(), 2 + 6, "no version twice: {versions}");
+        assert_eq!(
+            versions.lines().count(),
+            2 + 6,
+            "no version twice: {versions}"
+        );
     }
 
     /// A way to a relay on which every connection breaks after so many bytes to either side.
@@ -375,17 +394,20 @@ mod relayed {
         first.made(3 << 20);
         say(&first, "one");
         let saved = first.json("checkpoint fix made --model made.kvid --danger-no-prefix");
-        let bytes = saved["checkpoint"]["state"]["capsule_bytes"].as_u64().unwrap();
+        let bytes = saved["checkpoint"]["state"]["capsule_bytes"]
+            .as_u64()
+            .unwrap();
         assert!(bytes > 2 << 20, "{bytes}");
         let way = breaking(&relay, 900_000);
-        let sync = |device: &Folder| {
-            device.json(&format!("sync fix --relay {way} --relay-token token"))
-        };
+        let sync =
+            |device: &Folder| device.json(&format!("sync fix --relay {way} --relay-token token"));
         assert_eq!(one(&sync(&first))["capsules_put"], 1);
         assert_eq!(one(&sync(&second))["capsules_taken"], 1);
         let both = [&first, &second].map(|device| {
             let folder = device.home().join("state/kvcap/sessions/-/-/fix");
-            let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let files = fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path());
             let mut capsules = files.filter(|path| path.extension().is_some_and(|e| e == "kvcap"));
             fs::read(capsules.next().unwrap()).unwrap()
         });
@@ -419,7 +441,11 @@ mod relayed {
         // one version in another's place, in another order, and with another cursor
         let swapped = format!("{head}{}{}", with(&one, 3, two[3]), with(&two, 3, one[3]));
         let only_second = told(&[two.clone()]);
-        let cursor = format!("{head}{}{}", told(&[one.clone()]).lines().nth(2).unwrap().to_owned() + "\n", with(&two, 1, "9"));
+        let cursor = format!(
+            "{head}{}{}",
+            told(&[one.clone()]).lines().nth(2).unwrap().to_owned() + "\n",
+            with(&two, 1, "9")
+        );
         for (what, text, code) in [
             ("swapped", swapped, 413),
             ("without its first", only_second, 952),
@@ -489,10 +515,15 @@ mod relayed {
         names.retain(|name| name.ends_with(".kvcap"));
         assert_eq!(names.len(), 2);
         let keys = folder.home().join("config/kvcap/default");
-        let keys = fs::read_dir(keys).unwrap().map(|entry| entry.unwrap().path());
+        let keys = fs::read_dir(keys)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
         let keys = keys.into_iter().find(|path| path.is_dir()).unwrap();
         // the key first
-        folder.ok(&format!("shred --no-tenant --wrap-key {} --yes", keys.display()));
+        folder.ok(&format!(
+            "shred --no-tenant --wrap-key {} --yes",
+            keys.display()
+        ));
         folder.refused("erase fix", 944, 2);
         let listed = folder.json(&format!("erase fix --dry-run {}", relay.flags()));
         assert_eq!(listed["sessions"][0]["relay"], true);
@@ -521,11 +552,18 @@ mod relayed {
         first.ok("keygen wrap -o new.key");
         let new = first.path("new.key");
         let with = |line: &str| {
-            format!("{line} --wrap-key {} --open-key {}", new.display(), old.display())
+            format!(
+                "{line} --wrap-key {} --open-key {}",
+                new.display(),
+                old.display()
+            )
         };
         let rewrapped = relay.sync(&first, &with("fix --rewrap"));
         assert_eq!(one(&rewrapped)["renewed"], json!([1]));
-        assert_eq!(one(&relay.sync(&first, &with("fix --rewrap")))["renewed"], json!([]));
+        assert_eq!(
+            one(&relay.sync(&first, &with("fix --rewrap")))["renewed"],
+            json!([])
+        );
         // who has the new key alone reads it; who has the old one alone does not
         let holder = another(&first);
         relay.admit(&holder);
@@ -538,7 +576,10 @@ mod relayed {
 
     fn wrapping_key(device: &Folder) -> PathBuf {
         let profile = device.home().join("config/kvcap/default");
-        let mut keys = fs::read_dir(profile).unwrap().map(|entry| entry.unwrap().path());
-        keys.find(|path| path.to_string_lossy().contains("wrap")).unwrap()
+        let mut keys = fs::read_dir(profile)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        keys.find(|path| path.to_string_lossy().contains("wrap"))
+            .unwrap()
     }
 }

@@ -16,7 +16,8 @@ use kvcap_store::{CapsuleStore, Entry, LedgerSource, Shared, Space, Version, Ver
 use kvcap_testkit::Postgres;
 
 use super::{
-    claim, code, content, entry, keeps_the_rules, name, new, put, read, soon, versions::keeps_the_order,
+    claim, code, content, entry, keeps_the_rules, name, new, put, read, soon,
+    versions::keeps_the_order,
 };
 
 struct Place {
@@ -194,7 +195,10 @@ fn sealed_version(session: &str, version: u64) -> (CapsuleId, Vec<u8>) {
         version,
         replay_cursor: version,
     });
-    let signer = SigningKey::generate().unwrap().speaking_for("acme").unwrap();
+    let signer = SigningKey::generate()
+        .unwrap()
+        .speaking_for("acme")
+        .unwrap();
     let key = WrappingKey::generate().unwrap();
     let out = Mutex::new(Vec::new());
     let sealer = Sealer::new(out, Draft::new(terms, context), &signer, &[&key]).unwrap();

@@ -60,16 +60,38 @@ fn a_version_follows_the_newest_one(order: &dyn VersionStore) {
     assert_eq!(order.versions(space(), "s", 0, 9).unwrap(), []);
     let (first, third) = (version(1, 5, 1, &[]), version(3, 5, 2, &[8, 9]));
     assert_eq!(code(put(&first, 1)), 954, "there is none to follow");
-    assert_eq!(put(&version(1, 5, 77, &[]), 0).unwrap(), VersionPut::Missing);
-    assert_eq!(put(&version(1, 5, 1, &[77]), 0).unwrap(), VersionPut::Missing);
+    assert_eq!(
+        put(&version(1, 5, 77, &[]), 0).unwrap(),
+        VersionPut::Missing
+    );
+    assert_eq!(
+        put(&version(1, 5, 1, &[77]), 0).unwrap(),
+        VersionPut::Missing
+    );
     assert_eq!(order.newest_versions(space(), "", 9).unwrap(), []);
     assert_eq!(put(&first, 0).unwrap(), VersionPut::New);
     assert_eq!(put(&first, 0).unwrap(), VersionPut::Same);
-    assert_eq!(code(put(&version(1, 5, 2, &[]), 0)), 954, "of another capsule");
-    assert_eq!(code(put(&version(2, 5, 2, &[]), 0)), 954, "who has not seen the newest");
-    assert_eq!(code(put(&version(2, 4, 2, &[]), 1)), 954, "which has seen less");
+    assert_eq!(
+        code(put(&version(1, 5, 2, &[]), 0)),
+        954,
+        "of another capsule"
+    );
+    assert_eq!(
+        code(put(&version(2, 5, 2, &[]), 0)),
+        954,
+        "who has not seen the newest"
+    );
+    assert_eq!(
+        code(put(&version(2, 4, 2, &[]), 1)),
+        954,
+        "which has seen less"
+    );
     assert_eq!(code(put(&version(0, 5, 2, &[]), 1)), 954, "from before");
-    assert_eq!(put(&third, 1).unwrap(), VersionPut::New, "numbers may be left out");
+    assert_eq!(
+        put(&third, 1).unwrap(),
+        VersionPut::New,
+        "numbers may be left out"
+    );
     assert_eq!(put(&first, 0).unwrap(), VersionPut::Same);
     let kept = order.versions(space(), "s", 0, 9).unwrap();
     assert_eq!(kept, [first.clone(), third.clone()]);
@@ -80,7 +102,11 @@ fn a_version_follows_the_newest_one(order: &dyn VersionStore) {
     assert_eq!(order.versions(elsewhere, "s", 0, 9).unwrap(), []);
     assert_eq!(order.forget_versions(elsewhere, "s").unwrap(), None);
     let missing = order.put_version(elsewhere, "s", &version(1, 1, 1, &[]), 0);
-    assert_eq!(missing.unwrap(), VersionPut::Missing, "another's capsule is none");
+    assert_eq!(
+        missing.unwrap(),
+        VersionPut::Missing,
+        "another's capsule is none"
+    );
 }
 
 fn sessions_are_listed_by_name(order: &dyn VersionStore) {
@@ -272,7 +298,12 @@ fn a_session_has_so_many_versions_and_no_more() {
     std::fs::write(file.with_file_name(format!("{}.kvcap", id(1))), bytes).unwrap();
     let store = FolderStore::open(&root, Wait::default(), &Limits::default()).unwrap();
     let next = |at: usize| {
-        store.put_version(space(), "s", &version(number(at), 1, 1, &[]), number(at - 1))
+        store.put_version(
+            space(),
+            "s",
+            &version(number(at), 1, 1, &[]),
+            number(at - 1),
+        )
     };
     assert_eq!(next(MOST_VERSIONS).unwrap(), VersionPut::New);
     assert_eq!(code(next(MOST_VERSIONS + 1)), 951);

@@ -60,7 +60,12 @@ fn with(
 fn put(relay: &Relay, path: &str, capsule: &[u8], states: &[&[u8]], after: u64) -> Reply {
     let states: Vec<String> = states.iter().map(|state| id(state)).collect();
     let body = json!({"capsule": id(capsule), "states": states, "after": after}).to_string();
-    relay.ask("PUT", path, &["content-type: application/json"], body.as_bytes())
+    relay.ask(
+        "PUT",
+        path,
+        &["content-type: application/json"],
+        body.as_bytes(),
+    )
 }
 
 fn keep(relay: &Relay, capsule: &[u8]) {
@@ -78,7 +83,11 @@ fn code(reply: &Reply) -> u64 {
 #[test]
 fn a_version_is_put_once_after_the_newest_and_told() {
     let relay = relay();
-    let (one, two, state) = (version("fix it/ü", 1, 4), version("fix it/ü", 3, 9), capsule());
+    let (one, two, state) = (
+        version("fix it/ü", 1, 4),
+        version("fix it/ü", 3, 9),
+        capsule(),
+    );
     let path = |version: u64| format!("/v1/versions/fix%20it%2F%C3%BC/{version}");
     let all = "/v1/versions/fix%20it%2F%C3%BC";
     assert_eq!(relay.ask("GET", all, &[], &[]).status, 404);
@@ -154,13 +163,19 @@ fn what_is_no_version_of_the_session_is_none() {
         (json!({"capsule": own, "after": -1}), 400),
         (json!({"capsule": own, "after": 0, "more": 1}), 400),
         (json!({"capsule": "x", "after": 0}), 404),
-        (json!({"capsule": own, "after": 9_007_199_254_740_992_u64}), 422),
+        (
+            json!({"capsule": own, "after": 9_007_199_254_740_992_u64}),
+            422,
+        ),
         (json!({"capsule": own, "after": 0, "states": many}), 422),
     ] {
         assert_eq!(ask(body.to_string()).status, status, "{body}");
     }
     assert_eq!(ask("x".repeat(20_000)).status, 413);
-    assert_eq!(relay.ask("GET", "/v1/versions/s?after=x", &[], &[]).status, 400);
+    assert_eq!(
+        relay.ask("GET", "/v1/versions/s?after=x", &[], &[]).status,
+        400
+    );
     assert_eq!(relay.ask("GET", "/v1/versions/s", &[], &[]).status, 404);
 }
 
@@ -202,9 +217,15 @@ fn a_session_is_erased_with_what_no_other_names() {
         keep(&relay, capsule);
     }
     let states: [&[u8]; 2] = [&own, &shared];
-    assert_eq!(put(&relay, "/v1/versions/s/1", &one, &states, 0).status, 201);
+    assert_eq!(
+        put(&relay, "/v1/versions/s/1", &one, &states, 0).status,
+        201
+    );
     let states: [&[u8]; 1] = [&shared];
-    assert_eq!(put(&relay, "/v1/versions/branch/1", &two, &states, 0).status, 201);
+    assert_eq!(
+        put(&relay, "/v1/versions/branch/1", &two, &states, 0).status,
+        201
+    );
     assert_eq!(relay.ask("DELETE", "/v1/versions/s", &[], &[]).status, 204);
     assert_eq!(relay.ask("DELETE", "/v1/versions/s", &[], &[]).status, 404);
     let there = |file: &[u8]| {
@@ -213,8 +234,14 @@ fn a_session_is_erased_with_what_no_other_names() {
     };
     assert!(!there(&one) && !there(&own));
     assert!(there(&two) && there(&shared));
-    assert_eq!(relay.ask("GET", "/v1/versions/branch", &[], &[]).status, 200);
-    assert_eq!(relay.ask("DELETE", "/v1/versions/branch", &[], &[]).status, 204);
+    assert_eq!(
+        relay.ask("GET", "/v1/versions/branch", &[], &[]).status,
+        200
+    );
+    assert_eq!(
+        relay.ask("DELETE", "/v1/versions/branch", &[], &[]).status,
+        204
+    );
     assert!(relay.files().is_empty(), "{:?}", relay.files());
 }
 
@@ -238,13 +265,21 @@ fn of_two_devices_one_is_first_and_a_relay_that_begins_again_knows_it() {
                 })
             })
             .collect();
-        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+        asked
+            .into_iter()
+            .map(|asked| asked.join().unwrap())
+            .collect()
     });
     let won: Vec<&Vec<u8>> = statuses
         .iter()
         .filter_map(|(status, capsule)| (*status == 201).then_some(capsule))
         .collect();
-    assert_eq!(won.len(), 1, "{:?}", statuses.iter().map(|s| s.0).collect::<Vec<_>>());
+    assert_eq!(
+        won.len(),
+        1,
+        "{:?}",
+        statuses.iter().map(|s| s.0).collect::<Vec<_>>()
+    );
     let won = id(won[0]);
     relay.end();
     let mut again = relay.settings.clone();
@@ -268,7 +303,9 @@ fn a_version_goes_when_its_capsule_expires_and_what_follows_it() {
     }
     assert_eq!(put(&relay, "/v1/versions/s/1", &one, &[], 0).status, 201);
     assert_eq!(put(&relay, "/v1/versions/s/2", &two, &[], 1).status, 201);
-    relay.running().judge_by(crate::support::verifier_at(now() + 6));
+    relay
+        .running()
+        .judge_by(crate::support::verifier_at(now() + 6));
     assert_eq!(relay.running().sweep().unwrap(), 1);
     assert_eq!(relay.ask("GET", "/v1/versions/s", &[], &[]).status, 404);
     let next = version("s", 3, 5);

@@ -145,7 +145,11 @@ fn a_version_comes_back_as_it_was_sealed() {
         let refused = SealedVersion::opened(&opened, &other).unwrap_err();
         assert_eq!(refused.code().number(), 950);
         // as another implementation has it
-        let raw = [item(&piece(after as u8, &sealed.origin)), items(&sealed.events)].concat();
+        let raw = [
+            item(&piece(after as u8, &sealed.origin)),
+            items(&sealed.events),
+        ]
+        .concat();
         let opened = owner.open(owner.seal_raw(&sealed.record, &raw));
         assert_eq!(SealedVersion::opened(&opened, &names).unwrap(), sealed);
     }
@@ -184,20 +188,44 @@ fn a_version_whose_events_are_others_is_refused() {
     };
     let more = [events.clone(), vec![next]].concat();
     for (what, log, code) in [
-        ("an event is missing", log(0, &[&events[..3], &events[4..]].concat()), 952),
+        (
+            "an event is missing",
+            log(0, &[&events[..3], &events[4..]].concat()),
+            952,
+        ),
         ("the last is missing", log(0, &events[..23]), 952),
         ("the first is missing", log(0, &events[1..]), 952),
         ("one more than it has seen", log(0, &more), 952),
         ("two change places", log(0, &swapped), 952),
         ("an event is another", log(0, &changed), 953),
         ("the last is another", log(0, &last), 953),
-        ("of another log", [item(&piece(0, "other")), items(&events)].concat(), 953),
+        (
+            "of another log",
+            [item(&piece(0, "other")), items(&events)].concat(),
+            953,
+        ),
         ("after more than there is", log(30, &[]), 952),
         ("no items", Vec::new(), 950),
-        ("a length that is cut", [&log(0, &events)[..], &[1, 0]].concat(), 950),
-        ("an item that is cut", [&log(0, &events)[..], &[9, 0, 0, 0, 1]].concat(), 950),
-        ("an item that is too long", [&log(0, &events)[..], &[0, 0, 17, 0]].concat(), 951),
-        ("bytes after the CBOR", item(&[piece(0, &origin), vec![0]].concat()), 206),
+        (
+            "a length that is cut",
+            [&log(0, &events)[..], &[1, 0]].concat(),
+            950,
+        ),
+        (
+            "an item that is cut",
+            [&log(0, &events)[..], &[9, 0, 0, 0, 1]].concat(),
+            950,
+        ),
+        (
+            "an item that is too long",
+            [&log(0, &events)[..], &[0, 0, 17, 0]].concat(),
+            951,
+        ),
+        (
+            "bytes after the CBOR",
+            item(&[piece(0, &origin), vec![0]].concat()),
+            206,
+        ),
         ("a first item that is none", item(&[0xa0]), 950),
         ("events alone", items(&events), 950),
     ] {

@@ -43,6 +43,7 @@ mod sweep;
 mod upload;
 mod versions;
 
+pub(crate) use self::{answer::closing, openapi::described, recording::record};
 #[cfg(feature = "gateway")]
 pub(crate) use self::{
     fields::CAPSULE,
@@ -50,7 +51,6 @@ pub(crate) use self::{
     refusals::{Asked as AskedFor, Engine, Received},
     upload::put_whole,
 };
-pub(crate) use self::{answer::closing, openapi::described, recording::record};
 
 /// Steps at once that write to the disk, so that some threads are left for who only asks.
 const WRITERS: usize = 24;

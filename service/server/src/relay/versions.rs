@@ -124,7 +124,11 @@ pub(super) async fn list(
         named(after.clone())?;
     }
     let reading = Arc::clone(&relay);
-    let newest = aside(move || Ok(reading.order.newest_versions(space(&caller), &after, MOST)?));
+    let newest = aside(move || {
+        Ok(reading
+            .order
+            .newest_versions(space(&caller), &after, MOST)?)
+    });
     let sessions = newest.await?.into_iter().map(|(session, newest)| {
         let newest = newest.into();
         NewestVersion { session, newest }
@@ -218,7 +222,9 @@ async fn put_next(relay: Arc<Relay>, session: String, version: &str, request: Re
             expires,
             states,
         };
-        let put = writing.order.put_version(space(&caller), &session, &next, after)?;
+        let put = writing
+            .order
+            .put_version(space(&caller), &session, &next, after)?;
         Ok((put, next))
     });
     let status = match put.await? {
@@ -253,14 +259,21 @@ pub(super) async fn delete(
         let space = space(&caller);
         let gone = Refusal::Status(StatusCode::NOT_FOUND);
         // who is stopped in between finds no session any more: capsules that nothing names expire
-        let capsules = removing.order.forget_versions(space, &session)?.ok_or(gone)?;
+        let capsules = removing
+            .order
+            .forget_versions(space, &session)?
+            .ok_or(gone)?;
         for id in capsules {
             removing.store.remove((space, id))?;
         }
         Ok(())
     });
     removed.await?;
-    Ok((StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, "no-store")]).into_response())
+    Ok((
+        StatusCode::NO_CONTENT,
+        [(header::CACHE_CONTROL, "no-store")],
+    )
+        .into_response())
 }
 
 impl Relay {
@@ -304,7 +317,10 @@ fn named(session: String) -> Answer<String> {
 
 /// The number in a path, in its one form.
 fn number_in(path: &str) -> Answer<u64> {
-    let number = path.parse().ok().filter(|number: &u64| number.to_string() == path);
+    let number = path
+        .parse()
+        .ok()
+        .filter(|number: &u64| number.to_string() == path);
     match number.ok_or(Refusal::Status(StatusCode::NOT_FOUND))? {
         0 => Err(Refusal::Status(StatusCode::NOT_FOUND)),
         number => counted(number),

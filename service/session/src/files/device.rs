@@ -279,7 +279,11 @@ impl DeviceWriter {
     pub(crate) fn forget_folder(self) -> Result<()> {
         self.lock.check()?;
         let failed = |error: io::Error| Error::sink(&error, self.folder.display());
-        let name = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        let name = self
+            .folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         // no session's folder has such a name
         let gone = self.folder.with_file_name(format!(".{name}"));
         let remove = || match fs::remove_dir_all(&gone) {

@@ -180,9 +180,10 @@ impl Session {
         // what an import's first version summarizes is in no event
         let first_stays = begins.is_some_and(|event| event.seq == 1 && event.is_import());
         let newest = versions.len().saturating_sub(keep.max(1));
-        let kept = versions.iter().enumerate().filter(|(at, version)| {
-            *at >= newest || (first_stays && version.record.version == 1)
-        });
+        let kept = versions
+            .iter()
+            .enumerate()
+            .filter(|(at, version)| *at >= newest || (first_stays && version.record.version == 1));
         let kept: Vec<&Record> = kept.map(|(_, version)| &version.record).collect();
         let places = places(&kept)?;
         for Arrived { id, output } in arrived {

@@ -3,8 +3,8 @@
 use std::{io::Cursor, path::PathBuf, sync::Mutex};
 
 use kvcap::{
-    CapsuleId, Code, Error, Expected, ExpectedSession, Members, ReadAt, Recipient, Reissued, Reissuer, Renewal,
-    Result, Rewrap, Suite, Terms, TrustedKey, Untrusted, Verified, Workers,
+    CapsuleId, Code, Error, Expected, ExpectedSession, Members, ReadAt, Recipient, Reissued,
+    Reissuer, Renewal, Result, Rewrap, Suite, Terms, TrustedKey, Untrusted, Verified, Workers,
 };
 use kvcap_store::{Admitted, Judge, Parties, Passphrases, Unchecked, Verifier, WrapKeys, time};
 
@@ -50,7 +50,10 @@ impl Keys<'_> {
         let out = Mutex::new(Vec::new());
         let (out, sealed) = version.seal(out, self.suite, terms, &parties.signer, &to)?;
         let bytes = out.into_inner();
-        Ok((sealed.id, bytes.unwrap_or_else(std::sync::PoisonError::into_inner)))
+        Ok((
+            sealed.id,
+            bytes.unwrap_or_else(std::sync::PoisonError::into_inner),
+        ))
     }
 
     /// Verifies and opens a version.
@@ -118,7 +121,10 @@ impl Keys<'_> {
             return Ok(None);
         }
         let keys = WrapKeys::read(&self.open_with, self.passphrases)?.opening([&verified])?;
-        let own: Vec<String> = verified.recipients().map(|(id, _)| id.to_string()).collect();
+        let own: Vec<String> = verified
+            .recipients()
+            .map(|(id, _)| id.to_string())
+            .collect();
         let key = keys.iter().find(|key| own.contains(&key.id().to_string()));
         let Some(key) = key else {
             let what = "none of the keys opens this version";

@@ -91,7 +91,9 @@ impl Sync<'_> {
             ..owner.clone()
         };
         let changed = self.tier.changed()?.into_iter().map(|(names, _)| names);
-        let mut all: Vec<Names> = changed.filter(|names| *names == named(names.session.clone())).collect();
+        let mut all: Vec<Names> = changed
+            .filter(|names| *names == named(names.session.clone()))
+            .collect();
         // left by a writer that was stopped before there was a session
         all.retain(|names| Session::load(self.tier, names).is_ok());
         all.extend(self.relay.newest()?.into_iter().map(|(id, _)| named(id)));
@@ -211,7 +213,10 @@ impl Sync<'_> {
         };
         let Some(session) = session else {
             if placed.is_empty() {
-                let error = Error::new(Code::SessionMissing, "there is no such session, here or there");
+                let error = Error::new(
+                    Code::SessionMissing,
+                    "there is no such session, here or there",
+                );
                 return Err(error.at(printable(&names.session)));
             }
             self.open_all(names, placed, opened)?;
@@ -225,8 +230,12 @@ impl Sync<'_> {
             return Ok(due);
         };
         // the newest version that both have by its number
-        let base = placed.iter().rposition(|placed| own.contains(&placed.version));
-        let since = base.and_then(|at| placed.get(at)).map_or(0, |base| base.version);
+        let base = placed
+            .iter()
+            .rposition(|placed| own.contains(&placed.version));
+        let since = base
+            .and_then(|at| placed.get(at))
+            .map_or(0, |base| base.version);
         let mine: Vec<u64> = own.iter().copied().filter(|own| *own > since).collect();
         if let Some(base) = base.and_then(|at| placed.get(at)) {
             let there = self.open_one(names, base)?;
@@ -235,7 +244,9 @@ impl Sync<'_> {
                 return Err(first(base, &there, Code::SessionVersion));
             }
         }
-        let theirs = placed.get(base.map_or(0, |at| at + 1)..).unwrap_or_default();
+        let theirs = placed
+            .get(base.map_or(0, |at| at + 1)..)
+            .unwrap_or_default();
         if theirs.is_empty() {
             due.to_put = mine;
             return Ok(due);
@@ -313,7 +324,9 @@ impl Sync<'_> {
                 opened.into_iter().map(|foreign| foreign.version).collect();
             let arrived = self.arrived(names, session.as_ref(), &versions)?;
             synced.capsules.1 += u64::try_from(arrived.len()).unwrap_or(0);
-            session = Some(Session::take(self.tier, names, &versions, arrived, self.keep)?);
+            session = Some(Session::take(
+                self.tier, names, &versions, arrived, self.keep,
+            )?);
             synced.taken.clone_from(&due.to_take);
         }
         let Some(mut session) = session else {
@@ -328,7 +341,10 @@ impl Sync<'_> {
             placed.push(put);
             synced.put.push(version);
         }
-        for placed in placed.iter().filter(|placed| due.to_renew.contains(&placed.version)) {
+        for placed in placed
+            .iter()
+            .filter(|placed| due.to_renew.contains(&placed.version))
+        {
             if let Some(old) = self.relay.read(placed.capsule, LONGEST)? {
                 let new = self.keys.renewed(&old)?;
                 if expires(&new[..])? > placed.expires {
@@ -366,7 +382,9 @@ impl Sync<'_> {
         is_it(&bytes, capsule)?;
         self.relay.keep_bytes(bytes)?;
         let name = &leaving.record.session;
-        let put = self.relay.put_version(name, version, after, capsule, &states);
+        let put = self
+            .relay
+            .put_version(name, version, after, capsule, &states);
         if put.as_ref().is_err_and(is_conflict) {
             // nobody reads it
             let _in_vain = self.relay.remove(capsule);
@@ -393,7 +411,10 @@ impl Sync<'_> {
         let mut arrived = Vec::new();
         for version in versions.get(newest..).unwrap_or_default() {
             let record: &Record = &version.record;
-            let live = record.capsule.as_ref().is_some_and(|own| own.expires > time::now());
+            let live = record
+                .capsule
+                .as_ref()
+                .is_some_and(|own| own.expires > time::now());
             if !live {
                 continue;
             }
@@ -421,7 +442,9 @@ fn is_conflict(error: &Error) -> bool {
 /// Says who was first.
 fn first(placed: &Placed, there: &Foreign, code: Code) -> Error {
     let what = match code {
-        Code::SessionFork => "the session has gone on here and on the relay, where another device was first",
+        Code::SessionFork => {
+            "the session has gone on here and on the relay, where another device was first"
+        }
         _ => "another device has put other versions of this session on the relay first",
     };
     Error::new(code, what).at(format_args!(

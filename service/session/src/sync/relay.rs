@@ -160,7 +160,9 @@ impl Relay {
         loop {
             let after = all.last().map_or("", |(session, _)| session.as_str());
             let told = self.get(&format!("/v1/versions?after={}", encoded(after)))?;
-            let page = told["sessions"].as_array().ok_or_else(|| odd("it names no sessions"))?;
+            let page = told["sessions"]
+                .as_array()
+                .ok_or_else(|| odd("it names no sessions"))?;
             if page.is_empty() {
                 return Ok(all);
             }
@@ -189,15 +191,17 @@ impl Relay {
                 return Ok(Vec::new());
             }
             let told = reply.json()?;
-            let page = told["versions"].as_array().ok_or_else(|| odd("it names no versions"))?;
+            let page = told["versions"]
+                .as_array()
+                .ok_or_else(|| odd("it names no versions"))?;
             if page.is_empty() {
                 return Ok(all);
             }
             for entry in page {
                 let next = placed(entry)?;
-                let rises = all.last().is_none_or(|last| {
-                    last.version < next.version && last.cursor <= next.cursor
-                });
+                let rises = all
+                    .last()
+                    .is_none_or(|last| last.version < next.version && last.cursor <= next.cursor);
                 if !rises || next.version == 0 {
                     return Err(odd("its versions are out of order"));
                 }
@@ -313,7 +317,10 @@ impl Relay {
             }
             _ => return created.json().map(drop),
         };
-        let upload = upload.strip_prefix(&self.address).unwrap_or(&upload).to_owned();
+        let upload = upload
+            .strip_prefix(&self.address)
+            .unwrap_or(&upload)
+            .to_owned();
         let mut tried = 0;
         loop {
             let fields = [
@@ -358,12 +365,17 @@ impl Relay {
             404 => return Ok(None),
             _ => return reply.json().map(|_| None),
         };
-        if reply.number("content-length").is_some_and(|len| len > longest) {
+        if reply
+            .number("content-length")
+            .is_some_and(|len| len > longest)
+        {
             let what = "the relay's capsule is longer than a version may be";
             return Err(Error::new(Code::ResourceBudget, what).at(id));
         }
         let body = reply.response.body_mut().with_config().limit(longest);
-        let bytes = body.read_to_vec().map_err(|error| broken(&self.address, &error))?;
+        let bytes = body
+            .read_to_vec()
+            .map_err(|error| broken(&self.address, &error))?;
         is_it(&bytes, id)?;
         Ok(Some(bytes))
     }
@@ -465,7 +477,9 @@ impl Relay {
             let status = response.status().as_u16();
             let reply = Reply { status, response };
             // too often, or at a bad time
-            let later = reply.number("retry-after").filter(|_| [429, 503].contains(&status));
+            let later = reply
+                .number("retry-after")
+                .filter(|_| [429, 503].contains(&status));
             tried += 1;
             match later.filter(|_| tried <= TRIES) {
                 None => return Ok(reply),
@@ -515,7 +529,9 @@ fn placed(entry: &Value) -> Result<Placed> {
 
 fn refused(status: u16, body: &[u8]) -> Error {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let number = body["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+    let number = body["code"]
+        .as_u64()
+        .and_then(|code| u16::try_from(code).ok());
     let title = body["title"].as_str().unwrap_or_default();
     let place = format!("status {status}: {title}");
     let code = number.and_then(Code::from_number).unwrap_or(Code::LocalIo);

@@ -99,7 +99,12 @@ impl FolderStore {
         let path = self.path_of_versions(space, session);
         if !versions.is_empty() {
             private::folder(&self.folder(space))?;
-            return output::write(&path, true, Readers::Owner, text(session, versions).as_bytes());
+            return output::write(
+                &path,
+                true,
+                Readers::Owner,
+                text(session, versions).as_bytes(),
+            );
         }
         let failed = |error: io::Error| Error::sink(&error, path.display());
         operation::before(Operation::Remove(&path)).map_err(failed)?;
@@ -169,7 +174,9 @@ impl VersionStore for FolderStore {
     ) -> Result<Vec<(String, Version)>> {
         let ordered = self.ordered.lock();
         let later = (Bound::Excluded((space, after.to_owned())), Bound::Unbounded);
-        let of_space = ordered.range(later).take_while(|((own, _), _)| *own == space);
+        let of_space = ordered
+            .range(later)
+            .take_while(|((own, _), _)| *own == space);
         let newest = of_space.filter_map(|((_, session), versions)| {
             let newest = versions.last()?;
             Some((session.clone(), self.told(space, newest)))
@@ -188,11 +195,15 @@ impl VersionStore for FolderStore {
         }
         let own: BTreeSet<CapsuleId> = versions.iter().flat_map(Version::capsules).collect();
         let of_space = (Bound::Included((space, String::new())), Bound::Unbounded);
-        let others = ordered.range(of_space).take_while(|((own, _), _)| *own == space);
+        let others = ordered
+            .range(of_space)
+            .take_while(|((own, _), _)| *own == space);
         let others: HashSet<CapsuleId> = others
             .flat_map(|(_, versions)| versions.iter().flat_map(Version::capsules))
             .collect();
-        Ok(Some(own.into_iter().filter(|id| !others.contains(id)).collect()))
+        Ok(Some(
+            own.into_iter().filter(|id| !others.contains(id)).collect(),
+        ))
     }
 }
 

@@ -23,8 +23,7 @@ use zeroize::Zeroizing;
 
 use self::{
     blocking::Blocking, bucket::Bucket, database::Database, ledger::SharedMemory,
-    store::SharedStore,
-    versions::SharedOrder,
+    store::SharedStore, versions::SharedOrder,
 };
 use crate::{CapsuleStore, LedgerSource, VersionStore, private};
 

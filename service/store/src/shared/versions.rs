@@ -104,7 +104,9 @@ impl VersionStore for SharedOrder {
                            SELECT capsule FROM kvcap_session_version WHERE space = $1 EXCEPT
                            SELECT unnest(states) FROM kvcap_session_version WHERE space = $1";
                 let rows = query(transaction, sql, &[&space, &own]).await?;
-                let ids = rows.iter().map(|row| catalog::id(row.get(0)).ok_or_else(damaged));
+                let ids = rows
+                    .iter()
+                    .map(|row| catalog::id(row.get(0)).ok_or_else(damaged));
                 Ok(Some(ids.collect::<Result<_>>()?))
             })
         })
@@ -211,7 +213,8 @@ async fn insert(
     ids.sort();
     ids.dedup();
     // whoever removes one of them waits until the version is there, and takes it along
-    let sql = "SELECT id FROM kvcap_capsule WHERE space = $1 AND id = ANY($2) ORDER BY id FOR SHARE";
+    let sql =
+        "SELECT id FROM kvcap_capsule WHERE space = $1 AND id = ANY($2) ORDER BY id FOR SHARE";
     let kept = query(transaction, sql, &[space, &ids]).await?;
     if kept.len() < ids.len() {
         return Ok(VersionPut::Missing);
@@ -251,7 +254,9 @@ pub(super) async fn cut(transaction: &Transaction<'_>, name: Name) -> Answer<()>
 fn read(row: &Row) -> Result<Version> {
     let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).map_err(|_| damaged());
     let states: Vec<Vec<u8>> = row.get(4);
-    let states = states.into_iter().map(|id| catalog::id(id).ok_or_else(damaged));
+    let states = states
+        .into_iter()
+        .map(|id| catalog::id(id).ok_or_else(damaged));
     Ok(Version {
         version: number(0)?,
         cursor: number(1)?,
