@@ -95,7 +95,10 @@ impl Sync<'_> {
             .filter(|names| *names == named(names.session.clone()))
             .collect();
         // left by a writer that was stopped before there was a session
-        all.retain(|names| Session::load(self.tier, names).is_ok());
+        all.retain(|names| {
+            let loaded = Session::load(self.tier, names);
+            !matches!(loaded, Err(error) if error.code() == Code::SessionMissing)
+        });
         all.extend(self.relay.newest()?.into_iter().map(|(id, _)| named(id)));
         all.sort();
         all.dedup();
