@@ -376,7 +376,9 @@ mod relayed {
                         if copied.is_ok_and(|copied| copied < after) {
                             let _ended = to.shutdown(Shutdown::Write);
                         } else {
-                            ends.map(|end| drop(end.shutdown(Shutdown::Both)));
+                            for end in ends {
+                                let _broken = end.shutdown(Shutdown::Both);
+                            }
                         }
                     });
                 }

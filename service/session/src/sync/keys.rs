@@ -10,8 +10,9 @@ use kvcap_store::{Admitted, Judge, Parties, Passphrases, Unchecked, Verifier, Wr
 
 use crate::{names::Names, sealed_version::SealedVersion};
 
-/// Time for which a sealed version is valid, in seconds: as long as a reader lets it.
-const LIFETIME: u64 = 30 * 24 * 3600;
+/// Time for which a sealed version is valid, in seconds: an hour less than a reader lets it, so that what is wrapped again
+/// soon after can live longer and take its place.
+const LIFETIME: u64 = 30 * 24 * 3600 - 3600;
 
 /// Keys of a session's owner, and whom he trusts: devices of his that sign with keys of their own.
 pub struct Keys<'a> {
@@ -93,8 +94,10 @@ impl Keys<'_> {
     /// Those of [`Verified::renew`].
     pub(super) fn renewed(&self, bytes: &[u8]) -> Result<Vec<u8>> {
         let (verified, judge) = self.own(bytes)?;
-        let cap = verified.manifest().claims.terms.renew_until;
-        let until = judge.now().saturating_add(LIFETIME).min(cap);
+        let terms = &verified.manifest().claims.terms;
+        let longer = terms.expires.saturating_add(1);
+        let until = judge.now().saturating_add(LIFETIME).max(longer);
+        let until = until.min(terms.renew_until);
         let header = verified.renew(&Renewal::until(until), &self.by(&judge)?)?;
         joined(bytes, &header)
     }
