@@ -57,11 +57,11 @@ pub(crate) fn run(_args: &Args, _common: &Common) -> Result<Report> {
 /// sealing and of opening; 94x.
 #[cfg(feature = "sync")]
 pub(crate) fn run(args: &Args, _common: &Common) -> Result<Report> {
-    sync::run(args)
+    both_ways::run(args)
 }
 
 #[cfg(feature = "sync")]
-mod sync {
+mod both_ways {
     use kvcap::{Result, text::printable};
     use kvcap_session::{
         Names,

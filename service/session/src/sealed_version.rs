@@ -145,11 +145,7 @@ impl SealedVersion {
     /// # Errors
     /// KVC-956 where it holds none; 950 for another session's; 951, 201 to 206; as [`Self::check`]; those of opening.
     pub fn opened<S: ReadAt>(opened: &Opened<S>, names: &Names) -> Result<Self> {
-        let mut record = opened_history(opened)?;
-        if record.names() != *names {
-            let what = "the version is of another session";
-            return Err(Error::new(Code::SessionMalformed, what).at("history"));
-        }
+        let record = opened_history(opened)?;
         let kind = SectionKind::Other(LOG.to_owned());
         let mut sections = opened.manifest().context.streams.iter();
         let long = sections.any(|stream| {
@@ -162,7 +158,23 @@ impl SealedVersion {
             let what = "the capsule is no version of a session";
             return Err(Error::new(Code::SessionEmpty, what));
         };
-        let mut rest = &log[..];
+        Self::of(record, &log, names)
+    }
+
+    /// Returns the version that two sections hold, of a session of these names.
+    ///
+    /// # Errors
+    /// As [`Self::opened`], but those of opening.
+    pub fn from_sections(history: &[u8], log: &[u8], names: &Names) -> Result<Self> {
+        Self::of(Record::from_cbor(history)?, log, names)
+    }
+
+    fn of(mut record: Record, log: &[u8], names: &Names) -> Result<Self> {
+        if record.names() != *names {
+            let what = "the version is of another session";
+            return Err(Error::new(Code::SessionMalformed, what).at("history"));
+        }
+        let mut rest = log;
         let Some(first) = item(&mut rest)? else {
             return Err(malformed());
         };

@@ -442,10 +442,15 @@ mod relayed {
         let head = "kvcap versions 1\nfix\n";
         // one version in another's place, in another order, and with another cursor
         let swapped = format!("{head}{}{}", with(&one, 3, two[3]), with(&two, 3, one[3]));
-        let only_second = told(&[two.clone()]);
+        let only_second = told(std::slice::from_ref(&two));
         let cursor = format!(
             "{head}{}{}",
-            told(&[one.clone()]).lines().nth(2).unwrap().to_owned() + "\n",
+            told(std::slice::from_ref(&one))
+                .lines()
+                .nth(2)
+                .unwrap()
+                .to_owned()
+                + "\n",
             with(&two, 1, "9")
         );
         for (what, text, code) in [
