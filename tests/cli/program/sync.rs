@@ -359,6 +359,33 @@ mod relayed {
         );
     }
 
+    #[test]
+    fn several_at_once_put_each_version_once() {
+        let device = device();
+        let relay = Relay::of(&[&device]);
+        for round in 0..5 {
+            say(&device, &format!("round{round}"));
+            device.ok("checkpoint fix");
+        }
+        let at_once: Vec<Child> = (0..4)
+            .map(|_| {
+                let mut command = device.command(&format!("sync fix {}", relay.flags()));
+                command.stdout(Stdio::null()).stderr(Stdio::piped());
+                command.spawn().unwrap()
+            })
+            .collect();
+        for child in at_once {
+            let ended = child.wait_with_output().unwrap();
+            let said = String::from_utf8(ended.stderr).unwrap();
+            assert!(ended.status.success(), "{said}");
+        }
+        let versions = fs::read_to_string(relay.order()).unwrap();
+        assert_eq!(versions.lines().count(), 2 + 5, "{versions}");
+        // what was sealed in vain was taken back
+        assert_eq!(relay.kept().len(), 1 + 5);
+        assert_eq!(one(&relay.sync(&device, "fix"))["put"], json!([]));
+    }
+
     /// A way to a relay on which every connection breaks after so many bytes to either side.
     fn breaking(relay: &Relay, after: u64) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

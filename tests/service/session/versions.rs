@@ -146,7 +146,7 @@ fn a_version_comes_back_as_it_was_sealed() {
         assert_eq!(refused.code().number(), 950);
         // as another implementation has it
         let raw = [
-            item(&piece(after as u8, &sealed.origin)),
+            item(&piece(u8::try_from(after).unwrap(), &sealed.origin)),
             items(&sealed.events),
         ]
         .concat();

@@ -27,6 +27,8 @@ use crate::{
 
 /// Longest sealed version that is read, in bytes: its events, its record twice over, and what is around them.
 const LONGEST: u64 = MAX_LOG + (64 << 20);
+/// Times that a session is compared anew where somebody else puts versions of it.
+const TRIES: usize = 16;
 /// Share of its life after which a sealed version is renewed, in seconds that it has left.
 const RENEWED_BELOW: u64 = 15 * 24 * 3600;
 
@@ -130,7 +132,28 @@ impl Sync<'_> {
             synced.branch = Some(name.to_owned());
             found = self.find(names)?;
         }
-        self.done(names, found, &mut synced)?;
+        for _ in 0..TRIES {
+            let was_due = found.due.is_ok();
+            match self.done(names, found, &mut synced) {
+                // somebody has put a version since: the same ones, or others, as is found now
+                Err(error) if was_due && is_conflict(&error) => found = self.find(names)?,
+                done => {
+                    done?;
+                    return self.with_branch(names, branch, synced);
+                }
+            }
+        }
+        let what = "the relay's versions of the session change all the time";
+        Err(Error::new(Code::LocalBusy, what).at(printable(&names.session)))
+    }
+
+    /// Brings the branch up to date too.
+    fn with_branch(
+        &self,
+        names: &Names,
+        branch: Option<&str>,
+        mut synced: Synced,
+    ) -> Result<Synced> {
         if let Some(name) = branch {
             let branch = Names {
                 session: name.to_owned(),
@@ -166,13 +189,13 @@ impl Sync<'_> {
     /// Keeps the device's own under another name, and forgets it under this one.
     fn part(&self, mut session: Session, branch: &str, names: &Names) -> Result<()> {
         let now = time::now();
-        let Some(newest) = session.close_log(now)? else {
-            return session.forget(None);
-        };
         if branch == names.session {
             let what = "a branch has another name than its session";
             return Err(Error::new(Code::SessionVersion, what).at(printable(branch)));
         }
+        let Some(newest) = session.close_log(now)? else {
+            return session.forget(None);
+        };
         // who was stopped after it was made finds it
         if !session.has_branch(branch, newest.version)? {
             session.branch(branch, newest.version, now)?;
