@@ -312,3 +312,68 @@ fn a_version_goes_when_its_capsule_expires_and_what_follows_it() {
     keep(&relay, &next);
     assert_eq!(put(&relay, "/v1/versions/s/3", &next, &[], 0).status, 201);
 }
+
+/// Three relays over one bucket and one database have one order, whichever of them is asked.
+#[test]
+#[cfg(all(unix, feature = "shared"))]
+fn relays_that_share_have_one_order() {
+    let home = tempfile::tempdir().unwrap();
+    let postgres = kvcap_testkit::Postgres::start();
+    std::fs::create_dir(home.path().join("bucket")).unwrap();
+    let database = home.path().join("database");
+    postgres.write_address(&database);
+    let relays: Vec<Relay> = (0..3)
+        .map(|_| {
+            crate::support::relay_by(|settings| {
+                settings.place = kvcap_server::Place::Shared {
+                    database: database.clone(),
+                    bucket: format!("file://{}/bucket", home.path().display()),
+                };
+            })
+        })
+        .collect();
+    let devices: Vec<Vec<u8>> = (0..9).map(|_| version("s", 1, 4)).collect();
+    for (at, capsule) in devices.iter().enumerate() {
+        keep(&relays[at % 3], capsule);
+    }
+    let begin = Arc::new(Barrier::new(devices.len()));
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let asked: Vec<_> = devices
+            .iter()
+            .enumerate()
+            .map(|(at, capsule)| {
+                let (relay, begin) = (&relays[at % 3], Arc::clone(&begin));
+                scope.spawn(move || {
+                    begin.wait();
+                    put(relay, "/v1/versions/s/1", capsule, &[], 0).status
+                })
+            })
+            .collect();
+        asked
+            .into_iter()
+            .map(|asked| asked.join().unwrap())
+            .collect()
+    });
+    let won = statuses.iter().filter(|status| **status == 201).count();
+    assert_eq!(won, 1, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [201, 422].contains(status)));
+    let told: Vec<Value> = relays
+        .iter()
+        .map(|relay| json(&relay.ask("GET", "/v1/versions/s", &[], &[])))
+        .collect();
+    assert!(told.iter().all(|one| *one == told[0]));
+    let (next, state) = (version("s", 2, 4), capsule());
+    keep(&relays[0], &next);
+    keep(&relays[1], &state);
+    let second = put(&relays[2], "/v1/versions/s/2", &next, &[&state], 1);
+    assert_eq!(second.status, 201);
+    assert_eq!(
+        relays[1].ask("DELETE", "/v1/versions/s", &[], &[]).status,
+        204
+    );
+    for relay in &relays {
+        assert_eq!(relay.ask("GET", "/v1/versions/s", &[], &[]).status, 404);
+        let path = format!("/v1/capsules/{}", id(&state));
+        assert_eq!(relay.ask("HEAD", &path, &[], &[]).status, 404);
+    }
+}
