@@ -13,7 +13,12 @@ use kvcap_store::{
 };
 use serde_json::{Value, json};
 
+#[cfg(feature = "sync")]
+use kvcap_session::sync::{Keys, Relay, Sync};
+
 use super::checkpoint::entry;
+#[cfg(feature = "sync")]
+use crate::flags::names;
 use crate::{
     flags::{
         Budget, Common, PolicyArgs, RelayArgs, RequestArgs, ReuseArgs, SessionArgs, Threads, tier,
@@ -88,6 +93,9 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     }
     let mut request = args.request.read(&args.policy.model_args)?;
     let mut report = Report::new();
+    if args.reuse.read().is_none() {
+        args.recover(&session, &mut report);
+    }
     if let Some(reuse) = args.reuse.read() {
         match session.confirm(&reuse, asked)? {
             Confirmed::Effective(observation) => {
@@ -168,14 +176,34 @@ impl Args {
     /// The session, taken from the relay that is named.
     #[cfg(feature = "sync")]
     fn taken(&self, tenant: Option<&str>, subject: Option<&str>, missing: Error) -> Result<Names> {
-        use kvcap_session::sync::{Keys, Sync};
-
-        use crate::flags::names;
-
         let (Some(relay), Some(id)) = (self.relay.read()?, self.session.id()) else {
             return Err(missing);
         };
-        let (names, passphrases) = (names(tenant, subject, id), passphrases());
+        let names = names(tenant, subject, id);
+        self.with(&relay, |sync| sync.bring(&names, None))?;
+        Ok(names)
+    }
+
+    /// Fetches what this device has lost of the newest state. Where that fails the ladder goes on without it, and it is said.
+    #[cfg(feature = "sync")]
+    fn recover(&self, session: &Session, report: &mut Report) {
+        let recovered = self.relay.read().and_then(|relay| match relay {
+            Some(relay) => self.with(&relay, |sync| sync.recover(session)),
+            None => Ok(0),
+        });
+        if let Err(error) = recovered {
+            report.note(format_args!("the relay gives no state: {error}"));
+        }
+    }
+
+    #[cfg(not(feature = "sync"))]
+    #[allow(clippy::unused_self, reason = "as with relays")]
+    fn recover(&self, _: &Session, _: &mut Report) {}
+
+    /// Does something with a relay, as who takes from it and puts nothing.
+    #[cfg(feature = "sync")]
+    fn with<T>(&self, relay: &Relay, act: impl FnOnce(&Sync<'_>) -> Result<T>) -> Result<T> {
+        let passphrases = passphrases();
         let keys = Keys {
             parties: None,
             suite: kvcap::Suite::ChaCha20Poly1305,
@@ -183,14 +211,12 @@ impl Args {
             open_with: self.wrap_key.clone(),
             passphrases: &passphrases,
         };
-        let sync = Sync {
+        act(&Sync {
             tier: &tier()?,
-            relay: &relay,
+            relay,
             keys: &keys,
             keep: kvcap_session::KEEP,
-        };
-        sync.bring(&names, None)?;
-        Ok(names)
+        })
     }
 
     /// # Errors

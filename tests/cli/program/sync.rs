@@ -528,6 +528,18 @@ mod relayed {
         assert_eq!(words(&lost, "fix"), words(&first, "fix"));
         let missing = lost.run(&format!("resume none -o out {}", relay.flags()));
         missing.check_refused("resume none", 955, 1);
+        // a state alone that was lost: the log says what is restored
+        let session = lost.home().join("state/kvcap/sessions/-/-/fix");
+        let files = fs::read_dir(session)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        for path in files.filter(|path| path.extension().is_some_and(|e| e == "kvcap")) {
+            fs::remove_file(path).unwrap();
+        }
+        assert_ne!(lost.json("resume fix")["rung"], "exact");
+        let again = lost.json(&format!("resume fix -o again {}", relay.flags()));
+        assert_eq!(again["rung"], "exact");
+        assert!(lost.read("again") == first.read("state.bin"));
     }
 
     #[test]

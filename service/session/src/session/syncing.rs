@@ -185,16 +185,7 @@ impl Session {
             .enumerate()
             .filter(|(at, version)| *at >= newest || (first_stays && version.record.version == 1));
         let kept: Vec<&Record> = kept.map(|(_, version)| &version.record).collect();
-        let places = places(&kept)?;
-        for Arrived { id, output } in arrived {
-            let Some(version) = places.get(&id) else {
-                continue;
-            };
-            let is_here = writer.path(Artefact::Capsule(*version, id)).exists();
-            if !is_here {
-                writer.finish(output, *version, id)?;
-            }
-        }
+        put_arrived(&mut writer, &kept, arrived)?;
         for record in kept {
             put_record(&mut writer, record)?;
         }
@@ -208,6 +199,15 @@ impl Session {
             writer.put(Artefact::Session, &description.to_json()?.into_bytes())?;
         }
         Self::load(tier, names)
+    }
+
+    /// Takes capsules of a record's state that have arrived.
+    ///
+    /// # Errors
+    /// KVC-947 where another writer does not finish; 940, 950.
+    pub fn receive(&self, record: &Record, arrived: Vec<Arrived>) -> Result<()> {
+        let mut writer = self.tier.writer(&self.names())?;
+        put_arrived(&mut writer, &[record], arrived)
     }
 
     /// Forgets all that the device holds of the session, at once, if nothing was added since a version, `None` for none: what
@@ -317,6 +317,20 @@ fn append_all(
                 let line = event.to_json()?.into_bytes();
                 writer.put(Artefact::Event(event.seq), &line)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Gives capsules that have arrived their places, where those are free.
+fn put_arrived(writer: &mut DeviceWriter, of: &[&Record], arrived: Vec<Arrived>) -> Result<()> {
+    let places = places(of)?;
+    for Arrived { id, output } in arrived {
+        let Some(version) = places.get(&id) else {
+            continue;
+        };
+        if !writer.path(Artefact::Capsule(*version, id)).exists() {
+            writer.finish(output, *version, id)?;
         }
     }
     Ok(())

@@ -186,6 +186,25 @@ impl Sync<'_> {
         Ok(done)
     }
 
+    /// Fetches the capsules of a session's newest state that the device has lost, as far as the relay has them. Returns how
+    /// many have come.
+    ///
+    /// # Errors
+    /// Those of the relay and the device.
+    pub fn recover(&self, session: &Session) -> Result<usize> {
+        let states = session.states()?;
+        let Some(newest) = states.first() else {
+            return Ok(0);
+        };
+        let record = session.record(newest.version)?;
+        let arrived = self.arrived_for(&session.names(), Some(session), &[&record])?;
+        let count = arrived.len();
+        if count > 0 {
+            session.receive(&record, arrived)?;
+        }
+        Ok(count)
+    }
+
     /// Keeps the device's own under another name, and forgets it under this one.
     fn part(&self, mut session: Session, branch: &str, names: &Names) -> Result<()> {
         let now = time::now();
@@ -433,10 +452,20 @@ impl Sync<'_> {
         versions: &[SealedVersion],
     ) -> Result<Vec<Arrived>> {
         let newest = versions.len().saturating_sub(self.keep.max(1));
+        let newest = versions.get(newest..).unwrap_or_default().iter();
+        let records: Vec<&Record> = newest.map(|version| &version.record).collect();
+        self.arrived_for(names, session, &records)
+    }
+
+    fn arrived_for(
+        &self,
+        names: &Names,
+        session: Option<&Session>,
+        records: &[&Record],
+    ) -> Result<Vec<Arrived>> {
         let mut wanted = HashSet::new();
         let mut arrived = Vec::new();
-        for version in versions.get(newest..).unwrap_or_default() {
-            let record: &Record = &version.record;
+        for record in records {
             let live = record
                 .capsule
                 .as_ref()
