@@ -66,6 +66,9 @@ pub(crate) enum Verb {
     Export(Box<verbs::export::Args>),
     Import(Box<verbs::export::ImportArgs>),
     Gc(verbs::gc::Args),
+    #[cfg_attr(not(feature = "sync"), command(hide = true))]
+    Sync(Box<verbs::sync::Args>),
+    Erase(verbs::erase::Args),
     Renew(verbs::renew::Args),
     Rewrap(verbs::rewrap::Args),
     Compact(verbs::compact::Args),
@@ -147,6 +150,8 @@ impl Cli {
             Verb::Export(args) => verbs::export::run(args),
             Verb::Import(args) => verbs::export::import(args),
             Verb::Gc(args) => verbs::gc::run(args),
+            Verb::Sync(args) => verbs::sync::run(args, common),
+            Verb::Erase(args) => verbs::erase::run(args),
             Verb::Renew(args) => verbs::renew::run(args),
             Verb::Rewrap(args) => verbs::rewrap::run(args),
             Verb::Compact(args) => verbs::compact::run(args, common),

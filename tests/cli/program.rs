@@ -32,6 +32,7 @@ mod program {
     #[cfg(unix)]
     mod sessions;
     mod support;
+    mod sync;
     mod verdicts;
     mod words;
 }

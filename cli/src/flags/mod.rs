@@ -6,6 +6,7 @@ mod common;
 mod engine;
 mod model;
 mod profile;
+mod relay;
 mod request;
 mod sealed_for;
 mod sessions;
@@ -21,6 +22,9 @@ pub(crate) use common::{Common, Compress, Threads};
 pub(crate) use engine::{EngineArgs, UNBUILT};
 pub(crate) use model::ModelArgs;
 pub(crate) use profile::{Unparsed, load, parse};
+pub(crate) use relay::RelayArgs;
+#[cfg(not(feature = "sync"))]
+pub(crate) use relay::without_relays;
 pub(crate) use request::{RequestArgs, ReuseArgs};
 pub(crate) use sealed_for::SealedFor;
 pub(crate) use sessions::{

@@ -40,13 +40,17 @@ fn taken(verb: &str) -> Vec<S> {
     let opens = [S::WrapKey, S::OpenKey];
     let judged = [&trust[..], &[S::Ledger]].concat();
     let policy = [&judged[..], &model, &runtime, &names].concat();
+    let relay = [S::Relay, S::RelayToken];
     let history = [S::Issuer, S::Ttl, S::SignKey, S::Recipient, S::WrapKey];
     match verb {
         "seal" | "checkpoint" => {
             [&trust[..], &model, &runtime, &names, &sealed, &[S::WrapKey]].concat()
         }
         "verify" | "validate-session" | "check-restore" => policy,
-        "open" | "resume" => [&policy[..], &opens].concat(),
+        "open" => [&policy[..], &opens].concat(),
+        "resume" => [&policy[..], &opens, &relay].concat(),
+        "sync" => [&trust[..], &names, &history, &[S::OpenKey], &relay].concat(),
+        "erase" => [&[S::Tenant, S::Subject], &relay[..]].concat(),
         "export" => [&names[..], &history].concat(),
         "import" => [&judged[..], &names, &opens].concat(),
         "status" | "sessions" | "gc" | "events" | "revert" | "branch" => {
@@ -75,7 +79,11 @@ pub(crate) fn parse<T: CommandFactory + FromArgMatches>(
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return Err(error.into()),
         // the usage that it shows is of the command as it is
         Err(error) if !error.use_stderr() => {
-            return Err(built.try_get_matches_from(&line).err().unwrap_or(error).into());
+            return Err(built
+                .try_get_matches_from(&line)
+                .err()
+                .unwrap_or(error)
+                .into());
         }
         Err(error) => return Err(error.into()),
     };
@@ -199,7 +207,7 @@ fn defaults<'s>(verb: &str, matches: &ArgMatches, settings: &'s Settings) -> Vec
             // said with the runtime
             S::RuntimeVersion if !seals => continue,
             S::Runtime if !seals => (setting.key(), vec![expected_runtime(settings)]),
-            S::OpenKey => (S::WrapKey.key(), texts.clone()),
+            S::OpenKey if verb != "sync" => (S::WrapKey.key(), texts.clone()),
             _ => (setting.key(), texts.clone()),
         };
         match found.iter_mut().find(|default| default.flag == flag) {

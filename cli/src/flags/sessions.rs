@@ -42,6 +42,12 @@ impl SessionArgs {
         }
     }
 
+    /// Returns the session's id, or its beginning, where it is said.
+    #[cfg(feature = "sync")]
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Returns the session of a tenant and a subject, which is there.
     ///
     /// # Errors

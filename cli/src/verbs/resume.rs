@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use kvcap::{Code, Error, ExpectedSession, Result, text::printable};
 use kvcap_session::{
-    Candidate, Confirmed, Header, Observation, Opener, Restorer, Resumed, Rung, Session, Written,
+    Candidate, Confirmed, Header, Names, Observation, Opener, Restorer, Resumed, Rung, Session,
+    Written,
 };
 use kvcap_store::{
     output::{self, Output, Readers, check_absent},
@@ -12,9 +13,16 @@ use kvcap_store::{
 };
 use serde_json::{Value, json};
 
+#[cfg(feature = "sync")]
+use kvcap_session::sync::{Keys, Relay, Sync};
+
 use super::checkpoint::entry;
+#[cfg(feature = "sync")]
+use crate::flags::names;
 use crate::{
-    flags::{Budget, Common, PolicyArgs, RequestArgs, ReuseArgs, SessionArgs, Threads, tier},
+    flags::{
+        Budget, Common, PolicyArgs, RelayArgs, RequestArgs, ReuseArgs, SessionArgs, Threads, tier,
+    },
     ui::{Report, bytes, grouped, passphrases, progress, usage, verdict},
 };
 
@@ -31,6 +39,8 @@ pub(crate) struct Args {
     /// Look for the session's capsule beside this file too, as PATH.kvcap
     #[arg(long, value_name = "PATH")]
     beside: Option<PathBuf>,
+    #[command(flatten)]
+    relay: RelayArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     /// A secret wrapping key's file, or a key folder. Several may be given
@@ -67,7 +77,10 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
         args.policy.reader.tenant.as_deref(),
         args.policy.reader.subject.as_deref(),
     );
-    let names = args.session.find(tenant, subject)?;
+    let names = match args.session.find(tenant, subject) {
+        Err(error) if error.code() == Code::SessionMissing => args.taken(tenant, subject, error),
+        found => found,
+    }?;
     let mut session = Session::load(&tier()?, &names)?;
     if let Some(path) = &args.beside {
         session = session.with_beside(path);
@@ -80,6 +93,9 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     }
     let mut request = args.request.read(&args.policy.model_args)?;
     let mut report = Report::new();
+    if args.reuse.read().is_none() {
+        args.recover(&session, &mut report);
+    }
     if let Some(reuse) = args.reuse.read() {
         match session.confirm(&reuse, asked)? {
             Confirmed::Effective(observation) => {
@@ -154,6 +170,64 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     report.fact("output", output);
     report.fact("resumed_at", asked / 1000);
     Ok(report)
+}
+
+impl Args {
+    /// The session, taken from the relay that is named.
+    #[cfg(feature = "sync")]
+    fn taken(&self, tenant: Option<&str>, subject: Option<&str>, missing: Error) -> Result<Names> {
+        let (Some(relay), Some(id)) = (self.relay.read()?, self.session.id()) else {
+            return Err(missing);
+        };
+        let names = names(tenant, subject, id);
+        self.with(&relay, |sync| sync.bring(&names, None))?;
+        Ok(names)
+    }
+
+    /// Fetches what this device has lost of the newest state. Where that fails the ladder goes on without it, and it is said.
+    #[cfg(feature = "sync")]
+    fn recover(&self, session: &Session, report: &mut Report) {
+        let recovered = self.relay.read().and_then(|relay| match relay {
+            Some(relay) => self.with(&relay, |sync| sync.recover(session)),
+            None => Ok(0),
+        });
+        if let Err(error) = recovered {
+            report.note(format_args!("the relay gives no state: {error}"));
+        }
+    }
+
+    #[cfg(not(feature = "sync"))]
+    #[allow(clippy::unused_self, reason = "as with relays")]
+    fn recover(&self, _: &Session, _: &mut Report) {}
+
+    /// Does something with a relay, as who takes from it and puts nothing.
+    #[cfg(feature = "sync")]
+    fn with<T>(&self, relay: &Relay, act: impl FnOnce(&Sync<'_>) -> Result<T>) -> Result<T> {
+        let passphrases = passphrases();
+        let keys = Keys {
+            parties: None,
+            suite: kvcap::Suite::ChaCha20Poly1305,
+            verifier: self.budget.of(self.policy.verifier()?),
+            open_with: self.wrap_key.clone(),
+            passphrases: &passphrases,
+        };
+        act(&Sync {
+            tier: &tier()?,
+            relay,
+            keys: &keys,
+            keep: kvcap_session::KEEP,
+        })
+    }
+
+    /// # Errors
+    /// KVC-944 where a relay is named: this program was built without them.
+    #[cfg(not(feature = "sync"))]
+    fn taken(&self, _: Option<&str>, _: Option<&str>, missing: Error) -> Result<Names> {
+        match self.relay.is_named() {
+            true => crate::flags::without_relays(),
+            false => Err(missing),
+        }
+    }
 }
 
 /// Reads states for the ladder, into the file that is to be written.

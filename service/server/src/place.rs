@@ -7,7 +7,7 @@ use std::{
 };
 
 use kvcap::{Code, Error, Limits, Result};
-use kvcap_store::{CapsuleStore, Edge, EdgeSettings, FolderStore, LedgerSource, Wait, private};
+use kvcap_store::{CapsuleStore, Edge, EdgeSettings, FolderStore, LedgerSource, VersionStore, Wait, private};
 
 /// A place where capsules are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Place {
 pub(crate) struct Open {
     /// What is kept.
     pub(crate) store: Arc<dyn CapsuleStore>,
+    /// In which order it is sessions' versions.
+    pub(crate) order: Arc<dyn VersionStore>,
     /// What all relays of it remember, if it is shared.
     pub(crate) ledger: Option<Arc<dyn LedgerSource>>,
     /// What is before it, if something is.
@@ -80,9 +82,10 @@ impl Place {
     pub(crate) fn open(&self, limits: &Limits) -> Result<Open> {
         match self {
             Self::Folder(folder) => {
-                let store = FolderStore::open(folder, Wait::default(), limits)?;
+                let store = Arc::new(FolderStore::open(folder, Wait::default(), limits)?);
                 Ok(Open {
-                    store: Arc::new(store),
+                    store: Arc::<FolderStore>::clone(&store),
+                    order: store,
                     ledger: None,
                     edge: None,
                 })
@@ -104,6 +107,7 @@ fn open_shared(database: &Path, bucket: &str, edge: Option<&EdgeSettings>) -> Re
     }
     Ok(Open {
         store: shared.store(),
+        order: shared.versions(),
         edge: shared.edge(),
         ledger: Some(Arc::new(shared)),
     })

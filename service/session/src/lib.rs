@@ -31,9 +31,13 @@ mod prometheus;
 mod replay;
 mod retention;
 mod sealed;
+mod sealed_version;
 mod summary;
 // over files
 mod session;
+// over HTTP
+#[cfg(feature = "sync")]
+pub mod sync;
 
 // whose it is, and what happened
 pub use event::{Body, Event, Kind, MAX_EVENT};
@@ -54,6 +58,7 @@ pub use sealed::{
     CONTROLLER, Controller, HISTORY_FORMAT, HISTORY_RUNTIME, check_state, is_history_only,
     opened_agent_state, opened_controller, opened_history, seal_history,
 };
+pub use sealed_version::{LOG, MAX_LOG, SealedVersion};
 // resuming
 pub use ladder::{Facts, GREEDY_ONLY, LeadsTo, MAX_STATES, Plan, Rung, StateFacts, Step};
 // saving and keeping
@@ -72,4 +77,5 @@ pub use session::{
     resuming::{Header, Request, Restorer, Resumed},
     saving::{NewState, Sealing},
     states::{Candidate, SavedState},
+    syncing::Arrived,
 };

@@ -139,6 +139,18 @@ pub fn seal_history<'a, W: WriteAt>(
     recipients: &[impl Into<Recipient<'a>> + Copy],
 ) -> Result<(W, Sealed)> {
     let sections = record.sections()?;
+    seal_sections(out, &sections, suite, terms, signer, recipients)
+}
+
+/// Seals sections as a capsule of the history-only form.
+pub(crate) fn seal_sections<'a, W: WriteAt>(
+    out: W,
+    sections: &[(SectionKind, Vec<u8>)],
+    suite: Suite,
+    terms: Terms,
+    signer: &'a SigningKey,
+    recipients: &[impl Into<Recipient<'a>> + Copy],
+) -> Result<(W, Sealed)> {
     let streams = sections.iter().map(|(kind, bytes)| {
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         Section::new(kind.clone(), len).into()
@@ -154,7 +166,7 @@ pub fn seal_history<'a, W: WriteAt>(
     );
     context.suite = suite;
     let sealer = Sealer::new(out, Draft::new(terms, context), signer, recipients)?;
-    for (_, bytes) in &sections {
+    for (_, bytes) in sections {
         sealer.write(bytes)?;
         sealer.end_stream()?;
     }

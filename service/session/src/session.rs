@@ -11,6 +11,7 @@ pub(crate) mod opening;
 pub(crate) mod resuming;
 pub(crate) mod saving;
 pub(crate) mod states;
+pub(crate) mod syncing;
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/lock                 held by the one process that writes
 //! ROOT/SPACE/ID.kvcap       a capsule; SPACE stands for a tenant and a subject, and names neither
+//! ROOT/SPACE/DIGEST.versions  the order of a session's versions
 //! ```
 //!
 //! The files are the truth. Their names are hexadecimal digits that are made here, so that no name of a caller's is
@@ -24,6 +25,8 @@ use crate::{
     private,
 };
 
+mod versions;
+
 const ENDING: &str = "kvcap";
 
 /// A folder of capsules that are kept for others. One process has it at a time.
@@ -31,6 +34,7 @@ const ENDING: &str = "kvcap";
 pub struct FolderStore {
     root: PathBuf,
     shelves: Arc<Shelves>,
+    ordered: versions::Ordered,
     _lock: Lock,
 }
 
@@ -76,6 +80,7 @@ impl FolderStore {
         let store = Self {
             _lock: Lock::hold(&root.join("lock"), wait)?,
             shelves: Arc::default(),
+            ordered: versions::Ordered::default(),
             root: root.to_owned(),
         };
         store.sweep()?;
@@ -86,6 +91,7 @@ impl FolderStore {
                 store.shelves.lock().put(name, entry);
             }
         }
+        store.read_versions()?;
         Ok(store)
     }
 
@@ -190,7 +196,9 @@ impl CapsuleStore for FolderStore {
                 .and_then(|()| operation::sync_folder(&self.folder(name.0)))
                 .map_err(failed)?,
         }
-        Ok(self.shelves.lock().take(name))
+        let taken = self.shelves.lock().take(name);
+        self.cut_versions(name.0, name.1)?;
+        Ok(taken)
     }
 
     fn ancestors(&self, space: Space, parent: Digest, most: usize) -> Result<Vec<CapsuleId>> {

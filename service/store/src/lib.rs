@@ -60,6 +60,7 @@ mod trust;
 mod unchecked;
 mod verdict;
 mod verifier;
+mod version_store;
 mod wrap_keys;
 
 // verifying
@@ -80,6 +81,7 @@ pub use edge::{Edge, EdgeOutcomes, EdgeSettings, Measure, Told};
 pub use folder_store::FolderStore;
 #[cfg(feature = "shared")]
 pub use shared::Shared;
+pub use version_store::{MOST_VERSIONS, Version, VersionPut, VersionStore, is_sealed_version};
 // remembering
 pub use ledger_file::{LedgerFile, LedgerSource, Remembered};
 pub use lock::{Lock, Wait};

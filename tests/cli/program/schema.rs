@@ -42,6 +42,7 @@ fn story() -> Vec<String> {
         "branch fix other".to_owned(),
         "revert fix --to-turn 0".to_owned(),
         "gc --keep 1 --dry-run --codec-profiles".to_owned(),
+        "erase next --yes".to_owned(),
         "codec-profile add own.kvtc".to_owned(),
         "codec-profile list".to_owned(),
         format!("prune . {TRUST} --dry-run"),
@@ -104,9 +105,9 @@ fn in_schema() -> BTreeSet<String> {
         .unwrap()
         .values();
     let names = kinds.filter_map(|kind| kind["properties"]["verb"]["const"].as_str());
-    // which not every program has: `serve.rs` compares them
+    // which not every program has: `serve.rs` and `sync.rs` compare them
     names
-        .filter(|name| *name != "serve" && !name.starts_with("base "))
+        .filter(|name| !["serve", "sync"].contains(name) && !name.starts_with("base "))
         .map(str::to_owned)
         .collect()
 }
@@ -123,7 +124,7 @@ fn in_help(folder: &Folder) -> BTreeSet<String> {
         let below = below.lines().take_while(|line| !line.is_empty());
         let names = below.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
         let below: Vec<String> = names
-            .filter(|name| !["", "serve", "base"].contains(name))
+            .filter(|name| !["", "serve", "base", "sync"].contains(name))
             .map(|name| format!("{verb} {name}").trim().to_owned())
             .collect();
         match below.is_empty() {

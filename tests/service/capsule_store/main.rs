@@ -12,6 +12,7 @@
 mod edge;
 #[cfg(feature = "shared")]
 mod shared;
+mod versions;
 
 use std::{
     sync::{Arc, Barrier},

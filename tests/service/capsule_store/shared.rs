@@ -3,15 +3,22 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    sync::{Arc, Barrier},
+    sync::{Arc, Barrier, Mutex},
     thread,
 };
 
-use kvcap::{CapsuleId, Limits, Terms, Usage, binding::Digest};
-use kvcap_store::{CapsuleStore, Entry, LedgerSource, Shared, Space};
+use kvcap::{
+    CapsuleId, Context, Draft, Limits, Sealer, Section, SectionKind, SigningKey, Terms, Usage,
+    WrappingKey,
+    binding::{Digest, Model, Runtime, Tokenizer},
+};
+use kvcap_store::{CapsuleStore, Entry, LedgerSource, Shared, Space, Version, VersionPut};
 use kvcap_testkit::Postgres;
 
-use super::{claim, code, content, entry, keeps_the_rules, name, new, put, read, soon};
+use super::{
+    claim, code, content, entry, keeps_the_rules, name, new, put, read, soon,
+    versions::keeps_the_order,
+};
 
 pub(super) struct Place {
     home: tempfile::TempDir,
@@ -78,6 +85,16 @@ fn a_bucket_and_a_database_keep_the_rules() {
             .sql("SELECT count(*) FROM kvcap_tenant WHERE kept <> 0 OR coming <> 0"),
         "0"
     );
+}
+
+#[test]
+fn a_database_keeps_the_order_of_versions() {
+    let place = Place::new();
+    keeps_the_order(&place.store(), &place.connect().versions());
+    for table in ["kvcap_session", "kvcap_session_version"] {
+        let left = format!("SELECT count(*) FROM {table}");
+        assert_eq!(place.postgres.sql(&left), "0", "{table}");
+    }
 }
 
 #[test]
@@ -162,6 +179,75 @@ fn the_index_is_made_again_from_the_bucket() {
     assert_eq!(store.get(id).unwrap(), Some(kept.clone()));
     assert_eq!(read(&*store, id), bytes);
     assert_eq!(store.counts().unwrap(), (1, kept.bytes));
+}
+
+/// A sealed version, as its header shows it.
+fn sealed_version(session: &str, version: u64) -> (CapsuleId, Vec<u8>) {
+    let none = Digest([0; 32]);
+    let kinds = [SectionKind::History, SectionKind::Other("log".to_owned())];
+    let context = Context::new(
+        Model::new(none, none, none),
+        Tokenizer::new(none, 1),
+        Runtime::new("kvcap", "history"),
+        0..1,
+        1,
+        kinds.map(|kind| Section::new(kind, 0).into()).to_vec(),
+    );
+    let mut terms = Terms::new("acme", "a", 1_800_000_000, 1_800_000_100);
+    terms.session = Some(kvcap::Session {
+        id: session.to_owned(),
+        version,
+        replay_cursor: version,
+    });
+    let signer = SigningKey::generate()
+        .unwrap()
+        .speaking_for("acme")
+        .unwrap();
+    let key = WrappingKey::generate().unwrap();
+    let out = Mutex::new(Vec::new());
+    let sealer = Sealer::new(out, Draft::new(terms, context), &signer, &[&key]).unwrap();
+    for _ in 0..2 {
+        sealer.end_stream().unwrap();
+    }
+    let (out, sealed) = sealer.finish().unwrap();
+    (sealed.id, out.into_inner().unwrap())
+}
+
+#[test]
+fn the_order_of_versions_is_made_again_up_to_where_it_is_not_known() {
+    let place = Place::new();
+    let (shared, space) = (place.connect(), Space::of(None, None));
+    let (store, limits) = (shared.store(), Limits::default());
+    let mut ids = Vec::new();
+    // the third was put by two devices, of which one has lost
+    for version in [1, 2, 3, 3, 4] {
+        let (id, bytes) = sealed_version("s", version);
+        let kept = Entry::read(&bytes[..], &limits).unwrap();
+        let mut arriving = new(claim(&*store, (space, id), &kept, u64::MAX));
+        arriving.append(&bytes).unwrap();
+        arriving.keep(kept).unwrap();
+        ids.push(id);
+    }
+    let tables = "kvcap_capsule, kvcap_tenant, kvcap_session, kvcap_session_version";
+    let _lost = place.postgres.sql(&format!("TRUNCATE {tables}"));
+    assert_eq!(shared.rebuild(&limits).unwrap(), 5);
+    let told = |after| shared.versions().versions(space, "s", after, 9).unwrap();
+    let known: Vec<CapsuleId> = told(0).iter().map(|version| version.capsule).collect();
+    assert_eq!(known, ids[..2]);
+    // whoever has what follows puts it, and another rebuild keeps that
+    let next = Version {
+        version: 3,
+        cursor: 3,
+        ..told(1)[0].clone()
+    };
+    let next = Version {
+        capsule: ids[3],
+        ..next
+    };
+    let put = shared.versions().put_version(space, "s", &next, 2);
+    assert_eq!(put.unwrap(), VersionPut::New);
+    assert_eq!(shared.rebuild(&limits).unwrap(), 0);
+    assert_eq!(told(2)[0].capsule, ids[3]);
 }
 
 /// A capsule of the frozen vectors.

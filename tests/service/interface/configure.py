@@ -26,6 +26,6 @@ burst = 1_000_000
 silence = "2s"
 [[tokens]]
 digest = "{token['digest']}"
-may = ["capsule:put", "capsule:get", "admin"]
+may = ["capsule:put", "capsule:get", "session:put", "session:get", "admin"]
 """)
 (home / "relay.toml").chmod(0o600)

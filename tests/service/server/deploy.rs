@@ -28,7 +28,11 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 fn every_metric_that_is_drawn_or_watched_is_one_of_the_specification() {
     let specified = read("../../spec/http-v1.md") + &read("../../spec/session-v1.md");
     let specified = metrics(&specified);
-    for file in ["../deploy/grafana.json", "../deploy/alerts.yml", "src/page.html"] {
+    for file in [
+        "../deploy/grafana.json",
+        "../deploy/alerts.yml",
+        "src/page.html",
+    ] {
         let text = read(file);
         let named = metrics(&text);
         assert!(named.len() >= 5, "{file}");

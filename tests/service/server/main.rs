@@ -23,3 +23,4 @@ mod reading;
 mod shared;
 mod support;
 mod tls;
+mod versions;

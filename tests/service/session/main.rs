@@ -13,3 +13,4 @@ mod living;
 mod measuring;
 mod replaying;
 mod resuming;
+mod versions;

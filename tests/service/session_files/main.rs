@@ -14,5 +14,6 @@ mod kill;
 mod mishaps;
 mod recall;
 mod renewal;
+mod taking;
 mod tier;
 mod work;

@@ -10,7 +10,7 @@ from .errors import Refusal, require
 
 MAX_INTEGER = 2**53 - 1
 MAX_EVENT, MAX_RECORD, MAX_SUMMARY, MAX_AGENT_STATE = 1 << 20, 16 << 20, 256 << 10, 1 << 20
-MAX_REPLAY = 65_536
+MAX_REPLAY, MAX_LOG = 65_536, 256 << 20
 MESSAGES = ("user", "assistant", "tool")
 KINDS = MESSAGES + ("milestone", "note", "revert")
 CAUSES = ("asked", "turns", "tool", "milestone", "idle", "expiry", "exit", "signal", "revert", "branch")
@@ -460,3 +460,52 @@ def plan(facts):
     longest = max((one for one in free if one["rung"] == "shorter"), key=lambda one: one["positions"], default=None)
     taken = first if "code" not in first else longest or next(one for one in free if one["rung"] != "shorter")
     return {"steps": steps, "taken": taken, "reason": first.get("code", 0), "sentence": SENTENCES[taken["rung"]]}
+
+
+# §11.1 Versions that a relay keeps
+
+PIECE = {
+    "form": lambda value: value == 1 and type(value) is int,
+    "origin": name,
+    "created": number,
+    "after": number,
+}
+
+
+def items(data):
+    while data:
+        require(len(data) >= 4, 950, "a length that is cut")
+        length = int.from_bytes(data[:4], "little")
+        require(length <= MAX_EVENT, 951, "an item is too long")
+        require(len(data) >= 4 + length, 950, "an item that is cut")
+        yield data[4 : 4 + length]
+        data = data[4 + length :]
+
+
+def sealed_version(history, log, names):
+    """The version that the sections of a capsule hold, of a session of these names."""
+    record = check_record(from_cbor(history, MAX_RECORD))
+    require({n: record[n] for n in ("tenant", "subject", "session") if n in record} == names, 950, "another session's")
+    require(len(log) <= MAX_LOG, 951, "log")
+    first, *rest = list(items(log)) or [None]
+    require(first is not None, 950, "no items")
+    piece = members(from_cbor(first, MAX_EVENT), PIECE, {"capsule": of(CAPSULE, {"session": name})})
+    if "capsule" in piece:
+        record = check_record({**record, "capsule": piece["capsule"]})
+    events = [check_event(from_cbor(item, MAX_EVENT)) for item in rest]
+    cursor, head = piece["after"], None
+    if cursor == 0:
+        head = origin({**names, "session": piece["origin"]})
+    for event in events:
+        require(event["seq"] == cursor + 1, 952, "an event is missing")
+        require(head in (None, event["previous"]), 953, "the event goes on from another log")
+        cursor, head = event["seq"], event_digest(event)
+    require(cursor == record["replay_cursor"], 952, "the events do not end at the cursor")
+    require(head in (None, record["head"]), 953, "the events end in another log")
+    return {
+        "record": record,
+        "origin": piece["origin"],
+        "created": piece["created"],
+        "after": piece["after"],
+        "events": events,
+    }

@@ -66,6 +66,10 @@ def observed(given):
     return {"observations": runs}
 
 
+def version(given):
+    return session.sealed_version(bytes.fromhex(given["history"]), bytes.fromhex(given["log"]), given["names"])
+
+
 OPERATIONS = {
     "event": lambda given: shown_event(session.check_event(session.from_json(given["line"], session.MAX_EVENT))),
     "event-cbor": of_cbor,
@@ -80,6 +84,7 @@ OPERATIONS = {
     "observations": observed,
     "whole": lambda given: {"whole": resumes.is_whole(bytes.fromhex(given["header"]))},
     "continued": lambda given: {"continued": resumes.may_be_continued(**given)},
+    "version": version,
     "kept": lambda given: resumes.kept(given["versions"], given["pinned"], given["keep"]),
 }
 

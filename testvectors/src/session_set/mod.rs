@@ -1,4 +1,5 @@
-//! Session vectors: events, replay, contexts, ladders, resumes, headers and keeping (`session/README.md`).
+//! Session vectors: events, replay, contexts, ladders, resumes, headers, keeping and sealed versions
+//! (`session/README.md`).
 
 mod contexts;
 mod headers;
@@ -8,6 +9,7 @@ mod logs;
 mod replays;
 mod resumes;
 mod values;
+mod versions;
 
 use kvcap::{Code, Error, Result, binding::Digest};
 use kvcap_session::{
@@ -68,6 +70,7 @@ pub fn cases() -> Vec<Case> {
         resumes::cases(),
         headers::cases(),
         keeping::cases(),
+        versions::cases(),
     ]
     .concat()
 }
@@ -146,6 +149,7 @@ pub fn run(operation: &str, input: &Value) -> Result<Value> {
         "whole" => headers::whole(input),
         "continued" => Ok(keeping::continued(input)),
         "kept" => keeping::kept(input),
+        "version" => versions::version(input),
         other => panic!("no operation {other}"),
     }
 }

@@ -12,7 +12,7 @@ use axum::{
     routing::{get, head, post, put},
 };
 use kvcap::{CapsuleId, Result};
-use kvcap_store::{CapsuleStore, LedgerSource, Space, Verifier};
+use kvcap_store::{CapsuleStore, LedgerSource, Space, Verifier, VersionStore};
 use tokio::sync::Semaphore;
 
 use self::resumable::Uploads;
@@ -42,16 +42,16 @@ mod refusals;
 mod resumable;
 mod sweep;
 mod upload;
+mod versions;
 
+pub(crate) use self::{answer::closing, openapi::described, recording::record};
 #[cfg(feature = "gateway")]
 pub(crate) use self::{
-    answer::closing,
     fields::CAPSULE,
     pump::short_body,
     refusals::{Asked as AskedFor, Engine, Received},
     upload::put_whole,
 };
-pub(crate) use self::{openapi::described, recording::record};
 
 /// Steps at once that write to the disk, so that some threads are left for who only asks.
 const WRITERS: usize = 24;
@@ -61,6 +61,8 @@ const WRITERS: usize = 24;
 pub(crate) struct Relay {
     current: Current,
     store: Arc<dyn CapsuleStore>,
+    /// The order of sessions' versions.
+    order: Arc<dyn VersionStore>,
     /// What all relays of a database remember.
     ledger: Option<Arc<dyn LedgerSource>>,
     gates: Arc<Gates>,
@@ -76,6 +78,7 @@ impl Relay {
     pub(crate) fn open(settings: Settings) -> Result<Self> {
         let Open {
             store,
+            order,
             ledger,
             edge,
         } = settings.place.open(&settings.limits.reader())?;
@@ -85,6 +88,7 @@ impl Relay {
         Ok(Self {
             current: Current::new(policy),
             store,
+            order,
             ledger,
             gates: Arc::new(Gates::before(edge)),
             metrics: Metrics::default(),
@@ -116,6 +120,12 @@ impl Relay {
                     .patch(resumable::append)
                     .delete(resumable::delete),
             )
+            .route("/v1/versions", get(versions::list))
+            .route(
+                "/v1/versions/{session}",
+                get(versions::show).delete(versions::delete),
+            )
+            .route("/v1/versions/{session}/{version}", put(versions::put))
             .layer(from_fn_with_state(Arc::clone(&self), record))
             .route("/", get(page::page))
             .route("/inspect", get(inspect))

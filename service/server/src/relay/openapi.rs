@@ -12,7 +12,7 @@ use utoipa::{
     },
 };
 
-use super::{admin, answer::Accepted, reading, resumable, upload};
+use super::{admin, answer::Accepted, reading, resumable, upload, versions};
 use crate::refusal::Problem;
 
 #[derive(OpenApi)]
@@ -34,6 +34,10 @@ use crate::refusal::Problem;
         resumable::offset,
         resumable::append,
         resumable::delete,
+        versions::list,
+        versions::show,
+        versions::put,
+        versions::delete,
         admin::health,
         admin::ready,
         admin::metrics

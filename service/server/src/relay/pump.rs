@@ -61,7 +61,6 @@ impl Pump {
 ///
 /// # Errors
 /// 413 for a longer one; as [`Pump::next`].
-#[cfg(feature = "gateway")]
 pub(crate) async fn short_body(body: Body, policy: Arc<Policy>, longest: usize) -> Answer<Vec<u8>> {
     let mut pump = Pump::new(body, policy);
     let mut whole = Vec::new();

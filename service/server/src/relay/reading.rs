@@ -95,7 +95,7 @@ pub(super) async fn delete(
 
 impl Relay {
     /// Opens a capsule that is kept, and judges it as of now.
-    fn open_for(&self, caller: &Token, name: Name) -> Answer<(Arc<dyn Stored>, Entry)> {
+    pub(super) fn open_for(&self, caller: &Token, name: Name) -> Answer<(Arc<dyn Stored>, Entry)> {
         let gone = || Refusal::Status(StatusCode::NOT_FOUND);
         let (entry, file) = self.store.open(name)?.ok_or_else(gone)?;
         let file: Arc<dyn Stored> = Arc::from(file);

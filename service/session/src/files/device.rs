@@ -271,6 +271,35 @@ impl DeviceWriter {
         self.remove_file(&self.folder.join(LOG))
     }
 
+    /// Removes the whole folder: first its name, at once, then what was in it. What a removal that was stopped has left goes
+    /// too.
+    ///
+    /// # Errors
+    /// KVC-947 where the lock was taken away; 940.
+    pub(crate) fn forget_folder(self) -> Result<()> {
+        self.lock.check()?;
+        let failed = |error: io::Error| Error::sink(&error, self.folder.display());
+        let name = self
+            .folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        // no session's folder has such a name
+        let gone = self.folder.with_file_name(format!(".{name}"));
+        let remove = || match fs::remove_dir_all(&gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        remove().map_err(failed)?;
+        operation::before(Operation::Rename(&self.folder, &gone)).map_err(failed)?;
+        fs::rename(&self.folder, &gone).map_err(failed)?;
+        if let Some(parent) = self.folder.parent() {
+            output::sync_folder(parent).map_err(failed)?;
+        }
+        operation::before(Operation::Remove(&gone)).map_err(failed)?;
+        remove().map_err(failed)
+    }
+
     fn remove_file(&self, path: &Path) -> Result<()> {
         let removed = operation::before(Operation::Remove(path))
             .and_then(|()| fs::remove_file(path))

@@ -45,6 +45,10 @@ pub enum Setting {
     RegistryRoot,
     /// Memory of the verifier from one capsule to the next.
     Ledger,
+    /// Relay that keeps versions of sessions.
+    Relay,
+    /// The file of a token that it knows.
+    RelayToken,
 }
 
 /// How a setting's value is written.
@@ -74,7 +78,7 @@ use Setting as S;
 
 impl Setting {
     /// Every setting, in the order of the reference page.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         S::Issuer,
         S::Audience,
         S::Tenant,
@@ -95,6 +99,8 @@ impl Setting {
         S::Registry,
         S::RegistryRoot,
         S::Ledger,
+        S::Relay,
+        S::RelayToken,
     ];
 
     /// Returns its key in the file; with `--` before it also the program's flag, where that has one.
@@ -274,6 +280,18 @@ impl Setting {
                 "ledger",
                 Kind::Path,
                 "what is remembered from one capsule to the next",
+                "none",
+            ),
+            S::Relay => (
+                "relay",
+                Kind::Text,
+                "the relay that keeps versions of sessions; needs `relay-token`",
+                "none",
+            ),
+            S::RelayToken => (
+                "relay-token",
+                Kind::Path,
+                "the private file of a token that the relay knows",
                 "none",
             ),
         }

@@ -280,6 +280,11 @@ pub(super) fn name(row: &Row) -> Option<Name> {
     Some((crate::Space(space), CapsuleId(id)))
 }
 
+/// The id that a column has.
+pub(super) fn id(bytes: Vec<u8>) -> Option<CapsuleId> {
+    fixed(bytes).map(CapsuleId)
+}
+
 fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
     bytes.try_into().ok()
 }

@@ -21,7 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 5;
 
 /// The tables as they are made, one step a version.
-const MIGRATIONS: &[&str] = &[include_str!("tables.sql"), include_str!("edge.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("tables.sql"),
+    include_str!("edge.sql"),
+    include_str!("versions.sql"),
+];
 
 /// Number under which servers that begin at once wait for each other ("kvcap" in ASCII).
 const MIGRATING: i64 = 0x6b_76_63_61_70;

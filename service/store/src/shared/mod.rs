@@ -23,10 +23,10 @@ use zeroize::Zeroizing;
 
 use self::{
     blocking::Blocking, bucket::Bucket, database::Database, edge::ValkeyEdge, ledger::SharedMemory,
-    store::SharedStore, valkey::Valkey,
+    store::SharedStore, valkey::Valkey, versions::SharedOrder,
 };
 use crate::{
-    CapsuleStore, LedgerSource,
+    CapsuleStore, LedgerSource, VersionStore,
     edge::{Edge, EdgeSettings},
     private,
 };
@@ -40,6 +40,7 @@ mod ledger;
 mod store;
 mod tls;
 mod valkey;
+mod versions;
 
 /// Longest file of an address, in bytes.
 const LONGEST: u64 = 4096;
@@ -105,6 +106,12 @@ impl Shared {
     #[must_use]
     pub fn store(&self) -> Arc<dyn CapsuleStore> {
         Arc::new(self.as_store())
+    }
+
+    /// Returns the order of sessions' versions.
+    #[must_use]
+    pub fn versions(&self) -> Arc<dyn VersionStore> {
+        Arc::new(SharedOrder(Arc::clone(&self.database)))
     }
 
     fn as_store(&self) -> SharedStore {

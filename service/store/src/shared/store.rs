@@ -9,6 +9,7 @@ use super::{
     catalog::{self, Lease, Leased, Wanted},
     database::{Database, execute, query, query_opt},
     edge::{AtEdge, ValkeyEdge},
+    versions::{self, SharedOrder},
 };
 use tokio::task::JoinHandle;
 
@@ -89,16 +90,19 @@ impl SharedStore {
     }
 
     pub(super) fn rebuild(&self, limits: &Limits) -> Result<usize> {
-        let mut made = 0;
+        let (mut made, mut order) = (0, versions::Found::default());
         for (object, len) in self.bucket.list()? {
             let Some(name) = name_of(&object) else {
                 continue;
             };
-            let Ok(entry) = Entry::read(&self.bucket.open(&object, len, None), limits) else {
+            let file = self.bucket.open(&object, len, None);
+            let Ok(entry) = Entry::read(&file, limits) else {
                 continue;
             };
+            order.note(name, &kvcap::Untrusted::read_at(&file, limits)?)?;
             made += usize::from(self.adopt(name, object, &entry)?);
         }
+        order.put(&SharedOrder(Arc::clone(&self.database)))?;
         Ok(made)
     }
 
@@ -185,9 +189,13 @@ impl CapsuleStore for SharedStore {
     }
 
     fn remove(&self, name: Name) -> Result<bool> {
-        let taken = self
-            .database
-            .run(|transaction| Box::pin(catalog::take(transaction, name)))?;
+        let taken = self.database.run(|transaction| {
+            Box::pin(async move {
+                let taken = catalog::take(transaction, name).await?;
+                versions::cut(transaction, name).await?;
+                Ok(taken)
+            })
+        })?;
         if let Some(object) = &taken {
             if let Some(edge) = self.at_edge(name, object, 0) {
                 edge.forget();

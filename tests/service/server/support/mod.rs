@@ -145,7 +145,12 @@ fn relay_of(
         tokens.add(new.digest(), token).unwrap();
         new.text().to_owned()
     };
-    let both = [Permission::Put, Permission::Get];
+    let both = [
+        Permission::Put,
+        Permission::Get,
+        Permission::SessionPut,
+        Permission::SessionGet,
+    ];
     let ana = token(Some("acme"), Some("ana"), &both);
     let bob = token(Some("acme"), Some("bob"), &both);
     let other = token(Some("other"), Some("ana"), &both);

@@ -20,7 +20,7 @@ pub(crate) fn specified(end: &str) -> BTreeSet<(String, String)> {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         for path in cells[1].split(", ") {
             let mut path = path.trim_matches('`').to_owned();
-            for name in ["UPLOAD", "SESSION", "NAME", "ID"] {
+            for name in ["UPLOAD", "VERSION", "SESSION", "NAME", "ID"] {
                 path = path.replace(name, &format!("{{{}}}", name.to_lowercase()));
             }
             for method in cells[2].split(", ") {

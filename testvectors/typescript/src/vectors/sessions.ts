@@ -14,6 +14,7 @@ import { type Facts, plan } from "../session/ladder.js";
 import { type Answer, confirm, observations } from "../session/observation.js";
 import { kept, mayContinue, put, readCapsule, readRecord } from "../session/record.js";
 import { context, replay } from "../session/replay.js";
+import { readSealed } from "../session/sealed.js";
 import { type Members, readCbor, readJson, toCbor, type Value } from "../session/value.js";
 import { isWhole } from "../session/whole.js";
 
@@ -35,6 +36,9 @@ interface Input {
   pinned: number[];
   keep: number;
   header: string;
+  /** Sections of a sealed version, in hexadecimal. */
+  history: string;
+  log: string;
   /** Texts of a file, each so many times. */
   file: [text: string, times: number][];
   confirm?: Answer;
@@ -93,6 +97,7 @@ const OPERATIONS = new Map<string, (input: Stated) => unknown>([
       return { whole: isWhole(readManifest(payload, LIMITS)) };
     },
   ],
+  ["version", ({ history, log, names }) => readSealed(unhex(history), unhex(log), names)],
   ["continued", ({ capsule, now, expires }) => ({ continued: mayContinue(readCapsule(capsule), now, expires) })],
   [
     "kept",
