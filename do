@@ -109,6 +109,9 @@ case $name in
 #: installs PostgreSQL, Redis and docker-registry where there are none, for tests that start them | a minute; root on Debian
     servers)
         tests/scale/servers ;;
+#: writes what compose.yaml mounts: passwords, tokens, configurations | a built kvcap with `shared`
+    deploy-setup)
+        service/deploy/setup "$@" ;;
 #: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Redis, Prometheus, PyPI
     deploy)
         tests/scale/deploy "$@" ;;
