@@ -44,7 +44,7 @@ struct Rate {
 
 impl Rate {
     /// What the edge is to be told now.
-    fn to_tell(&mut self) -> Option<u32> {
+    fn take_untold(&mut self) -> Option<u32> {
         let untold = std::mem::take(&mut self.untold);
         self.telling = untold > 0;
         self.telling.then_some(untold)
@@ -106,7 +106,7 @@ impl Gates {
         rate.left -= 1.0;
         if self.edge.is_some() {
             rate.untold += 1;
-            let to_tell = (!rate.telling).then(|| rate.to_tell()).flatten();
+            let to_tell = (!rate.telling).then(|| rate.take_untold()).flatten();
             drop(counts);
             if let Some(requests) = to_tell {
                 let measure = Measure {
@@ -135,7 +135,7 @@ impl Gates {
                 // it is counted here alone
                 None => rate.untold = 0,
             }
-            let to_tell = rate.to_tell();
+            let to_tell = rate.take_untold();
             drop(counts);
             if let Some(requests) = to_tell {
                 gates.tell(of, requests, measure);
