@@ -11,10 +11,6 @@ use crate::{flags::Common, ui::Report};
 /// It is an OCI artifact of one layer, the capsule as it is. The registry is asked over HTTPS, on this machine over HTTP.
 /// What it has already is not sent again.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(
-    not(feature = "server"),
-    expect(dead_code, reason = "without the server it is parsed alone")
-)]
 pub(crate) struct PushArgs {
     /// The capsule
     capsule: PathBuf,
@@ -29,10 +25,6 @@ pub(crate) struct PushArgs {
 /// Every byte is verified as by `kvcap verify` before a file appears. The digest that is printed names these bytes for
 /// good, where a tag may be moved: HOST/NAME@sha256:DIGEST pulls them and nothing else.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(
-    not(feature = "server"),
-    expect(dead_code, reason = "without the server it is parsed alone")
-)]
 pub(crate) struct PullArgs {
     /// Its place: HOST/NAME:TAG, or HOST/NAME@sha256:DIGEST
     image: String,
@@ -52,10 +44,6 @@ pub(crate) struct PullArgs {
 
 /// Who asks a registry of containers.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(
-    not(feature = "server"),
-    expect(dead_code, reason = "without the server it is parsed alone")
-)]
 struct WhoArgs {
     /// A file like Docker's config.json, with name and password for HOST [default: nobody in particular]
     #[arg(long, value_name = "FILE")]

@@ -43,7 +43,7 @@ struct Rate {
 }
 
 impl Rate {
-    /// Takes what the edge is to be told now.
+    /// What the edge is to be told now.
     fn take_untold(&mut self) -> Option<u32> {
         let untold = std::mem::take(&mut self.untold);
         self.telling = untold > 0;

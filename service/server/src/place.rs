@@ -7,7 +7,9 @@ use std::{
 };
 
 use kvcap::{Code, Error, Limits, Result};
-use kvcap_store::{CapsuleStore, Edge, EdgeSettings, FolderStore, LedgerSource, VersionStore, Wait, private};
+use kvcap_store::{
+    CapsuleStore, Edge, EdgeSettings, FolderStore, LedgerSource, VersionStore, Wait, private,
+};
 
 /// A place where capsules are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

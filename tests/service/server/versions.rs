@@ -328,6 +328,7 @@ fn relays_that_share_have_one_order() {
                 settings.place = kvcap_server::Place::Shared {
                     database: database.clone(),
                     bucket: format!("file://{}/bucket", home.path().display()),
+                    edge: None,
                 };
             })
         })
