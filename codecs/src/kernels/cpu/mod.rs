@@ -89,6 +89,7 @@ macro_rules! compiled_for {
                 },
             };
 
+            #[inline(never)] // else the portable table becomes one function of all, which takes long to compile
             $(#[target_feature(enable = $features)])?
             fn affine_encode<E: Element, const G: usize, const BITS: usize>(
                 x: &[u8],
@@ -96,6 +97,7 @@ macro_rules! compiled_for {
             ) -> bool {
                 loops::affine_encode::<$isa, E, G, BITS>(x, out)
             }
+            #[inline(never)] // else the portable table becomes one function of all, which takes long to compile
             $(#[target_feature(enable = $features)])?
             fn affine_decode<E: Element, const G: usize, const BITS: usize>(
                 x: Sections<'_>,
