@@ -232,7 +232,7 @@ case $name in
 #: the book's sessions and docs/reference/cli.md as the program prints them, spec/openapi.json | a build
     pages)
         export KVCAP_PAGES=write
-        cargo test -p kvcap-cli --test book
+        cargo test -p kvcap-cli --features server --test book
         cargo test -p kvcap-server --features gateway --test gateway interface ;;
 #: the public API against docs/api; --update writes it | 3 minutes; nightly
     api)

@@ -2,7 +2,7 @@
 //!
 //! Each block ```` ```console ```` of a page is run by bash, all of a page in one shell and one new folder that
 //! looks like a clone, and what is printed is compared, less ids and times. A line `…` stands for any lines.
-//! `KVCAP_PAGES=write cargo test -p kvcap-cli --test book` writes what is printed into the pages.
+//! `./do pages` writes what is printed into the pages.
 
 #![cfg(unix)]
 #![allow(
@@ -115,7 +115,7 @@ fn compare(path: &Path, wanted: &str) {
         .find(|(now, before)| now != before);
     panic!(
         "{} does not say what the program prints, first at (program, page):\n{differing:#?}\n\
-         KVCAP_PAGES=write cargo test -p kvcap-cli --test book writes it",
+         ./do pages writes it",
         path.display()
     );
 }
@@ -195,10 +195,14 @@ fn help(command: &[&str], page: &mut String) {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "server"),
+    ignore = "the page is of a program with the server"
+)]
 fn the_reference_of_commands_is_fresh() {
     let mut page =
-        "# Commands\n\nWhat `--help` prints of each. Written by `KVCAP_PAGES=write cargo test -p \
-                    kvcap-cli --test book`.\n"
+        "# Commands\n\nWhat `--help` prints of each, of a program with `--features server`. Written by \
+                    `./do pages`.\n"
             .to_owned();
     help(&[], &mut page);
     assert!(
