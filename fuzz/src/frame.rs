@@ -78,7 +78,7 @@ impl Frame {
         for (shift, at) in entry.shifts.iter_mut().zip(seed..=u8::MAX) {
             *shift = at % 9;
         }
-        // dims of 0 are no profile's
+        // what no profile has, heads or dims of 0, is refused
         Profile::parse(&made([0; 32], &[entry], &[])).ok()
     }
 

@@ -79,7 +79,8 @@ pub fn made(model: [u8; 32], entries: &[Entry], points: &[(u32, Vec<u16>)]) -> V
     }
     for entry in entries {
         let channels = usize::from(entry.heads) * usize::from(entry.dim);
-        let groups = channels / entry.group();
+        // a bank without channels is no profile's, and can be written all the same
+        let groups = channels.checked_div(entry.group()).unwrap_or(0);
         let matrix = entry.reflection();
         let means = (0..channels).map(|at| (at % 7) as f32 / 4.0 - 0.5);
         out.extend(means.flat_map(f32::to_le_bytes));
