@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -175,9 +175,10 @@ pub(crate) use resumes::Gauge;
 /// Figures of a gateway.
 #[cfg(feature = "gateway")]
 mod resumes {
+    use std::sync::OnceLock;
+
     use super::{
-        AtomicU64, BTreeMap, Duration, Histogram, Metrics, Mutex, OnceLock, Ordering, PoisonError,
-        head, line,
+        AtomicU64, BTreeMap, Duration, Histogram, Metrics, Mutex, Ordering, PoisonError, head, line,
     };
 
     #[derive(Debug, Default)]
