@@ -13,11 +13,12 @@ use pyo3::{
 
 use crate::{
     error::OrRaise,
-    memory::{Frozen, Lent, Shared, Tensors},
+    memory::{Frozen, Shared},
     profile::Profile,
+    tensors::{Lent, Tensors},
 };
 
-/// Takes a capsule or a state: a path, or an object with the buffer protocol.
+/// Takes a capsule or a state: a path, or an object with the buffer protocol or DLPack's.
 pub(crate) fn source(object: &Bound<'_, PyAny>) -> PyResult<Source> {
     if let Ok(tensors) = object.cast::<Tensors>() {
         return Ok(Source::memory(Lent(tensors.clone().unbind())));

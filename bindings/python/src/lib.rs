@@ -19,6 +19,7 @@ mod registry;
 mod results;
 mod seal;
 mod session;
+mod tensors;
 mod verify;
 
 use pyo3::prelude::*;
@@ -30,7 +31,7 @@ fn _kvcap(module: &Bound<'_, PyModule>) -> PyResult<()> {
     kvcap_calls::begin();
     module.add("KvcapError", module.py().get_type::<error::KvcapError>())?;
     module.add_class::<profile::Profile>()?;
-    module.add_class::<memory::Tensors>()?;
+    module.add_class::<tensors::Tensors>()?;
     module.add_class::<results::Verdict>()?;
     module.add_class::<verify::Verifying>()?;
     module.add_class::<seal::Sealed>()?;

@@ -17,49 +17,176 @@ use kvcap::{ReadAt, WriteAt};
 use kvcap_states::Buffer;
 use pyo3::{
     buffer::PyBuffer,
-    exceptions::PyValueError,
+    exceptions::PyBufferError,
     prelude::*,
     pybacked::PyBackedBytes,
-    types::{PyByteArray, PyBytes},
+    types::{PyByteArray, PyBytes, PyCapsule, PyMemoryView},
 };
 
-/// Bytes of an object with the buffer protocol, contiguous.
-pub(crate) struct Shared(PyBuffer<u8>);
+/// Bytes of an object of Python's, contiguous.
+pub(crate) enum Shared {
+    /// By the buffer protocol.
+    Buffer(PyBuffer<u8>),
+    /// By DLPack.
+    Tensor(Exported),
+}
 
 impl Shared {
-    /// Takes any contiguous buffer as bytes.
+    /// Takes any contiguous buffer as bytes, or a tensor that the processor reads.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let view = object
-            .py()
-            .import("builtins")?
-            .getattr("memoryview")?
-            .call1((object,))?;
+        let view = match PyMemoryView::from(object) {
+            Ok(view) => view,
+            Err(_) if object.hasattr("__dlpack__")? => {
+                return Ok(Self::Tensor(Exported::by(object)?));
+            }
+            Err(error) => return Err(error),
+        };
         let bytes = view.call_method1("cast", ("B",))?;
-        Ok(Self(PyBuffer::get(&bytes)?))
+        Ok(Self::Buffer(PyBuffer::get(&bytes)?))
     }
 
-    fn len(&self) -> usize {
-        self.0.item_count()
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Buffer(buffer) => buffer.item_count(),
+            Self::Tensor(tensor) => tensor.len,
+        }
     }
 
-    /// Copies what lies at `at`.
-    fn copy(&self, at: usize, to: &mut [u8]) -> io::Result<()> {
+    /// Copies what lies at `at`. Whoever calls holds the interpreter.
+    pub(crate) fn copy(&self, _: Python<'_>, at: usize, to: &mut [u8]) -> io::Result<()> {
         let end = at.checked_add(to.len()).filter(|end| *end <= self.len());
-        let bytes = self.0.as_slice_ptr();
+        let bytes = match self {
+            Self::Buffer(buffer) => buffer
+                .as_slice_ptr()
+                .map(|bytes| bytes.as_ptr().cast::<u8>().cast_const()),
+            Self::Tensor(tensor) => Some(tensor.start),
+        };
         let (Some(bytes), Some(_)) = (bytes, end) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        // SAFETY: the buffer is held, so that its memory stays; `at` and what follows lie in it, and `to` is nobody
+        // SAFETY: the object is held, so that its memory stays; `at` and what follows lie in it, and `to` is nobody
         // else's. Whoever calls holds the interpreter, so that no other thread of Python's writes there.
         #[expect(
             unsafe_code,
             reason = "there is no safe call that copies a part of a buffer"
         )]
         unsafe {
-            let from = bytes.as_ptr().cast::<u8>().add(at);
-            std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len());
+            std::ptr::copy_nonoverlapping(bytes.add(at), to.as_mut_ptr(), to.len());
         }
         Ok(())
+    }
+}
+
+impl ReadAt for Shared {
+    fn len(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let at = index(offset)?;
+        Python::attach(|py| self.copy(py, at, buf))
+    }
+}
+
+pub(crate) fn index(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// A tensor's memory, exported by DLPack (<https://dmlc.github.io/dlpack/latest/python_spec.html>).
+///
+/// The capsule is held and never renamed, so that the library that made it gives the tensor up when the capsule goes.
+pub(crate) struct Exported {
+    start: *const u8,
+    len: usize,
+    _capsule: Py<PyCapsule>,
+}
+
+// SAFETY: the memory is the tensor's, which the capsule keeps, and is only read, by whoever holds the interpreter.
+#[expect(unsafe_code, reason = "a pointer says nothing of threads")]
+unsafe impl Send for Exported {}
+
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "a pointer says nothing of threads")]
+unsafe impl Sync for Exported {}
+
+/// `DLTensor` of DLPack, which begins a `DLManagedTensor`.
+#[repr(C)]
+struct Tensor {
+    data: *const u8,
+    device_type: i32,
+    device_id: i32,
+    dimensions: i32,
+    /// Kind of number.
+    code: u8,
+    bits: u8,
+    lanes: u16,
+    shape: *const i64,
+    /// In elements; none for rows without a gap.
+    strides: *const i64,
+    /// From `data` to the first element, in bytes.
+    offset: u64,
+}
+
+/// `kDLCPU`, and the processor's memory that CUDA and ROCm have pinned.
+const PROCESSORS: [i32; 3] = [1, 3, 11];
+
+impl Exported {
+    /// Asks a tensor for its memory. `BufferError` where the processor does not read it, or where it has gaps.
+    fn by(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let device = object.call_method0("__dlpack_device__")?;
+        let (device, _) = device.extract::<(i32, i32)>()?;
+        if !PROCESSORS.contains(&device) {
+            let refused = format!(
+                "the tensor lies in a device's memory (DLPack's type {device}): copy it to the CPU"
+            );
+            return Err(PyBufferError::new_err(refused));
+        }
+        let capsule = object
+            .call_method0("__dlpack__")?
+            .cast_into::<PyCapsule>()?;
+        let tensor = capsule.pointer_checked(Some(c"dltensor"))?.cast::<Tensor>();
+        // SAFETY: a capsule of this name holds a `DLManagedTensor`, which the capsule keeps; `shape` has as many numbers
+        // as the tensor has dimensions, and so has `strides` where it is not null.
+        #[expect(unsafe_code, reason = "DLPack is an interface of C")]
+        let (tensor, shape, strides) = unsafe {
+            let tensor = tensor.as_ref();
+            let dimensions = usize::try_from(tensor.dimensions)?;
+            let numbers = |at: *const i64| match dimensions {
+                0 => &[][..],
+                _ => std::slice::from_raw_parts(at, dimensions),
+            };
+            let strides = (!tensor.strides.is_null()).then(|| numbers(tensor.strides));
+            (tensor, numbers(tensor.shape), strides)
+        };
+        let len = tensor.bytes(shape, strides).ok_or_else(|| {
+            PyBufferError::new_err(
+                "the tensor's elements do not lie one after the other in whole bytes",
+            )
+        })?;
+        Ok(Self {
+            start: tensor.data.wrapping_add(index(tensor.offset)?),
+            len,
+            _capsule: capsule.unbind(),
+        })
+    }
+}
+
+impl Tensor {
+    /// Length in bytes, if the elements lie one after the other.
+    fn bytes(&self, shape: &[i64], strides: Option<&[i64]>) -> Option<usize> {
+        let mut elements = 1_i64;
+        for (number, count) in shape.iter().enumerate().rev() {
+            let stride = strides.and_then(|strides| strides.get(number));
+            let follows = *count <= 1 || stride.is_none_or(|stride| *stride == elements);
+            // an empty tensor has no element that could lie elsewhere
+            if !follows && !shape.contains(&0) {
+                return None;
+            }
+            elements = elements.checked_mul(*count)?;
+        }
+        let bits = usize::from(self.bits) * usize::from(self.lanes);
+        let bytes = (bits % 8 == 0).then_some(bits / 8)?;
+        usize::try_from(elements).ok()?.checked_mul(bytes)
     }
 }
 
@@ -176,181 +303,5 @@ impl WriteAt for Fresh {
         let len = index(len)?;
         self.used.store(len, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-fn index(offset: u64) -> io::Result<usize> {
-    usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof.into())
-}
-
-impl ReadAt for Shared {
-    fn len(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let at = index(offset)?;
-        Python::attach(|_| self.copy(at, buf))
-    }
-}
-
-/// Tensors in memory as the safetensors file that they would be: its header, then each tensor where it lies.
-///
-/// A runtime's module makes it; a tensor's elements may lie anywhere in its buffer, by strides.
-#[pyclass(frozen, module = "kvcap")]
-pub(crate) struct Tensors {
-    header: Vec<u8>,
-    parts: Vec<Part>,
-    len: u64,
-}
-
-/// A tensor's place in the file and in memory.
-struct Part {
-    at: u64,
-    len: u64,
-    bytes: Shared,
-    /// Offset of the first row in the buffer.
-    base: usize,
-    /// Length of a row, which lies in one piece.
-    row: usize,
-    /// Number and distance of what is outside a row, outermost first.
-    outer: Vec<(usize, usize)>,
-}
-
-/// Buffer, offset of the first byte, bytes of a row, and number and distance of rows by dimension.
-type Given<'py> = (Bound<'py, PyAny>, usize, usize, Vec<(usize, usize)>);
-
-#[pymethods]
-impl Tensors {
-    #[new]
-    fn new(header: Vec<u8>, tensors: Vec<Given<'_>>) -> PyResult<Self> {
-        let mut at = header.len() as u64;
-        let mut parts = Vec::with_capacity(tensors.len());
-        for (object, base, row, outer) in tensors {
-            let bytes = Shared::of(&object)?;
-            let part = Part::new(at, bytes, base, row, outer).ok_or_else(|| {
-                PyValueError::new_err("a tensor's strides lead out of its buffer")
-            })?;
-            at += part.len;
-            if part.len > 0 {
-                parts.push(part);
-            }
-        }
-        Ok(Self {
-            header,
-            parts,
-            len: at,
-        })
-    }
-
-    /// The length of the file that it stands for, in bytes.
-    fn __len__(&self) -> PyResult<usize> {
-        Ok(usize::try_from(self.len)?)
-    }
-
-    /// That file.
-    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        PyBytes::new_with(py, usize::try_from(self.len)?, |bytes| {
-            Ok(self.read_exact_at(0, bytes)?)
-        })
-    }
-}
-
-impl Part {
-    fn new(
-        at: u64,
-        bytes: Shared,
-        base: usize,
-        row: usize,
-        outer: Vec<(usize, usize)>,
-    ) -> Option<Self> {
-        let (mut rows, mut last) = (1_usize, base);
-        for (count, stride) in &outer {
-            rows = rows.checked_mul(*count)?;
-            last = last.checked_add(count.saturating_sub(1).checked_mul(*stride)?)?;
-        }
-        let len = rows.checked_mul(row)?;
-        (len == 0 || last.checked_add(row)? <= bytes.len()).then_some(Self {
-            at,
-            len: u64::try_from(len).ok()?,
-            bytes,
-            base,
-            row,
-            outer,
-        })
-    }
-
-    /// Offset of a row in the buffer.
-    fn row_at(&self, mut row: usize) -> usize {
-        let mut at = self.base;
-        for (count, stride) in self.outer.iter().rev() {
-            at += row % count * stride;
-            row /= count;
-        }
-        at
-    }
-
-    fn read(&self, from: u64, buf: &mut [u8]) -> io::Result<()> {
-        let mut at = index(from)?;
-        Python::attach(|_| {
-            let mut rest = buf;
-            while !rest.is_empty() {
-                let (row, within) = (at / self.row, at % self.row);
-                let len = rest.len().min(self.row - within);
-                let (now, later) = rest.split_at_mut(len);
-                self.bytes.copy(self.row_at(row) + within, now)?;
-                at += len;
-                rest = later;
-            }
-            Ok(())
-        })
-    }
-}
-
-impl ReadAt for Tensors {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let (mut at, mut rest) = (offset, buf);
-        let head = usize::try_from(at)
-            .ok()
-            .and_then(|at| self.header.get(at..));
-        if let Some(head) = head {
-            let (now, later) = rest.split_at_mut(rest.len().min(head.len()));
-            let from = head.get(..now.len()).unwrap_or_default();
-            now.copy_from_slice(from);
-            at += now.len() as u64;
-            rest = later;
-        }
-        let first = self.parts.partition_point(|part| part.at + part.len <= at);
-        for part in self.parts.get(first..).unwrap_or_default() {
-            if rest.is_empty() {
-                break;
-            }
-            let left = usize::try_from(part.at + part.len - at).unwrap_or(usize::MAX);
-            let (now, later) = rest.split_at_mut(rest.len().min(left));
-            part.read(at - part.at, now)?;
-            at += now.len() as u64;
-            rest = later;
-        }
-        match rest.is_empty() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
-}
-
-/// Tensors that a call holds.
-pub(crate) struct Lent(pub(crate) Py<Tensors>);
-
-impl ReadAt for Lent {
-    fn len(&self) -> u64 {
-        self.0.get().len
-    }
-
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.0.get().read_exact_at(offset, buf)
     }
 }

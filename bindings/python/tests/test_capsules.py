@@ -1,9 +1,12 @@
 """Sealing, verifying, opening and inspecting, over files and memory."""
 
 import asyncio
+import ctypes
+import sys
 import threading
 import time
 
+import numpy
 import pytest
 
 import kvcap
@@ -38,6 +41,110 @@ def test_a_state_comes_back_byte_for_byte_from_file_and_memory(profile, tmp_path
     kvcap.open(capsule, tmp_path / "restored", profile=profile)
     assert (tmp_path / "restored").read_bytes() == content
     assert (tmp_path / "restored").stat().st_mode & 0o777 == 0o600
+
+
+class Exports:
+    """An object that lends its memory by DLPack alone, as torch's tensors do."""
+
+    def __init__(self, array, device=(1, 0)):
+        self.array, self.device = array, device
+
+    def __dlpack__(self):
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return self.device
+
+
+def exported(data, shape, bits, lanes=1, strides=None):
+    """A capsule of DLPack around bytes, field by field, and what keeps it."""
+    number = ctypes.c_int64 * len(shape)
+
+    class Tensor(ctypes.Structure):
+        _fields_ = [
+            ("data", ctypes.c_void_p),
+            ("device", ctypes.c_int32 * 2),
+            ("dimensions", ctypes.c_int32),
+            ("code", ctypes.c_uint8),
+            ("bits", ctypes.c_uint8),
+            ("lanes", ctypes.c_uint16),
+            ("shape", ctypes.POINTER(ctypes.c_int64)),
+            ("strides", ctypes.POINTER(ctypes.c_int64)),
+            ("offset", ctypes.c_uint64),
+            ("owner", ctypes.c_void_p),
+            ("deleter", ctypes.c_void_p),
+        ]
+
+    held = ctypes.create_string_buffer(data, len(data))
+    tensor = Tensor(ctypes.addressof(held), (1, 0), len(shape), 1, bits, lanes, number(*shape))
+    if strides is not None:
+        tensor.strides = number(*strides)
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+    class Made:
+        keeps = (held, tensor)
+        name = b"dltensor"
+
+        def __dlpack__(self):
+            return new(ctypes.addressof(tensor), self.name, None)
+
+        def __dlpack_device__(self):
+            return (1, 0)
+
+    return Made()
+
+
+def test_a_tensor_is_the_bytes_that_it_holds(profile, tmp_path):
+    content = (FIXTURES / "hf_f16.safetensors").read_bytes()
+    whole = numpy.frombuffer(bytearray(b"before" + content), numpy.uint8)
+    tensor = Exports(whole[6:])
+    held = sys.getrefcount(tensor.array)
+    capsule = sealed(profile, tensor).capsule
+    after = sys.getrefcount(tensor.array)
+    assert capsule is not None and after == held
+    in_rows = Exports(numpy.frombuffer(bytearray(capsule[: len(capsule) // 8 * 8]), numpy.float16).reshape(1, 2, -1, 2))
+    with pytest.raises(kvcap.KvcapError) as cut:
+        kvcap.open(in_rows, profile=profile)
+    assert cut.value.code == 807
+    lent = Exports(numpy.frombuffer(bytearray(capsule), numpy.uint8))
+    assert kvcap.open(lent, profile=profile).state == content
+    assert kvcap.verify(lent, profile=profile).id == kvcap.inspect(lent).id
+    for shape, bits, lanes, strides in (
+        ((len(capsule),), 8, 1, None),
+        ((len(capsule),), 4, 2, (1,)),
+        ((len(capsule), 1), 8, 1, (1, 77)),
+        ((1, len(capsule), 1), 8, 1, None),
+    ):
+        assert kvcap.open(exported(bytes(capsule), shape, bits, lanes, strides), profile=profile).state == content
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Exports(numpy.zeros(64, numpy.uint8), (2, 0)),
+        Exports(numpy.zeros(64, numpy.uint8)[::2]),
+        Exports(numpy.zeros((8, 8), numpy.uint8).T),
+        Exports(numpy.broadcast_to(numpy.zeros(1, numpy.uint8), 64)),
+        exported(bytes(64), (128,), 4),
+        exported(bytes(64), (8, 8), 8, strides=(1, 8)),
+        exported(bytes(64), (-1, 64), 8),
+        exported(bytes(64), (1 << 40, 1 << 40), 8),
+    ],
+    ids=["device", "gaps", "turned", "repeated", "halves", "columns", "negative", "endless"],
+)
+def test_a_tensor_whose_bytes_cannot_be_read_as_they_lie_is_refused(profile, given):
+    with pytest.raises(BufferError):
+        sealed(profile, given)
+
+
+def test_what_is_no_memory_is_no_source(profile):
+    with pytest.raises(TypeError):
+        sealed(profile, 7)
+    made = exported(bytes(64), (64,), 8)
+    made.name = b"used_dltensor"
+    with pytest.raises(ValueError):
+        sealed(profile, made)
 
 
 def test_a_verdict_says_who_vouched_for_what_and_what_was_not_checked(profile, state, tmp_path):

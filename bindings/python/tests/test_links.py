@@ -18,8 +18,9 @@ def test_the_binding_links_the_libraries_and_the_interpreter_alone():
 def test_the_binding_touches_memory_in_one_file_and_has_no_cryptography():
     for path in (FOLDER / "src").glob("*.rs"):
         code = re.sub(r"//.*", "", path.read_text())
-        # a piece of a buffer is copied out, and new objects of two kinds are filled
-        assert len(re.findall(r"\bunsafe\b", code)) == (3 if path.name == "memory.rs" else 0), path
+        # a piece of a buffer is copied out, a tensor's memory is found by DLPack and may be read by any thread, and new
+        # objects of two kinds are filled
+        assert len(re.findall(r"\bunsafe\b", code)) == (6 if path.name == "memory.rs" else 0), path
         assert not re.search(r"\b(blake3|sha2|cose|aead|hazmat)\b", code), path
         assert "danger_" not in code or path.name == "seal.rs", path
 
@@ -29,7 +30,7 @@ def test_the_types_name_what_the_module_has():
     from kvcap import _kvcap
 
     stub = (FOLDER / "python/kvcap/_kvcap.pyi").read_text()
-    named = set(re.findall(r"^(?:class|def) (\w+)", stub, re.M))
+    named = set(re.findall(r"^(?:class|def) ([^\W_]\w*)", stub, re.M))
     assert named == {name for name in vars(_kvcap) if not name.startswith("_")}
     assert named == set(kvcap.__all__)
     for name in named:

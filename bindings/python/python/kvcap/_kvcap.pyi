@@ -1,12 +1,17 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Self, TypeAlias, final
+from typing import Protocol, Self, TypeAlias, final
 
 from _typeshed import SupportsWrite
 from typing_extensions import Buffer
 
-Source: TypeAlias = str | PathLike[str] | Buffer | Tensors
+class _Exports(Protocol):
+    def __dlpack__(self) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+Memory: TypeAlias = Buffer | _Exports
+Source: TypeAlias = str | PathLike[str] | Memory | Tensors
 To: TypeAlias = str | PathLike[str] | SupportsWrite[memoryview]
 Progress: TypeAlias = Callable[[int, int], object]
 Judged: TypeAlias = str | tuple[str, int | None, int | None]
@@ -37,7 +42,7 @@ class Profile:
 @final
 class Tensors:
     def __new__(
-        cls, header: bytes, tensors: Sequence[tuple[Buffer, int, int, Sequence[tuple[int, int]]]]
+        cls, header: bytes, tensors: Sequence[tuple[Memory, int, int, Sequence[tuple[int, int]]]]
     ) -> Self: ...
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...

@@ -29,7 +29,7 @@ def as_file(layers: list[Pair], length: int) -> Tensors:
             begin, end = end, end + tensor.numel() * tensor.element_size()
             entry = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
             header[f"layers.{number}.{name}"] = entry
-            places.append((tensor.view(torch.uint8).numpy(), 0, end - begin, ()))
+            places.append((tensor, 0, end - begin, ()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return Tensors(len(text).to_bytes(8, "little") + text, places)

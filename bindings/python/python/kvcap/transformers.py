@@ -168,7 +168,7 @@ def _place(tensor: torch.Tensor) -> tuple[Any, int, int, list[tuple[int, int]]]:
             piece *= count
         elif count != 1:
             outer.insert(0, (count, stride * size))
-    return storage.numpy(), tensor.storage_offset() * size, piece, outer
+    return storage, tensor.storage_offset() * size, piece, outer
 
 
 def _tensors(state: bytearray) -> tuple[int, dict[str, torch.Tensor]]:
