@@ -73,9 +73,12 @@ case $name in
 #: llama.cpp as npm and PyPI have it, for the example in C, and the folder's name | 1 minute, 50 MB; npm, PyPI
     llama-cpp)
         bindings/c/llama.cpp ;;
-#: the Node module: types, tests, vectors; --pack DIR for a release | a build, then 1 minute; Node, npm
+#: the Node module: types, tests, vectors | a build, then 1 minute; Node, npm
     node-module)
         bindings/node/run "$@" ;;
+#: the wheels of kvcap and its npm package, for every system; --for TARGET | 10 minutes a system; mingw, PyPI, npm
+    pack-bindings)
+        bindings/pack "$@" ;;
 #: seal and open from Rust, C, Node and Python in one run; --write writes the table | a build for release, then 2 minutes
     measure-bindings)
         bindings/measure "$@" ;;
@@ -118,6 +121,9 @@ case $name in
 #: relays, database, bucket and edge that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI
     scale)
         tests/scale/run "$@" ;;
+#: the rules of every store over an Azure bucket (Azurite) | a build, then 2 minutes; PostgreSQL, Redis, npm, 0.4 GB
+    scale-azure)
+        tests/scale/with-azure "$@" ;;
 #: a gateway before a real model in llama-server: sessions that leave, return, are edited | 10 minutes; PyPI
     live-gateway)
         tests/live/run --gateway "$@" ;;
