@@ -200,6 +200,9 @@ case $name in
     load)
         .ci/load "$@" ;;
 
+#: what the tests of the libraries run of them, by folder; --write writes the table | 13 minutes; llvm-tools
+    coverage)
+        .ci/coverage "$@" ;;
 #: the reviewed list of crates against the lock files; --update adds rows for somebody to write | seconds; Python
     crates)
         .ci/crates "$@" ;;

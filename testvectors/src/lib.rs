@@ -30,6 +30,7 @@ pub mod model;
 pub mod parts;
 pub mod raw;
 pub mod reader;
+pub mod roots;
 pub mod rows;
 pub mod schedule;
 pub mod session_set;

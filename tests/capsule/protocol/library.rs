@@ -1,10 +1,11 @@
 //! The model's readers against the library: forgeries of the model as files, before both.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kvcap::{
-    Expected, ExpectedSession, Limits, Policy, Session, SigningKey, Trust, TrustedKey, Untrusted,
-    Verified, WrappingKey,
+    Code, Draft, Error, Expected, ExpectedSession, ExternalSigner, ExternalUnwrapper, Limits,
+    Policy, Recipient, RecipientKind, Session, SigningKey, Trust, TrustedKey, Untrusted, Verified,
+    WrappedContent, WrappingKey,
     binding::{Model, Rope, Tokenizer},
 };
 use kvcap_testvectors::{
@@ -13,9 +14,11 @@ use kvcap_testvectors::{
     raw::{Step, byte_string, edit_map, encode, int, put, text},
     schedule::sign_key_id,
 };
+use zeroize::Zeroizing;
 
 use crate::{
     forgeries::{CAP, EXPIRES, OURS, ours, stated, verifiers},
+    helpers::{self, ANSWERS, ASKED, Answer},
     reader::{Delivered, MODEL, Verifier, open, verify},
     rules::Rules,
     terms::{Body, Content, Header, Name, Signer, Time, Wrapping, commitment, sealed, tables},
@@ -61,8 +64,8 @@ fn trust() -> Trust {
     trust
 }
 
-/// The honest capsule, sealed by the library.
-fn honest() -> Capsule {
+/// The honest capsule, sealed by the library for a key.
+fn honest(key: &WrappingKey) -> Capsule {
     let mut terms = fixture::terms();
     terms.issuer = name(Name::Ours).to_owned();
     terms.audience = audience(0);
@@ -79,15 +82,8 @@ fn honest() -> Capsule {
     let mut context = fixture::context();
     context.model = model(MODEL);
     let plain = fixture::contents(&context);
-    fixture::seal(
-        "protocol",
-        terms,
-        context,
-        plain,
-        &[],
-        &[WRAP_KEY],
-        Vec::new(),
-    )
+    let draft = Draft::new(terms, context);
+    fixture::seal_for("protocol", draft, plain, &[], &[Recipient::from(key)])
 }
 
 fn claim(label: i64) -> [Step; 2] {
@@ -154,22 +150,22 @@ fn judged(
 }
 
 /// What the library gives out of a verified file.
-fn opened(verified: Verified, file: &[u8]) -> Result<(), u16> {
-    let key = WrappingKey::from_bytes(WRAP_KEY);
+fn opened(verified: Verified, file: &[u8], key: &WrappingKey) -> Result<(), u16> {
     let read = || {
-        let opened = verified.open(file, &key)?.danger_unrecorded();
+        let opened = verified.open(file, key)?.danger_unrecorded();
         opened.stream_bytes(0)
     };
     read()
         .map(|_| ())
-        .map_err(|error: kvcap::Error| error.code().number())
+        .map_err(|error: Error| error.code().number())
 }
 
 /// Every header of the model before four of its verifiers in turn, and what passes, opened: the library gives the
 /// model's codes.
 pub(crate) fn compare() {
     let rules = Rules::default();
-    let capsule = honest();
+    let key = WrappingKey::from_bytes(WRAP_KEY);
+    let capsule = honest(&key);
     let honest = Parts::of(&capsule);
     let (trust, (header, body)) = (trust(), ours(rules));
     let known = |model_of: u8| (model(model_of), fixture::tokenizer(), fixture::rope());
@@ -202,7 +198,7 @@ pub(crate) fn compare() {
         for (header, parts) in bodies(&head, &body, &parts) {
             let file = parts.file();
             let said = judged(&file, by, &trust, known).unwrap();
-            let code = opened(said, &file).err();
+            let code = opened(said, &file, &key).err();
             let delivered = Delivered::new(body_of(&header, &body));
             let ctx = header.bound.ctx(rules);
             let of_model = open(&header, ctx, &delivered, Wrapping::Holder, rules);
@@ -259,4 +255,72 @@ fn bodies(head: &Header, body: &Body, parts: &Parts) -> Vec<(Header, Parts)> {
         all.push((header, own));
     }
     all
+}
+
+/// A helper that gives the model's answers.
+struct Helper(Answer);
+
+fn refused() -> Error {
+    Error::new(Code::LocalHelper, "refused")
+}
+
+impl ExternalSigner for Helper {
+    fn sign(&self, message: &[u8]) -> kvcap::Result<[u8; 64]> {
+        let Answer::Signature(by, of) = self.0 else {
+            return Err(refused());
+        };
+        let seed = match by {
+            Signer::First => fixture::SIGN_SEED,
+            Signer::Theirs => SEEDS[1],
+            Signer::Second | Signer::Unknown => return Ok([7; 64]),
+        };
+        let message = if of == ASKED { message } else { b"before" };
+        SigningKey::from_seed(&seed).sign(message)
+    }
+}
+
+impl ExternalUnwrapper for Helper {
+    fn unwrap(&self, wrapped: &WrappedContent<'_>) -> kvcap::Result<Zeroizing<[u8; 32]>> {
+        match self.0 {
+            Answer::Content(Content::Ours) => reader().unwrap(wrapped),
+            Answer::Content(Content::Sold) => Ok(Zeroizing::new([1; 32])),
+            Answer::Content(Content::Made) => Ok(Zeroizing::new([2; 32])),
+            Answer::Content(Content::MadeToo) => Ok(Zeroizing::new([3; 32])),
+            Answer::Signature(..) | Answer::Refused => Err(refused()),
+        }
+    }
+}
+
+fn reader() -> WrappingKey {
+    WrappingKey::of(RecipientKind::X25519, fixture::HPKE_KEY)
+}
+
+/// Every answer of a helper, of which the library makes what the model makes.
+pub(crate) fn compare_helpers() {
+    let (rules, trust) = (Rules::default(), trust());
+    let file = honest(&reader()).file;
+    let (header, _) = ours(rules);
+    let verifiers = verifiers();
+    let by = verifiers
+        .iter()
+        .find(|by| verify(&header, by, rules).is_ok());
+    let known = (model(MODEL), fixture::tokenizer(), fixture::rope());
+    let mut codes = BTreeSet::new();
+    for answer in ANSWERS {
+        let public = SigningKey::from_seed(&fixture::SIGN_SEED).public();
+        let key = SigningKey::external(public, Arc::new(Helper(answer)));
+        let signed = ExternalSigner::sign(&key, b"asked");
+        let code = signed.err().map(|error| error.code().number());
+        assert_eq!(code, helpers::sign(answer, rules).err(), "{answer:?}");
+        codes.extend(code);
+        let public = reader().public().unwrap();
+        let key = WrappingKey::external(public, Arc::new(Helper(answer)));
+        let verified = judged(&file, by.unwrap(), &trust, &known).unwrap();
+        let code = opened(verified, &file, &key).err();
+        let ctx = header.bound.ctx(rules);
+        let of_model = helpers::unwrap(&header, ctx, answer, rules).err();
+        assert_eq!(code, of_model, "{answer:?}");
+        codes.extend(code);
+    }
+    assert_eq!(codes, BTreeSet::from([804, 948]));
 }

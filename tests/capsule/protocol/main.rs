@@ -14,10 +14,14 @@
 
 mod chains;
 mod forgeries;
+mod helpers;
 mod histories;
 mod library;
+mod library_roots;
 mod reader;
+mod roots;
 mod rules;
+mod takeovers;
 mod terms;
 
 use std::collections::BTreeSet;
@@ -25,6 +29,7 @@ use std::collections::BTreeSet;
 use forgeries::Found;
 use histories::Scene;
 use rules::{Promise, Rule, Rules};
+use takeovers::Beyond;
 
 /// What is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,11 @@ enum Part {
     Knowledge,
     Chains,
     Histories(Scene),
+    /// Of a registry with timestamps, or without.
+    Takeovers {
+        stamped: bool,
+    },
+    Helpers,
 }
 
 /// Explores a part, until the promise that is wanted is broken.
@@ -42,8 +52,13 @@ fn explore(part: Part, rules: Rules, wanted: Option<Promise>) -> Found {
         Part::Knowledge => forgeries::knowledge(rules),
         Part::Chains => chains::explore(rules),
         Part::Histories(scene) => histories::explore(scene, rules),
+        Part::Takeovers { stamped } => takeovers::explore(stamped, rules, wanted, None),
+        Part::Helpers => helpers::explore(rules),
     }
 }
+
+const STAMPED: Part = Part::Takeovers { stamped: true };
+const UNSTAMPED: Part = Part::Takeovers { stamped: false };
 
 /// Each rule, where it is taken out, and a promise that does not hold without it.
 const NEEDED: &[(Rule, Part, Promise)] = &[
@@ -122,11 +137,45 @@ const NEEDED: &[(Rule, Part, Promise)] = &[
         Part::Histories(Scene::Uses),
         Promise::OneUse,
     ),
+    (Rule::SignsOnce, STAMPED, Promise::NoSingleRoot),
+    (Rule::RootSignature, STAMPED, Promise::NoSingleRoot),
+    (Rule::Threshold, STAMPED, Promise::NoSingleRoot),
+    (Rule::FirstRoot, STAMPED, Promise::NoSingleRoot),
+    (Rule::OldRoots, STAMPED, Promise::NoSingleRoot),
+    (Rule::NewRoots, STAMPED, Promise::NoSingleRoot),
+    (Rule::NewestRoots, STAMPED, Promise::NoSingleRoot),
+    (Rule::RootIssuers, STAMPED, Promise::NoSingleRoot),
+    (Rule::TrustedIssuers, STAMPED, Promise::NoSingleRoot),
+    (Rule::RootsExpiry, UNSTAMPED, Promise::NoSingleRoot),
+    (Rule::Stamp, STAMPED, Promise::NoSingleRoot),
+    (Rule::StampSigned, STAMPED, Promise::NoSingleRoot),
+    (Rule::StampOf, STAMPED, Promise::NoSingleRoot),
+    (Rule::StampExpiry, STAMPED, Promise::NoSingleRoot),
+    (Rule::StampAgain, STAMPED, Promise::NoSingleRoot),
+    (Rule::RootsRemembered, STAMPED, Promise::NoSingleRoot),
+    (Rule::HelperSigned, Part::Helpers, Promise::Elsewhere),
+    (Rule::HelperCommitted, Part::Helpers, Promise::Elsewhere),
+    (Rule::HelperCommitted, Part::Helpers, Promise::HandOver),
+];
+
+/// Rules that stand in for one another: tests of their own take out two.
+const TWICE: [Rule; 4] = [
+    Rule::BoundId,
+    Rule::RootsVersion,
+    Rule::RootsPrevious,
+    Rule::RootsChain,
 ];
 
 #[test]
 fn every_promise_holds_of_every_state() {
-    let mut parts = vec![Part::Forgeries, Part::Knowledge, Part::Chains];
+    let mut parts = vec![
+        Part::Forgeries,
+        Part::Knowledge,
+        Part::Chains,
+        STAMPED,
+        UNSTAMPED,
+        Part::Helpers,
+    ];
     parts.extend(histories::SCENES.map(Part::Histories));
     for part in parts {
         let found = explore(part, Rules::default(), None);
@@ -165,13 +214,24 @@ fn every_rule_is_taken_out() {
     assert!(names.len() > 30, "{names:?}");
     for name in names {
         let taken = |(rule, ..): &(Rule, Part, Promise)| format!("{rule:?}") == name;
-        assert!(name == "BoundId" || NEEDED.iter().any(taken), "{name}");
+        let twice = TWICE.iter().any(|rule| format!("{rule:?}") == name);
+        assert!(twice || NEEDED.iter().any(taken), "{name}");
     }
 }
 
 #[test]
 fn the_library_gives_the_models_verdicts() {
     library::compare();
+}
+
+#[test]
+fn the_library_gives_the_models_verdicts_of_registries() {
+    library_roots::compare();
+}
+
+#[test]
+fn the_library_gives_the_models_verdicts_of_helpers() {
+    library::compare_helpers();
 }
 
 /// The id enters ctx and every entry: either by itself keeps a capsule's entry out of another.
@@ -187,6 +247,35 @@ fn a_capsules_id_is_bound_twice() {
         Rule::BoundId,
         Rule::EntryOfCapsule
     )));
+}
+
+/// A statement about roots names the one before by its digest: without that its version keeps an older one from
+/// following again, and its chain that of another registry.
+#[test]
+fn a_statement_about_roots_follows_by_two_marks() {
+    let taken_over = |rules| {
+        let found = explore(UNSTAMPED, rules, Some(Promise::NoSingleRoot));
+        found.broken.contains(&Promise::NoSingleRoot)
+    };
+    for alone in [Rule::RootsVersion, Rule::RootsPrevious, Rule::RootsChain] {
+        assert!(!taken_over(Rules::without(alone)), "{alone:?}");
+    }
+    for other in [Rule::RootsVersion, Rule::RootsChain] {
+        let rules = Rules::without_both(Rule::RootsPrevious, other);
+        assert!(taken_over(rules), "{other:?}");
+    }
+}
+
+/// What the threat model does not promise is not had either: who has the first root shows another registry to those
+/// who were given that alone, and roots that are limited and reach a threshold together replace the roots by others
+/// that are not.
+#[test]
+fn a_first_root_and_limited_roots_together_take_over() {
+    for beyond in [Beyond::FirstRoot, Beyond::LimitedRoots] {
+        let (rules, wanted) = (Rules::default(), Some(Promise::NoSingleRoot));
+        let found = takeovers::explore(true, rules, wanted, Some(beyond));
+        assert!(found.broken.contains(&Promise::NoSingleRoot), "{beyond:?}");
+    }
 }
 
 /// What the threat model does not promise is not had either: two verifiers with a memory each accept a use each.

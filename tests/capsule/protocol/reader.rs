@@ -99,6 +99,17 @@ pub(crate) fn open(
     if rules.have(Rule::Commitment) && commitment(content, ctx) != header.commitment {
         return Err(804);
     }
+    read(header, ctx, delivered, content, rules)
+}
+
+/// Gives what a body holds under a content key.
+pub(crate) fn read(
+    header: &Header,
+    ctx: u64,
+    delivered: &Delivered,
+    content: Content,
+    rules: Rules,
+) -> Result<Vec<Text>, u16> {
     check_body(header, delivered, rules)?;
     let body = &delivered.body;
     let count = body.iter().flatten().count();

@@ -75,6 +75,43 @@ pub(crate) enum Rule {
     NarrowerClaims,
     /// REG-U-6: an ancestor is not for one use.
     ParentNotOnce,
+    /// REG-M-2: a root signs once.
+    SignsOnce,
+    /// REG-M-4: each signature.
+    RootSignature,
+    /// REG-M-4: as many as the threshold.
+    Threshold,
+    /// REG-M-5: the root that the verifier was given signs the first statement.
+    FirstRoot,
+    /// REG-M-6: the roots before agree.
+    OldRoots,
+    /// REG-M-6: a statement's own roots agree.
+    NewRoots,
+    /// REG-M-6: the next version, the one before by its digest, the same chain.
+    RootsVersion,
+    RootsPrevious,
+    RootsChain,
+    /// REG-M-8: by the roots of the newest statement.
+    NewestRoots,
+    /// REG-M-9: a root speaks for its issuers.
+    RootIssuers,
+    /// REG-M-9: of what the verifier trusts the root with.
+    TrustedIssuers,
+    /// REG-M-7.
+    RootsExpiry,
+    /// REG-M-11: there is a timestamp, by its key, of this version, that has not ended.
+    Stamp,
+    StampSigned,
+    StampOf,
+    StampExpiry,
+    /// REG-M-11: again whenever a capsule is verified.
+    StampAgain,
+    /// REG-M-12: statements that were seen.
+    RootsRemembered,
+    /// HLP-A-3: a helper's signature is verified.
+    HelperSigned,
+    /// HLP-A-4: a helper's content key is the one committed to.
+    HelperCommitted,
 }
 
 /// All rules but those that are taken out.
@@ -121,4 +158,6 @@ pub(crate) enum Promise {
     NoConfirmation,
     Sessions,
     OneUse,
+    NoSingleRoot,
+    Elsewhere,
 }

@@ -1,7 +1,6 @@
 //! Registries under several roots (registry-v1 §8): thresholds, other roots, issuers, timestamps.
 
 use ciborium::Value;
-use kvcap::RootPublic;
 
 use super::registry::{DAY, ROOT, by, seen, taken_apart, versions};
 use crate::{
@@ -9,8 +8,11 @@ use crate::{
     cases,
     fixture::{ISSUER, NOW},
     hex::hex,
-    parts::{self, sig_structure, sign},
-    raw::{edit_map, encode, int, text},
+    parts,
+    raw::{edit_map, int},
+    roots::{
+        self, LISTING, ROOTS, Says, Seed, bundle, digest, document, header, id, in_order, payload,
+    },
     schedule::b3,
 };
 
@@ -21,34 +23,6 @@ const FOURTH: [u8; 32] = [0x75; 32];
 const FIFTH: [u8; 32] = [0x76; 32];
 const STAMPS: [u8; 32] = [0x77; 32];
 const STRANGER: [u8; 32] = [0x78; 32];
-
-type Seed = [u8; 32];
-
-/// What a statement about roots says.
-#[derive(Clone)]
-struct Says {
-    version: u64,
-    issued: u64,
-    expires: u64,
-    chain: Vec<u8>,
-    threshold: u64,
-    roots: Vec<(Seed, Option<Vec<&'static str>>)>,
-    stamps: Vec<Seed>,
-    previous: Option<Vec<u8>>,
-}
-
-fn id(seed: &Seed) -> Vec<u8> {
-    let root = RootPublic::from_bytes(&parts::public(seed)).unwrap();
-    root.id().0.to_vec()
-}
-
-fn bytes(part: &[u8]) -> Value {
-    Value::Bytes(part.to_vec())
-}
-
-fn number(value: u64) -> Value {
-    Value::Integer(value.into())
-}
 
 /// Two of the first three.
 fn first() -> Says {
@@ -75,97 +49,6 @@ fn second(before: &Says) -> Says {
     }
 }
 
-fn payload(says: &Says) -> Vec<u8> {
-    let mut roots = says.roots.clone();
-    roots.sort_by_key(|(seed, _)| id(seed));
-    let mut stamps = says.stamps.clone();
-    stamps.sort_by_key(id);
-    let root = |(seed, issuers): &(Seed, Option<Vec<&'static str>>)| {
-        let mut entry = vec![(int(1), bytes(&parts::public(seed)))];
-        if let Some(issuers) = issuers {
-            let names = issuers.iter().map(|name| text(name)).collect();
-            entry.push((int(2), Value::Array(names)));
-        }
-        Value::Map(entry)
-    };
-    let stamp = |seed: &Seed| bytes(&parts::public(seed));
-    let mut entries = vec![
-        (int(1), int(1)),
-        (int(2), number(says.version)),
-        (int(3), number(says.issued)),
-        (int(4), number(says.expires)),
-        (int(5), bytes(&says.chain)),
-        (int(6), number(says.threshold)),
-        (int(7), Value::Array(roots.iter().map(root).collect())),
-        (int(8), Value::Array(stamps.iter().map(stamp).collect())),
-    ];
-    if let Some(previous) = &says.previous {
-        entries.push((int(9), bytes(previous)));
-    }
-    encode(&Value::Map(entries))
-}
-
-fn digest(says: &Says) -> Vec<u8> {
-    b3("kvcap v1 roots", &[&payload(says)]).to_vec()
-}
-
-const ROOTS: [&str; 2] = [
-    "application/vnd.kvcap.roots+cbor",
-    "application/vnd.kvcap.roots",
-];
-const LISTING: [&str; 2] = [
-    "application/vnd.kvcap.keys+cbor",
-    "application/vnd.kvcap.registry",
-];
-
-fn header([content, typ]: [&str; 2]) -> Vec<u8> {
-    encode(&Value::Map(vec![
-        (int(3), text(content)),
-        (int(16), text(typ)),
-    ]))
-}
-
-fn signature_header(seed: &Seed) -> Vec<u8> {
-    encode(&Value::Map(vec![
-        (int(1), int(-19)),
-        (int(4), bytes(&id(seed))),
-    ]))
-}
-
-/// A COSE_Sign by these, in their order.
-fn in_order(header: &[u8], payload: &[u8], signers: &[Seed]) -> Vec<u8> {
-    let signature = |seed: &Seed| {
-        let own = signature_header(seed);
-        let structure = encode(&Value::Array(vec![
-            text("Signature"),
-            bytes(header),
-            bytes(&own),
-            bytes(b""),
-            bytes(payload),
-        ]));
-        Value::Array(vec![
-            bytes(&own),
-            Value::Map(Vec::new()),
-            bytes(&sign(seed, &structure)),
-        ])
-    };
-    encode(&Value::Tag(
-        98,
-        Box::new(Value::Array(vec![
-            bytes(header),
-            Value::Map(Vec::new()),
-            bytes(payload),
-            Value::Array(signers.iter().map(signature).collect()),
-        ])),
-    ))
-}
-
-fn document(kind: [&str; 2], payload: &[u8], signers: &[Seed]) -> Vec<u8> {
-    let mut signers = signers.to_vec();
-    signers.sort_by_key(id);
-    in_order(&header(kind), payload, &signers)
-}
-
 fn statement(says: &Says, signers: &[Seed]) -> Vec<u8> {
     document(ROOTS, &payload(says), signers)
 }
@@ -177,15 +60,6 @@ fn listed() -> Vec<u8> {
 
 fn listing(signers: &[Seed]) -> Vec<u8> {
     document(LISTING, &listed(), signers)
-}
-
-fn bundle(statements: &[Vec<u8>], listing: &[u8], stamps: &[Vec<u8>]) -> Vec<u8> {
-    let all = |parts: &[Vec<u8>]| Value::Array(parts.iter().map(|part| bytes(part)).collect());
-    encode(&Value::Array(vec![
-        all(statements),
-        bytes(listing),
-        all(stamps),
-    ]))
 }
 
 fn under(statements: &[Vec<u8>], listing: &[u8]) -> Made {
@@ -242,28 +116,8 @@ fn limited(made: Made, issuer: &str) -> Made {
 
 /// A timestamp of version 2.
 fn stamp(seed: &Seed, issued: u64, expires: u64, version: u64) -> Vec<u8> {
-    let header = encode(&Value::Map(vec![
-        (int(1), int(-19)),
-        (int(3), text("application/vnd.kvcap.timestamp+cbor")),
-        (int(4), bytes(&id(seed))),
-        (int(16), text("application/vnd.kvcap.timestamp")),
-    ]));
-    let payload = encode(&Value::Map(vec![
-        (int(1), int(1)),
-        (int(2), number(issued)),
-        (int(3), number(expires)),
-        (int(4), bytes(&id(&ROOT))),
-        (int(5), number(version)),
-        (int(6), bytes(&b3("kvcap v1 registry", &[&listed()]))),
-    ]));
-    let signature = sign(seed, &sig_structure("Signature1", &header, b"", &payload));
-    let body = encode(&Value::Array(vec![
-        bytes(&header),
-        Value::Map(Vec::new()),
-        bytes(&payload),
-        bytes(&signature),
-    ]));
-    [&[0xD2][..], &body].concat()
+    let of = b3("kvcap v1 registry", &[&listed()]);
+    roots::stamp(seed, issued..expires, &id(&ROOT), version, &of)
 }
 
 /// Under roots that want timestamps, with these.
@@ -338,7 +192,7 @@ cases! {
     };
     /// one root has signed twice
     roots_one_key_twice: R 313 Trust ["REG-M-2"] = {
-        let listing = in_order(&header(LISTING), &listed(), &[ROOT, ROOT]);
+        let listing = in_order(&header(LISTING), &listed(), &[(ROOT, ROOT); 2]);
         under(&[statement(&first(), &[ROOT, SECOND])], &listing)
     };
     /// a document of another kind
@@ -443,7 +297,7 @@ cases! {
         let mut payload = listed();
         edit_map(&mut payload, &[], |entries| {
             let keys = entries[4].1.as_array_mut().unwrap();
-            keys[0].as_map_mut().unwrap()[0].1 = bytes(&parts::public(&THIRD));
+            keys[0].as_map_mut().unwrap()[0].1 = Value::Bytes(parts::public(&THIRD).to_vec());
         });
         let listing = document(LISTING, &payload, &[ROOT, SECOND]);
         under(&[statement(&first(), &[ROOT, SECOND])], &listing)
