@@ -118,7 +118,7 @@ case $name in
 #: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Redis, Prometheus, PyPI
     deploy)
         tests/scale/deploy "$@" ;;
-#: relays, database, bucket and edge that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI
+#: relays, database, bucket and edge that die or are cut off, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI, root for cuts
     scale)
         tests/scale/run "$@" ;;
 #: the rules of every store over an Azure bucket (Azurite) | a build, then 2 minutes; PostgreSQL, Redis, npm, 0.4 GB

@@ -1,11 +1,12 @@
-//! Relays that share a bucket, a database and an edge, while one or the other dies, stalls, or loses what it has: a
-//! history of all that was acknowledged is one that a single relay could have given (http-v1 HTTP-K-3 … HTTP-K-6,
+//! Relays that share a bucket, a database and an edge, while one or the other dies, stalls, loses what it has, or is cut
+//! off: a history of all that was acknowledged is one that a single relay could have given (http-v1 HTTP-K-3 … HTTP-K-6,
 //! HTTP-K-10).
 //!
 //! `tests/scale/run` runs this for half an hour with a bucket of S3.
 
 mod edge;
 mod history;
+mod links;
 mod planted;
 
 use std::{
@@ -32,7 +33,10 @@ use kvcap_store::{EdgeSettings, LedgerSource, Shared};
 use kvcap_testkit::{Postgres, Valkey};
 use kvcap_testvectors::fixture;
 
-use self::history::{Asked, File, Front, History, Told};
+use self::{
+    history::{Asked, File, Front, History, Told},
+    links::{End, Links},
+};
 use crate::support::{
     AUDIENCE, Client, now,
     own_process::{LISTENING, OwnProcess},
@@ -43,6 +47,7 @@ const DATABASE: &str = "KVCAP_TEST_SHARED_DATABASE";
 const BUCKET: &str = "KVCAP_TEST_SHARED_BUCKET";
 const BURST: &str = "KVCAP_TEST_SHARED_BURST";
 const EDGE: &str = "KVCAP_TEST_SHARED_EDGE";
+const LISTEN: &str = "KVCAP_TEST_SHARED_LISTEN";
 const TOKEN: &str = "KVCAP_TEST_SHARED_TOKEN";
 const TIME: &str = "KVCAP_TEST_SHARED_TIME";
 
@@ -64,6 +69,7 @@ fn a_relay_of_several() {
     tokens
         .add(Digest::from_hex(&digest).unwrap(), token)
         .unwrap();
+    let listen = env::var(LISTEN).unwrap_or_else(|_| "127.0.0.1:0".to_owned());
     // so many requests in all, or as many as come
     let burst = env::var(BURST).map_or(u32::MAX, |burst| burst.parse().unwrap());
     let limits = Limits {
@@ -75,7 +81,7 @@ fn a_relay_of_several() {
     let running = Server::bind(Settings {
         #[cfg(feature = "gateway")]
         gateway: None,
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: listen.parse().unwrap(),
         place: Place::Shared {
             database: database.into(),
             bucket,
@@ -229,6 +235,8 @@ enum Wrong {
     EdgeKilled,
     /// The edge stands still for a second.
     EdgeStalled,
+    /// The link of a relay to one of them is cut, for one to two seconds; in half of them leases end meanwhile.
+    Cut(End),
 }
 
 impl Wrong {
@@ -244,6 +252,16 @@ impl Wrong {
         Self::EdgeKilled,
         Self::EdgeStalled,
     ];
+
+    /// Those of a network with links, as often again.
+    const CUTS: [Self; 6] = [
+        Self::Cut(End::Database),
+        Self::Cut(End::Bucket),
+        Self::Cut(End::Edge),
+        Self::Cut(End::Database),
+        Self::Cut(End::Bucket),
+        Self::Cut(End::Edge),
+    ];
 }
 
 #[test]
@@ -256,22 +274,38 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     // one of its own in a bucket that others use
     let of_server = |url: String| format!("{url}/{}", std::process::id());
     let bucket = env::var("KVCAP_SCALE_BUCKET").map_or(of_folder, of_server);
-    let postgres = Mutex::new(Postgres::start());
+    let links = Links::made();
+    let (postgres, mut valkey) = match links {
+        None => (Postgres::start(), Valkey::start()),
+        Some(_) => (Postgres::start_in_network(), Valkey::start_in_network()),
+    };
+    let postgres = Mutex::new(postgres);
     postgres.lock().unwrap().write_address(&database);
-    let (mut valkey, edge) = (Valkey::start(), home.path().join("edge"));
+    let edge = home.path().join("edge");
     valkey.write_address(&edge);
     let new = NewToken::generate().unwrap();
-    let start = || {
-        let variables = [
+    let start = |relay| {
+        let mut variables = vec![
             (DATABASE, database.to_str().unwrap().to_owned()),
             (BUCKET, bucket.clone()),
             (EDGE, edge.to_str().unwrap().to_owned()),
             (TOKEN, new.digest().to_string()),
             (TIME, now().to_string()),
         ];
-        OwnProcess::start("shared::a_relay_of_several", variables)
+        let name = "shared::a_relay_of_several";
+        let Some(links) = &links else {
+            return OwnProcess::start(name, variables);
+        };
+        variables.extend(Links::variables(
+            home.path(),
+            &postgres.lock().unwrap(),
+            relay,
+        ));
+        let mut command = links.within(relay);
+        command.arg(env::current_exe().unwrap());
+        OwnProcess::start_by(command, name, variables)
     };
-    let mut processes: Vec<OwnProcess> = (0..RELAYS).map(|_| start()).collect();
+    let mut processes: Vec<OwnProcess> = (0..RELAYS).map(start).collect();
     let addresses: Vec<_> = processes
         .iter()
         .map(|process| Some(process.address))
@@ -299,14 +333,17 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         while began.elapsed() < Duration::from_secs(seconds) {
             sleep(Duration::from_millis(300 + random(&mut seed, 1200)));
             let relay = usize::try_from(random(&mut seed, RELAYS as u64)).unwrap();
-            let all = Wrong::ALL;
+            let mut all = Wrong::ALL.to_vec();
+            if links.is_some() {
+                all.extend(Wrong::CUTS);
+            }
             let what = all[usize::try_from(random(&mut seed, all.len() as u64)).unwrap()];
             *wrong.entry(format!("{what:?}")).or_default() += 1;
             match what {
                 Wrong::Killed => {
                     relays.addresses.lock().unwrap()[relay] = None;
                     processes[relay].kill();
-                    processes[relay] = start();
+                    processes[relay] = start(relay);
                     relays.addresses.lock().unwrap()[relay] = Some(processes[relay].address);
                 }
                 Wrong::Stalled => {
@@ -334,20 +371,23 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                     sleep(Duration::from_secs(1));
                     valkey.go_on();
                 }
+                Wrong::Cut(end) => {
+                    let links = links.as_ref().unwrap();
+                    let half = Duration::from_millis(500 + random(&mut seed, 500));
+                    links.cut(relay, end);
+                    sleep(half);
+                    if random(&mut seed, 2) == 0 {
+                        end_leases(&postgres.lock().unwrap());
+                    }
+                    sleep(half);
+                    links.mend(relay, end);
+                }
             }
         }
         over.store(true, Ordering::SeqCst);
     });
-    // all relays say the same now
-    for key in history.keys() {
-        for relay in 0..RELAYS {
-            let one = One {
-                relays: &relays,
-                relay,
-            };
-            history.ask(&one, key, Asked::Get);
-        }
-    }
+    let begun = Instant::now();
+    all_say_the_same(&relays, &history);
     for process in &mut processes {
         process.kill();
     }
@@ -361,10 +401,32 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         panic!("no relay could have said this of {key}: {operations:#?}");
     }
     uses.check();
+    eprintln!(
+        "judged {} s after the last of it",
+        begun.elapsed().as_secs()
+    );
     no_orphan_is_left(
         &postgres.lock().unwrap(),
         &Shared::connect(&database, &bucket).unwrap(),
     );
+    eprintln!("swept {} s after the last of it", begun.elapsed().as_secs());
+}
+
+/// Asks each relay for every key, after all is over.
+fn all_say_the_same(relays: &Relays, history: &History) {
+    let keys = history.keys();
+    scope(|scope| {
+        for keys in keys.chunks(keys.len().div_ceil(6).max(1)) {
+            scope.spawn(move || {
+                for (key, relay) in keys
+                    .iter()
+                    .flat_map(|key| (0..RELAYS).map(move |at| (key, at)))
+                {
+                    history.ask(&One { relays, relay }, *key, Asked::Get);
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -21,7 +21,17 @@ impl OwnProcess {
         test: &str,
         variables: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
+        let command = Command::new(env::current_exe().unwrap());
+        Self::start_by(command, test, variables)
+    }
+
+    /// The same by a command that starts this program with the arguments it is given.
+    pub(crate) fn start_by<'a>(
+        mut command: Command,
+        test: &str,
+        variables: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Self {
+        let mut child = command
             .args(["--exact", test, "--nocapture"])
             .envs(variables)
             .stdout(Stdio::null())
