@@ -124,6 +124,12 @@ case $name in
 #: the rules of every store over an Azure bucket (Azurite) | a build, then 2 minutes; PostgreSQL, Redis, npm, 0.4 GB
     scale-azure)
         tests/scale/with-azure "$@" ;;
+#: runs a command in a network whose links can be cut, each relay's alone | root; Debian's iproute2
+    links)
+        tests/scale/links "$@" ;;
+#: relays of an earlier version, named by its kvcap, and of this one under the same faults | 2 minutes, or as many seconds as named; as scale
+    upgrade)
+        tests/scale/upgrade "$@" ;;
 #: a gateway before a real model in llama-server: sessions that leave, return, are edited | 10 minutes; PyPI
     live-gateway)
         tests/live/run --gateway "$@" ;;

@@ -38,8 +38,8 @@ impl Postgres {
         Self::start_at("")
     }
 
-    /// The same at every address and the usual port too, for a test in a network of its own: who is a neighbour there needs
-    /// no password.
+    /// Makes a database whose server is at every address and the usual port too, for a test in a network of its own: who is
+    /// a neighbour there needs no password.
     ///
     /// # Panics
     /// As [`Self::start`].

@@ -35,7 +35,7 @@ impl Valkey {
         Self::start_at("0")
     }
 
-    /// The same at every address and the usual port too, for a test in a network of its own.
+    /// Begins a server that is at every address and the usual port too, for a test in a network of its own.
     ///
     /// # Panics
     /// As [`Self::start`].

@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Times that a transaction is tried.
 const TRIES: u32 = 5;
 
-/// The tables as they are made, one step a version.
+/// The tables as they are made, one step a version: each adds, so that servers of the version before go on beside it.
 const MIGRATIONS: &[&str] = &[
     include_str!("tables.sql"),
     include_str!("edge.sql"),
@@ -272,4 +272,26 @@ pub(super) fn failed(error: &(dyn std::error::Error + 'static)) -> Error {
         None => error.to_string(),
     };
     Error::source(&std::io::Error::other(said), "the shared database")
+}
+
+#[cfg(test)]
+mod tests {
+    use kvcap::binding::Digest;
+
+    use super::MIGRATIONS;
+
+    /// A database that an earlier version has made took them as they were: what changes is a step more, and a line here.
+    #[test]
+    fn steps_that_databases_have_taken_stay_as_they_are() {
+        let digest = |step: &&str| Digest::labelled("a step", &[step.as_bytes()]).to_string();
+        let digests: Vec<String> = MIGRATIONS.iter().map(digest).collect();
+        assert_eq!(
+            digests,
+            [
+                "50dbb39a4e651f5029e0bf46cfb5e83716c8b2abc2936636ef18435fb64b026f",
+                "8aa7e99624a29e4765df0aa8de5941b24081cfa2c35a955f19f1a890ba31a39c",
+                "f464c59a578b811f05caba6f29c732584daa63aa7161952f9a5dacf5d892d74b",
+            ]
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::{env, fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use kvcap_testkit::Postgres;
 
-use super::{DATABASE, EDGE, LISTEN};
+use super::{DATABASE, EDGE, LISTEN, Variables};
 
 /// What a link of a relay leads to.
 #[derive(Clone, Copy, Debug)]
@@ -45,11 +45,7 @@ impl Links {
     }
 
     /// Variables of a relay in its namespace: how it reaches the others.
-    pub(crate) fn variables(
-        home: &Path,
-        postgres: &Postgres,
-        relay: usize,
-    ) -> Vec<(&'static str, String)> {
+    pub(crate) fn variables(home: &Path, postgres: &Postgres, relay: usize) -> Variables {
         let file = |name, text: String| {
             let path = home.join(format!("{name}-{relay}"));
             fs::write(&path, text).unwrap();

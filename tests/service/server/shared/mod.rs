@@ -7,35 +7,38 @@
 mod edge;
 mod history;
 mod links;
+mod older;
 mod planted;
+mod uses;
 
 use std::{
     collections::BTreeMap,
     env, fs,
     net::SocketAddr,
-    path::Path,
     process::Command,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{scope, sleep},
     time::{Duration, Instant},
 };
 
 use kvcap::{
-    Context, Draft, Sealer, Section, SectionKind, Terms, Usage, WrappingKey,
+    Context, Draft, Sealer, Section, SectionKind, Terms, WrappingKey,
     binding::{Digest, Model, Runtime, Tokenizer},
     hazmat::Entropy,
 };
 use kvcap_server::{Limits, NewToken, Permission, Place, Server, Settings, Token, Tokens};
-use kvcap_store::{EdgeSettings, LedgerSource, Shared};
+use kvcap_store::{EdgeSettings, Shared};
 use kvcap_testkit::{Postgres, Valkey};
 use kvcap_testvectors::fixture;
 
 use self::{
     history::{Asked, File, Front, History, Told},
     links::{End, Links},
+    older::Older,
+    uses::Uses,
 };
 use crate::support::{
     AUDIENCE, Client, now,
@@ -52,6 +55,9 @@ const TOKEN: &str = "KVCAP_TEST_SHARED_TOKEN";
 const TIME: &str = "KVCAP_TEST_SHARED_TIME";
 
 const RELAYS: usize = 3;
+
+/// What a relay is told.
+type Variables = Vec<(&'static str, String)>;
 
 /// A relay in its own process: another test kills it.
 #[test]
@@ -284,7 +290,7 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     let edge = home.path().join("edge");
     valkey.write_address(&edge);
     let new = NewToken::generate().unwrap();
-    let start = |relay| {
+    let told = |relay| {
         let mut variables = vec![
             (DATABASE, database.to_str().unwrap().to_owned()),
             (BUCKET, bucket.clone()),
@@ -292,20 +298,25 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
             (TOKEN, new.digest().to_string()),
             (TIME, now().to_string()),
         ];
-        let name = "shared::a_relay_of_several";
-        let Some(links) = &links else {
-            return OwnProcess::start(name, variables);
-        };
-        variables.extend(Links::variables(
-            home.path(),
-            &postgres.lock().unwrap(),
-            relay,
-        ));
-        let mut command = links.within(relay);
-        command.arg(env::current_exe().unwrap());
-        OwnProcess::start_by(command, name, variables)
+        if links.is_some() {
+            let postgres = postgres.lock().unwrap();
+            variables.extend(Links::variables(home.path(), &postgres, relay));
+        }
+        variables
     };
-    let mut processes: Vec<OwnProcess> = (0..RELAYS).map(start).collect();
+    let within = |relay| links.as_ref().map(|links| links.within(relay));
+    let start = |relay| {
+        let program = env::current_exe().unwrap();
+        let mut command = within(relay).unwrap_or_else(|| Command::new("env"));
+        command.arg(program);
+        OwnProcess::start_by(command, "shared::a_relay_of_several", told(relay))
+    };
+    let older = Older::named();
+    let first = |relay| match &older {
+        None => start(relay),
+        Some(older) => OwnProcess::begin(older.command(within(relay), &told(relay))),
+    };
+    let mut processes: Vec<OwnProcess> = (0..RELAYS).map(first).collect();
     let addresses: Vec<_> = processes
         .iter()
         .map(|process| Some(process.address))
@@ -319,6 +330,7 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     let (history, over) = (History::new(), AtomicBool::new(false));
     let uses = Uses::default();
     let mut wrong = BTreeMap::<String, u32>::new();
+    let mut olders = [older.is_some(); RELAYS];
     scope(|scope| {
         for number in 0..6 {
             let (relays, history, over) = (&relays, &history, &over);
@@ -329,6 +341,8 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
             let (database, bucket) = (&database, &bucket);
             scope.spawn(move || uses.of_another(database, bucket, over));
         }
+        // also when something here panics: nobody would ever tell them
+        let _over = Over(&over);
         let (began, mut seed) = (Instant::now(), u64::from(std::process::id()));
         while began.elapsed() < Duration::from_secs(seconds) {
             sleep(Duration::from_millis(300 + random(&mut seed, 1200)));
@@ -338,12 +352,17 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                 all.extend(Wrong::CUTS);
             }
             let what = all[usize::try_from(random(&mut seed, all.len() as u64)).unwrap()];
+            if older.is_some() && relay == RELAYS - 1 && matches!(what, Wrong::Killed) {
+                // an older one stays to the end; those that are killed come back as this version
+                continue;
+            }
             *wrong.entry(format!("{what:?}")).or_default() += 1;
             match what {
                 Wrong::Killed => {
                     relays.addresses.lock().unwrap()[relay] = None;
                     processes[relay].kill();
                     processes[relay] = start(relay);
+                    olders[relay] = false;
                     relays.addresses.lock().unwrap()[relay] = Some(processes[relay].address);
                 }
                 Wrong::Stalled => {
@@ -384,12 +403,16 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                 }
             }
         }
-        over.store(true, Ordering::SeqCst);
     });
     let begun = Instant::now();
     all_say_the_same(&relays, &history);
     for process in &mut processes {
         process.kill();
+    }
+    if let Some(older) = &older {
+        let left = olders.iter().filter(|is_older| **is_older).count();
+        let again = older.begins(within(0), &told(0));
+        eprintln!("{left} of {RELAYS} were older to the end; begun once more: {again}");
     }
     let (keys, operations) = history.len();
     eprintln!(
@@ -410,6 +433,15 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         &Shared::connect(&database, &bucket).unwrap(),
     );
     eprintln!("swept {} s after the last of it", begun.elapsed().as_secs());
+}
+
+/// Tells the load that it is over, at the end of a block.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Asks each relay for every key, after all is over.
@@ -487,8 +519,12 @@ fn signal(name: &str, process: u32) {
     assert!(sent.unwrap().success());
 }
 
+/// Ends every lease, but for one that a relay has in hand at this moment: who is cut off may have it until it is no more.
 fn end_leases(postgres: &Postgres) {
-    let _ended = postgres.sql("UPDATE kvcap_claim SET until = now() - interval '1 second'");
+    let _ended = postgres.sql(
+        "UPDATE kvcap_claim SET until = now() - interval '1 second'
+         WHERE ctid IN (SELECT ctid FROM kvcap_claim FOR UPDATE SKIP LOCKED)",
+    );
 }
 
 /// After a sweep every object has its row.
@@ -521,52 +557,4 @@ fn no_orphan_is_left(postgres: &Postgres, shared: &Shared) {
     });
     every.unwrap();
     assert_eq!(whole, rows, "each row has its object");
-}
-
-/// Uses of capsules for one use, by verifiers that share a ledger.
-#[derive(Default)]
-struct Uses {
-    next: AtomicU64,
-    granted: Mutex<BTreeMap<u64, u32>>,
-}
-
-impl Uses {
-    /// Another server's verifier.
-    fn of_another(&self, database: &Path, bucket: &str, over: &AtomicBool) {
-        let shared = Shared::connect(database, bucket).unwrap();
-        while !over.load(Ordering::SeqCst) {
-            // each is tried by whoever comes, some times
-            let id = self.next.fetch_add(1, Ordering::SeqCst) / 4;
-            let mut terms = Terms::new("acme", "a", now(), now() + 100);
-            terms.single_use = true;
-            let usage = Usage::of(
-                &Digest::labelled("a use", &[&id.to_le_bytes()]),
-                &terms,
-                now(),
-            );
-            let used = shared.open().and_then(|ledger| ledger.record(&usage));
-            match used {
-                Ok(()) => {
-                    *self
-                        .granted
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .entry(id)
-                        .or_default() += 1
-                }
-                Err(error) => assert!([410, 940].contains(&error.code().number()), "{error}"),
-            }
-        }
-    }
-
-    fn granted(&self) -> usize {
-        self.granted.lock().unwrap().len()
-    }
-
-    fn check(&self) {
-        let granted = self.granted.lock().unwrap();
-        let twice: Vec<_> = granted.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(twice.is_empty(), "used twice: {twice:?}");
-        assert!(!granted.is_empty(), "nothing was used at all");
-    }
 }

@@ -31,9 +31,14 @@ impl OwnProcess {
         test: &str,
         variables: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Self {
+        command.args(["--exact", test, "--nocapture"]);
+        command.envs(variables);
+        Self::begin(command)
+    }
+
+    /// The same by a whole command, of whatever program that says where it listens.
+    pub(crate) fn begin(mut command: Command) -> Self {
         let mut child = command
-            .args(["--exact", test, "--nocapture"])
-            .envs(variables)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
