@@ -118,12 +118,18 @@ case $name in
 #: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Redis, Prometheus, PyPI
     deploy)
         tests/scale/deploy "$@" ;;
-#: relays, database, bucket and edge that die, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI
+#: relays, database, bucket and edge that die or are cut off, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI, root for cuts
     scale)
         tests/scale/run "$@" ;;
 #: the rules of every store over an Azure bucket (Azurite) | a build, then 2 minutes; PostgreSQL, Redis, npm, 0.4 GB
     scale-azure)
         tests/scale/with-azure "$@" ;;
+#: runs a command in a network whose links can be cut, each relay's alone | root; Debian's iproute2
+    links)
+        tests/scale/links "$@" ;;
+#: relays of an earlier version, named by its kvcap, and of this one under the same faults | 2 minutes, or as many seconds as named; as scale
+    upgrade)
+        tests/scale/upgrade "$@" ;;
 #: a gateway before a real model in llama-server: sessions that leave, return, are edited | 10 minutes; PyPI
     live-gateway)
         tests/live/run --gateway "$@" ;;

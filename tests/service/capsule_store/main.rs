@@ -11,6 +11,8 @@
 #[cfg(feature = "shared")]
 mod edge;
 #[cfg(feature = "shared")]
+mod s3;
+#[cfg(feature = "shared")]
 mod shared;
 mod versions;
 

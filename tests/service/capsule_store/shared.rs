@@ -2,9 +2,19 @@
 
 use std::{
     env,
+    io::{Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
-    sync::{Arc, Barrier, Mutex},
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
+    time::Duration,
 };
 
 use kvcap::{
@@ -154,6 +164,82 @@ fn what_a_killed_server_was_doing_is_swept() {
         "0"
     );
     put(&*store, name(1), &entry);
+}
+
+#[test]
+fn a_server_that_is_cut_off_in_a_transaction_does_not_hold_others_up() {
+    let place = Place::new();
+    let way = place.path("way");
+    let cut = way_that_is_cut(&way, place.postgres.address());
+    let address = place.path("by-way");
+    std::fs::write(&address, place.postgres.address_at(way.to_str().unwrap())).unwrap();
+    std::fs::set_permissions(&address, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let store = Shared::connect(&address, &place.bucket()).unwrap().store();
+    put(&*store, name(1), &entry(1, 60));
+    cut.store(true, Ordering::SeqCst);
+    // it never hears of anything again
+    let (begun, has_begun) = mpsc::channel();
+    let cut_off = thread::spawn(move || {
+        begun.send(()).unwrap();
+        drop(claim(&*store, name(2), &entry(2, 60), u64::MAX));
+    });
+    has_begun.recv().unwrap();
+    let has_the_tenant = "SELECT count(*) > 0 FROM pg_stat_activity
+                          WHERE state = 'idle in transaction' AND query LIKE '%INTO kvcap_tenant%'";
+    soon("it has the tenant's row in hand", || {
+        place.postgres.sql(has_the_tenant) == "t"
+    });
+    let (other, (done, is_done)) = (place.store(), mpsc::channel());
+    thread::spawn(move || {
+        put(&*other, name(3), &entry(3, 60));
+        done.send(()).unwrap();
+    });
+    let in_time = is_done.recv_timeout(Duration::from_secs(30));
+    assert!(in_time.is_ok(), "another waits for it");
+    assert!(!cut_off.is_finished(), "it was not cut off");
+}
+
+/// A folder with a socket that leads to the database's, until it is cut: then no more transaction is ended over it, and
+/// nothing comes back.
+fn way_that_is_cut(way: &Path, address: String) -> Arc<AtomicBool> {
+    std::fs::create_dir(way).unwrap();
+    let socket = |folder: &Path| folder.join(".s.PGSQL.5432");
+    let host = address.split_once("host=").unwrap().1;
+    let database = socket(Path::new(host.split(' ').next().unwrap()));
+    let (listener, cut) = (
+        UnixListener::bind(socket(way)).unwrap(),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let is_cut = Arc::clone(&cut);
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.unwrap();
+            let server = UnixStream::connect(&database).unwrap();
+            let both = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let lost = Arc::new(AtomicBool::new(false));
+            for (mut from, mut to, is_asking) in [(client, server, true), (both.1, both.0, false)] {
+                let (is_cut, lost) = (Arc::clone(&is_cut), Arc::clone(&lost));
+                thread::spawn(move || {
+                    let mut bytes = [0; 65_536];
+                    while let Ok(len @ 1..) = from.read(&mut bytes) {
+                        let bytes = &bytes[..len];
+                        let ends = is_asking && bytes.windows(6).any(|word| word == b"COMMIT");
+                        if ends && is_cut.load(Ordering::SeqCst) {
+                            lost.store(true, Ordering::SeqCst);
+                        }
+                        if !lost.load(Ordering::SeqCst) && to.write_all(bytes).is_err() {
+                            return;
+                        }
+                    }
+                    // neither end is told
+                    while lost.load(Ordering::SeqCst) {
+                        thread::park();
+                    }
+                });
+            }
+        }
+    });
+    cut
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -24,6 +25,7 @@ pub struct Postgres {
     folder: tempfile::TempDir,
     programs: PathBuf,
     user: Option<u32>,
+    addresses: &'static str,
 }
 
 impl Postgres {
@@ -33,6 +35,20 @@ impl Postgres {
     /// Where no PostgreSQL is installed (Debian: `apt-get install postgresql`), and where it does not begin.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_at("")
+    }
+
+    /// Makes a database whose server is at every address and the usual port too, for a test in a network of its own: who is
+    /// a neighbour there needs no password.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_in_network() -> Self {
+        Self::start_at("*")
+    }
+
+    fn start_at(addresses: &'static str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("kvcap-pg")
             .tempdir()
@@ -47,6 +63,7 @@ impl Postgres {
             folder,
             programs: programs(),
             user,
+            addresses,
         };
         let options = ["-A", "trust", "-U", "kvcap", "-E", "UTF8", "--no-locale"];
         let mut initdb = postgres.program("initdb");
@@ -54,6 +71,11 @@ impl Postgres {
         let made = initdb.output().unwrap();
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "{said}");
+        if !addresses.is_empty() {
+            let rules = postgres.folder.path().join("data/pg_hba.conf");
+            let mut rules = fs::OpenOptions::new().append(true).open(rules).unwrap();
+            rules.write_all(b"host all all samenet trust\n").unwrap();
+        }
         postgres.begin();
         postgres
     }
@@ -64,7 +86,8 @@ impl Postgres {
             let (folder, log) = (self.folder.path(), self.folder.path().join("log"));
             let mut server = self.program("postgres");
             server.args(["-D", "data", "-k"]).arg(folder);
-            server.args(["-c", "listen_addresses=", "-c", "max_connections=300"]);
+            server.args(["-c", &format!("listen_addresses={}", self.addresses)]);
+            server.args(["-c", "max_connections=300"]);
             let mut server = server
                 .stderr(fs::File::create(&log).unwrap())
                 .spawn()
@@ -124,8 +147,13 @@ impl Postgres {
     /// Its address.
     #[must_use]
     pub fn address(&self) -> String {
-        let folder = self.folder.path().display();
-        format!("host={folder} user=kvcap dbname=postgres sslmode=disable")
+        self.address_at(&self.folder.path().display().to_string())
+    }
+
+    /// Its address for who reaches it at `host`.
+    #[must_use]
+    pub fn address_at(&self, host: &str) -> String {
+        format!("host={host} user=kvcap dbname=postgres sslmode=disable")
     }
 
     /// Writes its address into a private file.

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Valkey {
     server: Option<Child>,
     folder: tempfile::TempDir,
+    port: &'static str,
 }
 
 impl Valkey {
@@ -31,6 +32,19 @@ impl Valkey {
     /// Where neither is installed (Debian: `apt-get install redis-server`), and where it does not begin.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_at("0")
+    }
+
+    /// Begins a server that is at every address and the usual port too, for a test in a network of its own.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_in_network() -> Self {
+        Self::start_at("6379")
+    }
+
+    fn start_at(port: &'static str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("kvcap-vk")
             .tempdir()
@@ -38,6 +52,7 @@ impl Valkey {
         let mut valkey = Self {
             server: None,
             folder,
+            port,
         };
         valkey.start_again();
         valkey
@@ -49,7 +64,8 @@ impl Valkey {
     /// Where it does not begin.
     pub fn start_again(&mut self) {
         let server = Command::new(program("server"))
-            .args(["--port", "0", "--save", "", "--appendonly", "no"])
+            .args(["--port", self.port, "--save", "", "--appendonly", "no"])
+            .args(["--bind", "0.0.0.0", "--protected-mode", "no"])
             .args(["--unixsocketperm", "700", "--unixsocket"])
             .arg(self.socket())
             .arg("--dir")

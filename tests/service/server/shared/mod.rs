@@ -1,38 +1,45 @@
-//! Relays that share a bucket, a database and an edge, while one or the other dies, stalls, or loses what it has: a
-//! history of all that was acknowledged is one that a single relay could have given (http-v1 HTTP-K-3 … HTTP-K-6,
+//! Relays that share a bucket, a database and an edge, while one or the other dies, stalls, loses what it has, or is cut
+//! off: a history of all that was acknowledged is one that a single relay could have given (http-v1 HTTP-K-3 … HTTP-K-6,
 //! HTTP-K-10).
 //!
 //! `tests/scale/run` runs this for half an hour with a bucket of S3.
 
 mod edge;
 mod history;
+mod links;
+mod older;
 mod planted;
+mod uses;
 
 use std::{
     collections::BTreeMap,
     env, fs,
     net::SocketAddr,
-    path::Path,
     process::Command,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{scope, sleep},
     time::{Duration, Instant},
 };
 
 use kvcap::{
-    Context, Draft, Sealer, Section, SectionKind, Terms, Usage, WrappingKey,
+    Context, Draft, Sealer, Section, SectionKind, Terms, WrappingKey,
     binding::{Digest, Model, Runtime, Tokenizer},
     hazmat::Entropy,
 };
 use kvcap_server::{Limits, NewToken, Permission, Place, Server, Settings, Token, Tokens};
-use kvcap_store::{EdgeSettings, LedgerSource, Shared};
+use kvcap_store::{EdgeSettings, Shared};
 use kvcap_testkit::{Postgres, Valkey};
 use kvcap_testvectors::fixture;
 
-use self::history::{Asked, File, Front, History, Told};
+use self::{
+    history::{Asked, File, Front, History, Told},
+    links::{End, Links},
+    older::Older,
+    uses::Uses,
+};
 use crate::support::{
     AUDIENCE, Client, now,
     own_process::{LISTENING, OwnProcess},
@@ -43,10 +50,14 @@ const DATABASE: &str = "KVCAP_TEST_SHARED_DATABASE";
 const BUCKET: &str = "KVCAP_TEST_SHARED_BUCKET";
 const BURST: &str = "KVCAP_TEST_SHARED_BURST";
 const EDGE: &str = "KVCAP_TEST_SHARED_EDGE";
+const LISTEN: &str = "KVCAP_TEST_SHARED_LISTEN";
 const TOKEN: &str = "KVCAP_TEST_SHARED_TOKEN";
 const TIME: &str = "KVCAP_TEST_SHARED_TIME";
 
 const RELAYS: usize = 3;
+
+/// What a relay is told.
+type Variables = Vec<(&'static str, String)>;
 
 /// A relay in its own process: another test kills it.
 #[test]
@@ -64,6 +75,7 @@ fn a_relay_of_several() {
     tokens
         .add(Digest::from_hex(&digest).unwrap(), token)
         .unwrap();
+    let listen = env::var(LISTEN).unwrap_or_else(|_| "127.0.0.1:0".to_owned());
     // so many requests in all, or as many as come
     let burst = env::var(BURST).map_or(u32::MAX, |burst| burst.parse().unwrap());
     let limits = Limits {
@@ -75,7 +87,7 @@ fn a_relay_of_several() {
     let running = Server::bind(Settings {
         #[cfg(feature = "gateway")]
         gateway: None,
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: listen.parse().unwrap(),
         place: Place::Shared {
             database: database.into(),
             bucket,
@@ -229,6 +241,8 @@ enum Wrong {
     EdgeKilled,
     /// The edge stands still for a second.
     EdgeStalled,
+    /// The link of a relay to one of them is cut, for one to two seconds; in half of them leases end meanwhile.
+    Cut(End),
 }
 
 impl Wrong {
@@ -244,6 +258,16 @@ impl Wrong {
         Self::EdgeKilled,
         Self::EdgeStalled,
     ];
+
+    /// Those of a network with links, as often again.
+    const CUTS: [Self; 6] = [
+        Self::Cut(End::Database),
+        Self::Cut(End::Bucket),
+        Self::Cut(End::Edge),
+        Self::Cut(End::Database),
+        Self::Cut(End::Bucket),
+        Self::Cut(End::Edge),
+    ];
 }
 
 #[test]
@@ -256,22 +280,43 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     // one of its own in a bucket that others use
     let of_server = |url: String| format!("{url}/{}", std::process::id());
     let bucket = env::var("KVCAP_SCALE_BUCKET").map_or(of_folder, of_server);
-    let postgres = Mutex::new(Postgres::start());
+    let links = Links::made();
+    let (postgres, mut valkey) = match links {
+        None => (Postgres::start(), Valkey::start()),
+        Some(_) => (Postgres::start_in_network(), Valkey::start_in_network()),
+    };
+    let postgres = Mutex::new(postgres);
     postgres.lock().unwrap().write_address(&database);
-    let (mut valkey, edge) = (Valkey::start(), home.path().join("edge"));
+    let edge = home.path().join("edge");
     valkey.write_address(&edge);
     let new = NewToken::generate().unwrap();
-    let start = || {
-        let variables = [
+    let told = |relay| {
+        let mut variables = vec![
             (DATABASE, database.to_str().unwrap().to_owned()),
             (BUCKET, bucket.clone()),
             (EDGE, edge.to_str().unwrap().to_owned()),
             (TOKEN, new.digest().to_string()),
             (TIME, now().to_string()),
         ];
-        OwnProcess::start("shared::a_relay_of_several", variables)
+        if links.is_some() {
+            let postgres = postgres.lock().unwrap();
+            variables.extend(Links::variables(home.path(), &postgres, relay));
+        }
+        variables
     };
-    let mut processes: Vec<OwnProcess> = (0..RELAYS).map(|_| start()).collect();
+    let within = |relay| links.as_ref().map(|links| links.within(relay));
+    let start = |relay| {
+        let program = env::current_exe().unwrap();
+        let mut command = within(relay).unwrap_or_else(|| Command::new("env"));
+        command.arg(program);
+        OwnProcess::start_by(command, "shared::a_relay_of_several", told(relay))
+    };
+    let older = Older::named();
+    let first = |relay| match &older {
+        None => start(relay),
+        Some(older) => OwnProcess::begin(older.command(within(relay), &told(relay))),
+    };
+    let mut processes: Vec<OwnProcess> = (0..RELAYS).map(first).collect();
     let addresses: Vec<_> = processes
         .iter()
         .map(|process| Some(process.address))
@@ -285,6 +330,7 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     let (history, over) = (History::new(), AtomicBool::new(false));
     let uses = Uses::default();
     let mut wrong = BTreeMap::<String, u32>::new();
+    let mut olders = [older.is_some(); RELAYS];
     scope(|scope| {
         for number in 0..6 {
             let (relays, history, over) = (&relays, &history, &over);
@@ -295,18 +341,28 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
             let (database, bucket) = (&database, &bucket);
             scope.spawn(move || uses.of_another(database, bucket, over));
         }
+        // also when something here panics: nobody would ever tell them
+        let _over = Over(&over);
         let (began, mut seed) = (Instant::now(), u64::from(std::process::id()));
         while began.elapsed() < Duration::from_secs(seconds) {
             sleep(Duration::from_millis(300 + random(&mut seed, 1200)));
             let relay = usize::try_from(random(&mut seed, RELAYS as u64)).unwrap();
-            let all = Wrong::ALL;
+            let mut all = Wrong::ALL.to_vec();
+            if links.is_some() {
+                all.extend(Wrong::CUTS);
+            }
             let what = all[usize::try_from(random(&mut seed, all.len() as u64)).unwrap()];
+            if older.is_some() && relay == RELAYS - 1 && matches!(what, Wrong::Killed) {
+                // an older one stays to the end; those that are killed come back as this version
+                continue;
+            }
             *wrong.entry(format!("{what:?}")).or_default() += 1;
             match what {
                 Wrong::Killed => {
                     relays.addresses.lock().unwrap()[relay] = None;
                     processes[relay].kill();
-                    processes[relay] = start();
+                    processes[relay] = start(relay);
+                    olders[relay] = false;
                     relays.addresses.lock().unwrap()[relay] = Some(processes[relay].address);
                 }
                 Wrong::Stalled => {
@@ -334,22 +390,29 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                     sleep(Duration::from_secs(1));
                     valkey.go_on();
                 }
+                Wrong::Cut(end) => {
+                    let links = links.as_ref().unwrap();
+                    let half = Duration::from_millis(500 + random(&mut seed, 500));
+                    links.cut(relay, end);
+                    sleep(half);
+                    if random(&mut seed, 2) == 0 {
+                        end_leases(&postgres.lock().unwrap());
+                    }
+                    sleep(half);
+                    links.mend(relay, end);
+                }
             }
         }
-        over.store(true, Ordering::SeqCst);
     });
-    // all relays say the same now
-    for key in history.keys() {
-        for relay in 0..RELAYS {
-            let one = One {
-                relays: &relays,
-                relay,
-            };
-            history.ask(&one, key, Asked::Get);
-        }
-    }
+    let begun = Instant::now();
+    all_say_the_same(&relays, &history);
     for process in &mut processes {
         process.kill();
+    }
+    if let Some(older) = &older {
+        let left = olders.iter().filter(|is_older| **is_older).count();
+        let again = older.begins(within(0), &told(0));
+        eprintln!("{left} of {RELAYS} were older to the end; begun once more: {again}");
     }
     let (keys, operations) = history.len();
     eprintln!(
@@ -361,10 +424,41 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         panic!("no relay could have said this of {key}: {operations:#?}");
     }
     uses.check();
+    eprintln!(
+        "judged {} s after the last of it",
+        begun.elapsed().as_secs()
+    );
     no_orphan_is_left(
         &postgres.lock().unwrap(),
         &Shared::connect(&database, &bucket).unwrap(),
     );
+    eprintln!("swept {} s after the last of it", begun.elapsed().as_secs());
+}
+
+/// Tells the load that it is over, at the end of a block.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Asks each relay for every key, after all is over.
+fn all_say_the_same(relays: &Relays, history: &History) {
+    let keys = history.keys();
+    scope(|scope| {
+        for keys in keys.chunks(keys.len().div_ceil(6).max(1)) {
+            scope.spawn(move || {
+                for (key, relay) in keys
+                    .iter()
+                    .flat_map(|key| (0..RELAYS).map(move |at| (key, at)))
+                {
+                    history.ask(&One { relays, relay }, *key, Asked::Get);
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -425,8 +519,12 @@ fn signal(name: &str, process: u32) {
     assert!(sent.unwrap().success());
 }
 
+/// Ends every lease, but for one that a relay has in hand at this moment: who is cut off may have it until it is no more.
 fn end_leases(postgres: &Postgres) {
-    let _ended = postgres.sql("UPDATE kvcap_claim SET until = now() - interval '1 second'");
+    let _ended = postgres.sql(
+        "UPDATE kvcap_claim SET until = now() - interval '1 second'
+         WHERE ctid IN (SELECT ctid FROM kvcap_claim FOR UPDATE SKIP LOCKED)",
+    );
 }
 
 /// After a sweep every object has its row.
@@ -459,52 +557,4 @@ fn no_orphan_is_left(postgres: &Postgres, shared: &Shared) {
     });
     every.unwrap();
     assert_eq!(whole, rows, "each row has its object");
-}
-
-/// Uses of capsules for one use, by verifiers that share a ledger.
-#[derive(Default)]
-struct Uses {
-    next: AtomicU64,
-    granted: Mutex<BTreeMap<u64, u32>>,
-}
-
-impl Uses {
-    /// Another server's verifier.
-    fn of_another(&self, database: &Path, bucket: &str, over: &AtomicBool) {
-        let shared = Shared::connect(database, bucket).unwrap();
-        while !over.load(Ordering::SeqCst) {
-            // each is tried by whoever comes, some times
-            let id = self.next.fetch_add(1, Ordering::SeqCst) / 4;
-            let mut terms = Terms::new("acme", "a", now(), now() + 100);
-            terms.single_use = true;
-            let usage = Usage::of(
-                &Digest::labelled("a use", &[&id.to_le_bytes()]),
-                &terms,
-                now(),
-            );
-            let used = shared.open().and_then(|ledger| ledger.record(&usage));
-            match used {
-                Ok(()) => {
-                    *self
-                        .granted
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .entry(id)
-                        .or_default() += 1
-                }
-                Err(error) => assert!([410, 940].contains(&error.code().number()), "{error}"),
-            }
-        }
-    }
-
-    fn granted(&self) -> usize {
-        self.granted.lock().unwrap().len()
-    }
-
-    fn check(&self) {
-        let granted = self.granted.lock().unwrap();
-        let twice: Vec<_> = granted.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(twice.is_empty(), "used twice: {twice:?}");
-        assert!(!granted.is_empty(), "nothing was used at all");
-    }
 }

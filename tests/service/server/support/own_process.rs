@@ -21,9 +21,24 @@ impl OwnProcess {
         test: &str,
         variables: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .envs(variables)
+        let command = Command::new(env::current_exe().unwrap());
+        Self::start_by(command, test, variables)
+    }
+
+    /// The same by a command that starts this program with the arguments it is given.
+    pub(crate) fn start_by<'a>(
+        mut command: Command,
+        test: &str,
+        variables: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Self {
+        command.args(["--exact", test, "--nocapture"]);
+        command.envs(variables);
+        Self::begin(command)
+    }
+
+    /// The same by a whole command, of whatever program that says where it listens.
+    pub(crate) fn begin(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
