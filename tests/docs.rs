@@ -237,6 +237,8 @@ const PARTS: &[&str] = &[
     "codecs/mlx/linux/setup",
     "tests/bench/peers.sh",
     "tests/platforms/wine",
+    "tests/platforms/libnode",
+    "tests/platforms/python-arm64",
     "tests/platforms/zig",
     "tests/platforms/zig-cc",
     "tests/service/helper/wrong",

@@ -9,6 +9,8 @@ mod normal;
 mod postgres;
 pub mod profile;
 mod program;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod schema;
 mod sealing;
 mod terms;
