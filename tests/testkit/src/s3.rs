@@ -1,5 +1,10 @@
 //! An S3 server of a test's own, over a folder (s3s-fs).
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot begin its server fails"
+)]
+
 use std::{net::SocketAddr, path::Path, thread};
 
 use hyper_util::{
