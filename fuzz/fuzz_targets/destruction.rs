@@ -21,7 +21,11 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder can be made");
     for (n, tenant) in (0..).zip(["-", "acme", "umbr%20ella"]) {
         for day in 0..3_u64 {
-            let name = format!("{}.{tenant}.{:032x}.key", Day::of(NOW - DAY + day * DAY), n * 3 + day);
+            let name = format!(
+                "{}.{tenant}.{:032x}.key",
+                Day::of(NOW - DAY + day * DAY),
+                n * 3 + day
+            );
             fs::write(folder.path().join(name), "").expect("a file can be written");
         }
     }
@@ -36,11 +40,18 @@ fuzz_target!(|text: &str| {
     if let Some(day) = before {
         assert_eq!(Day::parse(&day.to_string()), Some(day));
     }
-    assert!(parse_instant(day).is_none_or(|_| day.len() >= 10), "a slip became a time");
+    assert!(
+        parse_instant(day).is_none_or(|_| day.len() >= 10),
+        "a slip became a time"
+    );
     let all = slots(FOLDER.path()).expect("the folder is in order");
     for including_today in [false, true] {
         let tenant = (!tenant.is_empty()).then_some(tenant);
-        let meant = Meant::Tenant { tenant, before, including_today };
+        let meant = Meant::Tenant {
+            tenant,
+            before,
+            including_today,
+        };
         if let Ok(chosen) = select(FOLDER.path(), meant, NOW) {
             assert!(!chosen.is_empty());
             let name = tenant_name(tenant).expect("it was rendered");
@@ -50,12 +61,18 @@ fuzz_target!(|text: &str| {
             };
             assert!(all.iter().filter(wanted).eq(chosen.iter()));
             let today = chosen.iter().any(|slot| slot.day >= Day::of(NOW));
-            assert!(!today || including_today || before.is_none(), "today's keys, by a slip");
+            assert!(
+                !today || including_today || before.is_none(),
+                "today's keys, by a slip"
+            );
         }
     }
     let ids: Vec<String> = ids.split(' ').map(str::to_owned).collect();
     if let Ok(chosen) = select(FOLDER.path(), Meant::Ids(&ids), NOW) {
         assert!(chosen.iter().all(|slot| ids.contains(&slot.id)));
-        assert!(ids.iter().all(|id| chosen.iter().any(|slot| slot.id == *id)));
+        assert!(
+            ids.iter()
+                .all(|id| chosen.iter().any(|slot| slot.id == *id))
+        );
     }
 });

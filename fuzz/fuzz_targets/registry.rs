@@ -1,15 +1,22 @@
 //! Any bytes as a registry, and any payload under its root's signature: what is accepted has a next
-//! version that says the same and follows it.
+//! version that says the same and follows it. Any bytes as what travels beside one: notes, and proposals
+//! of a next version.
 
 #![no_main]
 
-use kvcap::{Registry, RootKey, UntrustedRegistry};
+use std::str;
+
+use kvcap::{Proposal, Registry, RootKey, UntrustedRegistry};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let root = RootKey::from_seed(&[7; 32]);
+    beside(data, &root);
     if let Ok(untrusted) = UntrustedRegistry::read(data) {
-        assert_eq!(untrusted.danger_unverified_roots().is_some(), data[0] == 0x83);
+        assert_eq!(
+            untrusted.danger_unverified_roots().is_some(),
+            data[0] == 0x83
+        );
         let shown = untrusted.danger_unverified_listing();
         if let Ok(registry) = untrusted.verify_at_any_time(&root.public()) {
             assert_eq!(shown.ok().as_ref(), Some(registry.listing()));
@@ -50,4 +57,25 @@ fn check(registry: &Registry, root: &RootKey) {
         (&old.keys, &old.revoked)
     );
     assert_eq!(next.trust().ids().count(), old.keys.len());
+}
+
+fn beside(data: &[u8], root: &RootKey) {
+    let first = Registry::first(root, 1_800_000_000, 1_800_086_400).expect("it begins");
+    let untrusted = UntrustedRegistry::read(&first).expect("what is written is read");
+    let registry = untrusted
+        .verify_at_any_time(&root.public())
+        .expect("and verified");
+    let note = registry.note(root).expect("its root signs");
+    if let Ok(text) = str::from_utf8(data) {
+        assert!(registry.check_notes(&[text]).is_err() || text.starts_with(&note[..64]));
+        // whatever is signed beside it, it is still that version's
+        if let Ok(marks) = registry.check_notes(&[&format!("{note}{text}")]) {
+            assert_eq!(marks, [registry.mark()]);
+        }
+    }
+    if let Ok(proposal) = Proposal::read(data, &registry) {
+        let bytes = proposal.to_bytes();
+        let again = Proposal::read(&bytes, &registry).expect("what is written is read");
+        assert_eq!(again.to_bytes(), bytes);
+    }
 }

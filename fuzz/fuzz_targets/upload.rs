@@ -43,7 +43,9 @@ fn policy() -> Policy<'static> {
 fn whole(file: &[u8]) -> std::result::Result<u64, Code> {
     let checked = || -> Result<u64> {
         let verified = Untrusted::read_at(file, &Limits::default())?.verify(&policy())?;
-        Ok(verified.check_body_at(file, Workers::ONE, &mut |_| {})?.bytes)
+        Ok(verified
+            .check_body_at(file, Workers::ONE, &mut |_| {})?
+            .bytes)
     };
     checked().map_err(|error| error.code())
 }
@@ -82,6 +84,10 @@ fn pieces(file: &[u8], script: &mut Input<'_>) -> std::result::Result<u64, Code>
 
 /// Length of the next piece: at least a byte, where one is left.
 fn piece(script: &mut Input<'_>, left: usize) -> usize {
-    let long = if script.is_empty() { left } else { usize::from(script.byte()).pow(2) + 1 };
+    let long = if script.is_empty() {
+        left
+    } else {
+        usize::from(script.byte()).pow(2) + 1
+    };
     long.min(left)
 }
