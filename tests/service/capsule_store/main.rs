@@ -10,7 +10,7 @@
 
 #[cfg(feature = "shared")]
 mod edge;
-#[cfg(feature = "shared")]
+#[cfg(feature = "tests-s3")]
 mod s3;
 #[cfg(feature = "shared")]
 mod shared;
