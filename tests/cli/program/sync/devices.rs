@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Read,
     net::{Shutdown, TcpListener, TcpStream},
-    process::Stdio,
+    process::{Child, Stdio},
     thread::sleep,
     time::Duration,
 };

@@ -3,11 +3,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::support::Folder;
 
@@ -15,7 +16,7 @@ use super::super::support::Folder;
 pub(super) struct Relay {
     folder: Folder,
     child: Option<Child>,
-    address: String,
+    pub(super) address: String,
 }
 
 /// Permissions of a device's token.
