@@ -8,6 +8,8 @@ use std::{
     process::{Child, Stdio},
 };
 
+#[cfg(feature = "shared")]
+use kvcap_testkit::{Postgres, Valkey};
 use serde_json::Value;
 
 use super::super::support::Folder;
@@ -17,6 +19,9 @@ pub(super) struct Relay {
     folder: Folder,
     child: Option<Child>,
     pub(super) address: String,
+    /// Where it keeps what is not in its bucket.
+    #[cfg(feature = "shared")]
+    beside: Option<(Postgres, Valkey)>,
 }
 
 /// Permissions of a device's token.
@@ -25,7 +30,30 @@ const MAY: &str = r#"["capsule:put", "capsule:get", "session:put", "session:get"
 impl Relay {
     /// A relay that trusts these devices, each with a token of the same owner.
     pub(super) fn of(devices: &[&Folder]) -> Self {
+        let mut relay = Self::at(Folder::empty(), "folder = \"kept\"", devices);
+        relay.open_to(devices);
+        relay
+    }
+
+    /// One that keeps in a bucket and a database, with an edge before both.
+    #[cfg(feature = "shared")]
+    pub(super) fn sharing(devices: &[&Folder]) -> Self {
         let folder = Folder::empty();
+        let (database, edge) = (Postgres::start(), Valkey::start());
+        database.write_address(&folder.path("database"));
+        edge.write_address(&folder.path("edge"));
+        fs::create_dir(folder.path("kept")).unwrap();
+        let bucket = folder.path("kept").display().to_string();
+        let place = format!(
+            "shared = {{ database = \"database\", bucket = \"file://{bucket}\", edge = \"edge\" }}"
+        );
+        let mut relay = Self::at(folder, &place, devices);
+        relay.beside = Some((database, edge));
+        relay.open_to(devices);
+        relay
+    }
+
+    fn at(folder: Folder, place: &str, devices: &[&Folder]) -> Self {
         let token = folder.json("serve --new-token");
         let text = |name: &str| token[name].as_str().unwrap().to_owned();
         let keys: Vec<String> = devices
@@ -33,23 +61,36 @@ impl Relay {
             .map(|device| format!("{:?}", public_key(device)))
             .collect();
         let relay = format!(
-            "listen = \"127.0.0.1:0\"\nfolder = \"kept\"\naudiences = [\"local\"]\ntrust = [{}]\n\n[[tokens]]\n\
+            "listen = \"127.0.0.1:0\"\n{place}\naudiences = [\"local\"]\ntrust = [{}]\n\n[[tokens]]\n\
              digest = \"{}\"\nmay = {MAY}\n",
             keys.join(", "),
             text("digest"),
         );
         folder.write("relay.toml", relay.as_bytes());
         folder.write("token", text("token").as_bytes());
-        let mut relay = Self {
+        Self {
             folder,
             child: None,
             address: String::new(),
-        };
-        relay.start();
-        for device in devices {
-            relay.admit(device);
+            #[cfg(feature = "shared")]
+            beside: None,
         }
-        relay
+    }
+
+    fn open_to(&mut self, devices: &[&Folder]) {
+        self.start();
+        for device in devices {
+            self.admit(device);
+        }
+    }
+
+    /// What its edge has, piece by piece.
+    #[cfg(feature = "shared")]
+    pub(super) fn at_edge(&self) -> Vec<String> {
+        let (_, edge) = self.beside.as_ref().unwrap();
+        let keys = edge.ask(&["KEYS", "kvcap:*.kvcap"]);
+        let pieces = keys.iter().map(|key| edge.ask(&["HVALS", key]).join("\n"));
+        pieces.collect()
     }
 
     pub(super) fn start(&mut self) {
