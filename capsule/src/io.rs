@@ -4,6 +4,7 @@
 use std::{fs::File, path::Path};
 use std::{
     io::{self, Read, Seek, SeekFrom},
+    ops::Range,
     sync::Mutex,
 };
 
@@ -33,6 +34,12 @@ pub trait ReadAt: Sync {
     fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
         let _nowhere = (offset, len);
         None
+    }
+
+    /// Says that the bytes of `range` are read next, about in order: a source of which each question costs a round
+    /// trip may fetch them in longer pieces, and nothing beside them.
+    fn will_read(&self, range: Range<u64>) {
+        let _nothing_to_do = range;
     }
 }
 
@@ -141,6 +148,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn borrow(&self, offset: u64, len: usize) -> Option<&[u8]> {
         (**self).borrow(offset, len)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        (**self).will_read(range);
     }
 }
 

@@ -98,6 +98,15 @@ impl<S: ReadAt> StreamReader<'_, S> {
         Ok(&self.chunk)
     }
 
+    /// Says that the chunks of `indices` are read next, by this reader or others, about in order ([`ReadAt::will_read`]).
+    pub fn will_read(&self, indices: Range<u64>) {
+        let end = indices.end.min(self.extent.chunks());
+        if indices.start < end {
+            let (first, last) = (self.extent.chunk(indices.start), self.extent.chunk(end - 1));
+            self.opened.source.will_read(first.at..last.end());
+        }
+    }
+
     /// Goes on with another stream of the same capsule, in the same memory.
     ///
     /// # Errors

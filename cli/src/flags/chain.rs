@@ -14,9 +14,9 @@ pub(crate) struct ChainArgs {
 }
 
 impl ChainArgs {
-    /// Whether somebody said where the ancestors are.
-    pub(crate) fn given(&self) -> bool {
-        !self.chain.is_empty()
+    /// What somebody said of where the ancestors are.
+    pub(crate) fn given(&self) -> &[PathBuf] {
+        &self.chain
     }
 
     /// Where to look for the ancestors of the capsule at `tip`.

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use kvcap::Result;
 
-/// The relay that keeps versions of sessions.
+/// The relay that keeps capsules and versions of sessions.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RelayArgs {
-    /// A relay that keeps versions of sessions: HOST:PORT or a URL
+    /// A relay: HOST:PORT or a URL
     #[arg(long, value_name = "URL")]
     relay: Option<String>,
     /// The private file of a token that it knows

@@ -1,23 +1,34 @@
 //! `kvcap open`: a capsule back into its runtime's state file.
 
-use std::{ops::Range, path::PathBuf, time::Instant};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
+#[cfg(feature = "sync")]
+use kvcap::CapsuleId;
 use kvcap::{
-    Chain, Code, Error, Members, Opened, OpenedChain, Result, SourceFile, Stream, WriteAt,
+    Chain, Code, Error, Members, Opened, OpenedChain, ReadAt, Result, Stream, Untrusted, WriteAt,
 };
 use kvcap_codecs::Quality;
 use kvcap_session::check_state;
+#[cfg(feature = "sync")]
+use kvcap_session::sync::Relay;
 use kvcap_states::{Selection, check_quality, extract, open_state, receipts};
 
 use super::open_target::TargetArgs;
 use kvcap_store::{
-    Admitted, Judge, WrapKeys,
+    Admitted, Judge, Verdict, WrapKeys,
     input::{self, Capsule},
     output::{self, Output, Readers},
 };
 
 use crate::{
-    flags::{Budget, ChainArgs, CheckpointArgs, Common, PolicyArgs, Threads, TokensArgs, range},
+    flags::{
+        Budget, ChainArgs, CheckpointArgs, Common, PolicyArgs, RelayArgs, Threads, TokensArgs,
+        range,
+    },
     ui::{Report, bytes, passphrases, progress, quality, usage, verdict},
 };
 
@@ -29,10 +40,15 @@ const STEP: u64 = 1 << 20;
 /// Writes the runtime's own state file again, or one section of the capsule. Every byte is checked
 /// before it is written, and the output appears only once all of it is: a refused capsule leaves
 /// nothing behind. An increment opens with the capsules that it continues. The state is readable by its owner alone (0600).
+///
+/// With --relay the capsule is one that a relay keeps, and so are those of --chain, named by their ids. It is fetched
+/// in ranges: of a part of the state no more than that part needs, its layers one after the other.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The capsule; - for stdin
+    /// The capsule; - for stdin; its id with --relay
     capsule: PathBuf,
+    #[command(flatten)]
+    relay: RelayArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
@@ -72,18 +88,46 @@ pub(crate) struct Args {
 }
 
 /// # Errors
-/// What capsule-v1 §3.2 and §3.3 refuse, and the codecs.
+/// What capsule-v1 §3.2 and §3.3 refuse, and the codecs; with a relay its refusals, and KVC-940.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     let out = args.output()?;
     output::check_absent(&out, args.force)?;
-    let keys = WrapKeys::read(&args.wrap_key, &passphrases())?;
     if args.target.any()
         && (args.section.is_some() || args.layers.is_some() || args.positions.is_some())
     {
         return usage("a part of a capsule is written as it is", "--to, --kv-type");
     }
-    let tokens = args.tokens.read()?;
+    #[cfg(feature = "sync")]
+    if let Some(relay) = args.relay.read()? {
+        return args.kept_by(&relay, &out, common);
+    }
+    #[cfg(not(feature = "sync"))]
+    if args.relay.is_named() {
+        return crate::flags::without_relays();
+    }
     let (untrusted, body) = Capsule::read(&args.capsule)?.split();
+    let ancestors = args.chain.of(&args.capsule);
+    open(
+        args,
+        common,
+        &out,
+        untrusted,
+        |len| body.fetch(len),
+        |judge, verdict| judge.with_ancestors(verdict, &ancestors, |file| file),
+    )
+}
+
+/// Opens the capsule of a header; `fetch` gets its body, of so many bytes, and `complete` the capsules that it continues.
+fn open<S: ReadAt>(
+    args: &Args,
+    common: &Common,
+    out: &Path,
+    untrusted: Untrusted,
+    fetch: impl FnOnce(u64) -> Result<S>,
+    complete: impl FnOnce(&Judge<'_>, Verdict<S>) -> Result<Verdict<S>>,
+) -> Result<Report> {
+    let keys = WrapKeys::read(&args.wrap_key, &passphrases())?;
+    let tokens = args.tokens.read()?;
     let verifier = args.budget.of(args.policy.verifier()?);
     let model = args.policy.model(common)?;
     let mut judge = args
@@ -98,10 +142,9 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     verdict::describe(&verdict, &mut report);
     let single_use = verdict.tip().manifest().claims.terms.single_use;
     // before the body is asked for: an output that cannot be made is known early
-    let output = Output::create(&out, args.force, Readers::Owner)?;
-    let source = body.fetch(verdict.tip().file_len())?;
-    let verdict = verdict.with_source(source);
-    let verdict = judge.with_ancestors(verdict, &args.chain.of(&args.capsule), |file| file)?;
+    let output = Output::create(out, args.force, Readers::Owner)?;
+    let source = fetch(verdict.tip().file_len())?;
+    let verdict = complete(&judge, verdict.with_source(source))?;
     verdict::describe_chain(verdict.chain(), &mut report);
     let accepted = judge.conclude(verdict)?;
     if single_use {
@@ -179,6 +222,31 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
 }
 
 impl Args {
+    /// Opens a capsule that a relay keeps, and reads no more of it than is needed.
+    #[cfg(feature = "sync")]
+    fn kept_by(&self, relay: &Relay, out: &Path, common: &Common) -> Result<Report> {
+        let kept = |path: &Path| {
+            let id = path.to_str().and_then(CapsuleId::from_hex);
+            let Some(id) = id else {
+                return usage("a relay knows a capsule by its id", path.display());
+            };
+            let gone = || Error::new(Code::LocalIo, "the relay keeps no such capsule").at(id);
+            relay.open(id)?.ok_or_else(gone)
+        };
+        let (untrusted, source) = kept(&self.capsule)?;
+        let given = self.chain.given().iter().map(|path| kept(path));
+        open(
+            self,
+            common,
+            out,
+            untrusted,
+            |_| Ok(source),
+            |judge, verdict| {
+                judge.with_given_ancestors(verdict, given.collect::<Result<Vec<_>>>()?)
+            },
+        )
+    }
+
     /// Where the state goes: beside the capsule, under the name that `kvcap seal` made the capsule's from.
     fn output(&self) -> Result<PathBuf> {
         if let Some(path) = &self.output {
@@ -194,7 +262,7 @@ impl Args {
 
     /// Bytes that the output will have at least, as far as the headers tell: of a part or another element type they
     /// do not.
-    fn least(&self, chain: &Chain<SourceFile>) -> u64 {
+    fn least<S>(&self, chain: &Chain<S>) -> u64 {
         if self.layers.is_some() || self.positions.is_some() || self.target.any() {
             return 0;
         }
@@ -215,9 +283,9 @@ impl Args {
             .fold(0, u64::saturating_add)
     }
 
-    fn state(
+    fn state<S: ReadAt>(
         &self,
-        opened: &OpenedChain<SourceFile>,
+        opened: &OpenedChain<S>,
         output: &Output,
         judge: &Judge<'_>,
         common: &Common,
@@ -245,7 +313,7 @@ impl Args {
     }
 }
 
-fn section(opened: &Opened<SourceFile>, name: &str, output: &Output) -> Result<u64> {
+fn section<S: ReadAt>(opened: &Opened<S>, name: &str, output: &Output) -> Result<u64> {
     let streams = &opened.manifest().context.streams;
     let names = || {
         streams.iter().filter_map(|stream| match stream {

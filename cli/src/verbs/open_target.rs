@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, builder::BoolishValueParser};
 use kvcap::{
-    Code, Equivalence, Error, Opened, OpenedChain, Purpose, Result, SourceFile, Trust, TrustedKey,
+    Code, Equivalence, Error, Opened, OpenedChain, Purpose, ReadAt, Result, Trust, TrustedKey,
     Workers, WriteAt,
 };
 use kvcap_models::{HashCache, ModelProfile, RuntimeOptions};
@@ -69,9 +69,9 @@ impl TargetArgs {
     /// # Errors
     /// As [`ModelProfile::read`] and [`Equivalence::verify`]; 601 for another model, 609 for a statement
     /// about others.
-    pub(crate) fn model(
+    pub(crate) fn model<S: ReadAt>(
         &self,
-        tip: &Opened<SourceFile>,
+        tip: &Opened<S>,
         judge: &Judge<'_>,
         cache: &HashCache,
         common: &Common,
@@ -89,9 +89,9 @@ impl TargetArgs {
     ///
     /// # Errors
     /// As [`open_as`].
-    pub(crate) fn write(
+    pub(crate) fn write<S: ReadAt>(
         &self,
-        opened: &OpenedChain<SourceFile>,
+        opened: &OpenedChain<S>,
         out: &dyn WriteAt,
         model: Option<&(ModelProfile, RuntimeOptions)>,
         workers: Workers,
@@ -134,9 +134,9 @@ impl TargetArgs {
         profile.map(Some)
     }
 
-    fn check_model(
+    fn check_model<S: ReadAt>(
         &self,
-        opened: &Opened<SourceFile>,
+        opened: &Opened<S>,
         profile: &ModelProfile,
         judge: &Judge<'_>,
         report: &mut Report,

@@ -54,12 +54,12 @@ enum Source {
 /// What capsule-v1 §3.2 refuses.
 pub(crate) fn run(args: &Args, common: &Common, timed: bool) -> Result<Report> {
     if timed {
-        return match args.chain.given() {
-            true => usage(
+        return match args.chain.given().is_empty() {
+            true => timings::run(args, common),
+            false => usage(
                 "the steps that are timed are those of one capsule",
                 "--timings",
             ),
-            false => timings::run(args, common),
         };
     }
     if args.wrap_key.is_some() {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kvcap::{
-    Chain, Code, Error, Fed, Limits, Policy, PushHeader, ReadAt, Result, SourceFile, Trust,
+    Chain, Code, Error, Fed, Limits, Parent, Policy, PushHeader, ReadAt, Result, SourceFile, Trust,
     Untrusted, binding::Digest,
 };
 
@@ -84,15 +84,7 @@ impl Ancestors<'_> {
                 .map_err(|error| input::at(error, &first.path))?;
         }
         if let Some(left) = shelf.candidates.iter().find(|left| left.given) {
-            let what = match chain.wanted() {
-                Some(_) => "the capsule is not the parent that is meant",
-                None => "the capsule is not an ancestor",
-            };
-            let error = Error::new(Code::LineageParentDigest, what).at(left.path.display());
-            return Err(match chain.wanted() {
-                Some(wanted) => error.sides(wanted.digest, left.lineage),
-                None => error,
-            });
+            return Err(no_ancestor(chain.wanted(), left.lineage).at(left.path.display()));
         }
         match chain.wanted() {
             Some(_) if !shelf.whole => {
@@ -135,6 +127,19 @@ impl Ancestors<'_> {
         }
         let whole = true;
         Ok(Shelf { candidates, whole })
+    }
+}
+
+/// What is said of a capsule that was given as an ancestor and is none.
+pub(crate) fn no_ancestor(wanted: Option<&Parent>, given: Digest) -> Error {
+    let what = match wanted {
+        Some(_) => "the capsule is not the parent that is meant",
+        None => "the capsule is not an ancestor",
+    };
+    let error = Error::new(Code::LineageParentDigest, what);
+    match wanted {
+        Some(wanted) => error.sides(wanted.digest, given),
+        None => error,
     }
 }
 

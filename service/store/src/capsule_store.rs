@@ -85,12 +85,16 @@ pub struct Entry {
     pub sha256: Option<[u8; 32]>,
 }
 
+/// Bytes in which most headers lie.
+const HEADER: u64 = 64 << 10;
+
 impl Entry {
     /// Returns the entry of a capsule that nobody has verified yet: what is kept was verified when it came.
     ///
     /// # Errors
     /// Those of a header that is no capsule's, and KVC-940.
     pub fn read(source: &(impl ReadAt + ?Sized), limits: &Limits) -> Result<Self> {
+        source.will_read(0..HEADER.min(source.len()));
         let untrusted = Untrusted::read_at(source, limits)?;
         if untrusted.file_len() != source.len() {
             return Err(Error::new(Code::FramingLength, "the file is not whole"));

@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod ancestors;
 mod budget;
 mod capsule_store;
@@ -76,6 +77,7 @@ pub use trust::TrustSources;
 pub use verdict::{Accepted, Admitted, Verdict};
 pub use verifier::{Judge, Verifier};
 // keeping for others
+pub use ahead::{Ahead, Piece};
 pub use capsule_store::{Arriving, CapsuleStore, Claimed, Coming, Entry, Name, Space, Stored, Tag};
 pub use edge::{Edge, EdgeOutcomes, EdgeSettings, Measure, Told};
 pub use folder_store::FolderStore;

@@ -9,6 +9,7 @@ use kvcap::{
 
 use crate::{
     Accepted, Admitted, Ancestors, LedgerSource, TrustSources, Verdict, WrapKeys,
+    ancestors::no_ancestor,
     budget::{self, default_budget},
     time, unchecked,
 };
@@ -239,18 +240,30 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Adds the headers of ancestors, from the parent on, to the verdict of a capsule that somebody keeps for others.
+    /// Adds ancestors that are at hand, in any order, to a verdict.
     ///
     /// # Errors
     /// As [`Self::with_ancestors`].
-    pub fn with_headers(
+    pub fn with_given_ancestors<S>(
         &self,
-        verdict: Verdict,
-        headers: impl IntoIterator<Item = Untrusted>,
-    ) -> Result<Verdict> {
+        verdict: Verdict<S>,
+        given: impl IntoIterator<Item = (Untrusted, S)>,
+    ) -> Result<Verdict<S>> {
         let (policy, mut chain) = (self.policy(), verdict.chain);
-        for header in headers {
-            chain = chain.extend(header, (), &policy)?;
+        let mut left = Vec::new();
+        for (header, source) in given {
+            left.push((header.signed_lineage(&self.trust)?, header, source));
+        }
+        while let Some(wanted) = chain.wanted()
+            && let Some(at) = left
+                .iter()
+                .position(|(lineage, ..)| *lineage == wanted.digest)
+        {
+            let (_, header, source) = left.swap_remove(at);
+            chain = chain.extend(header, source, &policy)?;
+        }
+        if let Some((lineage, header, _)) = left.first() {
+            return Err(no_ancestor(chain.wanted(), *lineage).at(header.claims().id));
         }
         self.extended(chain, verdict.unchecked, verdict.judged_at)
     }

@@ -19,4 +19,6 @@ mod devices;
 #[cfg(all(feature = "server", unix))]
 mod erased;
 #[cfg(all(feature = "server", unix))]
+mod kept;
+#[cfg(all(feature = "server", unix))]
 mod relay;

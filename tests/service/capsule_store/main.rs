@@ -282,6 +282,13 @@ fn a_long_file_is_read_in_pieces(store: &dyn CapsuleStore) {
             .unwrap();
         assert!(piece == bytes[at..at + len], "{len} bytes at {at}");
     }
+    // in order, as somebody does who has said so
+    file.will_read(3_000_000..9_000_000);
+    for at in (3_000_000..9_000_000).step_by(60_000) {
+        let mut piece = vec![0; 60_000];
+        file.read_exact_at(at as u64, &mut piece).unwrap();
+        assert!(piece == bytes[at..at + 60_000], "at {at}");
+    }
     assert!(file.read_exact_at(19_999_999, &mut [0; 2]).is_err());
     assert!(store.remove(name(3)).unwrap());
 }

@@ -74,6 +74,7 @@ pub(crate) fn each_frame<S: ReadAt, B>(
             }
             let bank = Sealed::new(at, wanted, reader, &mut scratch)?;
             let covering = bank.chunks()?;
+            bank.will_read(reader, covering.clone())?;
             chunks = Some((Arc::new(bank), covering));
         },
         |(reader, start, buffers), (bank, chunk), turn| {
@@ -183,6 +184,11 @@ impl<'a, S: ReadAt> Sealed<'a, S> {
         let first = self.place(self.frames.start)?.start / self.chunk_len;
         let end = self.place(self.frames.end - 1)?.end;
         Ok(first..end.div_ceil(self.chunk_len))
+    }
+
+    fn will_read(&self, reader: &mut Reader<'a, S>, chunks: Range<u64>) -> Result<()> {
+        go_to(reader, self.at, self.capsule, self.stream)?.will_read(chunks);
+        Ok(())
     }
 
     /// The plain text of a chunk.

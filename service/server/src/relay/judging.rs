@@ -57,9 +57,9 @@ impl Relay {
             let Some((_, file)) = self.store.open((space, id))? else {
                 break;
             };
-            headers.push(Untrusted::read_at(&*file, &limits)?);
+            headers.push((Untrusted::read_at(&*file, &limits)?, ()));
         }
-        Ok(judge.with_headers(verdict, headers)?)
+        Ok(judge.with_given_ancestors(verdict, headers)?)
     }
 
     /// Judges again what has arrived.

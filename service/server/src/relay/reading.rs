@@ -110,6 +110,7 @@ impl Relay {
             return Ok(digest);
         }
         let mut hasher = Sha256::new();
+        file.will_read(0..entry.bytes);
         let mut rest = Rest {
             at: 0,
             end: entry.bytes,
@@ -197,6 +198,7 @@ fn stream(relay: Arc<Relay>, file: Arc<dyn Stored>, first: u64, sent: u64) -> Bo
         at: first,
         end: first.saturating_add(sent),
     };
+    file.will_read(rest.at..rest.end);
     Body::from_stream(futures_util::stream::unfold(rest, move |mut rest| {
         let (relay, file) = (Arc::clone(&relay), Arc::clone(&file));
         async move {

@@ -1,6 +1,7 @@
 //! Sessions between their device and a relay (session-v1 §11.1, §11.2): what either lacks, the other gives; who was
 //! second hears who was first, and keeps his own as a branch.
 
+mod kept;
 mod keys;
 mod relay;
 
@@ -10,6 +11,7 @@ use kvcap::{CapsuleId, Code, Error, Result, SourceFile, text::printable};
 use kvcap_store::time;
 
 pub use self::{
+    kept::KeptCapsule,
     keys::Keys,
     relay::{Placed, Relay},
 };

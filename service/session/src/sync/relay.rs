@@ -23,8 +23,8 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// Time for the head of an answer.
 const ANSWERING: Duration = Duration::from_secs(60);
 /// Times that a transfer that stands still is tried again, and the first pause before that.
-const TRIES: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const TRIES: u32 = 5;
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// Most seconds that are waited where a relay says how long.
 const LATEST: u64 = 10;
 /// Longest answer that is not a capsule, in bytes.
@@ -40,7 +40,7 @@ const TAG: &str = "kvcap-token-1";
 /// A relay, and who asks it.
 pub struct Relay {
     agent: Agent,
-    address: String,
+    pub(super) address: String,
     token: Zeroizing<String>,
 }
 
@@ -68,7 +68,7 @@ pub struct Placed {
 }
 
 /// Content of a request, which may be sent again.
-enum Content<'a> {
+pub(super) enum Content<'a> {
     None,
     Bytes(Arc<[u8]>),
     /// What a file has from a place on.
@@ -98,13 +98,13 @@ impl Content<'_> {
 }
 
 /// An answer.
-struct Reply {
-    status: u16,
-    response: Response<Body>,
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) response: Response<Body>,
 }
 
 impl Reply {
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
 
@@ -112,7 +112,7 @@ impl Reply {
         self.field(name)?.parse().ok()
     }
 
-    fn json(mut self) -> Result<Value> {
+    pub(super) fn json(mut self) -> Result<Value> {
         let body = self.response.body_mut();
         let bytes = body.with_config().limit(LONGEST).read_to_vec();
         let bytes = bytes.map_err(|error| broken("the relay", &error))?;
@@ -450,7 +450,7 @@ impl Relay {
         self.ask("GET", path, &[], Content::None)?.json()
     }
 
-    fn ask(
+    pub(super) fn ask(
         &self,
         method: &str,
         path: &str,
@@ -497,11 +497,13 @@ pub(super) fn is_it(bytes: &[u8], id: CapsuleId) -> Result<()> {
     let untrusted = Untrusted::read_at(bytes, &kvcap::Limits::default())?;
     match untrusted.claims().id == id {
         true => Ok(()),
-        false => {
-            let what = "the relay gives another capsule than it was asked for";
-            Err(Error::new(Code::ClaimsSession, what).at(id))
-        }
+        false => Err(another(id)),
     }
+}
+
+pub(super) fn another(id: CapsuleId) -> Error {
+    let what = "the relay gives another capsule than it was asked for";
+    Error::new(Code::ClaimsSession, what).at(id)
 }
 
 /// A state that cannot be restored any more.
@@ -538,12 +540,12 @@ fn refused(status: u16, body: &[u8]) -> Error {
     Error::new(code, "the relay refuses").at(place)
 }
 
-fn broken(address: &str, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn broken(address: &str, error: &dyn std::fmt::Display) -> Error {
     let what = "no relay answers at this address, or it broke off";
     Error::new(Code::LocalIo, what).at(format_args!("{address}: {error}"))
 }
 
-fn odd(what: &'static str) -> Error {
+pub(super) fn odd(what: &'static str) -> Error {
     Error::new(Code::LocalIo, "the relay does not answer as one").at(what)
 }
 

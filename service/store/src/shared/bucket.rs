@@ -4,7 +4,7 @@ use std::{
     fmt,
     io::{self, Seek, SeekFrom, Write},
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -20,15 +20,13 @@ use super::{
     blocking::Blocking,
     edge::{AtEdge, Found},
 };
+use crate::ahead::{Ahead, Piece};
 
 /// Bytes of a part: no service takes less but for the last.
 const PART: usize = 8 << 20;
 
 /// Parts that all uploads together have in memory.
 const PARTS: usize = 8;
-
-/// Longest range that is read ahead of a reader who goes on where he stopped.
-const AHEAD: u64 = 4 << 20;
 
 /// Schemes of buckets.
 const SCHEMES: [&str; 4] = ["s3", "gs", "az", "file"];
@@ -101,7 +99,7 @@ impl Bucket {
             path: self.path(object),
             len,
             edge,
-            window: Mutex::default(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -262,34 +260,15 @@ impl Drop for Upload {
     }
 }
 
-/// An object that is kept, read in ranges: what is asked for alone, until a reader goes on where he stopped.
+/// An object that is kept, read in ranges: what is asked for alone, in longer pieces where a reader has said what he reads
+/// next.
 pub(super) struct Object {
     store: Arc<dyn ObjectStore>,
     blocking: Blocking,
     path: Path,
     len: u64,
     edge: Option<AtEdge>,
-    window: Mutex<Window>,
-}
-
-#[derive(Default)]
-struct Window {
-    start: u64,
-    bytes: Bytes,
-}
-
-impl Window {
-    fn end(&self) -> u64 {
-        self.start + length(self.bytes.len())
-    }
-
-    fn get(&self, offset: u64, len: usize) -> Option<Bytes> {
-        let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        let end = from
-            .checked_add(len)
-            .filter(|end| *end <= self.bytes.len())?;
-        Some(self.bytes.slice(from..end))
-    }
+    ahead: Ahead<Bytes>,
 }
 
 impl ReadAt for Object {
@@ -298,34 +277,22 @@ impl ReadAt for Object {
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let ends = || io::Error::from(io::ErrorKind::UnexpectedEof);
-        let end = offset
-            .checked_add(length(buf.len()))
-            .filter(|end| *end <= self.len);
-        let end = end.ok_or_else(ends)?;
-        let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = window.get(offset, buf.len()) {
-            buf.copy_from_slice(&found);
-            return Ok(());
+        let end = offset.checked_add(length(buf.len()));
+        if end.is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // twice as far as last time, where it goes on
-        let ahead = match offset > 0 && (window.start..=window.end()).contains(&offset) {
-            true => (2 * length(window.bytes.len())).min(AHEAD),
-            false => 0,
-        };
-        drop(window);
-        let until = end.max(offset.saturating_add(ahead)).min(self.len);
-        let found = self.blocking.wait(self.fetch(offset..end, until))?;
-        buf.copy_from_slice(&found.get(offset, buf.len()).ok_or_else(ends)?);
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        *window = found;
-        Ok(())
+        let fetch = |wanted, until| self.blocking.wait(self.fetch(wanted, until));
+        self.ahead.read(offset, buf, fetch)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        self.ahead.will_read(range.start..range.end.min(self.len));
     }
 }
 
 impl Object {
     /// Reads `wanted` and what is ahead of it up to `until`, from the edge if it is there.
-    async fn fetch(&self, wanted: Range<u64>, until: u64) -> io::Result<Window> {
+    async fn fetch(&self, wanted: Range<u64>, until: u64) -> io::Result<Piece<Bytes>> {
         let found = match &self.edge {
             Some(edge) => edge.find(wanted.clone(), until).await,
             None => Found::Nothing,
@@ -333,7 +300,7 @@ impl Object {
         let (range, is_missing) = match found {
             Found::Whole(range, bytes) => {
                 let start = range.start;
-                return Ok(Window { start, bytes });
+                return Ok(Piece { start, bytes });
             }
             Found::Missing(range) => (range, true),
             Found::Nothing => (wanted.start..until, false),
@@ -347,7 +314,7 @@ impl Object {
         if let Some(edge) = self.edge.as_ref().filter(|_| is_missing) {
             edge.bring(start, bytes.clone());
         }
-        Ok(Window { start, bytes })
+        Ok(Piece { start, bytes })
     }
 }
 

@@ -166,7 +166,7 @@ impl Drop for Relay {
     }
 }
 
-fn public_key(device: &Folder) -> PathBuf {
+pub(super) fn public_key(device: &Folder) -> PathBuf {
     let profile = device.home().join("config/kvcap/default");
     let mut keys = fs::read_dir(profile)
         .unwrap()
