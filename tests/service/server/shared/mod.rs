@@ -8,7 +8,9 @@ mod edge;
 mod history;
 mod links;
 mod older;
+mod order;
 mod planted;
+mod revocations;
 mod uses;
 
 use std::{
@@ -25,25 +27,31 @@ use std::{
 };
 
 use kvcap::{
-    Context, Draft, Sealer, Section, SectionKind, Terms, WrappingKey,
+    CapsuleId, Context, Draft, Sealer, Section, SectionKind, Terms, WrappingKey,
     binding::{Digest, Model, Runtime, Tokenizer},
     hazmat::Entropy,
 };
 use kvcap_server::{Limits, NewToken, Permission, Place, Server, Settings, Token, Tokens};
-use kvcap_store::{EdgeSettings, Shared};
+use kvcap_store::{EdgeSettings, Shared, TrustSources, Verifier};
 use kvcap_testkit::{Postgres, Valkey};
 use kvcap_testvectors::fixture;
+use serde_json::json;
 
 use self::{
     history::{Asked, File, Front, History, Told},
     links::{End, Links},
     older::Older,
+    order::{Keeper, Order, Sealed},
+    revocations::Revocations,
     uses::Uses,
 };
-use crate::support::{
-    AUDIENCE, Client, now,
-    own_process::{LISTENING, OwnProcess},
-    path, signer, verifier_at,
+use crate::{
+    support::{
+        AUDIENCE, Client, Reply, id, now,
+        own_process::{LISTENING, OwnProcess},
+        path, signer, verifier,
+    },
+    versions,
 };
 
 const DATABASE: &str = "KVCAP_TEST_SHARED_DATABASE";
@@ -51,8 +59,9 @@ const BUCKET: &str = "KVCAP_TEST_SHARED_BUCKET";
 const BURST: &str = "KVCAP_TEST_SHARED_BURST";
 const EDGE: &str = "KVCAP_TEST_SHARED_EDGE";
 const LISTEN: &str = "KVCAP_TEST_SHARED_LISTEN";
+const REGISTRY: &str = "KVCAP_TEST_SHARED_REGISTRY";
+const ROOT: &str = "KVCAP_TEST_SHARED_ROOT";
 const TOKEN: &str = "KVCAP_TEST_SHARED_TOKEN";
-const TIME: &str = "KVCAP_TEST_SHARED_TIME";
 
 const RELAYS: usize = 3;
 
@@ -62,15 +71,15 @@ type Variables = Vec<(&'static str, String)>;
 /// A relay in its own process: another test kills it.
 #[test]
 fn a_relay_of_several() {
-    let variables = [DATABASE, BUCKET, TOKEN, TIME].map(env::var);
-    let [Ok(database), Ok(bucket), Ok(digest), Ok(time)] = variables else {
+    let variables = [DATABASE, BUCKET, TOKEN].map(env::var);
+    let [Ok(database), Ok(bucket), Ok(digest)] = variables else {
         return;
     };
     let mut tokens = Tokens::default();
     let token = Token {
         tenant: Some("acme".to_owned()),
         subject: Some("ana".to_owned()),
-        may: vec![Permission::Put, Permission::Get, Permission::Admin],
+        may: Permission::ALL.to_vec(),
     };
     tokens
         .add(Digest::from_hex(&digest).unwrap(), token)
@@ -84,6 +93,17 @@ fn a_relay_of_several() {
         sweep: Duration::from_secs(1),
         ..Limits::default()
     };
+    let mut verifier = Verifier {
+        at: None,
+        ..verifier()
+    };
+    if let (Ok(registry), Ok(root)) = (env::var(REGISTRY), env::var(ROOT)) {
+        verifier.trust = TrustSources {
+            registries: vec![registry.into()],
+            roots: vec![root],
+            ..TrustSources::default()
+        };
+    }
     let running = Server::bind(Settings {
         #[cfg(feature = "gateway")]
         gateway: None,
@@ -95,7 +115,7 @@ fn a_relay_of_several() {
                 .ok()
                 .map(|path| EdgeSettings::at(path.into())),
         },
-        verifier: verifier_at(time.parse().unwrap()),
+        verifier,
         audit: None,
         log: None,
         tls: None,
@@ -143,6 +163,7 @@ struct Relays {
     token: String,
     files: Mutex<Files>,
     next: AtomicUsize,
+    revocations: Revocations,
 }
 
 impl Relays {
@@ -159,17 +180,34 @@ impl Relays {
         })
     }
 
-    fn ask_one(&self, relay: usize, key: usize, asked: Asked) -> Option<Told> {
+    /// The number of the relay that is asked next.
+    fn next(&self) -> usize {
+        self.next.fetch_add(1, Ordering::SeqCst) % RELAYS
+    }
+
+    /// Sends a request to a relay: none where nobody listens, or nothing is answered.
+    fn send(&self, relay: usize, method: &str, path: &str, body: &[u8]) -> Option<Option<Reply>> {
         let address = self.addresses.lock().unwrap()[relay]?;
+        let mut client = Client::try_connect(address)?;
+        Some(client.try_ask(&self.token, method, path, &[], body))
+    }
+
+    fn ask_one(&self, relay: usize, key: usize, asked: Asked) -> Option<Told> {
         let of = |file| self.file(key, file);
         let place = path(&of(0));
-        let mut client = Client::try_connect(address)?;
         let reply = match asked {
-            Asked::Put(file) => client.try_ask(&self.token, "POST", "/v1/capsules", &[], &of(file)),
-            Asked::Get => client.try_ask(&self.token, "GET", &place, &[], &[]),
-            Asked::Delete => client.try_ask(&self.token, "DELETE", &place, &[], &[]),
+            Asked::Put(file) => self.send(relay, "POST", "/v1/capsules", &of(file)),
+            Asked::Get => self.send(relay, "GET", &place, &[]),
+            Asked::Delete => self.send(relay, "DELETE", &place, &[]),
+            Asked::Revoke => {
+                let is_ready = |at| matches!(self.send(at, "GET", "/readyz", &[]), Some(Some(reply)) if reply.status == 200);
+                let capsule = CapsuleId::from_hex(&id(&of(0))).unwrap();
+                let is_seen = || (0..RELAYS).any(is_ready);
+                self.revocations.revoke(capsule, is_seen);
+                return Some(Told::Done);
+            }
         };
-        let Some(reply) = reply else {
+        let Some(reply) = reply? else {
             return Some(Told::Nothing);
         };
         match (asked, reply.told()) {
@@ -177,6 +215,7 @@ impl Relays {
             (Asked::Put(_), (409, 941)) => Some(Told::Another),
             // somebody else brings it, or the lease was lost: nothing of this one is kept
             (Asked::Put(_), (409, 947)) => None,
+            (Asked::Put(_) | Asked::Get, (403, 409)) => Some(Told::Revoked),
             (Asked::Get, (200, _)) => {
                 let file = (0..2).find(|file| *of(*file) == reply.body);
                 // an answer that breaks off says nothing, and bytes that nobody has put are wrong
@@ -189,12 +228,62 @@ impl Relays {
             (asked, told) => panic!("{asked:?} was answered by {told:?}"),
         }
     }
+
+    /// The versions that a relay says a session has.
+    fn read_one(&self, relay: usize, session: usize) -> Option<Vec<Sealed>> {
+        let path = format!("/v1/versions/{session}");
+        let reply = self.send(relay, "GET", &path, &[])??;
+        match reply.told() {
+            (200, _) => {
+                let told = reply.json();
+                let versions = told["versions"].as_array().unwrap().iter().enumerate();
+                let sealed = versions.map(|(at, version)| {
+                    assert_eq!(version["version"], at + 1, "a gap in {told}");
+                    version["capsule"].as_str().unwrap().to_owned()
+                });
+                Some(sealed.collect())
+            }
+            (404, _) => Some(Vec::new()),
+            (503, _) => None,
+            told => panic!("the versions of {session} were asked for: {told:?}"),
+        }
+    }
 }
 
 impl Front for &Relays {
     fn ask(&self, key: usize, asked: Asked) -> Option<Told> {
-        let relay = self.next.fetch_add(1, Ordering::SeqCst) % RELAYS;
-        self.ask_one(relay, key, asked)
+        self.ask_one(self.next(), key, asked)
+    }
+}
+
+impl Keeper for &Relays {
+    fn seal(&self, session: usize, version: usize) -> Option<Sealed> {
+        let number = u64::try_from(version).unwrap();
+        let file = versions::version(&session.to_string(), number, number);
+        let reply = self.send(self.next(), "POST", "/v1/capsules", &file)??;
+        match reply.told() {
+            (201, _) => Some(id(&file)),
+            (409, 947) | (503, _) => None,
+            told => panic!("a version's capsule was put: {told:?}"),
+        }
+    }
+
+    fn put(&self, session: usize, version: usize, sealed: &Sealed) -> Told {
+        let path = format!("/v1/versions/{session}/{version}");
+        let body = json!({"capsule": sealed, "after": version - 1}).to_string();
+        let Some(Some(reply)) = self.send(self.next(), "PUT", &path, body.as_bytes()) else {
+            return Told::Nothing;
+        };
+        match reply.told() {
+            (200 | 201, _) => Told::Done,
+            (422, 954) => Told::Another,
+            (503, _) => Told::Nothing,
+            told => panic!("version {version} of {session} was put: {told:?}"),
+        }
+    }
+
+    fn read(&self, session: usize) -> Option<Vec<Sealed>> {
+        self.read_one(self.next(), session)
     }
 }
 
@@ -213,9 +302,10 @@ fn load(front: &impl Front, history: &History, number: u64, is_over: &dyn Fn() -
     while !is_over() {
         let key = usize::try_from(asked / 8 * 2 + random(&mut seed, 2)).unwrap();
         asked += 1;
-        let what = match random(&mut seed, 8) {
-            0..4 => Asked::Put(u8::from(random(&mut seed, 2) == 1)),
-            4..7 => Asked::Get,
+        let what = match random(&mut seed, 256) {
+            0 => Asked::Revoke,
+            1..128 => Asked::Put(u8::from(random(&mut seed, 2) == 1)),
+            128..224 => Asked::Get,
             _ => Asked::Delete,
         };
         history.ask(front, key, what);
@@ -241,13 +331,15 @@ enum Wrong {
     EdgeKilled,
     /// The edge stands still for a second.
     EdgeStalled,
+    /// A relay's copy of the registry is the version before for a second.
+    RegistryBack,
     /// The link of a relay to one of them is cut, for one to two seconds; in half of them leases end meanwhile.
     Cut(End),
 }
 
 impl Wrong {
     /// Each as often as it is here.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Killed,
         Self::Stalled,
         Self::Killed,
@@ -257,6 +349,7 @@ impl Wrong {
         Self::EdgeFlushed,
         Self::EdgeKilled,
         Self::EdgeStalled,
+        Self::RegistryBack,
     ];
 
     /// Those of a network with links, as often again.
@@ -290,14 +383,16 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     let edge = home.path().join("edge");
     valkey.write_address(&edge);
     let new = NewToken::generate().unwrap();
-    let told = |relay| {
+    let revocations = Revocations::begin(home.path());
+    let of_registry: Vec<_> = (0..RELAYS).map(|at| revocations.variables(at)).collect();
+    let told = |relay: usize| {
         let mut variables = vec![
             (DATABASE, database.to_str().unwrap().to_owned()),
             (BUCKET, bucket.clone()),
             (EDGE, edge.to_str().unwrap().to_owned()),
             (TOKEN, new.digest().to_string()),
-            (TIME, now().to_string()),
         ];
+        variables.extend(of_registry[relay].clone());
         if links.is_some() {
             let postgres = postgres.lock().unwrap();
             variables.extend(Links::variables(home.path(), &postgres, relay));
@@ -326,8 +421,10 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         token: new.text().to_owned(),
         files: Mutex::default(),
         next: AtomicUsize::default(),
+        revocations,
     };
     let (history, over) = (History::new(), AtomicBool::new(false));
+    let order = Order::new();
     let uses = Uses::default();
     let mut wrong = BTreeMap::<String, u32>::new();
     let mut olders = [older.is_some(); RELAYS];
@@ -335,6 +432,11 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         for number in 0..6 {
             let (relays, history, over) = (&relays, &history, &over);
             scope.spawn(move || load(&relays, history, number, &|| over.load(Ordering::SeqCst)));
+        }
+        // an earlier version may not know of sessions' versions
+        for number in 0..if older.is_none() { 3 } else { 0 } {
+            let (relays, order, over) = (&relays, &order, &over);
+            scope.spawn(move || order.load(&relays, number, &|| over.load(Ordering::SeqCst)));
         }
         for _ in 0..2 {
             let (uses, over) = (&uses, &over);
@@ -390,6 +492,10 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                     sleep(Duration::from_secs(1));
                     valkey.go_on();
                 }
+                Wrong::RegistryBack => {
+                    let meanwhile = || sleep(Duration::from_secs(1));
+                    relays.revocations.put_back(relay, meanwhile);
+                }
                 Wrong::Cut(end) => {
                     let links = links.as_ref().unwrap();
                     let half = Duration::from_millis(500 + random(&mut seed, 500));
@@ -405,7 +511,7 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         }
     });
     let begun = Instant::now();
-    all_say_the_same(&relays, &history);
+    all_say_the_same(&relays, &history, &order);
     for process in &mut processes {
         process.kill();
     }
@@ -414,14 +520,20 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         let again = older.begins(within(0), &told(0));
         eprintln!("{left} of {RELAYS} were older to the end; begun once more: {again}");
     }
-    let (keys, operations) = history.len();
+    let ((keys, operations), (sessions, versions)) = (history.len(), order.len());
     eprintln!(
-        "{operations} operations of {keys} keys, {} uses; what went wrong: {wrong:?}",
+        "{operations} operations of {keys} keys, {} of them revoked, {versions} versions of {sessions} sessions, {} uses; \
+         what went wrong: {wrong:?}",
+        history.revoked(),
         uses.granted()
     );
     assert!(operations > 100, "hardly anything was done");
+    assert!(versions > 0 || older.is_some(), "no version was put");
     if let Some((key, operations)) = history.wrong() {
         panic!("no relay could have said this of {key}: {operations:#?}");
+    }
+    if let Some(wrong) = order.wrong() {
+        panic!("no order explains what was told {wrong}");
     }
     uses.check();
     eprintln!(
@@ -444,8 +556,17 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Asks each relay for every key, after all is over.
-fn all_say_the_same(relays: &Relays, history: &History) {
+/// Asks each relay for every key and session, after all is over.
+fn all_say_the_same(relays: &Relays, history: &History, order: &Order) {
+    for session in order.names() {
+        for relay in 0..RELAYS {
+            let mut tries = 0..600;
+            while order.read(&One { relays, relay }, session).is_none() {
+                assert!(tries.next().is_some(), "nothing is said of {session}");
+                sleep(Duration::from_millis(100));
+            }
+        }
+    }
     let keys = history.keys();
     scope(|scope| {
         for keys in keys.chunks(keys.len().div_ceil(6).max(1)) {
@@ -473,7 +594,6 @@ fn a_relay_without_its_database_says_so() {
         (DATABASE, database.to_str().unwrap().to_owned()),
         (BUCKET, format!("file://{}", bucket.display())),
         (TOKEN, new.digest().to_string()),
-        (TIME, now().to_string()),
     ];
     let mut relay = OwnProcess::start("shared::a_relay_of_several", variables);
     let (address, file) = (relay.address, capsule(1, 0));
@@ -509,6 +629,20 @@ struct One<'a> {
 impl Front for One<'_> {
     fn ask(&self, key: usize, asked: Asked) -> Option<Told> {
         self.relays.ask_one(self.relay, key, asked)
+    }
+}
+
+impl Keeper for One<'_> {
+    fn seal(&self, session: usize, version: usize) -> Option<Sealed> {
+        self.relays.seal(session, version)
+    }
+
+    fn put(&self, session: usize, version: usize, sealed: &Sealed) -> Told {
+        self.relays.put(session, version, sealed)
+    }
+
+    fn read(&self, session: usize) -> Option<Vec<Sealed>> {
+        self.relays.read_one(self.relay, session)
     }
 }
 
