@@ -127,10 +127,14 @@ impl Order {
         self.since.elapsed().as_nanos()
     }
 
-    /// Reads the versions of a session, and records what was seen.
-    pub(crate) fn read(&self, keeper: &impl Keeper, session: usize) -> Option<usize> {
+    /// Reads the versions of a session, and records what was seen: so many.
+    pub(crate) fn read(
+        &self,
+        session: usize,
+        read: impl FnOnce() -> Option<Vec<Sealed>>,
+    ) -> Option<usize> {
         let began = self.time();
-        let versions = keeper.read(session)?;
+        let versions = read()?;
         let ended = self.time();
         let mut sessions = self.sessions();
         let of = sessions.entry(session).or_default();
@@ -161,7 +165,7 @@ impl Order {
         while !is_over() {
             let session = usize::try_from(asked / 16 * 2 + random(&mut seed, 2)).unwrap();
             asked += 1;
-            if let Some(seen) = self.read(keeper, session)
+            if let Some(seen) = self.read(session, || keeper.read(session))
                 && random(&mut seed, 4) > 0
             {
                 self.put(keeper, session, seen + 1);

@@ -215,7 +215,7 @@ fn is_found(fault: Fault) -> bool {
             over.store(true, Ordering::SeqCst);
         });
         for session in order.names() {
-            order.read(&&planted, session);
+            order.read(session, || (&planted).read(session));
         }
         history.wrong().is_some() || order.wrong().is_some()
     })
