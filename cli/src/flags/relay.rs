@@ -15,7 +15,6 @@ pub(crate) struct RelayArgs {
     relay_token: Option<PathBuf>,
     /// Longest silence of the relay
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::duration)]
-    #[cfg_attr(not(feature = "sync"), allow(dead_code, reason = "no relay is asked"))]
     relay_wait: u64,
 }
 
