@@ -118,7 +118,7 @@ case $name in
 #: what compose.yaml starts, as processes: used, watched, a relay killed; --short | 5 minutes or 1; PostgreSQL, Redis, Prometheus, PyPI
     deploy)
         tests/scale/deploy "$@" ;;
-#: relays, database, bucket and edge that die or are cut off, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, Redis, PyPI, root for cuts
+#: relays, database, bucket and edge that die or are cut off, and what they had acknowledged | 30 minutes, or as many seconds as named; PostgreSQL, PyPI, root for cuts
     scale)
         tests/scale/run "$@" ;;
 #: the rules of every store over an Azure bucket (Azurite) | a build, then 2 minutes; PostgreSQL, Redis, npm, 0.4 GB
@@ -196,7 +196,7 @@ case $name in
 #: how cost grows with capsules, sessions and relays; tables and plots of docs/results/scale.md; --short | a build for release, then 15 minutes; PostgreSQL, PyPI
     growth)
         tests/scale/growth "$@" ;;
-#: what a relay takes to give a capsule out, with and without an edge, before an S3 server | a build for release, then 2 minutes; PostgreSQL, Redis, PyPI
+#: what a relay takes to give a capsule out, with and without an edge, before an S3 server | a build for release, then 2 minutes; PostgreSQL, PyPI
     bench-edge)
         tests/scale/with-s3 cargo run --release --quiet -p kvcap-bench --features hazmat,shared -- edge "$@" ;;
 #: what a relay costs beside a plain sink, and docs/results/server.md | 5 minutes and a build, 26 GB of disk

@@ -13,6 +13,9 @@ pub(crate) struct RelayArgs {
     /// The private file of a token that it knows
     #[arg(long, value_name = "FILE")]
     relay_token: Option<PathBuf>,
+    /// Longest silence of the relay
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::duration)]
+    relay_wait: u64,
 }
 
 impl RelayArgs {
@@ -30,7 +33,11 @@ impl RelayArgs {
     pub(crate) fn read(&self) -> Result<Option<kvcap_session::sync::Relay>> {
         match (&self.relay, &self.relay_token) {
             (None, _) => Ok(None),
-            (Some(url), Some(token)) => kvcap_session::sync::Relay::at(url, token).map(Some),
+            (Some(url), Some(token)) => {
+                let relay = kvcap_session::sync::Relay::at(url, token)?;
+                let silence = std::time::Duration::from_secs(self.relay_wait);
+                Ok(Some(relay.waiting(silence)))
+            }
             (Some(_), None) => {
                 crate::ui::usage("say by which token the relay knows you", "--relay-token")
             }

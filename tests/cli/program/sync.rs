@@ -15,6 +15,8 @@ fn a_program_without_relays_says_so() {
     assert!(!folder.ok("--help").out.contains("  sync"));
 }
 #[cfg(all(feature = "server", unix))]
+mod cuts;
+#[cfg(all(feature = "server", unix))]
 mod devices;
 #[cfg(all(feature = "server", unix))]
 mod erased;

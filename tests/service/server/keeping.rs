@@ -1,10 +1,17 @@
 //! Expiry, revocation, restarts, health and the end.
 
-use std::{fs, thread};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
-use kvcap::{Change, RootKey};
+use kvcap::{Change, Ledger, RootKey};
 use kvcap_server::Limits;
-use kvcap_store::{TrustSources, Verifier};
+use kvcap_store::{LedgerFile, LedgerSource, TrustSources, Verifier};
 
 use crate::support::{
     Registry, capsule, id, now, path, regions, relay, relay_in, relay_with, sealed, verifier,
@@ -47,6 +54,47 @@ fn what_has_served_its_time_is_swept() {
     relay.running().judge_by(judged_at(now() + 60));
     assert_eq!(relay.ask("GET", &path(&long), &[], &[]).status, 200);
     assert_eq!(relay.files().len(), 1);
+}
+
+/// A memory that counts how often it is opened.
+#[derive(Debug)]
+struct Counted {
+    ledger: LedgerFile,
+    opened: AtomicUsize,
+}
+
+impl LedgerSource for Counted {
+    fn open(&self) -> kvcap::Result<Ledger> {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        self.ledger.open()
+    }
+}
+
+#[test]
+fn a_sweep_opens_the_memory_as_often_for_many_capsules_as_for_few() {
+    let (registry, home) = (Registry::new(90_000), tempfile::tempdir().unwrap());
+    let memory = Arc::new(Counted {
+        ledger: LedgerFile::at(home.path().join("ledger")),
+        opened: AtomicUsize::default(),
+    });
+    let verifier = Verifier {
+        ledger: Some(Arc::<Counted>::clone(&memory)),
+        ..registry.verifier_at(now())
+    };
+    let relay = relay_with(verifier, Limits::default());
+    let opened = |capsules: u32| {
+        let files: Vec<_> = (0..capsules).map(|_| sealed(10, |_| {}, |_| {})).collect();
+        for file in &files {
+            assert_eq!(relay.put(file).status, 201);
+        }
+        let claims = kvcap::CapsuleId::from_hex(&id(&files[0])).unwrap();
+        registry.change(Change::Revoke(claims));
+        let before = memory.opened.load(Ordering::SeqCst);
+        assert_eq!(relay.running().sweep().unwrap(), 1);
+        memory.opened.load(Ordering::SeqCst) - before
+    };
+    let few = opened(1);
+    assert_eq!(opened(20), few);
 }
 
 #[test]

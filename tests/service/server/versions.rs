@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::{AUDIENCE, Relay, Reply, capsule, id, now, relay, signer};
 
 /// A sealed version of a session of `ana` of `acme`.
-fn version(session: &str, version: u64, cursor: u64) -> Vec<u8> {
+pub(crate) fn version(session: &str, version: u64, cursor: u64) -> Vec<u8> {
     with(session, version, cursor, |_, _| {})
 }
 

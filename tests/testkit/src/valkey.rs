@@ -8,6 +8,8 @@
 
 use std::{
     env, fs,
+    io::{self, BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -63,7 +65,7 @@ impl Valkey {
     /// # Panics
     /// Where it does not begin.
     pub fn start_again(&mut self) {
-        let server = Command::new(program("server"))
+        let server = Command::new(program())
             .args(["--port", self.port, "--save", "", "--appendonly", "no"])
             .args(["--bind", "0.0.0.0", "--protected-mode", "no"])
             .args(["--unixsocketperm", "700", "--unixsocket"])
@@ -75,7 +77,7 @@ impl Valkey {
             .spawn();
         self.server = Some(server.unwrap());
         let begun = Instant::now();
-        while !self.client(&["PING"]).status.success() {
+        while self.try_ask(&["PING"]).is_err() {
             assert!(begun.elapsed() < PATIENCE, "it did not begin");
             sleep(Duration::from_millis(20));
         }
@@ -128,22 +130,26 @@ impl Valkey {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// Runs a command, and returns the lines of its answer.
+    /// Runs a command, and returns the parts of its answer as texts.
     ///
     /// # Panics
-    /// Where it is not answered.
+    /// Where it is not answered, or by an error.
     #[must_use]
     pub fn ask(&self, command: &[&str]) -> Vec<String> {
-        let done = self.client(command);
-        assert!(done.status.success(), "{done:?}");
-        let said = String::from_utf8_lossy(&done.stdout);
-        said.lines().map(ToOwned::to_owned).collect()
+        self.try_ask(command).unwrap()
     }
 
-    fn client(&self, command: &[&str]) -> std::process::Output {
-        let mut client = Command::new(program("cli"));
-        client.arg("-s").arg(self.socket()).arg("-e").args(command);
-        client.stdin(Stdio::null()).output().unwrap()
+    fn try_ask(&self, command: &[&str]) -> io::Result<Vec<String>> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let words = command
+            .iter()
+            .map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let request = format!("*{}\r\n{}", command.len(), words.collect::<String>());
+        stream.write_all(request.as_bytes())?;
+        let mut said = Vec::new();
+        read(&mut BufReader::new(stream), &mut said)?;
+        Ok(said)
     }
 
     fn socket(&self) -> PathBuf {
@@ -157,15 +163,40 @@ impl Drop for Valkey {
     }
 }
 
-/// A program of Valkey or of Redis on the path.
-fn program(name: &str) -> PathBuf {
+/// Reads an answer in the servers' protocol (RESP2).
+fn read(from: &mut impl BufRead, said: &mut Vec<String>) -> io::Result<()> {
+    let mut line = String::new();
+    from.read_line(&mut line)?;
+    let (kind, rest) = line.trim_end().split_at_checked(1).unwrap_or_default();
+    let len = || rest.parse::<usize>().map_err(io::Error::other);
+    match kind {
+        "+" | ":" => said.push(rest.to_owned()),
+        // nothing
+        "$" if rest == "-1" => {}
+        "$" => {
+            let mut bytes = vec![0; len()? + 2];
+            from.read_exact(&mut bytes)?;
+            bytes.truncate(bytes.len() - 2);
+            said.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        "*" => {
+            for _ in 0..len()? {
+                read(from, said)?;
+            }
+        }
+        _ => return Err(io::Error::other(line)),
+    }
+    Ok(())
+}
+
+/// The server on the path: Valkey's, else Redis's.
+fn program() -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
-    let mut all = ["valkey", "redis"].into_iter().flat_map(|kind| {
-        let named = |folder: &PathBuf| folder.join(format!("{kind}-{name}"));
-        folders.iter().map(named).collect::<Vec<_>>()
-    });
-    all.find(|program| program.is_file()).unwrap_or_else(|| {
-        panic!("no Valkey and no Redis is installed: apt-get install redis-server")
-    })
+    let named = |name| env::split_paths(&path).map(move |folder| folder.join(name));
+    named("valkey-server")
+        .chain(named("redis-server"))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| {
+            panic!("no Valkey and no Redis is installed: apt-get install redis-server")
+        })
 }

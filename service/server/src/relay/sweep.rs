@@ -6,7 +6,7 @@ use std::{
 };
 
 use kvcap::{Code, Result, Untrusted, binding::Digest};
-use kvcap_store::Name;
+use kvcap_store::{Judge, Name};
 
 use super::Relay;
 
@@ -19,17 +19,21 @@ impl Relay {
     pub(crate) fn sweep(&self) -> Result<usize> {
         self.uploads.sweep(self.policy().limits.resumable);
         self.store.sweep()?;
-        let verifier = self.verifier();
-        let now = verifier.judge()?.now();
+        // before they are loaded: a later version makes the next sweep look at all capsules again
         let registries = self.registries();
+        // once for all capsules: whoever loads trust has every relay wait for what they remember
+        let verifier = self.verifier();
+        let judge = verifier.judge()?;
+        let now = judge.now();
         let mut swept = self.swept.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut removed = 0;
         // what cannot be removed now is tried again
         let mut remove = |name| removed += usize::from(self.store.remove(name).unwrap_or(false));
         self.store.expired(now)?.into_iter().for_each(&mut remove);
         if *swept != registries {
+            let mut judge = Some(judge);
             self.store.each(&mut |name| {
-                if self.is_void(name)? {
+                if self.is_void(&mut judge, name)? {
                     remove(name);
                 }
                 Ok(())
@@ -49,7 +53,7 @@ impl Relay {
     }
 
     /// Whether nobody will accept a capsule again: it is revoked, or its key is compromised.
-    fn is_void(&self, name: Name) -> Result<bool> {
+    fn is_void(&self, judge: &mut Option<Judge<'_>>, name: Name) -> Result<bool> {
         let limits = self.policy().limits.reader();
         let Some((_, file)) = self.store.open(name)? else {
             return Ok(false);
@@ -57,15 +61,16 @@ impl Relay {
         let Ok(untrusted) = Untrusted::read_at(&*file, &limits) else {
             return Ok(false);
         };
-        let verifier = self.verifier();
         let terms = untrusted.claims().terms.clone();
-        let judge = verifier.judge()?.danger_as_stated(&terms);
+        *judge = judge.take().map(|judge| judge.danger_as_stated(&terms));
         let void = [
             Code::ClaimsExpired,
             Code::ClaimsRevoked,
             Code::KeyCompromised,
         ];
-        let refused = judge.verify(untrusted).err();
+        let refused = judge
+            .as_ref()
+            .and_then(|judge| judge.verify(untrusted).err());
         Ok(refused.is_some_and(|error| void.contains(&error.code())))
     }
 }

@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 
 /// Time in which a connection is there.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// Time for the head of an answer.
-const ANSWERING: Duration = Duration::from_secs(60);
+/// Time after which a relay that is silent, or takes nothing, is given up; also the time for the head of an answer.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Times that a transfer that stands still is tried again, and the first pause before that.
 pub(super) const TRIES: u32 = 5;
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
@@ -138,17 +138,20 @@ impl Relay {
             let what = "a relay's address is HOST:PORT, or begins with http:// or https://";
             return Err(Error::new(Code::LocalUsage, what).at(address));
         }
-        let settings = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(CONNECTING))
-            .timeout_recv_response(Some(ANSWERING))
-            .max_redirects(0)
-            .build();
         Ok(Self {
-            agent: Agent::new_with_config(settings),
+            agent: agent(SILENCE),
             address: address.to_owned(),
             token: read_token(token)?,
         })
+    }
+
+    /// Gives up a relay that is silent for so long in place of 60 seconds.
+    #[must_use]
+    pub fn waiting(self, silence: Duration) -> Self {
+        Self {
+            agent: agent(silence),
+            ..self
+        }
     }
 
     /// Returns the newest version of each of the caller's sessions.
@@ -487,6 +490,17 @@ impl Relay {
             }
         }
     }
+}
+
+fn agent(silence: Duration) -> Agent {
+    let settings = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECTING.min(silence)))
+        .timeout_recv_response(Some(silence))
+        .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence))
+        .max_redirects(0);
+    Agent::new_with_config(settings.build())
 }
 
 const JSON: &str = "application/json";

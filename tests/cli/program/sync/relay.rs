@@ -35,6 +35,14 @@ impl Relay {
         relay
     }
 
+    /// One that gives up who is silent within a body for 5 seconds.
+    pub(super) fn impatient(devices: &[&Folder]) -> Self {
+        let place = "folder = \"kept\"\nlimits = { silence = \"5s\" }";
+        let mut relay = Self::at(Folder::empty(), place, devices);
+        relay.open_to(devices);
+        relay
+    }
+
     /// One that keeps in a bucket and a database, with an edge before both.
     #[cfg(feature = "shared")]
     pub(super) fn sharing(devices: &[&Folder]) -> Self {

@@ -6,8 +6,8 @@ use kvcap_server::{NewToken, Place, Settings};
 use kvcap_store::EdgeSettings;
 use kvcap_testkit::{Postgres, Valkey};
 
-use super::{BUCKET, BURST, DATABASE, EDGE, TIME, TOKEN, capsule};
-use crate::support::{Client, now, own_process::OwnProcess, path, signer};
+use super::{BUCKET, BURST, DATABASE, EDGE, TOKEN, capsule};
+use crate::support::{Client, own_process::OwnProcess, path, signer};
 
 /// Database, bucket and edge of relays.
 struct Behind {
@@ -43,7 +43,6 @@ impl Behind {
             (BUCKET, format!("file://{}", at("bucket"))),
             (EDGE, at("edge")),
             (TOKEN, self.token.digest().to_string()),
-            (TIME, now().to_string()),
             (BURST, burst.to_string()),
         ];
         OwnProcess::start("shared::a_relay_of_several", variables)

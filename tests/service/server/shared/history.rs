@@ -15,16 +15,20 @@ pub(crate) enum Asked {
     Put(File),
     Get,
     Delete,
+    /// Of who writes the registry, and no relay.
+    Revoke,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// It is kept; it is removed.
+    /// It is kept; it is removed; it is revoked.
     Done,
     /// Another file of this id is kept.
     Another,
     Found(File),
     Absent,
+    /// The id is revoked.
+    Revoked,
     /// Nobody said: it may have been done, or be done later, or never.
     Nothing,
 }
@@ -40,7 +44,8 @@ pub(crate) struct Operation {
 impl Operation {
     /// It changes nothing, whatever is kept.
     fn only_says(&self) -> bool {
-        self.asked == Asked::Get || [Told::Another, Told::Absent].contains(&self.told)
+        self.asked == Asked::Get
+            || [Told::Another, Told::Absent, Told::Revoked].contains(&self.told)
     }
 }
 
@@ -90,6 +95,13 @@ impl History {
         (keys.len(), keys.values().map(Vec::len).sum())
     }
 
+    /// Keys whose id is revoked.
+    pub(crate) fn revoked(&self) -> usize {
+        let keys = self.keys.lock().unwrap();
+        let is_revoked = |of: &&Vec<Operation>| of.iter().any(|one| one.asked == Asked::Revoke);
+        keys.values().filter(is_revoked).count()
+    }
+
     pub(crate) fn keys(&self) -> Vec<usize> {
         self.keys.lock().unwrap().keys().copied().collect()
     }
@@ -107,26 +119,40 @@ impl History {
 }
 
 /// What is kept under a key.
-type State = Option<File>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum State {
+    Absent,
+    Kept(File),
+    /// Whatever is kept is given to nobody, and goes some time. What began before this time was judged before, perhaps.
+    Revoked(u128),
+}
 
 /// What is kept after an operation, where it could have been answered so.
 fn after(state: State, operation: &Operation) -> Option<State> {
-    match (operation.asked, operation.told) {
-        (Asked::Put(file), Told::Done) => {
-            state.is_none_or(|kept| kept == file).then_some(Some(file))
+    use State::{Absent, Kept, Revoked};
+    let (then, fits) = match (operation.asked, operation.told, state) {
+        (Asked::Revoke, Told::Done, Absent | Kept(_)) => (Revoked(operation.ended), true),
+        (Asked::Revoke, Told::Done, Revoked(since)) => (Revoked(since.min(operation.ended)), true),
+        (Asked::Put(_) | Asked::Get, Told::Revoked, _) => (state, matches!(state, Revoked(_))),
+        (Asked::Put(_), Told::Done | Told::Another, Revoked(since)) => {
+            (state, operation.began <= since)
         }
-        (Asked::Put(file), Told::Another) => {
-            state.is_some_and(|kept| kept != file).then_some(state)
-        }
+        // it may have gone
+        (Asked::Get, Told::Absent, Revoked(_)) | (Asked::Delete, _, Revoked(_)) => (state, true),
         // what would be refused changes nothing
-        (Asked::Put(file), Told::Nothing) => Some(state.or(Some(file))),
-        (Asked::Get, Told::Found(file)) => (state == Some(file)).then_some(state),
-        (Asked::Get | Asked::Delete, Told::Absent) => state.is_none().then_some(state),
-        (Asked::Delete, Told::Done) => state.is_some().then_some(None),
-        (Asked::Delete, Told::Nothing) => Some(None),
-        (Asked::Get, Told::Nothing) => Some(state),
-        (asked, told) => panic!("{asked:?} was answered by {told:?}"),
-    }
+        (Asked::Put(file), Told::Done | Told::Nothing, Absent) => (Kept(file), true),
+        (Asked::Put(file), Told::Done, Kept(kept)) => (state, kept == file),
+        (Asked::Put(file), Told::Another, _) => {
+            (state, matches!(state, Kept(kept) if kept != file))
+        }
+        (Asked::Get, Told::Found(file), _) => (state, state == Kept(file)),
+        (Asked::Get | Asked::Delete, Told::Absent, _) => (state, state == Absent),
+        (Asked::Delete, Told::Done, _) => (Absent, matches!(state, Kept(_))),
+        (Asked::Delete, Told::Nothing, _) => (Absent, true),
+        (Asked::Put(_) | Asked::Get, Told::Nothing, _) => (state, true),
+        (asked, told, _) => panic!("{asked:?} was answered by {told:?}"),
+    };
+    fits.then_some(then)
 }
 
 /// Whether some order explains every answer. So that a key with many operations that nobody heard of, each of which may
@@ -149,7 +175,7 @@ fn is_possible(operations: &[Operation]) -> bool {
     for same in &mut unheard {
         same.sort_by_key(|operation| operation.began);
     }
-    let begin = (0_u128, vec![0_usize; unheard.len()], None);
+    let begin = (0_u128, vec![0_usize; unheard.len()], State::Absent);
     let mut seen = HashSet::from([begin.clone()]);
     let mut open = vec![begin];
     while let Some((done, used, state)) = open.pop() {
@@ -225,19 +251,26 @@ mod tests {
             let mut history = Vec::new();
             for _ in 0..random(&mut seed, 7) {
                 let file = u8::from(random(&mut seed, 2) == 1);
-                let (asked, told): (_, &[Told]) = match random(&mut seed, 3) {
-                    0 => (Asked::Put(file), &[Told::Done, Told::Another]),
-                    1 => (Asked::Get, &[Told::Found(file), Told::Absent]),
-                    _ => (Asked::Delete, &[Told::Done, Told::Absent]),
+                let (asked, told): (_, &[Told]) = match random(&mut seed, 10) {
+                    0..4 => (
+                        Asked::Put(file),
+                        &[Told::Done, Told::Another, Told::Revoked],
+                    ),
+                    4..7 => (
+                        Asked::Get,
+                        &[Told::Found(file), Told::Absent, Told::Revoked],
+                    ),
+                    7..9 => (Asked::Delete, &[Told::Done, Told::Absent]),
+                    _ => (Asked::Revoke, &[Told::Done; 4]),
                 };
                 let began = random(&mut seed, 12).into();
-                let (told, ended) = match told.get(usize::try_from(random(&mut seed, 3)).unwrap()) {
+                let (told, ended) = match told.get(usize::try_from(random(&mut seed, 4)).unwrap()) {
                     Some(told) => (*told, began + u128::from(random(&mut seed, 6))),
                     None => (Told::Nothing, u128::MAX),
                 };
                 history.push(of(asked, told, began, ended));
             }
-            let plain = is_possible_in_some_order(&history, None);
+            let plain = is_possible_in_some_order(&history, State::Absent);
             assert_eq!(is_possible(&history), plain, "{history:#?}");
             possible += u32::from(plain);
         }
@@ -290,6 +323,32 @@ mod tests {
             !is_possible(&[put, gone, of(Asked::Get, Told::Found(1), 13, 14)]),
             "back"
         );
+        let revoked = of(Asked::Revoke, Told::Done, 11, 14);
+        let get = |told, began| of(Asked::Get, told, began, began + 1);
+        assert!(is_possible(&[put, revoked, get(Told::Found(1), 12)]));
+        assert!(is_possible(&[
+            put,
+            revoked,
+            get(Told::Revoked, 13),
+            get(Told::Absent, 15)
+        ]));
+        assert!(
+            !is_possible(&[put, revoked, get(Told::Found(1), 15)]),
+            "given out"
+        );
+        assert!(
+            !is_possible(&[
+                put,
+                revoked,
+                get(Told::Revoked, 12),
+                get(Told::Found(1), 14)
+            ]),
+            "forgotten"
+        );
+        assert!(!is_possible(&[put, get(Told::Revoked, 12)]), "by nobody");
+        let late = |began| of(Asked::Put(1), Told::Done, began, 20);
+        assert!(is_possible(&[revoked, get(Told::Revoked, 12), late(14)]));
+        assert!(!is_possible(&[revoked, late(15)]), "put after it");
         let unheard = of(Asked::Put(2), Told::Nothing, 0, u128::MAX);
         assert!(is_possible(&[
             unheard,

@@ -8,42 +8,42 @@ mod edge;
 mod history;
 mod links;
 mod older;
+mod order;
 mod planted;
+mod relays;
+mod revocations;
 mod uses;
 
 use std::{
     collections::BTreeMap,
     env, fs,
-    net::SocketAddr,
     process::Command,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Mutex,
+        atomic::{AtomicBool, Ordering},
     },
     thread::{scope, sleep},
     time::{Duration, Instant},
 };
 
-use kvcap::{
-    Context, Draft, Sealer, Section, SectionKind, Terms, WrappingKey,
-    binding::{Digest, Model, Runtime, Tokenizer},
-    hazmat::Entropy,
-};
+use kvcap::binding::Digest;
 use kvcap_server::{Limits, NewToken, Permission, Place, Server, Settings, Token, Tokens};
-use kvcap_store::{EdgeSettings, Shared};
+use kvcap_store::{EdgeSettings, Shared, TrustSources, Verifier};
 use kvcap_testkit::{Postgres, Valkey};
-use kvcap_testvectors::fixture;
 
 use self::{
-    history::{Asked, File, Front, History, Told},
+    history::{Asked, Front, History},
     links::{End, Links},
     older::Older,
+    order::Order,
+    relays::{One, Relays, capsule},
+    revocations::Revocations,
     uses::Uses,
 };
 use crate::support::{
-    AUDIENCE, Client, now,
+    Client,
     own_process::{LISTENING, OwnProcess},
-    path, signer, verifier_at,
+    path, verifier,
 };
 
 const DATABASE: &str = "KVCAP_TEST_SHARED_DATABASE";
@@ -51,8 +51,9 @@ const BUCKET: &str = "KVCAP_TEST_SHARED_BUCKET";
 const BURST: &str = "KVCAP_TEST_SHARED_BURST";
 const EDGE: &str = "KVCAP_TEST_SHARED_EDGE";
 const LISTEN: &str = "KVCAP_TEST_SHARED_LISTEN";
+const REGISTRY: &str = "KVCAP_TEST_SHARED_REGISTRY";
+const ROOT: &str = "KVCAP_TEST_SHARED_ROOT";
 const TOKEN: &str = "KVCAP_TEST_SHARED_TOKEN";
-const TIME: &str = "KVCAP_TEST_SHARED_TIME";
 
 const RELAYS: usize = 3;
 
@@ -62,15 +63,15 @@ type Variables = Vec<(&'static str, String)>;
 /// A relay in its own process: another test kills it.
 #[test]
 fn a_relay_of_several() {
-    let variables = [DATABASE, BUCKET, TOKEN, TIME].map(env::var);
-    let [Ok(database), Ok(bucket), Ok(digest), Ok(time)] = variables else {
+    let variables = [DATABASE, BUCKET, TOKEN].map(env::var);
+    let [Ok(database), Ok(bucket), Ok(digest)] = variables else {
         return;
     };
     let mut tokens = Tokens::default();
     let token = Token {
         tenant: Some("acme".to_owned()),
         subject: Some("ana".to_owned()),
-        may: vec![Permission::Put, Permission::Get, Permission::Admin],
+        may: Permission::ALL.to_vec(),
     };
     tokens
         .add(Digest::from_hex(&digest).unwrap(), token)
@@ -84,6 +85,17 @@ fn a_relay_of_several() {
         sweep: Duration::from_secs(1),
         ..Limits::default()
     };
+    let mut verifier = Verifier {
+        at: None,
+        ..verifier()
+    };
+    if let (Ok(registry), Ok(root)) = (env::var(REGISTRY), env::var(ROOT)) {
+        verifier.trust = TrustSources {
+            registries: vec![registry.into()],
+            roots: vec![root],
+            ..TrustSources::default()
+        };
+    }
     let running = Server::bind(Settings {
         #[cfg(feature = "gateway")]
         gateway: None,
@@ -95,7 +107,7 @@ fn a_relay_of_several() {
                 .ok()
                 .map(|path| EdgeSettings::at(path.into())),
         },
-        verifier: verifier_at(time.parse().unwrap()),
+        verifier,
         audit: None,
         log: None,
         tls: None,
@@ -108,94 +120,6 @@ fn a_relay_of_several() {
     .unwrap();
     eprintln!("{LISTENING}{}", running.address());
     running.wait().unwrap();
-}
-
-/// A capsule of a key: two files of one id.
-fn capsule(key: usize, file: File) -> Vec<u8> {
-    let of = |what: &str| Digest::labelled("a test's digest", &[what.as_bytes()]);
-    let model = Model::new(of("model"), of("weights"), of("config"));
-    let tokenizer = Tokenizer::new(of("vocabulary"), 32_000);
-    let len = 20_000 + usize::from(file);
-    let mut section = Section::new(SectionKind::AgentState, len as u64);
-    section.chunk_len = 4096;
-    let streams = vec![section.into()];
-    let runtime = Runtime::new("raw", "safetensors");
-    let context = Context::new(model, tokenizer, runtime, 0..1, 1, streams);
-    let signer = signer();
-    let mut terms = Terms::new(&signer.issuer(), AUDIENCE, now() - 10, now() + 7200);
-    terms.tenant = Some("acme".to_owned());
-    terms.subject = Some("ana".to_owned());
-    let wrap = WrappingKey::from_bytes(fixture::WRAP_KEY);
-    let entropy = Entropy::danger_chosen(&key.to_le_bytes());
-    let (draft, out) = (Draft::new(terms, context), Mutex::new(Vec::new()));
-    let sealer = Sealer::danger_with_entropy(out, draft, &signer, &[&wrap], entropy).unwrap();
-    sealer.write(&fixture::noise("relay", len)).unwrap();
-    sealer.end_stream().unwrap();
-    sealer.finish().unwrap().0.into_inner().unwrap()
-}
-
-/// Capsules that were made, by key and file.
-type Files = BTreeMap<(usize, File), Arc<Vec<u8>>>;
-
-/// Three relays, and where they are now.
-struct Relays {
-    addresses: Mutex<[Option<SocketAddr>; RELAYS]>,
-    token: String,
-    files: Mutex<Files>,
-    next: AtomicUsize,
-}
-
-impl Relays {
-    fn file(&self, key: usize, file: File) -> Arc<Vec<u8>> {
-        let made = self.files.lock().unwrap().get(&(key, file)).cloned();
-        made.unwrap_or_else(|| {
-            let made = Arc::new(capsule(key, file));
-            let mut files = self.files.lock().unwrap();
-            // those of keys that are no longer asked for are made again at the end
-            if files.len() > 400 {
-                files.pop_first();
-            }
-            Arc::clone(files.entry((key, file)).or_insert(made))
-        })
-    }
-
-    fn ask_one(&self, relay: usize, key: usize, asked: Asked) -> Option<Told> {
-        let address = self.addresses.lock().unwrap()[relay]?;
-        let of = |file| self.file(key, file);
-        let place = path(&of(0));
-        let mut client = Client::try_connect(address)?;
-        let reply = match asked {
-            Asked::Put(file) => client.try_ask(&self.token, "POST", "/v1/capsules", &[], &of(file)),
-            Asked::Get => client.try_ask(&self.token, "GET", &place, &[], &[]),
-            Asked::Delete => client.try_ask(&self.token, "DELETE", &place, &[], &[]),
-        };
-        let Some(reply) = reply else {
-            return Some(Told::Nothing);
-        };
-        match (asked, reply.told()) {
-            (Asked::Put(_), (200 | 201, _)) | (Asked::Delete, (204, _)) => Some(Told::Done),
-            (Asked::Put(_), (409, 941)) => Some(Told::Another),
-            // somebody else brings it, or the lease was lost: nothing of this one is kept
-            (Asked::Put(_), (409, 947)) => None,
-            (Asked::Get, (200, _)) => {
-                let file = (0..2).find(|file| *of(*file) == reply.body);
-                // an answer that breaks off says nothing, and bytes that nobody has put are wrong
-                let whole = reply.field("content-length").unwrap() == reply.body.len().to_string();
-                assert!(file.is_some() || !whole, "other bytes under {place}");
-                Some(file.map_or(Told::Nothing, Told::Found))
-            }
-            (Asked::Get | Asked::Delete, (404, _)) => Some(Told::Absent),
-            (_, (503, _)) => Some(Told::Nothing),
-            (asked, told) => panic!("{asked:?} was answered by {told:?}"),
-        }
-    }
-}
-
-impl Front for &Relays {
-    fn ask(&self, key: usize, asked: Asked) -> Option<Told> {
-        let relay = self.next.fetch_add(1, Ordering::SeqCst) % RELAYS;
-        self.ask_one(relay, key, asked)
-    }
 }
 
 /// Numbers that nobody can foresee, and that are the same each time.
@@ -213,9 +137,10 @@ fn load(front: &impl Front, history: &History, number: u64, is_over: &dyn Fn() -
     while !is_over() {
         let key = usize::try_from(asked / 8 * 2 + random(&mut seed, 2)).unwrap();
         asked += 1;
-        let what = match random(&mut seed, 8) {
-            0..4 => Asked::Put(u8::from(random(&mut seed, 2) == 1)),
-            4..7 => Asked::Get,
+        let what = match random(&mut seed, 256) {
+            0 => Asked::Revoke,
+            1..128 => Asked::Put(u8::from(random(&mut seed, 2) == 1)),
+            128..224 => Asked::Get,
             _ => Asked::Delete,
         };
         history.ask(front, key, what);
@@ -241,13 +166,15 @@ enum Wrong {
     EdgeKilled,
     /// The edge stands still for a second.
     EdgeStalled,
+    /// A relay's copy of the registry is the version before for a second.
+    RegistryBack,
     /// The link of a relay to one of them is cut, for one to two seconds; in half of them leases end meanwhile.
     Cut(End),
 }
 
 impl Wrong {
     /// Each as often as it is here.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Killed,
         Self::Stalled,
         Self::Killed,
@@ -257,6 +184,7 @@ impl Wrong {
         Self::EdgeFlushed,
         Self::EdgeKilled,
         Self::EdgeStalled,
+        Self::RegistryBack,
     ];
 
     /// Those of a network with links, as often again.
@@ -290,14 +218,16 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
     let edge = home.path().join("edge");
     valkey.write_address(&edge);
     let new = NewToken::generate().unwrap();
-    let told = |relay| {
+    let revocations = Revocations::begin(home.path());
+    let of_registry: Vec<_> = (0..RELAYS).map(|at| revocations.variables(at)).collect();
+    let told = |relay: usize| {
         let mut variables = vec![
             (DATABASE, database.to_str().unwrap().to_owned()),
             (BUCKET, bucket.clone()),
             (EDGE, edge.to_str().unwrap().to_owned()),
             (TOKEN, new.digest().to_string()),
-            (TIME, now().to_string()),
         ];
+        variables.extend(of_registry[relay].clone());
         if links.is_some() {
             let postgres = postgres.lock().unwrap();
             variables.extend(Links::variables(home.path(), &postgres, relay));
@@ -317,17 +247,10 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         Some(older) => OwnProcess::begin(older.command(within(relay), &told(relay))),
     };
     let mut processes: Vec<OwnProcess> = (0..RELAYS).map(first).collect();
-    let addresses: Vec<_> = processes
-        .iter()
-        .map(|process| Some(process.address))
-        .collect();
-    let relays = Relays {
-        addresses: Mutex::new(addresses.try_into().unwrap()),
-        token: new.text().to_owned(),
-        files: Mutex::default(),
-        next: AtomicUsize::default(),
-    };
+    let addresses = std::array::from_fn(|at| Some(processes[at].address));
+    let relays = Relays::new(addresses, new.text(), revocations);
     let (history, over) = (History::new(), AtomicBool::new(false));
+    let order = Order::new();
     let uses = Uses::default();
     let mut wrong = BTreeMap::<String, u32>::new();
     let mut olders = [older.is_some(); RELAYS];
@@ -335,6 +258,11 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         for number in 0..6 {
             let (relays, history, over) = (&relays, &history, &over);
             scope.spawn(move || load(&relays, history, number, &|| over.load(Ordering::SeqCst)));
+        }
+        // an earlier version may not know of sessions' versions
+        for number in 0..if older.is_none() { 3 } else { 0 } {
+            let (relays, order, over) = (&relays, &order, &over);
+            scope.spawn(move || order.load(&relays, number, &|| over.load(Ordering::SeqCst)));
         }
         for _ in 0..2 {
             let (uses, over) = (&uses, &over);
@@ -359,11 +287,11 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
             *wrong.entry(format!("{what:?}")).or_default() += 1;
             match what {
                 Wrong::Killed => {
-                    relays.addresses.lock().unwrap()[relay] = None;
+                    relays.is_at(relay, None);
                     processes[relay].kill();
                     processes[relay] = start(relay);
                     olders[relay] = false;
-                    relays.addresses.lock().unwrap()[relay] = Some(processes[relay].address);
+                    relays.is_at(relay, Some(processes[relay].address));
                 }
                 Wrong::Stalled => {
                     signal("STOP", processes[relay].child.id());
@@ -390,6 +318,10 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
                     sleep(Duration::from_secs(1));
                     valkey.go_on();
                 }
+                Wrong::RegistryBack => {
+                    let meanwhile = || sleep(Duration::from_secs(1));
+                    relays.revocations().put_back(relay, meanwhile);
+                }
                 Wrong::Cut(end) => {
                     let links = links.as_ref().unwrap();
                     let half = Duration::from_millis(500 + random(&mut seed, 500));
@@ -405,7 +337,7 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         }
     });
     let begun = Instant::now();
-    all_say_the_same(&relays, &history);
+    all_say_the_same(&relays, &history, &order);
     for process in &mut processes {
         process.kill();
     }
@@ -414,14 +346,20 @@ fn what_relays_that_share_acknowledge_one_relay_could_have() {
         let again = older.begins(within(0), &told(0));
         eprintln!("{left} of {RELAYS} were older to the end; begun once more: {again}");
     }
-    let (keys, operations) = history.len();
+    let ((keys, operations), (sessions, versions)) = (history.len(), order.len());
     eprintln!(
-        "{operations} operations of {keys} keys, {} uses; what went wrong: {wrong:?}",
+        "{operations} operations of {keys} keys, {} of them revoked, {versions} versions of {sessions} sessions, {} uses; \
+         what went wrong: {wrong:?}",
+        history.revoked(),
         uses.granted()
     );
     assert!(operations > 100, "hardly anything was done");
+    assert!(versions > 0 || older.is_some(), "no version was put");
     if let Some((key, operations)) = history.wrong() {
         panic!("no relay could have said this of {key}: {operations:#?}");
+    }
+    if let Some(wrong) = order.wrong() {
+        panic!("no order explains what was told {wrong}");
     }
     uses.check();
     eprintln!(
@@ -444,8 +382,20 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Asks each relay for every key, after all is over.
-fn all_say_the_same(relays: &Relays, history: &History) {
+/// Asks each relay for every key and session, after all is over.
+fn all_say_the_same(relays: &Relays, history: &History, order: &Order) {
+    for session in order.names() {
+        for relay in 0..RELAYS {
+            let mut tries = 0..600;
+            while order
+                .read(session, || relays.read_one(relay, session))
+                .is_none()
+            {
+                assert!(tries.next().is_some(), "nothing is said of {session}");
+                sleep(Duration::from_millis(100));
+            }
+        }
+    }
     let keys = history.keys();
     scope(|scope| {
         for keys in keys.chunks(keys.len().div_ceil(6).max(1)) {
@@ -473,7 +423,6 @@ fn a_relay_without_its_database_says_so() {
         (DATABASE, database.to_str().unwrap().to_owned()),
         (BUCKET, format!("file://{}", bucket.display())),
         (TOKEN, new.digest().to_string()),
-        (TIME, now().to_string()),
     ];
     let mut relay = OwnProcess::start("shared::a_relay_of_several", variables);
     let (address, file) = (relay.address, capsule(1, 0));
@@ -498,18 +447,6 @@ fn a_relay_without_its_database_says_so() {
     fs::rename(&away, &bucket).unwrap();
     assert_eq!(ask("GET", &path(&file), &[]), 200);
     relay.kill();
-}
-
-/// One relay of three.
-struct One<'a> {
-    relays: &'a Relays,
-    relay: usize,
-}
-
-impl Front for One<'_> {
-    fn ask(&self, key: usize, asked: Asked) -> Option<Told> {
-        self.relays.ask_one(self.relay, key, asked)
-    }
 }
 
 fn signal(name: &str, process: u32) {

@@ -8,8 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{BUCKET, DATABASE, LISTEN, TOKEN, Variables};
-use crate::support::{AUDIENCE, signer};
+use super::{BUCKET, DATABASE, LISTEN, REGISTRY, ROOT, TOKEN, Variables};
+use crate::support::AUDIENCE;
 
 /// The earlier version's `kvcap`.
 pub(crate) struct Older(PathBuf);
@@ -26,13 +26,14 @@ impl Older {
         let of = |name| variables.iter().rev().find(|(at, _)| *at == name);
         let of = |name| of(name).map(|(_, value)| value.as_str());
         let settings = format!(
-            "listen = \"{}\"\naudiences = [\"{AUDIENCE}\"]\ntrust = [\"{}\"]\n\
+            "listen = \"{}\"\naudiences = [\"{AUDIENCE}\"]\nregistries = [\"{}\"]\nregistry-roots = [\"{}\"]\n\
              [limits]\nrate = {most}\nburst = {most}\nsweep = \"1s\"\n\
              [shared]\ndatabase = \"{}\"\nbucket = \"{}\"\n\
              [[tokens]]\ndigest = \"{}\"\ntenant = \"acme\"\nsubject = \"ana\"\n\
              may = [\"capsule:put\", \"capsule:get\"]\n",
             of(LISTEN).unwrap_or("127.0.0.1:0"),
-            signer().public().to_text(),
+            of(REGISTRY).unwrap(),
+            of(ROOT).unwrap(),
             of(DATABASE).unwrap(),
             of(BUCKET).unwrap(),
             of(TOKEN).unwrap(),

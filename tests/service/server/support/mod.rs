@@ -73,6 +73,10 @@ impl Registry {
         self.home.path().join("registry")
     }
 
+    pub(crate) fn root(&self) -> String {
+        self.root.public().to_text()
+    }
+
     pub(crate) fn change(&self, change: Change) {
         RegistryFile::at(&self.path())
             .change(&[change], &self.root, now() - 50, None)
@@ -83,7 +87,7 @@ impl Registry {
         Verifier {
             trust: TrustSources {
                 registries: vec![self.path()],
-                roots: vec![self.root.public().to_text()],
+                roots: vec![self.root()],
                 ..TrustSources::default()
             },
             ..verifier_at(at)
