@@ -182,6 +182,17 @@ fn fresh() -> Vec<u8> {
     stamp(&STAMPS, NOW - 5, NOW + 300, 2)
 }
 
+/// Under several roots with a timestamp, and the key that signs these.
+pub(crate) fn listed_by_several() -> (Vec<u8>, Seed) {
+    let says = Says {
+        stamps: vec![STAMPS],
+        ..first()
+    };
+    let statement = statement(&says, &[ROOT, SECOND]);
+    let file = bundle(&[statement], &listing(&[ROOT, SECOND]), &[fresh()]);
+    (file, STAMPS)
+}
+
 cases! {
     /// two of three roots have signed
     roots_threshold: A 0 Accept ["REG-M-4" "REG-M-8"] = said(&first());
