@@ -77,7 +77,7 @@ codes! {
     RegistryMalformed 313 "registry.malformed" Malformed "the registry's listing is malformed or over a limit";
     RegistryRoots 314 "registry.roots" Refused "the statements about the registry's roots are no chain from the verifier's root, or older than seen";
     RegistryStale 315 "registry.stale" Refused "the registry's timestamp is missing, has expired, or is of another version";
-    RegistryScope 316 "registry.scope" Refused "the registry lists a key for an issuer that its roots may not speak for";
+    RegistryScope 316 "registry.scope" Refused "the registry lists a key for an issuer that its roots may not speak for, or they give more than they have";
     ClaimsMalformed 401 "claims.malformed" Refused "a claim is missing, of the wrong type, or contradicts another";
     ClaimsExpired 402 "claims.expired" Refused "the capsule has expired";
     ClaimsNotYetValid 403 "claims.not_yet_valid" Refused "the capsule is not valid yet, or was issued in the future";

@@ -33,6 +33,7 @@ fn context(turn: u64, branch: u32) -> Context {
     context.positions = start..end;
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
         .prefix_key()
+        .unwrap()
         .unwrap();
     context.prefix = PrefixValue::of(&ids(turn + 1, branch)).keyed(&key);
     for stream in &mut context.streams {
@@ -340,6 +341,7 @@ fn bindings_that_differ() {
             tokens[3] += 1;
             let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
                 .prefix_key()
+                .unwrap()
                 .unwrap();
             context.prefix = PrefixValue::of(tokens).keyed(&key);
         }),
@@ -347,6 +349,7 @@ fn bindings_that_differ() {
             tokens.truncate(9);
             let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
                 .prefix_key()
+                .unwrap()
                 .unwrap();
             context.prefix = PrefixValue::of(tokens).keyed(&key);
             context.streams[2] = fixture::section(SectionKind::Tokens, 36);

@@ -166,7 +166,7 @@ impl Trusted {
         }
     }
 
-    fn key(&self) -> kvcap::Result<TrustedKey> {
+    pub(crate) fn key(&self) -> kvcap::Result<TrustedKey> {
         let key = PublicKey::from_bytes(&unhex(&self.key))?;
         Ok(TrustedKey {
             purpose: match self.for_capsules {

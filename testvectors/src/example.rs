@@ -115,7 +115,10 @@ fn context() -> Context {
     context.tokenizer.chat_template = None;
     context.rope[0].rotary_dims = 4;
     context.rope[0].theta = kvcap::binding::F64Bits(10_000.0_f64.to_bits());
-    let key = WrappingKey::from_bytes(WRAP_KEY).prefix_key().unwrap();
+    let key = WrappingKey::from_bytes(WRAP_KEY)
+        .prefix_key()
+        .unwrap()
+        .unwrap();
     context.prefix = PrefixValue::of(&TOKENS).keyed(&key);
     context.positions = 0..3;
     context.streams = vec![

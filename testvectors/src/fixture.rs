@@ -224,7 +224,12 @@ pub fn context() -> Context {
 /// The keyed prefix of the prompt.
 #[must_use]
 pub fn prefix() -> Prefix {
-    PrefixValue::of(&prompt()).keyed(&WrappingKey::from_bytes(WRAP_KEY).prefix_key().unwrap())
+    PrefixValue::of(&prompt()).keyed(
+        &WrappingKey::from_bytes(WRAP_KEY)
+            .prefix_key()
+            .unwrap()
+            .unwrap(),
+    )
 }
 
 /// Bytes for every stream of `context`: noise for banks, what belongs there for sections.

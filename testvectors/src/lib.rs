@@ -15,6 +15,7 @@
 )]
 
 pub mod annotate;
+pub mod beside_set;
 pub mod case;
 pub mod cases;
 pub mod codec_set;

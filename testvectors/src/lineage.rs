@@ -53,6 +53,7 @@ pub fn seal(seed: &str, terms: Terms, mut context: Context, ids: &[u32]) -> Caps
     let prefix = PrefixValue::of(ids);
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
         .prefix_key()
+        .unwrap()
         .unwrap();
     context.prefix = prefix.keyed(&key);
     let mut plain = fixture::contents(&context);

@@ -92,6 +92,11 @@ pub const LISTING: [&str; 2] = [
     "application/vnd.kvcap.registry",
 ];
 
+const STAMP: [&str; 2] = [
+    "application/vnd.kvcap.timestamp+cbor",
+    "application/vnd.kvcap.timestamp",
+];
+
 /// Header of a document.
 #[must_use]
 pub fn header([content, typ]: [&str; 2]) -> Vec<u8> {
@@ -159,12 +164,6 @@ pub fn bundle(statements: &[Vec<u8>], listing: &[u8], stamps: &[Vec<u8>]) -> Vec
 /// A timestamp from and until these times, of a listing of this chain, version and digest.
 #[must_use]
 pub fn stamp(seed: &Seed, times: Range<u64>, chain: &[u8], version: u64, of: &[u8]) -> Vec<u8> {
-    let header = encode(&Value::Map(vec![
-        (int(1), int(-19)),
-        (int(3), text("application/vnd.kvcap.timestamp+cbor")),
-        (int(4), bytes(&id(seed))),
-        (int(16), text("application/vnd.kvcap.timestamp")),
-    ]));
     let payload = encode(&Value::Map(vec![
         (int(1), int(1)),
         (int(2), number(times.start)),
@@ -173,11 +172,23 @@ pub fn stamp(seed: &Seed, times: Range<u64>, chain: &[u8], version: u64, of: &[u
         (int(5), number(version)),
         (int(6), bytes(of)),
     ]));
-    let signature = sign(seed, &sig_structure("Signature1", &header, b"", &payload));
+    sign1(seed, STAMP, &id(seed), &payload)
+}
+
+/// A COSE_Sign1 without claims, of a content type and type, in the name of a key's id.
+#[must_use]
+pub fn sign1(seed: &Seed, [content, typ]: [&str; 2], id: &[u8], payload: &[u8]) -> Vec<u8> {
+    let header = encode(&Value::Map(vec![
+        (int(1), int(-19)),
+        (int(3), text(content)),
+        (int(4), bytes(id)),
+        (int(16), text(typ)),
+    ]));
+    let signature = sign(seed, &sig_structure("Signature1", &header, b"", payload));
     let body = encode(&Value::Array(vec![
         bytes(&header),
         Value::Map(Vec::new()),
-        bytes(&payload),
+        bytes(payload),
         bytes(&signature),
     ]));
     [&[0xD2][..], &body].concat()

@@ -11,7 +11,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use kvcap_testvectors::{generate, session_set};
+use kvcap_testvectors::{beside_set, generate, session_set};
 
 /// The pages, and the letters before the rules of each.
 const PAGES: [(&str, &str); 10] = [
@@ -194,7 +194,10 @@ fn every_rule_and_code_has_a_vector_or_a_test() {
     let manifest = generate::manifest();
     let sessions = generate::load(Path::new(session_set::FILE));
     let sessions: serde_json::Value = serde_json::from_slice(&sessions).unwrap();
-    let lists = [&manifest, &sessions].map(|index| index["vectors"].as_array().unwrap().clone());
+    let beside = generate::load(Path::new(beside_set::FILE));
+    let beside: serde_json::Value = serde_json::from_slice(&beside).unwrap();
+    let lists =
+        [&manifest, &sessions, &beside].map(|index| index["vectors"].as_array().unwrap().clone());
     let vectors = lists.concat();
     let named: BTreeSet<&str> = vectors
         .iter()

@@ -15,8 +15,11 @@ pub trait ExternalUnwrapper: Send + Sync {
 
     /// Returns the bytes of the prefix key that belongs to the key (capsule-v1 §6.5), the same each time; `None` where it
     /// gives none.
-    fn prefix_key(&self) -> Option<Zeroizing<[u8; 32]>> {
-        None
+    ///
+    /// # Errors
+    /// KVC-948 where it does not say.
+    fn prefix_key(&self) -> Result<Option<Zeroizing<[u8; 32]>>> {
+        Ok(None)
     }
 }
 

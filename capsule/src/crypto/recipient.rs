@@ -28,11 +28,13 @@ pub enum Recipient<'k> {
 
 impl Recipient<'_> {
     /// The prefix key that belongs to it; nobody but its holder has that of a public key.
-    #[must_use]
-    pub fn prefix_key(&self) -> Option<PrefixKey> {
+    ///
+    /// # Errors
+    /// As [`WrappingKey::prefix_key`].
+    pub fn prefix_key(&self) -> Result<Option<PrefixKey>> {
         match self {
             Self::Key(key) => key.prefix_key(),
-            Self::Public(_) => None,
+            Self::Public(_) => Ok(None),
         }
     }
 }

@@ -132,10 +132,12 @@ impl WrappingKey {
 
     /// The prefix key that belongs to this wrapping key by default; `None` where the secret is kept elsewhere and its holder
     /// gives none.
-    #[must_use]
-    pub fn prefix_key(&self) -> Option<PrefixKey> {
+    ///
+    /// # Errors
+    /// KVC-948 where its holder does not say.
+    pub fn prefix_key(&self) -> Result<Option<PrefixKey>> {
         let bytes = ExternalUnwrapper::prefix_key(self)?;
-        Some(PrefixKey::from_bytes(*bytes))
+        Ok(bytes.map(|bytes| PrefixKey::from_bytes(*bytes)))
     }
 
     pub(crate) fn unwraps(&self) -> Unwraps<'_> {
@@ -163,11 +165,11 @@ impl ExternalUnwrapper for WrappingKey {
         }
     }
 
-    fn prefix_key(&self) -> Option<Zeroizing<[u8; 32]>> {
+    fn prefix_key(&self) -> Result<Option<Zeroizing<[u8; 32]>>> {
         match &self.secret {
             Secret::Here(bytes) => {
                 let derived = Digest::labelled("kvcap v1 prefix key", &[&**bytes]);
-                Some(Zeroizing::new(derived.0))
+                Ok(Some(Zeroizing::new(derived.0)))
             }
             Secret::Elsewhere(_, holder) => holder.prefix_key(),
         }

@@ -47,7 +47,7 @@ impl Verified {
             verified: self,
             source,
             root,
-            prefix_key: key.prefix_key(),
+            prefix_key: key.prefix_key()?,
             read: AtomicU64::new(0),
         };
         opened.check_prefix()?;

@@ -31,9 +31,9 @@ impl Verified {
     /// tell. Nothing sealed is looked at: whoever opens compares again ([`crate::Opened::check_prompt`]).
     ///
     /// # Errors
-    /// KVC-605 where it is another prompt.
+    /// KVC-605 where it is another prompt; 948 where a key's holder does not say.
     pub fn check_prompt(&self, tokens: &[u32], keys: &[WrappingKey]) -> Result<()> {
-        match self.names_prompt(tokens, keys) {
+        match self.names_prompt(tokens, keys)? {
             Some(false) => Err(mismatch("the capsule is of another prompt")),
             _ => Ok(()),
         }
@@ -41,14 +41,19 @@ impl Verified {
 
     /// Returns whether the header names the prompt of these tokens; `None` where no prompt is named, or by a key of
     /// which none of `keys` is the one.
-    #[must_use]
-    pub fn names_prompt(&self, tokens: &[u32], keys: &[WrappingKey]) -> Option<bool> {
+    ///
+    /// # Errors
+    /// KVC-948 where a key's holder does not say.
+    pub fn names_prompt(&self, tokens: &[u32], keys: &[WrappingKey]) -> Result<Option<bool>> {
         let prefix = &self.manifest.context.prefix;
         let value = PrefixValue::of(tokens).value;
-        let by = |key: &WrappingKey| prefix.names(&value, key.prefix_key().as_ref());
-        prefix
-            .names(&value, None)
-            .or_else(|| keys.iter().find_map(by))
+        let mut named = prefix.names(&value, None);
+        for key in keys {
+            if named.is_none() {
+                named = prefix.names(&value, key.prefix_key()?.as_ref());
+            }
+        }
+        Ok(named)
     }
 
     /// The entry that `key` opens: its id, and its kind.

@@ -126,7 +126,7 @@ pub fn predict(
             codec_profile: codec_profile.map(|known| known.digest()),
         },
         capture(suite, context),
-        key.prefix_key().as_ref(),
+        key.prefix_key()?.as_ref(),
     )?;
     let draft = Draft::new(terms(), plan.context);
     let signer = SigningKey::generate()?;

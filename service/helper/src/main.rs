@@ -95,7 +95,7 @@ fn answer(request: &str) -> Result<(&'static str, String)> {
         "kvcap-helper 1 prefix" => {
             let key = key_file::wrapping_key(file, &passphrases)?;
             check(id, key.id())?;
-            let prefix = ExternalUnwrapper::prefix_key(&key);
+            let prefix = ExternalUnwrapper::prefix_key(&key)?;
             let prefix = prefix.ok_or_else(|| malformed("the key has no prefix key"))?;
             Ok(("prefix", hex(&*prefix)))
         }

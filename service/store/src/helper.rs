@@ -49,6 +49,26 @@ struct Held {
     prefix_key: OnceLock<Option<Zeroizing<[u8; 32]>>>,
 }
 
+/// Answer of a helper that did as the protocol says.
+enum Answer<const N: usize> {
+    Given(Zeroizing<[u8; N]>),
+    /// With its reason.
+    Refused(Error),
+}
+
+impl<const N: usize> Answer<N> {
+    fn given(self) -> Result<Zeroizing<[u8; N]>> {
+        match self {
+            Self::Given(bytes) => Ok(bytes),
+            Self::Refused(error) => Err(error),
+        }
+    }
+
+    fn given_or_none(self) -> Option<Zeroizing<[u8; N]>> {
+        self.given().ok()
+    }
+}
+
 impl Helper {
     /// Returns the helper that a key's file names; `None` where it names none.
     ///
@@ -151,8 +171,8 @@ impl Helper {
 impl ExternalSigner for Held {
     fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
         let fields = [("message", hex(message))];
-        let answer: Zeroizing<[u8; 64]> = self.ask("sign", &fields, "signature")?;
-        Ok(*answer)
+        let answer: Answer<64> = self.ask("sign", &fields, "signature")?;
+        Ok(*answer.given()?)
     }
 }
 
@@ -174,14 +194,16 @@ impl ExternalUnwrapper for Held {
             ("enc", hex(of.enc)),
             ("wrapped", hex(of.wrapped)),
         ];
-        let answer: Zeroizing<[u8; 32]> = self.ask("unwrap", &fields, "content")?;
-        Ok(answer)
+        self.ask("unwrap", &fields, "content")?.given()
     }
 
-    fn prefix_key(&self) -> Option<Zeroizing<[u8; 32]>> {
-        // one that refuses gives none, and its key is then as a public one
-        let asked = || self.ask("prefix", &[], "prefix").ok();
-        self.prefix_key.get_or_init(asked).clone()
+    fn prefix_key(&self) -> Result<Option<Zeroizing<[u8; 32]>>> {
+        if let Some(known) = self.prefix_key.get() {
+            return Ok(known.clone());
+        }
+        // one that refuses gives none, and its key is then as a public one; one that fails has not said so
+        let answer = self.ask("prefix", &[], "prefix")?.given_or_none();
+        Ok(self.prefix_key.get_or_init(|| answer).clone())
     }
 }
 
@@ -200,7 +222,7 @@ impl Held {
         verb: &str,
         fields: &[(&str, String)],
         wanted: &str,
-    ) -> Result<Zeroizing<[u8; N]>> {
+    ) -> Result<Answer<N>> {
         let mut request = format!("{HEAD}{verb}\nkey {}\n", self.key);
         if let Some(label) = &self.helper.label {
             request.push_str(&format!("label {label}\n"));
@@ -214,13 +236,14 @@ impl Held {
     }
 
     /// HLP-A-1, HLP-A-2.
-    fn read<const N: usize>(&self, answer: &[u8], wanted: &str) -> Result<Zeroizing<[u8; N]>> {
+    fn read<const N: usize>(&self, answer: &[u8], wanted: &str) -> Result<Answer<N>> {
         let refused = |what: &'static str| self.helper.refused(what);
         let text =
             std::str::from_utf8(answer).map_err(|_| refused("the helper's answer is no text"))?;
         if let Some(reason) = text.strip_prefix("kvcap-helper 1 refused ") {
             let reason = kvcap::text::printable(reason.trim_end());
-            return Err(self.helper.refused(format!("the helper refused: {reason}")));
+            let error = self.helper.refused(format!("the helper refused: {reason}"));
+            return Ok(Answer::Refused(error));
         }
         let digits = text
             .strip_prefix(HEAD)
@@ -243,7 +266,7 @@ impl Held {
                 })
                 .ok_or_else(|| refused("the helper's answer is not hexadecimal"))?;
         }
-        Ok(bytes)
+        Ok(Answer::Given(bytes))
     }
 
     /// Runs the program, and gives what it wrote: all of it, in time, with an end of its own.

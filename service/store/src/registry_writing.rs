@@ -256,7 +256,8 @@ impl RegistryFile<'_> {
             Ok(_) => Ok(true),
             Err(_)
                 if proposal
-                    .signatures()?
+                    .signatures()
+                    .map_err(|error| self.of(error))?
                     .iter()
                     .any(|(have, want)| have < want) =>
             {

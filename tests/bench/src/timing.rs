@@ -129,7 +129,7 @@ fn commitment(count: u32) -> Result<Times> {
 }
 
 fn prompt(count: u32) -> Result<Times> {
-    let key = WrappingKey::from_bytes([0x5A; 32]).prefix_key();
+    let key = WrappingKey::from_bytes([0x5A; 32]).prefix_key()?;
     let key = key.ok_or_else(no_secret)?;
     let value = PrefixValue::of(&[1, 2, 3]);
     let own = value.keyed(&key);

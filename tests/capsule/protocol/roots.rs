@@ -134,6 +134,33 @@ impl Statement {
             .filter(|(root, only)| roots.contains(root) && speaks(only))
             .count()
     }
+
+    /// How many of these roots are not limited.
+    fn unlimited(&self, roots: &[Root]) -> usize {
+        let named = self.roots.iter();
+        named
+            .filter(|(root, only)| roots.contains(root) && only.is_none())
+            .count()
+    }
+
+    /// REG-M-14: what it gives that the one before did not, by those that have signed it.
+    fn check_given(&self, before: &Self, signers: &[Root], rules: Rules) -> Result<(), u16> {
+        let all = before.unlimited(signers) >= before.threshold;
+        for (root, only) in &self.roots {
+            let had = before.roots.iter().find(|(old, _)| old == root);
+            let few = match (had, only) {
+                (Some((_, None)), _) => false,
+                (Some((_, old)), new) if old == new => false,
+                (_, None) => !all,
+                (_, Some(_)) => before.speaking(signers, *only) < before.threshold,
+            };
+            refuse(rules, Rule::RootsGiven, few, 316)?;
+        }
+        let lower = self.threshold < before.threshold;
+        refuse(rules, Rule::ThresholdGiven, lower && !all, 316)?;
+        let other = self.stamps != before.stamps;
+        refuse(rules, Rule::StampsGiven, other && !all, 316)
+    }
 }
 
 fn refuse(rules: Rules, rule: Rule, wrong: bool, code: u16) -> Result<(), u16> {
@@ -143,7 +170,7 @@ fn refuse(rules: Rules, rule: Rule, wrong: bool, code: u16) -> Result<(), u16> {
     }
 }
 
-/// Looks at statements from the one that the verifier was given on (REG-M-5, REG-M-6), and gives these.
+/// Looks at statements from the one that the verifier was given on (REG-M-5, REG-M-6, REG-M-14), and gives these.
 pub(crate) fn walk<'a>(
     statements: &[&'a Document<Statement>],
     anchor: Anchor,
@@ -162,8 +189,8 @@ pub(crate) fn walk<'a>(
         Anchor::Statement(given) => rest.find(|one| digest(&one.says) == given).ok_or(314_u16)?,
     };
     let agreed = |one: &Document<Statement>, by: &Statement, rule: Rule| match rules.have(rule) {
-        true => one.check_signed(by, rules).map(|_| ()),
-        false => Ok(()),
+        true => one.check_signed(by, rules),
+        false => Ok(Vec::new()),
     };
     agreed(first, &first.says, Rule::NewRoots)?;
     let mut walked = vec![first];
@@ -179,8 +206,11 @@ pub(crate) fn walk<'a>(
         let follows = new.previous == Some(digest(old));
         refuse(rules, Rule::RootsPrevious, !follows, 314)?;
         refuse(rules, Rule::RootsChain, new.chain != old.chain, 314)?;
-        agreed(next, old, Rule::OldRoots)?;
+        let signers = agreed(next, old, Rule::OldRoots)?;
         agreed(next, new, Rule::NewRoots)?;
+        if rules.have(Rule::OldRoots) {
+            new.check_given(old, &signers, rules)?;
+        }
         walked.push(next);
         last = next;
     }

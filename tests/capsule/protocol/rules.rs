@@ -91,6 +91,10 @@ pub(crate) enum Rule {
     RootsVersion,
     RootsPrevious,
     RootsChain,
+    /// REG-M-14: what a statement gives, by roots that may: issuers to roots, a lower threshold, other timestamp keys.
+    RootsGiven,
+    ThresholdGiven,
+    StampsGiven,
     /// REG-M-8: by the roots of the newest statement.
     NewestRoots,
     /// REG-M-9: a root speaks for its issuers.

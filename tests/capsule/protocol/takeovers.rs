@@ -163,7 +163,7 @@ pub(crate) fn thieves() -> Vec<Thief> {
 impl Thief {
     /// How he can sign what he has written: with all that he has, twice with each, and in the names of others.
     fn signatures(&self) -> [Vec<Mark>; 3] {
-        let own = [&self.roots[..], &[Root::Thief]].concat();
+        let own = self.own();
         let honest = [Root::A, Root::B, Root::C, Root::D, Root::E];
         let others = honest.iter().filter(|root| !self.roots.contains(root));
         let mut others = marks(&others.copied().collect::<Vec<_>>(), true);
@@ -178,13 +178,12 @@ impl Thief {
 
     /// Statements that he writes.
     pub(crate) fn statements(&self, honest: &Honest) -> Vec<Said> {
-        let own = [&self.roots[..], &[Root::Thief]].concat();
         let sets = [
             (1, vec![Root::Thief]),
-            (1, own),
+            (1, self.own()),
             (2, vec![Root::B, Root::C, Root::Thief]),
         ];
-        let mut all = Vec::new();
+        let mut all = self.later(honest);
         for version in 1..=4 {
             let seen = honest.statements.iter().map(|one| Some(digest(&one.says)));
             let previous = match version {
@@ -213,6 +212,50 @@ impl Thief {
             }
         }
         all
+    }
+
+    /// Statements after what was published, by which roots that are limited might have more than they had, or may have
+    /// what they have.
+    fn later(&self, honest: &Honest) -> Vec<Said> {
+        let third = &honest.statements[2].says;
+        let next = Statement {
+            version: 4,
+            expires: LATE,
+            previous: Some(digest(third)),
+            ..third.clone()
+        };
+        let widened = third.roots.iter().map(|(root, _)| (*root, None));
+        let widened = widened.collect();
+        let joined = [&third.roots[..], &[(Root::Thief, third.roots[2].1)]].concat();
+        let all = [
+            Statement {
+                roots: widened,
+                ..next.clone()
+            },
+            Statement {
+                threshold: 1,
+                ..next.clone()
+            },
+            Statement {
+                stamps: None,
+                ..next.clone()
+            },
+            Statement {
+                roots: joined,
+                ..next
+            },
+        ];
+        let signed = all.into_iter().flat_map(|says| {
+            self.signatures().map(|marks| Document {
+                says: says.clone(),
+                marks,
+            })
+        });
+        signed.collect()
+    }
+
+    fn own(&self) -> Vec<Root> {
+        [&self.roots[..], &[Root::Thief]].concat()
     }
 
     /// Listings: what was published, and his own.
@@ -331,17 +374,17 @@ pub(crate) fn readers(honest: &Honest) -> Vec<Reader> {
 }
 
 /// How far an attacker comes by the numbers alone, against who goes by these statements and later ones.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
     /// Fewer than any threshold.
     Below,
-    /// Of one threshold, with roots that do not speak for our issuer.
+    /// To one threshold, with roots that do not all speak for our issuer.
     Limited,
     /// The promise says nothing of him.
     Enough,
 }
 
-fn reach(honest: &Honest, thief: &Thief, by: &Reader, beyond: Option<Beyond>) -> Reach {
+fn reach(honest: &Honest, thief: &Thief, by: &Reader, first_root: FirstRoot) -> Reach {
     let given = match by.anchor {
         Anchor::Key(_) => None,
         Anchor::Statement(digest) => Some(digest),
@@ -353,7 +396,7 @@ fn reach(honest: &Honest, thief: &Thief, by: &Reader, beyond: Option<Beyond>) ->
     let began = place(given).max(place(by.memory.roots.map(|(_, digest)| digest)));
     // the first root is worth the whole to who remembers nothing (REG-M-5)
     let first = began.is_none() && thief.roots.contains(&Root::A);
-    if first && beyond != Some(Beyond::FirstRoot) {
+    if first && first_root == FirstRoot::Excepted {
         return Reach::Enough;
     }
     let mut reach = Reach::Below;
@@ -368,13 +411,11 @@ fn reach(honest: &Honest, thief: &Thief, by: &Reader, beyond: Option<Beyond>) ->
     reach
 }
 
-/// What the promise does not cover.
+/// The root that a registry began with, against who was given that and remembers nothing: the promise does not cover it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Beyond {
-    /// The root that a registry began with, against who was given that and remembers nothing.
-    FirstRoot,
-    /// Roots that are limited and reach a threshold together make statements too.
-    LimitedRoots,
+pub(crate) enum FirstRoot {
+    Excepted,
+    Included,
 }
 
 /// Puts every file before every verifier, of a registry with timestamps or without.
@@ -382,7 +423,7 @@ pub(crate) fn explore(
     stamped: bool,
     rules: Rules,
     wanted: Option<Promise>,
-    beyond: Option<Beyond>,
+    first_root: FirstRoot,
 ) -> Found {
     let mut found = Found::default();
     let honest = honest(stamped);
@@ -396,15 +437,12 @@ pub(crate) fn explore(
         let orders = orders(&honest, &made);
         let listings = thief.listings(&honest);
         for (anchor, limit) in anchors(&honest) {
-            // who goes by this anchor, and whether it may be shown statements of the attacker's
-            let against: Vec<(&Reader, bool)> = readers
+            // who goes by this anchor, and how far the attacker comes against him
+            let against: Vec<(&Reader, Reach)> = readers
                 .iter()
                 .filter(|by| by.anchor == anchor)
-                .filter_map(|by| match reach(&honest, &thief, by, beyond) {
-                    Reach::Below => Some((by, true)),
-                    Reach::Limited => Some((by, beyond == Some(Beyond::LimitedRoots))),
-                    Reach::Enough => None,
-                })
+                .map(|by| (by, reach(&honest, &thief, by, first_root)))
+                .filter(|(_, reach)| *reach != Reach::Enough)
                 .collect();
             for order in orders.iter().filter(|_| !against.is_empty()) {
                 found.seen += 1;
@@ -414,7 +452,6 @@ pub(crate) fn explore(
                 let Ok(walked) = walk(order, anchor, rules) else {
                     continue;
                 };
-                let his = order.iter().any(|one| made.contains(one));
                 for listing in &listings {
                     found.seen += 1;
                     if listing.check_form(rules).is_err()
@@ -427,15 +464,13 @@ pub(crate) fn explore(
                     let moments: Vec<Vec<Time>> = stamps
                         .map(|stamp| moments(of.0, stamp.as_ref(), of.1, rules))
                         .collect();
-                    for (by, statements) in &against {
+                    for (by, reach) in &against {
                         found.seen += 1;
-                        if (his && !statements)
-                            || follows(&walked, of.1, &by.memory, rules).is_err()
-                        {
+                        if follows(&walked, of.1, &by.memory, rules).is_err() {
                             continue;
                         }
                         for moments in &moments {
-                            believed(&mut found, &honest, &thief, by, of, moments);
+                            believed(&mut found, &honest, (&thief, *reach), by, of, moments);
                         }
                     }
                 }
@@ -467,7 +502,7 @@ fn moments(
 fn believed(
     found: &mut Found,
     honest: &Honest,
-    thief: &Thief,
+    (thief, reach): (&Thief, Reach),
     by: &Reader,
     (newest, listing): (&Statement, &Listing),
     moments: &[Time],
@@ -483,19 +518,25 @@ fn believed(
         broken(matches!(listing.key, Some((Name::Ours, _))));
         return;
     }
-    broken(!honest.statements.iter().any(|one| one.says == *newest));
+    // limited roots that reach a threshold have statements of their own
+    let published = honest.statements.iter().any(|one| one.says == *newest);
+    broken(!published && reach == Reach::Below);
     // nothing older than what it knows
     let seen = by.memory.roots.map_or(0, |(version, _)| version);
     broken(newest.version < seen);
     let agreed = honest.listings.iter().any(|one| one.says == *listing);
-    // what his roots may list by themselves is his to list
+    // what his roots may list by themselves is his to list: nothing of ours
     let issuer = listing.key.map(|(issuer, _)| issuer);
-    broken(!agreed && newest.speaking(&thief.roots, issuer) < newest.threshold);
+    let few = newest.speaking(&thief.own(), issuer) < newest.threshold;
+    broken(!agreed && (few || issuer == Some(Name::Ours)));
+    // a timestamp is wanted to the end, whoever has made the newest statement
+    let stamped = !honest.stamps.is_empty();
+    broken(stamped && !agreed && !thief.stamps);
     // an old version while there is a newer one
-    let ends = match newest.stamps {
-        Some(_) if thief.stamps => LISTING_ENDS,
-        Some(_) => STAMP_ENDS,
-        None => FIRST_ENDS,
+    let ends = match stamped {
+        true if thief.stamps => LISTING_ENDS,
+        true => STAMP_ENDS,
+        false => FIRST_ENDS,
     };
     let late = moments.iter().any(|at| *at >= PUBLISHED.max(ends));
     broken(agreed && listing.version == 1 && late);

@@ -96,14 +96,70 @@ fn roots_are_replaced_and_verifiers_follow() {
     folder.ok(&format!("{} {at}", verify(&digest)));
 }
 
+/// Lets a root speak for an issuer alone, or for one more.
+fn name(folder: &Folder, key: &str, issuer: &str) {
+    let path = folder.path(&format!("{key}.key.pub"));
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(path, format!("issuer: {issuer}\n{text}")).unwrap();
+}
+
+#[test]
+fn limited_roots_give_no_more_than_they_have() {
+    let folder = Folder::sealed();
+    for key in ["a", "b", "c", "d", "e"] {
+        folder.ok(&format!("keygen root -o {key}.key"));
+    }
+    name(&folder, "c", "somebody else");
+    name(&folder, "d", "somebody else");
+    folder.ok("registry init keys.reg --root-key a.key");
+    let roots = |keys: &str, named: &str, threshold: u8| {
+        let list = |flag: &str, of: &str, end: &str| -> String {
+            of.chars()
+                .map(|one| format!(" --{flag} {one}.key{end}"))
+                .collect()
+        };
+        let (keys, named) = (list("root-key", keys, ""), list("root", named, ".pub"));
+        format!(
+            "registry roots keys.reg{keys}{named} --threshold {threshold} --registry-root a.key.pub --yes"
+        )
+    };
+    let version = || {
+        let shown = folder.json("registry show keys.reg --registry-root a.key.pub");
+        (
+            shown["version"].as_u64().unwrap(),
+            shown["roots"]["version"].as_u64().unwrap(),
+        )
+    };
+    folder.ok(&roots("ab", "abcd", 2));
+    assert_eq!(version(), (2, 1));
+    // two that are limited renew the statement: it gives nothing
+    folder.ok(&roots("cd", "abcd", 2));
+    assert_eq!(version(), (3, 2));
+    // they reach the threshold, and it is not enough for a lower one, nor is one more of the others
+    let proposed = folder.json(&roots("cd", "abcd", 1));
+    assert_eq!(proposed["output"], "keys.reg.proposed");
+    let sign = |key| {
+        format!("registry sign keys.reg --root-key {key}.key --registry-root a.key.pub --yes")
+    };
+    let still = folder.json(&sign("a"));
+    assert_eq!(still["output"], "keys.reg.proposed");
+    assert_eq!(version(), (3, 2));
+    folder.ok(&sign("b"));
+    assert_eq!(version(), (4, 3));
+    folder.ok(&roots("abc", "acd", 2));
+    assert_eq!(version(), (5, 4));
+    // of three one is not limited: nobody is named for all any more, whoever signs
+    folder.refused(&roots("acd", "acde", 2), 316, 1);
+    assert!(!folder.path("keys.reg.proposed").exists());
+    name(&folder, "e", "somebody else");
+    folder.ok(&roots("cd", "acde", 2));
+    assert_eq!(version(), (6, 5));
+}
+
 #[test]
 fn a_root_speaks_for_the_issuers_that_its_file_names() {
     let folder = folder();
-    let name = |key: &str, issuer: &str| {
-        let path = folder.path(&format!("{key}.key.pub"));
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(path, format!("issuer: {issuer}\n{text}")).unwrap();
-    };
+    let name = |key, issuer: &str| name(&folder, key, issuer);
     let shown = folder.json("registry show keys.reg --registry-root a.key.pub");
     let issuer = shown["keys"][0]["issuer"].as_str().unwrap().to_owned();
     // the verifier's own limit, of one root

@@ -1,4 +1,4 @@
-"""python -m kvcap_ref verify | open | seal | renew | rewrap | keygen | vectors | codecs | session"""
+"""python -m kvcap_ref verify | open | seal | renew | rewrap | keygen | vectors | codecs | session | beside"""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import chain, codec_set, ed25519, hpke, keys, kvid, manifest, prefix, raw, recipients, renew, seal, session_set, states, vectors, verify
+from . import beside_set, chain, codec_set, ed25519, hpke, keys, kvid, manifest, prefix, raw, recipients, renew, seal, session_set, states, vectors, verify
 from .envelope import Claims
 from .errors import Refusal, require
 
@@ -237,6 +237,8 @@ def parser():
     p.add_argument("--all", action="store_true", help="a line for every vector, not only for those that differ")
     p = verb("session", lambda args: session_set.run(args.file))
     p.add_argument("file", type=Path, help="testvectors/session/vectors.json.gz")
+    p = verb("beside", lambda args: beside_set.run(args.file))
+    p.add_argument("file", type=Path, help="testvectors/beside/vectors.json")
     p = verb("codecs", cmd_codecs)
     p.add_argument("file", type=Path, help="testvectors/codec/vectors.json.gz")
     return top

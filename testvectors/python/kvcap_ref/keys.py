@@ -85,13 +85,16 @@ def unlock(text, passphrase):
         data = bytes.fromhex(digits)
     except ValueError:
         raise Refusal(942, "not base 16") from None
-    require(len(data) > 16 and " " not in digits, 942)
+    require(len(data) >= 16 and " " not in digits, 942)
     kdf = Argon2id(salt=data[:16], length=32, iterations=3, lanes=4, memory_cost=64 << 10)
     try:
         key = ChaCha20Poly1305(kdf.derive(passphrase.encode())).decrypt(bytes(12), data[16:], LOCKED.encode())
     except InvalidTag:
         raise Refusal(946) from None
-    return text.replace(line, key.decode())
+    try:
+        return text.replace(line, key.decode())
+    except UnicodeDecodeError:
+        raise Refusal(942) from None
 
 
 def _read(path):

@@ -147,6 +147,13 @@ def document(data, content, typ):
     return Document(x[0], x[2], signatures)
 
 
+ALL = None
+
+
+def speaks(limit, issuer):
+    return limit is None or issuer in limit
+
+
 @dataclass(frozen=True)
 class Statement:
     version: int
@@ -154,15 +161,33 @@ class Statement:
     expires: int
     chain: bytes
     threshold: int
-    roots: dict  # public key to its issuers, or None
+    roots: dict  # public key to the set of its issuers, or None
     stamps: list
     previous: bytes | None
     digest: bytes
     signed: Document
 
     def check(self, by):
-        """Signed by the roots of `by`."""
-        require(len(self.signed.signers(by.roots)) >= by.threshold, 308)
+        """Signed by the roots of `by`: gives those that have."""
+        signers = self.signed.signers(by.roots)
+        require(len(signers) >= by.threshold, 308)
+        return signers
+
+    def check_speak(self, signers, issuers):
+        """REG-M-9, REG-M-14: `ALL` stands for no limit."""
+        limits = [self.roots[public] for public in signers]
+        for issuer in issuers:
+            require(sum(speaks(limit, issuer) for limit in limits) >= self.threshold, 316)
+
+    def given(self, before):
+        """What it gives that the statement before did not."""
+        given = set()
+        for public, limit in self.roots.items():
+            own = {ALL} if limit is None else limit
+            given |= {i for i in own if public not in before.roots or not speaks(before.roots[public], i)}
+        if self.threshold < before.threshold or self.stamps != before.stamps:
+            given.add(ALL)
+        return given
 
 
 def public_key(x):
@@ -175,7 +200,7 @@ def issuers_of(x):
     listed(type(x) is list and 1 <= len(x) <= 1024 and all(envelope.is_text(i, 1, 1024) for i in x), "issuers")
     names = [i.encode() for i in x]
     listed(all(a < b for a, b in zip(names, names[1:])), "order of issuers")
-    return x
+    return frozenset(x)
 
 
 def statement(signed):
@@ -234,7 +259,7 @@ class Root:
 
 
 def walk(statements, root):
-    """REG-M-5, REG-M-6: the statements that are looked at."""
+    """REG-M-5, REG-M-6, REG-M-14: the statements that are looked at."""
     if root.statement is None:
         first = statements[0]
         require(first.version == 1 and first.chain == root_id(root.key), 314)
@@ -247,8 +272,9 @@ def walk(statements, root):
     for old, new in zip(statements, statements[1:]):
         require(new.version == old.version + 1 and new.previous == old.digest, 314)
         require(new.chain == old.chain and new.issued >= old.issued, 314)
-        new.check(old)
+        signers = new.check(old)
         new.check(new)
+        old.check_speak(signers, new.given(old))
     return statements
 
 
@@ -267,9 +293,7 @@ def bundle(data, root):
     require(len(signers) >= newest.threshold, 308)
     publics = list(newest.roots) + newest.stamps
     registry = listing(signed.payload, publics, digest(signed.payload))
-    for key in registry.keys:
-        speak = [s for s in signers if newest.roots[s] is None or key.issuer in newest.roots[s]]
-        require(len(speak) >= newest.threshold, 316)
+    newest.check_speak(signers, {key.issuer for key in registry.keys})
     return replace(registry, statements=tuple(statements), stamp=stamp)
 
 

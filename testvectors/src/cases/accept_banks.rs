@@ -31,7 +31,12 @@ fn prompted(count: u64) -> Made {
     tokens.resize(count as usize, 9);
     let value = PrefixValue::of(&tokens);
     let mut context = fixture::context();
-    context.prefix = value.keyed(&WrappingKey::from_bytes(WRAP_KEY).prefix_key().unwrap());
+    context.prefix = value.keyed(
+        &WrappingKey::from_bytes(WRAP_KEY)
+            .prefix_key()
+            .unwrap()
+            .unwrap(),
+    );
     let mut plain = fixture::contents(&context);
     plain[2] = fixture::token_bytes(&tokens);
     plain[3] = value.value.0.to_vec();

@@ -40,7 +40,9 @@ pub(super) fn sealed_for(seed: &str, recipients: &[Recipient<'_>]) -> Capsule {
     for (stream, role) in context.streams.iter_mut().zip([Role::Key, Role::Value]) {
         *stream = Stream::Bank(rows(role, 0, Dtype::F16, 1, TOKENS, 8));
     }
-    let key = recipients.iter().find_map(Recipient::prefix_key);
+    let key = recipients
+        .iter()
+        .find_map(|recipient| recipient.prefix_key().unwrap());
     let value = PrefixValue::of(&fixture::prompt());
     context.prefix = match key {
         Some(key) => value.keyed(&key),

@@ -55,6 +55,13 @@ pub(super) fn versions(changes: Vec<Change>) -> Vec<Vec<u8>> {
     all
 }
 
+/// Versions 1 and 2, another version 2, and the root.
+pub(crate) fn listed_versions() -> ([Vec<u8>; 3], [u8; 32]) {
+    let all = versions(Vec::new());
+    let twin = next(&all[0], &[]);
+    ([all[0].clone(), all[1].clone(), twin], ROOT)
+}
+
 /// What a verifier remembers that has seen `bytes` as version `version`.
 pub(super) fn seen(version: u64, bytes: &[u8]) -> Option<(u64, String)> {
     Some((version, hex(&b3("kvcap v1 registry", &[bytes]))))

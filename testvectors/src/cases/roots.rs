@@ -93,6 +93,51 @@ fn rotated() -> Vec<u8> {
     replaced(&second(&first()), &[SECOND, THIRD])
 }
 
+const ANOTHER: &str = "another";
+
+/// Two of three that speak for all and two that speak for another issuer.
+fn mixed() -> Says {
+    let limited = Some(vec![ANOTHER]);
+    Says {
+        roots: vec![
+            (ROOT, None),
+            (SECOND, None),
+            (FIFTH, None),
+            (THIRD, limited.clone()),
+            (FOURTH, limited),
+        ],
+        ..first()
+    }
+}
+
+fn following(before: &Says) -> Says {
+    Says {
+        version: before.version + 1,
+        previous: Some(digest(before)),
+        ..before.clone()
+    }
+}
+
+/// `change` in the statement after [`mixed`], signed by these; the listing is signed by two that speak for all.
+fn given(change: impl FnOnce(&mut Says), signers: &[Seed]) -> Made {
+    given_after(&mixed(), change, signers)
+}
+
+fn given_after(before: &Says, change: impl FnOnce(&mut Says), signers: &[Seed]) -> Made {
+    let mut next = following(before);
+    change(&mut next);
+    let statements = [
+        statement(before, &[ROOT, SECOND]),
+        statement(&next, signers),
+    ];
+    under(&statements, &listing(&[ROOT, SECOND]))
+}
+
+fn limit(says: &mut Says, root: Seed, issuers: Option<Vec<&'static str>>) {
+    says.roots.retain(|(seed, _)| *seed != root);
+    says.roots.push((root, issuers));
+}
+
 fn trusting(made: Made, statement: &[u8]) -> Made {
     made.when(|context| {
         let registry = context.registry.as_mut().unwrap();
@@ -137,6 +182,17 @@ fn fresh() -> Vec<u8> {
     stamp(&STAMPS, NOW - 5, NOW + 300, 2)
 }
 
+/// Under several roots with a timestamp, and the key that signs these.
+pub(crate) fn listed_by_several() -> (Vec<u8>, Seed) {
+    let says = Says {
+        stamps: vec![STAMPS],
+        ..first()
+    };
+    let statement = statement(&says, &[ROOT, SECOND]);
+    let file = bundle(&[statement], &listing(&[ROOT, SECOND]), &[fresh()]);
+    (file, STAMPS)
+}
+
 cases! {
     /// two of three roots have signed
     roots_threshold: A 0 Accept ["REG-M-4" "REG-M-8"] = said(&first());
@@ -178,6 +234,37 @@ cases! {
         roots: vec![(ROOT, Some(vec![ISSUER])), (SECOND, None), (THIRD, Some(vec!["another"]))],
         ..first()
     });
+    /// two roots of another issuer name a third one for it
+    roots_limited_add_own: A 0 Accept ["REG-M-14"] = given(|next| limit(next, STRANGER, Some(vec![ANOTHER])), &[THIRD, FOURTH]);
+    /// two roots of another issuer leave one out that spoke for all
+    roots_limited_drop: A 0 Accept ["REG-M-14"] = given(|next| next.roots.retain(|(seed, _)| *seed != FIFTH), &[THIRD, FOURTH]);
+    /// two roots of another issuer limit one to it that spoke for all
+    roots_limited_narrow: A 0 Accept ["REG-M-14"] = given(|next| limit(next, FIFTH, Some(vec![ANOTHER])), &[THIRD, FOURTH]);
+    /// two roots of another issuer sign a statement with a later end
+    roots_limited_renew: A 0 Accept ["REG-M-14"] = given(|next| next.expires += DAY, &[THIRD, FOURTH]);
+    /// two roots of another issuer, and a third as the new threshold wants it
+    roots_limited_raise_threshold: A 0 Accept ["REG-M-14"] = {
+        let mut next = following(&mixed());
+        next.threshold = 3;
+        let statements = [statement(&mixed(), &[ROOT, SECOND]), statement(&next, &[THIRD, FOURTH, FIFTH])];
+        under(&statements, &listing(&[ROOT, SECOND, FIFTH]))
+    };
+    /// two roots that speak for all give everything
+    roots_unlimited_give: A 0 Accept ["REG-M-14"] = {
+        let mut next = following(&mixed());
+        limit(&mut next, THIRD, None);
+        limit(&mut next, STRANGER, None);
+        next.threshold = 1;
+        let statements = [statement(&mixed(), &[ROOT, SECOND]), statement(&next, &[ROOT, SECOND])];
+        under(&statements, &listing(&[STRANGER]))
+    };
+    /// a root for two issuers, for each of which two others of the three that have signed speak
+    roots_given_issuer_by_issuer: A 0 Accept ["REG-M-14"] = {
+        let mut before = mixed();
+        limit(&mut before, FOURTH, Some(vec!["a third"]));
+        let next = |next: &mut Says| limit(next, STRANGER, Some(vec!["a third", ANOTHER]));
+        given_after(&before, next, &[ROOT, THIRD, FOURTH])
+    };
     /// the verifier trusts the root with the listed issuer
     roots_scope_of_verifier_named: A 0 Accept ["REG-M-9"] = limited(said(&first()), ISSUER);
     /// a current timestamp
@@ -307,6 +394,61 @@ cases! {
         roots: vec![(ROOT, Some(vec!["another"])), (SECOND, None), (THIRD, None)],
         ..first()
     });
+    /// two roots of another issuer name a third one for all
+    roots_limited_add_unlimited: R 316 Trust ["REG-M-14"] = given(|next| limit(next, STRANGER, None), &[THIRD, FOURTH]);
+    /// two roots of another issuer name a third one for an issuer that is not theirs
+    roots_limited_add_issuer: R 316 Trust ["REG-M-14"] = given(|next| limit(next, STRANGER, Some(vec![ISSUER])), &[THIRD, FOURTH]);
+    /// two roots of another issuer name one of themselves for all
+    roots_limited_unlimited: R 316 Trust ["REG-M-14"] = given(|next| limit(next, THIRD, None), &[THIRD, FOURTH]);
+    /// two roots of another issuer name one of themselves for an issuer more
+    roots_limited_widened: R 316 Trust ["REG-M-14"] = {
+        given(|next| limit(next, THIRD, Some(vec![ANOTHER, ISSUER])), &[THIRD, FOURTH])
+    };
+    /// two roots of another issuer lower the threshold
+    roots_limited_lower_threshold: R 316 Trust ["REG-M-14"] = given(|next| next.threshold = 1, &[THIRD, FOURTH]);
+    /// two roots of another issuer name a key for timestamps
+    roots_limited_add_stamps: R 316 Trust ["REG-M-14"] = {
+        let mut next = following(&mixed());
+        next.stamps = vec![STAMPS];
+        let statements = [statement(&mixed(), &[ROOT, SECOND]), statement(&next, &[THIRD, FOURTH])];
+        by(&[bundle(&statements, &listing(&[ROOT, SECOND]), &[fresh()])], None)
+    };
+    /// two roots of another issuer leave out the key for timestamps
+    roots_limited_drop_stamps: R 316 Trust ["REG-M-14"] = {
+        given_after(&Says { stamps: vec![STAMPS], ..mixed() }, |next| next.stamps.clear(), &[THIRD, FOURTH])
+    };
+    /// of the two that have signed one speaks for another issuer alone
+    roots_limited_beside_unlimited: R 316 Trust ["REG-M-14"] = given(|next| limit(next, STRANGER, None), &[FIFTH, FOURTH]);
+    /// two roots of another issuer limit one that spoke for all, and take the limit away again
+    roots_limited_narrow_and_widen: R 316 Trust ["REG-M-14"] = {
+        let mut second = following(&mixed());
+        limit(&mut second, FIFTH, Some(vec![ANOTHER]));
+        let mut third = following(&second);
+        limit(&mut third, FIFTH, None);
+        let statements = [
+            statement(&mixed(), &[ROOT, SECOND]),
+            statement(&second, &[THIRD, FOURTH]),
+            statement(&third, &[THIRD, FOURTH]),
+        ];
+        under(&statements, &listing(&[ROOT, SECOND]))
+    };
+    /// two roots of another issuer name a third one for all, the next statement does not follow, and the listing is signed by one
+    roots_limited_order: R 316 Trust ["REG-M-13" "REG-M-14"] = {
+        let mut next = following(&mixed());
+        limit(&mut next, STRANGER, None);
+        let gap = Says { version: 4, ..following(&next) };
+        let statements = [
+            statement(&mixed(), &[ROOT, SECOND]),
+            statement(&next, &[THIRD, FOURTH]),
+            statement(&gap, &[ROOT, SECOND]),
+        ];
+        under(&statements, &listing(&[ROOT]))
+    };
+    /// two roots of another issuer name a third one for all, which has not agreed as the threshold wants it
+    roots_limited_new_not_asked: R 308 Trust ["REG-M-13" "REG-M-14"] = {
+        let roots = vec![(STRANGER, None), (SECOND, None)];
+        given(|next| next.roots = roots, &[THIRD, FOURTH])
+    };
     /// the verifier trusts the root with another issuer
     roots_scope_of_verifier: R 316 Trust ["REG-M-9"] = limited(said(&first()), "another");
     /// the verifier trusts the one root of a registry with another issuer

@@ -51,7 +51,7 @@ fn prompt_of(count: u64) -> Value {
         let mut tokens = fixture::prompt();
         tokens.resize(usize::try_from(count).unwrap(), 9);
         let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
-        context.prefix = PrefixValue::of(&tokens).keyed(&key.prefix_key().unwrap());
+        context.prefix = PrefixValue::of(&tokens).keyed(&key.prefix_key().unwrap().unwrap());
         context
             .streams
             .retain(|stream| !is_section(stream, &SectionKind::Tokens));

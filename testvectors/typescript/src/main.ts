@@ -1,5 +1,6 @@
-// Runs vectors: `capsules FOLDER [NAME]`, `codecs FILE`, `sessions FILE`, `signatures FILE`.
+// Runs vectors: `beside FILE`, `capsules FOLDER [NAME]`, `codecs FILE`, `sessions FILE`, `signatures FILE`.
 
+import { runBeside } from "./vectors/beside.js";
 import { runCapsules } from "./vectors/capsules.js";
 import { runCodecs } from "./vectors/codecs.js";
 import { runSessions } from "./vectors/sessions.js";
@@ -9,6 +10,7 @@ type Result = { ran: number; failed: number };
 
 const [what = "", path = "", name] = process.argv.slice(2);
 const runners = new Map<string, () => Result | Promise<Result>>([
+  ["beside", () => runBeside(path)],
   ["capsules", () => runCapsules(path, name)],
   ["codecs", () => runCodecs(path)],
   ["sessions", () => runSessions(path)],
@@ -16,7 +18,7 @@ const runners = new Map<string, () => Result | Promise<Result>>([
 ]);
 const runner = runners.get(what);
 if (runner === undefined || path === "") {
-  console.error("usage: main.js capsules FOLDER [NAME] | codecs FILE | sessions FILE | signatures FILE");
+  console.error("usage: main.js beside FILE | capsules FOLDER [NAME] | codecs FILE | sessions FILE | signatures FILE");
   process.exit(2);
 }
 const { ran, failed } = await runner();

@@ -23,7 +23,7 @@ export interface Root {
 
 interface Named {
   key: PublicKey;
-  issuers: string[] | null;
+  issuers: ReadonlySet<string> | null;
 }
 
 export interface Statement {
@@ -195,7 +195,7 @@ function readRoot(item: Item): Named {
   const issuers = fields.array(found).map((name) => fields.text(name, 1));
   require(issuers.length >= 1 && issuers.length <= 1024, 313);
   ascending(issuers.map((name) => text(name)));
-  return { key, issuers };
+  return { key, issuers: new Set(issuers) };
 }
 
 /** REG-M-11, its form. */
@@ -216,7 +216,34 @@ function readStamp(bytes: Uint8Array): Stamp {
   };
 }
 
-/** REG-M-5, REG-M-6: the statements that are looked at. */
+/** What a root speaks for: an issuer, or all. */
+type Speech = string | null;
+
+const speaks = (root: Named, speech: Speech): boolean =>
+  root.issuers === null || (speech !== null && root.issuers.has(speech));
+
+/** REG-M-9, REG-M-14: as many of the signers as the threshold speak for each of these. */
+export function checkSpeak(signers: readonly Named[], threshold: bigint, wanted: Iterable<Speech>): void {
+  for (const speech of wanted) {
+    require(BigInt(signers.filter((root) => speaks(root, speech)).length) >= threshold, 316);
+  }
+}
+
+/** What a statement gives that the one before it did not. */
+function given(statement: Statement, before: Statement): Set<Speech> {
+  const found = new Set<Speech>();
+  for (const root of statement.roots) {
+    const old = before.roots.find(({ key }) => equal(key.bytes, root.key.bytes));
+    for (const speech of root.issuers ?? [null]) {
+      if (old === undefined || !speaks(old, speech)) found.add(speech);
+    }
+  }
+  const stamps = [statement, before].map(({ stamps }) => concat(...stamps.map(({ bytes }) => bytes))) as [Bytes, Bytes];
+  if (statement.threshold < before.threshold || !equal(...stamps)) found.add(null);
+  return found;
+}
+
+/** REG-M-5, REG-M-6, REG-M-14: the statements that are looked at. */
 function walk(all: Statement[], root: Root): Statement[] {
   let statements = all;
   const { key, statement } = root;
@@ -235,9 +262,12 @@ function walk(all: Statement[], root: Root): Statement[] {
     if (last !== null) {
       require(next.version === last.version + 1n && next.previous !== null && equal(next.previous, last.digest), 314);
       require(equal(next.chain, last.chain) && next.issued >= last.issued, 314);
-      checkSignedBy(next.document, last);
+      const signers = checkSignedBy(next.document, last);
+      checkSignedBy(next.document, next);
+      checkSpeak(signers, last.threshold, given(next, last));
+    } else {
+      checkSignedBy(next.document, next);
     }
-    checkSignedBy(next.document, next);
     last = next;
   }
   return statements;

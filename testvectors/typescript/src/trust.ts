@@ -7,7 +7,7 @@ import { Fields, of } from "./fields.js";
 import { registryDigest, rootKeyId, signKeyId } from "./hashes.js";
 import { MAX_U64 } from "./limits.js";
 import { refuse, require } from "./refusal.js";
-import { type Bundle, checkBundleTime, readBundle, type Root, type Statement, verifyOr308 } from "./roots.js";
+import { type Bundle, checkBundleTime, checkSpeak, readBundle, type Root, type Statement, verifyOr308 } from "./roots.js";
 import { loadPublicKey, type PublicKey } from "./signature.js";
 
 const CLOCK_SKEW = 60n;
@@ -92,7 +92,7 @@ export function checkSuccession(versions: readonly Registry[], seen: { version: 
 const fields: Fields = new Fields(313);
 const MAX_FILE = 4 << 20;
 
-/** REG-G-1 … REG-G-5, REG-G-13, REG-M-1 … REG-M-9. */
+/** REG-G-1 … REG-G-5, REG-G-13, REG-M-1 … REG-M-9, REG-M-14. */
 export function readRegistry(file: Uint8Array, root: Root): Registry {
   require(file.length <= MAX_FILE, 313);
   const registry = file[0] === 0x83 ? severalRoots(file, root) : oneRoot(file, root);
@@ -117,10 +117,8 @@ function severalRoots(file: Uint8Array, root: Root): Registry {
   const { newest, signers, payload } = bundle;
   const roots = [...newest.roots.map(({ key }) => key), ...newest.stamps];
   const registry = readListing(payload, roots, registryDigest(payload));
-  for (const { issuer } of registry.keys) {
-    const speaking = signers.filter(({ issuers }) => issuers === null || issuers.includes(issuer));
-    require(BigInt(speaking.length) >= newest.threshold, 316);
-  }
+  const issuers = registry.keys.map(({ issuer }) => issuer);
+  checkSpeak(signers, newest.threshold, issuers);
   return { ...registry, statements: bundle.statements, bundle };
 }
 

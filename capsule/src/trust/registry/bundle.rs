@@ -11,7 +11,7 @@ use crate::{
         registry::{
             Listing, Mark, RootKey, RootPublic,
             root::Anchor,
-            roots::{self, Roots},
+            roots::{self, Roots, Speech},
             timestamp::Timestamp,
         },
     },
@@ -63,10 +63,11 @@ impl Statement {
         })
     }
 
-    /// REG-M-4.
-    fn check_signed_by(&self, roots: &Roots) -> Result<()> {
+    /// REG-M-4: those of the roots that have signed.
+    fn check_signed_by(&self, roots: &Roots) -> Result<Vec<KeyId>> {
         let signers = self.signed.signers(roots.keys())?;
-        roots.check_enough(&signers, "roots")
+        roots.check_enough(&signers, "roots")?;
+        Ok(signers)
     }
 }
 
@@ -140,7 +141,7 @@ impl Bundle {
         }
     }
 
-    /// REG-M-5, REG-M-6.
+    /// REG-M-5, REG-M-6, REG-M-14.
     pub(super) fn walk(&self, root: &RootPublic) -> Result<Walked> {
         let broken = |what| Error::new(Code::RegistryRoots, what);
         let mut statements = self.statements.iter();
@@ -180,8 +181,9 @@ impl Bundle {
                     ),
                 );
             }
-            next.check_signed_by(old)?;
+            let signers = next.check_signed_by(old)?;
             next.check_signed_by(new)?;
+            old.check_speak(&signers, new.given(old))?;
             passed.push((new.version, next.digest));
             last = next;
         }
@@ -196,12 +198,10 @@ impl Bundle {
         let signers = self.listing.signers(roots.keys())?;
         roots.check_enough(&signers, "registry")?;
         let listing = Listing::decode(self.listing.payload())?;
-        for key in &listing.keys {
-            if roots.names(&key.key) {
-                return Err(super::lists_root());
-            }
-            roots.check_speaks(&signers, &key.issuer)?;
+        if listing.keys.iter().any(|key| roots.names(&key.key)) {
+            return Err(super::lists_root());
         }
+        roots.check_speak(&signers, listing.issuers())?;
         Ok(listing)
     }
 
@@ -285,24 +285,25 @@ impl Bundle {
         })
     }
 
-    /// How many signatures are there, and how many are wanted, of each group that has to sign.
+    /// How many signatures are there that count for all that is signed, and how many are wanted, of each group that has to
+    /// sign.
     pub(super) fn wanting(&self, old: Option<&Roots>, new: bool) -> Result<Vec<(u64, u64)>> {
         let Some(last) = self.statements.last() else {
             return Ok(Vec::new());
         };
-        let count = |signers: Vec<KeyId>| u64::try_from(signers.len()).unwrap_or(u64::MAX);
-        let mut groups = vec![(
-            count(self.listing.signers(last.roots.keys())?),
-            last.roots.threshold,
-        )];
+        let roots = &last.roots;
+        let listing = Listing::decode(self.listing.payload())?;
+        let issuers: Vec<Speech<'_>> = listing.issuers().collect();
+        let count = |by: &Roots, signed: &Signed, wanted: &[Speech<'_>]| {
+            let signers = signed.signers(by.keys())?;
+            Ok((by.count_speaking(&signers, wanted)?, by.threshold))
+        };
+        let mut groups = vec![count(roots, &self.listing, &issuers)?];
         if new {
-            groups.push((
-                count(last.signed.signers(last.roots.keys())?),
-                last.roots.threshold,
-            ));
+            groups.push(count(roots, &last.signed, &[])?);
             groups.push(match old {
-                Some(old) => (count(last.signed.signers(old.keys())?), old.threshold),
-                None => (u64::from(last.signed.bears(last.roots.chain)), 1),
+                Some(old) => count(old, &last.signed, &roots.given(old))?,
+                None => (u64::from(last.signed.bears(roots.chain)), 1),
             });
         }
         Ok(groups)

@@ -5,7 +5,7 @@ use crate::{
     error::{Code, Error, Result},
     keys::{CapsuleId, PublicKey},
     limits::{MAX_REGISTRY_KEYS, MAX_REVOKED},
-    trust::{Purpose, Status, Trust, TrustedKey},
+    trust::{Purpose, Status, Trust, TrustedKey, registry::roots::Speech},
     wire::cbor::{self, Field, Value},
 };
 
@@ -41,6 +41,11 @@ impl Listing {
     pub(super) fn trust(&self, expires: u64, fresh_until: Option<u64>) -> Trust {
         let revoked = self.revoked.iter().map(|entry| entry.capsule);
         Trust::until(expires, fresh_until, self.keys.iter().cloned(), revoked)
+    }
+
+    /// The issuers that roots have to speak for.
+    pub(super) fn issuers(&self) -> impl Iterator<Item = Speech<'_>> {
+        self.keys.iter().map(|key| Some(key.issuer.as_str()))
     }
 
     pub(super) fn decode(payload: &[u8]) -> Result<Self> {

@@ -355,8 +355,14 @@ fn lists_root() -> Error {
     Error::new(Code::KeyPurpose, "the root itself is listed as a key")
 }
 
-fn out_of_scope(issuer: &str) -> Error {
-    let what = "the roots that signed the registry may not speak for an issuer that it lists";
+/// Of an issuer, or of all.
+fn out_of_scope(issuer: Option<&str>) -> Error {
+    let Some(issuer) = issuer else {
+        let what = "roots that are limited to issuers give what takes roots that are not";
+        return Error::new(Code::RegistryScope, what);
+    };
+    let what =
+        "the roots that signed the registry may not speak for an issuer that it lists or gives";
     Error::new(Code::RegistryScope, what).at(crate::text::printable(issuer))
 }
 

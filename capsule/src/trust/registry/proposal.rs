@@ -165,10 +165,11 @@ impl Proposal {
         }
     }
 
-    /// Counts the signatures that each group of roots has given, and those that it takes.
+    /// Counts the signatures that each group of roots has given, and those that it takes. One counts whose root speaks for all
+    /// that the group's roots list or give (registry-v1 REG-M-9, REG-M-14).
     ///
     /// # Errors
-    /// KVC-308 for a signature that does not verify.
+    /// KVC-308 for a signature that does not verify; 316 where too few of the roots speak for it, whoever signs.
     pub fn signatures(&self) -> Result<Vec<(u64, u64)>> {
         self.bundle
             .wanting(self.before.roots(), self.changes_roots())
@@ -177,7 +178,7 @@ impl Proposal {
     /// The registry that it is, once enough have signed.
     ///
     /// # Errors
-    /// KVC-308 where signatures are missing; as [`UntrustedRegistry::verify_at_any_time`].
+    /// KVC-308 or 316 where signatures are missing; as [`UntrustedRegistry::verify_at_any_time`].
     pub fn complete(&self, root: &RootPublic) -> Result<Registry> {
         UntrustedRegistry::read(&self.to_bytes())?.verify_at_any_time(root)
     }

@@ -172,7 +172,7 @@ impl RootPublic {
     pub(super) fn check_speaks(&self, issuer: &str) -> Result<()> {
         match self.issuers.is_empty() || self.issuers.iter().any(|own| own == issuer) {
             true => Ok(()),
-            false => Err(super::out_of_scope(issuer)),
+            false => Err(super::out_of_scope(Some(issuer))),
         }
     }
 }

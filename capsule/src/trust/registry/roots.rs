@@ -21,6 +21,9 @@ const MAX_ROOTS: usize = MAX_SIGNATURES;
 /// Most issuers that a root is limited to.
 const MAX_ISSUERS: usize = 1024;
 
+/// What a root speaks for: an issuer, or all.
+pub(super) type Speech<'a> = Option<&'a str>;
+
 /// Statement about the roots of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,9 +69,18 @@ impl Root {
         root_id(&self.key)
     }
 
-    fn speaks_for(&self, issuer: &str) -> bool {
-        let named = |issuers: &Vec<String>| issuers.iter().any(|own| own == issuer);
-        self.issuers.as_ref().is_none_or(named)
+    fn speaks_for(&self, issuer: Speech<'_>) -> bool {
+        let Some(own) = &self.issuers else {
+            return true;
+        };
+        issuer.is_some_and(|issuer| own.binary_search_by(|own| own.as_str().cmp(issuer)).is_ok())
+    }
+
+    fn speech(&self) -> Vec<Speech<'_>> {
+        match &self.issuers {
+            Some(own) => own.iter().map(|issuer| Some(issuer.as_str())).collect(),
+            None => vec![None],
+        }
     }
 }
 
@@ -96,16 +108,50 @@ impl Roots {
         }
     }
 
-    /// REG-M-9: as many of the signers as the threshold speak for the issuer.
-    pub(super) fn check_speaks(&self, signers: &[KeyId], issuer: &str) -> Result<()> {
-        let speaking = self
-            .roots
-            .iter()
-            .filter(|root| signers.contains(&root.id()) && root.speaks_for(issuer));
-        match u64::try_from(speaking.count()).is_ok_and(|count| count >= self.threshold) {
-            true => Ok(()),
-            false => Err(super::out_of_scope(issuer)),
+    /// REG-M-9, REG-M-14: of the signers as many as the threshold speak for each of these.
+    pub(super) fn check_speak<'a>(
+        &self,
+        signers: &[KeyId],
+        wanted: impl IntoIterator<Item = Speech<'a>>,
+    ) -> Result<()> {
+        let signed = self.among(signers);
+        let mut wanted = wanted.into_iter();
+        match wanted.find(|issuer| speaking(&signed, *issuer) < self.threshold) {
+            None => Ok(()),
+            Some(issuer) => Err(super::out_of_scope(issuer)),
         }
+    }
+
+    /// How many of the signers speak for each of these at least.
+    ///
+    /// # Errors
+    /// KVC-316 where too few of the roots do, whoever signs.
+    pub(super) fn count_speaking(&self, signers: &[KeyId], wanted: &[Speech<'_>]) -> Result<u64> {
+        let all: Vec<KeyId> = self.keys().map(|(id, _)| id).collect();
+        self.check_speak(&all, wanted.iter().copied())?;
+        let signed = self.among(signers);
+        let counts = wanted.iter().map(|issuer| speaking(&signed, *issuer));
+        let all = u64::try_from(signed.len()).unwrap_or(u64::MAX);
+        Ok(counts.min().unwrap_or(all))
+    }
+
+    fn among(&self, signers: &[KeyId]) -> Vec<&Root> {
+        let named = self.roots.iter();
+        named.filter(|root| signers.contains(&root.id())).collect()
+    }
+
+    /// REG-M-14: what this statement gives that the one before it did not.
+    pub(super) fn given(&self, before: &Self) -> Vec<Speech<'_>> {
+        let mut given = Vec::new();
+        for root in &self.roots {
+            let old = before.roots.iter().find(|old| old.key == root.key);
+            let had = |issuer: &Speech<'_>| old.is_some_and(|old| old.speaks_for(*issuer));
+            given.extend(root.speech().into_iter().filter(|issuer| !had(issuer)));
+        }
+        if self.threshold < before.threshold || self.timestamp_keys != before.timestamp_keys {
+            given.push(None);
+        }
+        given
     }
 
     /// Whether a key is one of the roots or signs timestamps.
@@ -195,6 +241,11 @@ impl Roots {
         Self::decode(&payload)?;
         Ok(payload)
     }
+}
+
+fn speaking(roots: &[&Root], issuer: Speech<'_>) -> u64 {
+    let speaking = roots.iter().filter(|root| root.speaks_for(issuer));
+    u64::try_from(speaking.count()).unwrap_or(u64::MAX)
 }
 
 fn decode_root(entry: Field<'_>) -> Result<Root> {

@@ -129,7 +129,8 @@ pub fn seal_state<W: WriteAt>(
             "a capsule needs a wrapping key",
         ));
     }
-    let prefix_key = recipients.iter().find_map(Recipient::prefix_key);
+    let mut prefix_keys = recipients.iter().map(Recipient::prefix_key);
+    let prefix_key = prefix_keys.find_map(Result::transpose).transpose()?;
     let leftovers = state.padding_nonzero(file)?;
     let residue = residue(state, file)?;
     let (state_len, continued) = (state.file_len, capture.lineage.continued.clone());

@@ -80,7 +80,7 @@ impl<'a> Opener<'a> {
         let keys = || WrapKeys::read(self.keys, self.passphrases)?.opening([verdict.tip()]);
         let told = match begins {
             None => Some(false),
-            Some(begins) => verdict.tip().names_prompt(begins, &keys()?),
+            Some(begins) => verdict.tip().names_prompt(begins, &keys()?)?,
         };
         match told {
             Some(true) => return Ok(Some(positions)),

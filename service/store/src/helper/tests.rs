@@ -52,6 +52,17 @@ fn wrong_answers_are_refused() {
     assert!(said.contains("the token is not there\\u{1b}[2J"), "{said}");
 }
 
+/// HLP-F-4: who refuses has no prefix key, and who fails has not said so.
+#[test]
+fn a_prefix_key_is_given_refused_or_an_error() {
+    for label in ["says-nothing", "fails", "other-version", "other-field"] {
+        let error = ExternalUnwrapper::prefix_key(&held(label)).unwrap_err();
+        assert_eq!(error.code(), Code::LocalHelper, "{label}");
+    }
+    let none = ExternalUnwrapper::prefix_key(&held("refuses")).unwrap();
+    assert!(none.is_none());
+}
+
 #[test]
 fn one_that_does_not_end_is_ended() {
     for label in ["hangs", "answers-and-hangs"] {

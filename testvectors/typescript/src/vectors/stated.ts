@@ -7,7 +7,7 @@ import type { Expected, ExpectedModel, Policy } from "../policy.js";
 import { loadPublicKey } from "../signature.js";
 import { checkRootsSeen } from "../roots.js";
 import { checkSuccession, readRegistry, Trust } from "../trust.js";
-import type { Context, Scaling, Uint } from "./index.js";
+import type { Context, Scaling, TrustEntry, Uint } from "./index.js";
 
 const maybe = <A, B>(value: A | null, read: (value: A) => B): B | null => (value === null ? null : read(value));
 const uint = (value: Uint): bigint => BigInt(value);
@@ -88,10 +88,10 @@ export function memoryOf(context: Context): Memory | null {
   return maybe(context.memory, ({ latest }) => new Memory(maybe(latest, uint)));
 }
 
-/** Loads whom the context trusts, in the order of REG-G-6. */
-export function trustOf(context: Context, now: bigint, file: (name: string) => Uint8Array): Trust {
+/** Loads keys one by one. */
+export function trustOfKeys(entries: readonly TrustEntry[]): Trust {
   const trust = new Trust();
-  for (const entry of context.trust) {
+  for (const entry of entries) {
     trust.add({
       key: loadPublicKey(unhex(entry.key)),
       issuer: entry.issuer,
@@ -103,6 +103,12 @@ export function trustOf(context: Context, now: bigint, file: (name: string) => U
       compromised: entry.compromised,
     });
   }
+  return trust;
+}
+
+/** Loads whom the context trusts, in the order of REG-G-6. */
+export function trustOf(context: Context, now: bigint, file: (name: string) => Uint8Array): Trust {
+  const trust = trustOfKeys(context.trust);
   if (context.registry !== null) {
     const { root, files, seen, statement, issuers, seen_roots: seenRoots } = context.registry;
     const given = {
