@@ -55,6 +55,8 @@ fn seal(to: &[Recipient<'_>]) -> Result<Vec<u8>> {
     let sealer = Sealer::new(Mutex::new(Vec::new()), draft, &signer, to)?;
     for bytes in plain {
         sealer.write(&bytes)?;
+        // nothing more is no chunk
+        assert!(sealer.cut(&mut Vec::new())?.is_empty());
         sealer.end_stream()?;
     }
     Ok(sealer.finish()?.0.into_inner().unwrap())

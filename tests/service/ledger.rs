@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write, path::Path, sync::Arc};
 
 use kvcap::{
-    CapsuleId, Claims, KeyId, Ledger, MAX_SKEW, Registry, Result, RootKey, Terms,
-    UntrustedRegistry, Usage, binding::Digest,
+    CapsuleId, Claims, InMemory, KeyId, Ledger, MAX_SKEW, Memory, Registry, Result, Root, RootKey,
+    Roots, Terms, Transaction, UntrustedRegistry, Usage, binding::Digest,
 };
 use kvcap_store::{LedgerFile, LedgerSource};
 use tempfile::TempDir;
@@ -36,6 +36,22 @@ impl Place for Folder {
     }
 }
 
+/// What a process remembers, under several ledgers.
+#[derive(Default)]
+struct Process(Arc<InMemory>);
+
+impl Memory for Process {
+    fn transaction(&self, step: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        self.0.transaction(step)
+    }
+}
+
+impl Place for Process {
+    fn store(&self) -> Ledger {
+        Ledger::new(Self(Arc::clone(&self.0)))
+    }
+}
+
 #[cfg(feature = "shared")]
 impl Place for kvcap_store::Shared {
     fn store(&self) -> Ledger {
@@ -43,9 +59,10 @@ impl Place for kvcap_store::Shared {
     }
 }
 
-/// Every place has the same rules: a file, and with the feature `shared` a database.
+/// Every place has the same rules: a file, a process, and with the feature `shared` a database.
 fn each(test: impl Fn(&dyn Place)) {
     test(&Folder::new());
+    test(&Process::default());
     #[cfg(feature = "shared")]
     {
         let (folder, postgres) = (Folder::new(), kvcap_testkit::Postgres::start());
@@ -191,6 +208,20 @@ fn registries_are_remembered_by_root() {
         assert_eq!(code(store.follow(&third)), 0);
         assert_eq!(code(store.follow(&second)), 309);
         assert_eq!(store.seen(one.public().id()).unwrap(), Some(third.mark()));
+        let mut known = [one.public().id(), two.public().id()];
+        known.sort();
+        assert_eq!(store.roots().unwrap(), known);
+        // its statements about roots too
+        assert_eq!(store.seen_roots(one.public().id()).unwrap(), None);
+        let root = Root::new(*one.public().key().unwrap(), None);
+        let roots = Roots::next(&third, 1, vec![root], Vec::new(), NOW, NOW + 9).unwrap();
+        let mut proposal = third.propose(&[], Some(&roots), NOW, NOW + 9).unwrap();
+        proposal.sign(&one).unwrap();
+        let fourth = proposal.complete(&one.public()).unwrap();
+        assert_eq!(code(store.follow(&fourth)), 0);
+        let seen = store.seen_roots(one.public().id()).unwrap();
+        assert_eq!(seen, fourth.roots_mark());
+        assert_eq!(seen.unwrap().version, 1);
     });
 }
 

@@ -374,6 +374,75 @@ mod tests {
         assert!(PublicKey::from_text(&format!(" {text}")).is_err());
     }
 
+    /// CAP-K-6.
+    #[test]
+    fn a_key_has_its_length_and_case() {
+        let key = SigningKey::from_seed(&[7; 32]);
+        let public = key.public().to_text();
+        let (tag, digits) = public.split_at(PUBLIC_TEXT.len());
+        for wrong in [
+            format!("{public}00"),
+            public[..public.len() - 2].to_owned(),
+            format!("{tag}{}", digits.to_ascii_uppercase()),
+        ] {
+            let error = PublicKey::from_text(&wrong).unwrap_err();
+            assert_eq!(error.code(), Code::LocalKeyMalformed, "{wrong}");
+        }
+        // an error says which kind of key it is, and shows none of it
+        let error = SigningKey::from_text(&public).unwrap_err().to_string();
+        assert!(error.contains("a public signing key"), "{error}");
+        assert!(!error.contains(digits), "{error}");
+    }
+
+    #[test]
+    fn a_key_speaks_for_the_issuer_that_its_file_names() {
+        let key = || SigningKey::from_seed(&[7; 32]);
+        let own = format!("key:{}", key().public().id());
+        assert_eq!((key().issuer(), key().issuer_line()), (own.clone(), None));
+        assert_eq!(
+            (key().public().own_issuer(), key().named_issuer()),
+            (own, None)
+        );
+        let named = key().speaking_for("acme").unwrap();
+        let line = named.issuer_line().unwrap();
+        assert_eq!(line, "issuer: acme");
+        let text = format!("{line}\n{}", *named.to_secret_text().unwrap());
+        let read = SigningKey::from_text(&text).unwrap();
+        assert_eq!(
+            (&*read.issuer(), read.named_issuer()),
+            ("acme", Some("acme"))
+        );
+        let trust = crate::trust::Trust::from(&read);
+        assert_eq!(trust.issuer_of(read.public().id()), Some("acme"));
+        assert_eq!(trust.issuer_of(KeyId([0; 16])), None);
+        assert!(SigningKey::from_text(&format!("{line}\n{text}")).is_err());
+        let long = "x".repeat(1024);
+        assert!(key().speaking_for(&long).is_ok());
+        for wrong in ["", " acme", "acme ", "a\u{7}b", &format!("{long}x")] {
+            let error = key().speaking_for(wrong).unwrap_err();
+            assert_eq!(error.code(), Code::LocalKeyMalformed, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_another_holds_signs_as_its_own() {
+        let key = || SigningKey::from_seed(&[7; 32]);
+        let held = SigningKey::external(key().public(), Arc::new(key()));
+        assert_eq!(held.sign(b"m").unwrap(), key().sign(b"m").unwrap());
+        assert!(held.to_secret_text().is_none());
+        let other = SigningKey::from_seed(&[8; 32]).public();
+        let wrong = SigningKey::external(other, Arc::new(key()));
+        assert_eq!(wrong.sign(b"m").unwrap_err().code(), Code::LocalHelper);
+    }
+
+    #[test]
+    fn an_id_is_read_as_it_is_shown() {
+        let (key, capsule) = (KeyId([0xA5; 16]), CapsuleId([0x5A; 16]));
+        assert_eq!(KeyId::from_hex(&key.to_string()), Some(key));
+        assert_eq!(CapsuleId::from_hex(&capsule.to_string()), Some(capsule));
+        assert_eq!(CapsuleId::from_hex("5a"), None);
+    }
+
     #[test]
     fn debug_shows_no_secret() {
         let sign = SigningKey::from_seed(&[0xA5; 32]);

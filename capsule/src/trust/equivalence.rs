@@ -271,6 +271,10 @@ mod tests {
         assert_eq!(code(&trust(|k| k.not_before = NOW + 1), NOW), 303);
         assert_eq!(code(&trust(|k| k.verify_until = NOW), NOW), 303);
         assert_eq!(code(&trust(|k| k.issuer = "other".to_owned()), NOW), 312);
+        let within = trust(|k| {
+            (k.not_before, k.sign_until, k.verify_until) = (NOW, NOW + 1, NOW + 1);
+        });
+        Equivalence::verify(&bytes, &within, NOW).unwrap();
         assert_eq!(code(&trust(|_| {}), NOW - MAX_SKEW - 1), 403);
         Equivalence::verify(&bytes, &trust(|_| {}), NOW - MAX_SKEW).unwrap();
     }
@@ -309,6 +313,8 @@ mod tests {
         let long = vec![0; LONGEST + 1];
         let error = Equivalence::verify(&long, &trust, NOW).unwrap_err();
         assert_eq!(error.code(), Code::BindingStatement);
+        let error = Equivalence::verify(&long[1..], &trust, NOW).unwrap_err();
+        assert_ne!(error.code(), Code::BindingStatement);
         // a capsule's header is another kind of document
         let header = Profile {
             typ: "application/vnd.kvcap",

@@ -252,6 +252,11 @@ mod tests {
         let more = format!("{note}{DASH}example.org AAAAAA==\n");
         assert_eq!(one.check_notes(&[&more]).unwrap(), [one.mark()]);
         assert!(one.note(&RootKey::from_seed(&[8; 32])).is_err());
+        // another's name may be as long as there is room
+        let name = |len: usize| "x".repeat(len - more.len());
+        let long = |len| more.replacen("example", &format!("example{}", name(len)), 1);
+        assert_eq!(one.check_notes(&[&long(LONGEST)]).unwrap(), [one.mark()]);
+        assert!(one.check_notes(&[&long(LONGEST + 1)]).is_err());
     }
 
     /// REG-N-3.

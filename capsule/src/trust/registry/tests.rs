@@ -1,6 +1,9 @@
+mod several;
+
 use super::*;
 use crate::{
     keys::{CapsuleId, PublicKey, SigningKey},
+    limits::{MAX_REGISTRY_KEYS, MAX_REVOKED},
     trust::{Purpose, Status, TrustedKey},
     wire::cbor::{self, Value},
 };
@@ -101,6 +104,10 @@ fn changes_make_the_next_version() {
     )
     .unwrap();
     assert_eq!(three.listing.previous, Some(two.mark.digest));
+    let later = two.next(&[], &root(), NOW + 1, NOW + DAY).unwrap();
+    let later = UntrustedRegistry::read(&later).unwrap();
+    let later = later.verify_at_any_time(&root().public()).unwrap();
+    assert_eq!(later.listing.issued_at, NOW + 1);
     let find = |seed| {
         let mut keys = three.listing.keys.iter();
         keys.find(|key| key.key.id() == id(seed)).unwrap().clone()
@@ -181,6 +188,48 @@ fn only_the_root_vouches() {
     let claims = cose::sign(&claims, &payload, root().key()).unwrap();
     assert_eq!(code(read(&claims)), 213);
     assert_eq!(code(read(&vec![0xD2; MAX_REGISTRY + 1])), 313);
+    assert_ne!(code(read(&vec![0xD2; MAX_REGISTRY])), 313);
+    // the root's signature under another's id
+    let header = PROFILE.header(stranger.public().id(), None);
+    let renamed = cose::sign(&header, &payload, root().key()).unwrap();
+    assert_eq!(code(read(&renamed)), 308);
+}
+
+#[test]
+fn a_root_that_another_holds_signs_as_its_own() {
+    let public = root().key().public();
+    let held = RootKey::external(public, std::sync::Arc::new(root()));
+    let first = Registry::first(&held, NOW, NOW + DAY).unwrap();
+    assert_eq!(first, Registry::first(&root(), NOW, NOW + DAY).unwrap());
+    assert!(held.to_secret_text().is_none());
+}
+
+/// REG-G-13 and the limits of §2.
+#[test]
+fn a_listing_holds_as_many_as_are_allowed() {
+    let mut listing = listed(&[]).listing;
+    let keys = (0..=MAX_REGISTRY_KEYS).map(|at| {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&at.to_le_bytes());
+        TrustedKey::new(SigningKey::from_seed(&seed).public(), "acme")
+    });
+    let mut keys: Vec<TrustedKey> = keys.collect();
+    keys.sort_by_key(|key| key.key.id());
+    listing.keys = keys;
+    assert_eq!(code(listing.encode()), 313);
+    listing.keys.pop();
+    assert_eq!(code(listing.encode()), 0);
+    listing.keys.clear();
+    let revoked = (0..=MAX_REVOKED).map(|at| {
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&at.to_be_bytes());
+        let capsule = CapsuleId(id);
+        Revoked { capsule, at: NOW }
+    });
+    listing.revoked = revoked.collect();
+    assert_eq!(code(listing.encode()), 313);
+    listing.revoked.pop();
+    assert_eq!(code(listing.encode()), 0);
 }
 
 #[test]
@@ -272,6 +321,7 @@ fn an_entry_has_one_form() {
         (2, cbor::text("a\u{7}"), 313),
         (3, cbor::array([]), 313),
         (3, cbor::array([cbor::uint(2), cbor::uint(1)]), 313),
+        (3, cbor::array([cbor::uint(1), cbor::uint(1)]), 313),
         (4, cbor::int(-1), 313),
         (5, cbor::uint(1), 313),
         (5, cbor::uint(3), 313),
@@ -316,6 +366,9 @@ fn a_root_is_no_signing_key() {
     assert_eq!(code(SigningKey::from_text(&text)), 942);
     let public = root.public().to_text();
     assert_eq!(RootPublic::from_text(&public).unwrap(), root.public());
+    let limited = RootPublic::from_text(&format!("issuer: acme\n{public}")).unwrap();
+    assert_eq!(limited.issuers(), ["acme"]);
+    assert!(root.public().issuers().is_empty());
     assert_eq!(code(PublicKey::from_text(&public)), 942);
     assert_ne!(root.public().id(), root.public().key().unwrap().id());
     assert!(!format!("{root:?}").contains("0101"));
