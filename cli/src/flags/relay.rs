@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use kvcap::Result;
 
+use super::AuthoritiesArgs;
+
 /// The relay that keeps versions of sessions.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RelayArgs {
@@ -13,6 +15,8 @@ pub(crate) struct RelayArgs {
     /// The private file of a token that it knows
     #[arg(long, value_name = "FILE")]
     relay_token: Option<PathBuf>,
+    #[command(flatten)]
+    authorities: AuthoritiesArgs,
 }
 
 impl RelayArgs {
@@ -25,12 +29,15 @@ impl RelayArgs {
     /// Returns the relay, if one is named.
     ///
     /// # Errors
-    /// KVC-944 for an address that is none; 94x for the token.
+    /// KVC-944 for an address that is none; 94x for the token and the authorities.
     #[cfg(feature = "sync")]
     pub(crate) fn read(&self) -> Result<Option<kvcap_session::sync::Relay>> {
         match (&self.relay, &self.relay_token) {
             (None, _) => Ok(None),
-            (Some(url), Some(token)) => kvcap_session::sync::Relay::at(url, token).map(Some),
+            (Some(url), Some(token)) => {
+                let authorities = self.authorities.file();
+                kvcap_session::sync::Relay::at(url, token, authorities).map(Some)
+            }
             (Some(_), None) => {
                 crate::ui::usage("say by which token the relay knows you", "--relay-token")
             }

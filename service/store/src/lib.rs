@@ -27,6 +27,8 @@
 mod ancestors;
 mod budget;
 mod capsule_store;
+#[cfg(feature = "client")]
+pub mod client;
 mod continuation;
 pub mod core_dumps;
 mod edge;
@@ -56,6 +58,8 @@ mod shared;
 mod signals;
 mod spool;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod trust;
 mod unchecked;
 mod verdict;

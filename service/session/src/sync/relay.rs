@@ -10,7 +10,7 @@ use std::{
 };
 
 use kvcap::{CapsuleId, Code, Error, Result, SourceFile, Untrusted, WriteAt, binding::Digest};
-use kvcap_store::{Entry, input, private};
+use kvcap_store::{Entry, client, input, private};
 use serde_json::{Value, json};
 use ureq::{
     Agent, Body, SendBody,
@@ -115,7 +115,7 @@ impl Reply {
     fn json(mut self) -> Result<Value> {
         let body = self.response.body_mut();
         let bytes = body.with_config().limit(LONGEST).read_to_vec();
-        let bytes = bytes.map_err(|error| broken("the relay", &error))?;
+        let bytes = bytes.map_err(|error| broken("the relay", error))?;
         match self.status {
             200..300 => serde_json::from_slice(&bytes).map_err(|_| odd("its answer is no JSON")),
             status => Err(refused(status, &bytes)),
@@ -124,11 +124,13 @@ impl Reply {
 }
 
 impl Relay {
-    /// Returns the relay at a URL, for who has the token in a private file.
+    /// Returns the relay at a URL, for who has the token in a private file. With a file of authorities in PEM its certificate
+    /// is of one of them, else of one of the web's.
     ///
     /// # Errors
-    /// KVC-944 for what is no URL; 94x for the file; 945 where it holds no token.
-    pub fn at(address: &str, token: &Path) -> Result<Self> {
+    /// KVC-944 for what is no URL, or with authorities none of HTTPS; 94x for the files; 945 where they hold no token and no
+    /// certificate.
+    pub fn at(address: &str, token: &Path, authorities: Option<&Path>) -> Result<Self> {
         let address = match address.contains("://") {
             true => address.to_owned(),
             false => format!("http://{address}"),
@@ -143,6 +145,7 @@ impl Relay {
             .timeout_connect(Some(CONNECTING))
             .timeout_recv_response(Some(ANSWERING))
             .max_redirects(0)
+            .tls_config(client::tls(address, authorities)?)
             .build();
         Ok(Self {
             agent: Agent::new_with_config(settings),
@@ -375,7 +378,7 @@ impl Relay {
         let body = reply.response.body_mut().with_config().limit(longest);
         let bytes = body
             .read_to_vec()
-            .map_err(|error| broken(&self.address, &error))?;
+            .map_err(|error| broken(&self.address, error))?;
         is_it(&bytes, id)?;
         Ok(Some(bytes))
     }
@@ -435,7 +438,7 @@ impl Relay {
             match body.read(&mut piece) {
                 Ok(0) if end.is_none_or(|end| end == *at) => return Ok(None),
                 Ok(0) => return Ok(Some(odd("its answer ends early"))),
-                Err(error) => return Ok(Some(broken(&self.address, &error))),
+                Err(error) => return Ok(Some(broken(&self.address, error))),
                 Ok(len) => {
                     let bytes = piece.get(..len).unwrap_or_default();
                     out.write_all_at(*at, bytes)
@@ -457,7 +460,6 @@ impl Relay {
         fields: &[(&str, String)],
         content: Content<'_>,
     ) -> Result<Reply> {
-        let failed = |error: &dyn std::fmt::Display| broken(&self.address, error);
         let read = |error| Error::source(&error, "capsule");
         let mut tried = 0;
         loop {
@@ -472,8 +474,10 @@ impl Relay {
                 request = request.header("content-length", len);
             }
             let body = content.body().map_err(read)?;
-            let request = request.body(body).map_err(|error| failed(&error))?;
-            let response = self.agent.run(request).map_err(|error| failed(&error))?;
+            let request = request.body(body);
+            let request = request.map_err(|error| broken(&self.address, error))?;
+            let response = self.agent.run(request);
+            let response = response.map_err(|error| broken(&self.address, error))?;
             let status = response.status().as_u16();
             let reply = Reply { status, response };
             // too often, or at a bad time
@@ -538,9 +542,9 @@ fn refused(status: u16, body: &[u8]) -> Error {
     Error::new(code, "the relay refuses").at(place)
 }
 
-fn broken(address: &str, error: &dyn std::fmt::Display) -> Error {
+fn broken(address: &str, error: impl Into<ureq::Error>) -> Error {
     let what = "no relay answers at this address, or it broke off";
-    Error::new(Code::LocalIo, what).at(format_args!("{address}: {error}"))
+    client::unanswered(what, address, error)
 }
 
 fn odd(what: &'static str) -> Error {
