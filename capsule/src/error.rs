@@ -264,6 +264,8 @@ pub enum IoSide {
     Source,
     /// Output, which is written to.
     Sink,
+    /// Peer, who was asked over a network.
+    Peer,
 }
 
 /// An error as a stranger may see it: the code and its registered text. It names no place, no side of
@@ -351,6 +353,19 @@ impl Error {
     pub fn sink(error: &std::io::Error, place: impl fmt::Display) -> Self {
         let mut error = Self::io(error, place);
         error.0.side = Some(IoSide::Sink);
+        error
+    }
+
+    /// A failure to ask who is at `place` over a network (KVC-940). [`std::io::ErrorKind::InvalidData`] is that of one whose
+    /// certificate is not accepted.
+    #[must_use]
+    pub fn peer(
+        what: impl Into<Cow<'static, str>>,
+        kind: std::io::ErrorKind,
+        place: impl fmt::Display,
+    ) -> Self {
+        let mut error = Self::new(Code::LocalIo, what).at(place);
+        (error.0.kind, error.0.side) = (Some(kind), Some(IoSide::Peer));
         error
     }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod program {
+    #[cfg(all(unix, feature = "server"))]
+    mod authority;
     mod codec_profiles;
     #[cfg(unix)]
     mod disk;

@@ -1,5 +1,6 @@
 //! Flags that verbs share, one group a file, and how their values are written.
 
+mod authorities;
 mod budget;
 mod chain;
 mod common;
@@ -16,6 +17,7 @@ mod values;
 mod verifier;
 mod wait;
 
+pub(crate) use authorities::AuthoritiesArgs;
 pub(crate) use budget::Budget;
 pub(crate) use chain::ChainArgs;
 pub(crate) use common::{Common, Compress, Threads};

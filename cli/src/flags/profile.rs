@@ -40,7 +40,7 @@ fn taken(verb: &str) -> Vec<S> {
     let opens = [S::WrapKey, S::OpenKey];
     let judged = [&trust[..], &[S::Ledger]].concat();
     let policy = [&judged[..], &model, &runtime, &names].concat();
-    let relay = [S::Relay, S::RelayToken];
+    let relay = [S::Relay, S::RelayToken, S::Ca];
     let history = [S::Issuer, S::Ttl, S::SignKey, S::Recipient, S::WrapKey];
     match verb {
         "seal" | "checkpoint" => {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use kvcap::Result;
 
+use super::AuthoritiesArgs;
+
 /// The relay that keeps capsules and versions of sessions.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RelayArgs {
@@ -16,6 +18,8 @@ pub(crate) struct RelayArgs {
     /// Longest silence of the relay
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = super::duration)]
     relay_wait: u64,
+    #[command(flatten)]
+    authorities: AuthoritiesArgs,
 }
 
 impl RelayArgs {
@@ -28,13 +32,14 @@ impl RelayArgs {
     /// Returns the relay, if one is named.
     ///
     /// # Errors
-    /// KVC-944 for an address that is none; 94x for the token.
+    /// KVC-944 for an address that is none; 94x for the token and the authorities.
     #[cfg(feature = "sync")]
     pub(crate) fn read(&self) -> Result<Option<kvcap_session::sync::Relay>> {
         match (&self.relay, &self.relay_token) {
             (None, _) => Ok(None),
             (Some(url), Some(token)) => {
-                let relay = kvcap_session::sync::Relay::at(url, token)?;
+                let authorities = self.authorities.file();
+                let relay = kvcap_session::sync::Relay::at(url, token, authorities)?;
                 let silence = std::time::Duration::from_secs(self.relay_wait);
                 Ok(Some(relay.waiting(silence)))
             }

@@ -16,6 +16,12 @@ pub(crate) fn hint_for(error: &Error) -> &'static str {
         (Code::LocalIo, Some(IoSide::Sink)) => {
             "check the space on the disk, and that the folder may be written to"
         }
+        (Code::LocalIo, Some(IoSide::Peer)) if error.io_kind() == Some(ErrorKind::InvalidData) => {
+            "check the address and its certificate; with --ca FILE those of an authority of your own are accepted"
+        }
+        (Code::LocalIo, Some(IoSide::Peer)) => {
+            "check the address, and that a server runs there and can be reached"
+        }
         (code, _) => hint(code),
     }
 }

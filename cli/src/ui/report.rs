@@ -378,6 +378,7 @@ pub(crate) fn error_json(error: &Error) -> Value {
             "side": error.io_side().map(|side| match side {
                 IoSide::Source => "input",
                 IoSide::Sink => "output",
+                IoSide::Peer => "peer",
             }),
             "hint": hint_for(error),
             "exit": exit_number(code),

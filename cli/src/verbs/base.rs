@@ -7,7 +7,7 @@ use clap::Subcommand;
 use kvcap::Result;
 
 use crate::{
-    flags::{Common, EngineArgs},
+    flags::{AuthoritiesArgs, Common, EngineArgs},
     ui::Report,
     verbs::base_images as images,
 };
@@ -34,11 +34,20 @@ enum Verb {
         name: Option<String>,
         #[command(flatten)]
         at: AtArgs,
+        #[command(flatten)]
+        authorities: AuthoritiesArgs,
     },
-    /// Lists base images
+    /// Lists base images, or those that are attached to an image in a registry of containers
     List {
+        /// The image that they are attached to: HOST/NAME:TAG, or HOST/NAME@sha256:DIGEST
+        #[arg(conflicts_with_all = ["server", "model", "engine"])]
+        image: Option<String>,
+        #[command(flatten)]
+        who: images::WhoArgs,
         #[command(flatten)]
         at: AtArgs,
+        #[command(flatten)]
+        authorities: AuthoritiesArgs,
     },
     /// Shows a base image
     Show {
@@ -46,6 +55,8 @@ enum Verb {
         name: String,
         #[command(flatten)]
         at: AtArgs,
+        #[command(flatten)]
+        authorities: AuthoritiesArgs,
     },
     Push(images::PushArgs),
     Pull(Box<images::PullArgs>),
@@ -87,13 +98,27 @@ pub(crate) fn run(_args: &Args, _common: &Common) -> Result<Report> {
 #[cfg(feature = "server")]
 pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
     match &args.verb {
-        Verb::Create { prompt, name, at } => {
+        Verb::Create {
+            prompt,
+            name,
+            at,
+            authorities,
+        } => {
             let (name, body) = (named(name.as_deref(), prompt)?, asked(prompt)?);
-            let made = at.ask(common, "PUT", &format!("/v1/bases/{name}"), Some(&body))?;
+            let path = format!("/v1/bases/{name}");
+            let made = at.ask(common, authorities, "PUT", &path, Some(&body))?;
             Ok(shown(&made))
         }
-        Verb::List { at } => {
-            let listed = at.ask(common, "GET", "/v1/bases", None)?;
+        Verb::List {
+            image: Some(image),
+            who,
+            authorities,
+            ..
+        } => images::list(image, who, authorities),
+        Verb::List {
+            at, authorities, ..
+        } => {
+            let listed = at.ask(common, authorities, "GET", "/v1/bases", None)?;
             let mut report = Report::new();
             let all = listed["bases"].as_array().cloned().unwrap_or_default();
             for base in &all {
@@ -105,9 +130,13 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<Report> {
             report.fact("bases", all);
             Ok(report)
         }
-        Verb::Show { name, at } => {
+        Verb::Show {
+            name,
+            at,
+            authorities,
+        } => {
             let path = format!("/v1/bases/{}", checked(name)?);
-            Ok(shown(&at.ask(common, "GET", &path, None)?))
+            Ok(shown(&at.ask(common, authorities, "GET", &path, None)?))
         }
         Verb::Push(args) => images::push(args),
         Verb::Pull(args) => images::pull(args, common),
@@ -171,6 +200,7 @@ impl AtArgs {
     fn ask(
         &self,
         common: &Common,
+        authorities: &AuthoritiesArgs,
         method: &str,
         path: &str,
         body: Option<&serde_json::Value>,
@@ -181,13 +211,14 @@ impl AtArgs {
             let (own, token) = super::serve::running()?;
             let address = self.server.clone().unwrap_or(own);
             let token = self.token_file.clone().unwrap_or(token);
-            let reply = Remote::at(&address, &token)?.ask(method, path, None, body)?;
+            let remote = Remote::at(&address, &token, authorities.file())?;
+            let reply = remote.ask(method, path, None, body)?;
             return Ok(reply.body);
         };
         let here = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let own = super::serve::own(common, here, engine)?;
         let running = Server::bind(own.settings)?.start()?;
-        let remote = Remote::at(&running.address().to_string(), &own.token)?;
+        let remote = Remote::at(&running.address().to_string(), &own.token, None)?;
         let told = remote.ask(method, path, None, body);
         running.stop().now();
         running.wait()?;

@@ -1,8 +1,8 @@
-//! `kvcap base push` and `pull`: base images in registries of containers (oci-v1).
+//! `kvcap base push`, `pull` and `list IMAGE`: base images in registries of containers (oci-v1).
 
 use std::path::{Path, PathBuf};
 
-use crate::flags::{PolicyArgs, Threads};
+use crate::flags::{AuthoritiesArgs, PolicyArgs, Threads};
 #[cfg(feature = "server")]
 use crate::{flags::Common, ui::Report};
 
@@ -16,8 +16,13 @@ pub(crate) struct PushArgs {
     capsule: PathBuf,
     /// Its place: HOST/NAME:TAG
     image: String,
+    /// Attach it to this image of the same HOST/NAME, by a tag or a digest: kvcap base list finds it there
+    #[arg(long, value_name = "IMAGE")]
+    subject: Option<String>,
     #[command(flatten)]
     who: WhoArgs,
+    #[command(flatten)]
+    authorities: AuthoritiesArgs,
 }
 
 /// Pulls a base image from a registry of containers, and verifies it
@@ -37,6 +42,8 @@ pub(crate) struct PullArgs {
     #[command(flatten)]
     who: WhoArgs,
     #[command(flatten)]
+    authorities: AuthoritiesArgs,
+    #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
     threads: Threads,
@@ -44,9 +51,9 @@ pub(crate) struct PullArgs {
 
 /// Who asks a registry of containers.
 #[derive(Debug, clap::Args)]
-struct WhoArgs {
+pub(super) struct WhoArgs {
     /// A file like Docker's config.json, with name and password for HOST [default: nobody in particular]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "image")]
     auth_file: Option<PathBuf>,
 }
 
@@ -57,20 +64,22 @@ impl PullArgs {
 }
 
 #[cfg(feature = "server")]
-pub(crate) use asking::{pull, push};
+pub(crate) use asking::{list, pull, push};
 
 #[cfg(feature = "server")]
 mod asking {
     use std::fs::File;
 
     use kvcap::{Limits, Result, SourceFile, Untrusted};
-    use kvcap_server::{Image, ImageReference, ImageRegistry};
+    use kvcap_server::{Image, ImageReference, ImageRegistry, Referrers};
     use kvcap_store::{
         Ancestors,
         output::{Output, Readers},
     };
 
-    use super::{Common, PullArgs, PushArgs, Report, WhoArgs};
+    use serde_json::json;
+
+    use super::{AuthoritiesArgs, Common, PullArgs, PushArgs, Report, WhoArgs};
     use crate::ui::{bytes, progress, usage, verdict};
 
     /// Longest capsule that is pulled: what a relay takes.
@@ -85,8 +94,9 @@ mod asking {
         if !untrusted.outline()?.base {
             return usage("this is no base image: seal it with --base", "CAPSULE");
         }
-        let (reference, mut registry) = args.who.registry(&args.image)?;
-        let pushed = registry.push(capsule.file())?;
+        let (reference, mut registry) = args.who.registry(&args.image, &args.authorities)?;
+        let subject = args.subject.as_deref().map(str::parse).transpose()?;
+        let pushed = registry.push(capsule.file(), subject.as_ref())?;
         let mut report = Report::new();
         name(&reference, &pushed, &mut report);
         Ok(report)
@@ -95,7 +105,7 @@ mod asking {
     /// # Errors
     /// Those of `kvcap verify`; KVC-944 for what is no base image; 940 where the registry refuses, or gives something else.
     pub(crate) fn pull(args: &PullArgs, common: &Common) -> Result<Report> {
-        let (reference, mut registry) = args.who.registry(&args.image)?;
+        let (reference, mut registry) = args.who.registry(&args.image, &args.authorities)?;
         let output = Output::create(&args.output, args.force, Readers::Umask)?;
         let pulled = registry.pull(output.file(), MOST)?;
         let mut report = Report::new();
@@ -103,6 +113,28 @@ mod asking {
         output.commit()?;
         name(&reference, &pulled, &mut report);
         report.row("written", args.output.display());
+        Ok(report)
+    }
+
+    /// # Errors
+    /// KVC-940 where there is no such image, or the registry refuses; 910 for a list that is too long.
+    pub(crate) fn list(
+        image: &str,
+        who: &WhoArgs,
+        authorities: &AuthoritiesArgs,
+    ) -> Result<Report> {
+        let (reference, mut registry) = who.registry(image, authorities)?;
+        let Referrers { subject, images } = registry.referrers()?;
+        let mut report = Report::new();
+        for image in &images {
+            report.line(format_args!("{}  {}", image.digest, bytes(image.bytes)));
+        }
+        let told = images
+            .iter()
+            .map(|image| json!({"digest": image.digest, "bytes": image.bytes}));
+        report.fact("images", told.collect::<Vec<_>>());
+        report.fact("image", reference.to_string());
+        report.fact("digest", subject);
         Ok(report)
     }
 
@@ -140,15 +172,24 @@ mod asking {
         report.row("image", reference);
         report.row("digest", &image.digest);
         report.row("size", bytes(image.bytes));
+        if let Some(subject) = &image.subject {
+            report.row("attached", subject);
+        }
         report.fact("image", reference.to_string());
         report.fact("digest", image.digest.as_str());
         report.fact("bytes", image.bytes);
+        report.fact("attached_to", image.subject.clone());
     }
 
     impl WhoArgs {
-        fn registry(&self, image: &str) -> Result<(ImageReference, ImageRegistry)> {
+        fn registry(
+            &self,
+            image: &str,
+            authorities: &AuthoritiesArgs,
+        ) -> Result<(ImageReference, ImageRegistry)> {
             let reference: ImageReference = image.parse()?;
-            let registry = ImageRegistry::of(reference.clone(), self.auth_file.as_deref())?;
+            let (credentials, authorities) = (self.auth_file.as_deref(), authorities.file());
+            let registry = ImageRegistry::of(reference.clone(), credentials, authorities)?;
             Ok((reference, registry))
         }
     }

@@ -56,7 +56,7 @@ pub use inspector::Inspector;
 pub use limits::Limits;
 pub use log::Log;
 #[cfg(feature = "gateway")]
-pub use oci::{Image, ImageReference, ImageRegistry};
+pub use oci::{Image, ImageReference, ImageRegistry, Referrers};
 #[cfg(feature = "gateway")]
 pub use own::Own;
 pub use place::Place;

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use kvcap::{Code, Error, Result};
+use kvcap_store::client;
 use serde_json::Value;
 use ureq::{Agent, http::Request};
 
@@ -51,11 +52,12 @@ impl Reply {
 }
 
 impl Remote {
-    /// Returns the gateway at a URL, or at a host and port, for who has the token in a file.
+    /// Returns the gateway at a URL, or at a host and port, for who has the token in a file. With a file of authorities in PEM
+    /// its certificate is of one of them, else of one of the web's.
     ///
     /// # Errors
-    /// KVC-94x for the file; 945 where it holds no token.
-    pub fn at(address: &str, token: &Path) -> Result<Self> {
+    /// KVC-94x for the files; 945 where they hold no token and no certificate; 944 for authorities without HTTPS.
+    pub fn at(address: &str, token: &Path, authorities: Option<&Path>) -> Result<Self> {
         let token = crate::own::read_token(token)?;
         let url = match address.contains("://") {
             true => address.to_owned(),
@@ -67,6 +69,7 @@ impl Remote {
             .timeout_connect(Some(CONNECTING))
             .timeout_global(Some(PATIENCE))
             .max_redirects(0)
+            .tls_config(client::tls(&address, authorities)?)
             .build();
         Ok(Self {
             agent: Agent::new_with_config(settings),
@@ -86,9 +89,8 @@ impl Remote {
         session: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Reply> {
-        let at = |error: &dyn std::fmt::Display| {
-            let what = "no gateway answers at this address";
-            Error::new(Code::LocalIo, what).at(format_args!("{}: {error}", self.address))
+        let at = |error: ureq::Error| {
+            client::unanswered("no gateway answers at this address", &self.address, error)
         };
         let mut request = Request::builder()
             .method(method)
@@ -101,8 +103,8 @@ impl Remote {
             request = request.header("content-type", "application/json");
         }
         let text = body.map(Value::to_string).unwrap_or_default();
-        let request = request.body(text).map_err(|error| at(&error))?;
-        let mut response = self.agent.run(request).map_err(|error| at(&error))?;
+        let request = request.body(text).map_err(|error| at(error.into()))?;
+        let mut response = self.agent.run(request).map_err(at)?;
         let status = response.status().as_u16();
         let headers = response.headers().iter();
         let told = headers.filter_map(|(name, value)| {
@@ -111,7 +113,7 @@ impl Remote {
         });
         let told = told.collect();
         let limited = response.body_mut().with_config().limit(LONGEST);
-        let bytes = limited.read_to_vec().map_err(|error| at(&error))?;
+        let bytes = limited.read_to_vec().map_err(at)?;
         let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         match status {
             200..300 => Ok(Reply { status, told, body }),

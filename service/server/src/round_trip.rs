@@ -111,7 +111,7 @@ impl At {
     fn begun(own: Own) -> Result<Self> {
         let began = Instant::now();
         let running = Server::bind(own.settings)?.start()?;
-        let remote = Remote::at(&running.address().to_string(), &own.token)?;
+        let remote = Remote::at(&running.address().to_string(), &own.token, None)?;
         Ok(Self {
             running,
             remote,

@@ -3,19 +3,19 @@
 use std::{fmt, fs::OpenOptions, io::Read, path::Path, sync::Arc};
 
 use kvcap::{Code, Error, Result};
-use kvcap_store::private;
+use kvcap_store::{private, tls::certificates};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         RootCertStore, ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        pki_types::{PrivateKeyDer, pem::PemObject},
         server::WebPkiClientVerifier,
         version::TLS13,
     },
 };
 
-/// Longest file of certificates or keys, in bytes.
+/// Longest file of a key, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// A certificate with its key, and whose certificates clients have to have. Its `Debug` shows none of them.
@@ -69,16 +69,6 @@ impl fmt::Debug for Tls {
 
 fn config(error: &dyn fmt::Display) -> Error {
     Error::new(Code::LocalConfig, error.to_string())
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let text = kvcap_store::profile::read_unchanged(path, LONGEST)?;
-    let found: std::result::Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(config(&"this is no file of certificates in PEM").at(path.display())),
-    }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>> {

@@ -129,7 +129,7 @@ fn source(file: File, path: &Path) -> Result<SourceFile> {
 #[must_use]
 pub fn at(error: Error, path: &Path) -> Error {
     match (error.io_side(), is_stdin(path)) {
-        (Some(IoSide::Sink), _) => error,
+        (Some(IoSide::Sink | IoSide::Peer), _) => error,
         (Some(IoSide::Source), true) => error.moved_to("stdin"),
         (Some(IoSide::Source), false) => error.moved_to(path.display()),
         (None, true) => error.at("stdin"),

@@ -28,6 +28,8 @@ mod ahead;
 mod ancestors;
 mod budget;
 mod capsule_store;
+#[cfg(feature = "client")]
+pub mod client;
 mod continuation;
 pub mod core_dumps;
 mod edge;
@@ -57,6 +59,8 @@ mod shared;
 mod signals;
 mod spool;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod trust;
 mod unchecked;
 mod verdict;

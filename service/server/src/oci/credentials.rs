@@ -1,4 +1,4 @@
-//! Who asks a registry of containers (oci-v1 §5).
+//! Who asks a registry of containers (oci-v1 §6).
 
 use std::{collections::BTreeMap, fmt, fs::OpenOptions, io::Read, path::Path};
 

@@ -10,17 +10,18 @@ pub(super) const EMPTY_DIGEST: &str =
     "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 
-const CAPSULE: &str = "application/vnd.kvcap";
+pub(super) const CAPSULE: &str = "application/vnd.kvcap";
 
 /// Longest manifest, in bytes.
 pub(super) const LONGEST: u64 = 1 << 20;
 
-/// The one layer.
+/// The manifest of a capsule.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Layer {
-    /// With its algorithm.
-    pub(super) digest: String,
-    pub(super) size: u64,
+pub(super) struct CapsuleManifest {
+    /// The one layer, of its own media type.
+    pub(super) layer: Descriptor,
+    /// What it is attached to.
+    pub(super) subject: Option<Descriptor>,
 }
 
 #[derive(Deserialize)]
@@ -31,42 +32,48 @@ struct Manifest {
     artifact_type: String,
     config: Descriptor,
     layers: Vec<Descriptor>,
+    subject: Option<Descriptor>,
 }
 
-#[derive(Deserialize)]
+/// What names a blob or a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
+pub(super) struct Descriptor {
+    pub(super) media_type: String,
+    /// With its algorithm.
+    pub(super) digest: String,
+    pub(super) size: u64,
 }
 
-/// The manifest of a capsule: the same bytes each time.
-pub(super) fn text(digest: &str, size: u64) -> String {
+/// The manifest of a capsule, which may be attached to something: the same bytes each time.
+pub(super) fn text(digest: &str, size: u64, subject: Option<&Descriptor>) -> String {
+    let subject = subject.map_or_else(String::new, |subject| {
+        let Descriptor { media_type, digest, size } = subject;
+        format!(",\"subject\":{{\"mediaType\":\"{media_type}\",\"digest\":\"{digest}\",\"size\":{size}}}")
+    });
     format!(
         "{{\"schemaVersion\":2,\"mediaType\":\"{MANIFEST}\",\"artifactType\":\"{CAPSULE}\",\
          \"config\":{{\"mediaType\":\"{EMPTY_TYPE}\",\"digest\":\"{EMPTY_DIGEST}\",\"size\":2}},\
-         \"layers\":[{{\"mediaType\":\"{CAPSULE}\",\"digest\":\"sha256:{digest}\",\"size\":{size}}}]}}"
+         \"layers\":[{{\"mediaType\":\"{CAPSULE}\",\"digest\":\"sha256:{digest}\",\"size\":{size}}}]{subject}}}"
     )
 }
 
-/// The layer of a capsule's manifest; nothing where it is another's.
-pub(super) fn read(text: &[u8]) -> Option<Layer> {
+/// A capsule's manifest; nothing where it is another's.
+pub(super) fn read(text: &[u8]) -> Option<CapsuleManifest> {
     let manifest: Manifest = serde_json::from_slice(text).ok()?;
     let mut layers = manifest.layers.into_iter();
-    let (layer, config) = (layers.next()?, manifest.config);
+    let (layer, config, subject) = (layers.next()?, manifest.config, manifest.subject);
+    let is_named = |of: &Descriptor| super::reference::is_digest(&of.digest);
     let is_ours = manifest.schema_version == 2
         && manifest.media_type == MANIFEST
         && manifest.artifact_type == CAPSULE
         && config.media_type == EMPTY_TYPE
         && (config.digest == EMPTY_DIGEST && config.size == 2)
         && layer.media_type == CAPSULE
-        && super::reference::is_digest(&layer.digest)
+        && is_named(&layer)
+        && subject.as_ref().is_none_or(is_named)
         && layers.next().is_none();
-    is_ours.then_some(Layer {
-        digest: layer.digest,
-        size: layer.size,
-    })
+    is_ours.then_some(CapsuleManifest { layer, subject })
 }
 
 #[cfg(test)]
@@ -76,12 +83,30 @@ mod tests {
     #[test]
     fn a_capsule_s_manifest_is_read_back_and_no_other() {
         let (digest, size) = ("ab".repeat(32), 27_152);
-        let own = text(&digest, size);
-        let layer = Layer {
+        let own = text(&digest, size, None);
+        let layer = Descriptor {
+            media_type: CAPSULE.to_owned(),
             digest: format!("sha256:{digest}"),
             size,
         };
-        assert_eq!(read(own.as_bytes()), Some(layer));
+        let read_back = |text: &str| read(text.as_bytes()).map(|read| (read.layer, read.subject));
+        assert_eq!(read_back(&own), Some((layer.clone(), None)));
+        let subject = Descriptor {
+            media_type: MANIFEST.to_owned(),
+            digest: format!("sha256:{}", "cd".repeat(32)),
+            size: 7,
+        };
+        let attached = text(&digest, size, Some(&subject));
+        let member = own.strip_suffix('}').unwrap().to_owned()
+            + &format!(
+                r#","subject":{{"mediaType":"{MANIFEST}","digest":"{}","size":7}}}}"#,
+                subject.digest
+            );
+        assert_eq!(attached, member, "it comes last");
+        assert_eq!(read_back(&attached), Some((layer, Some(subject))));
+        for (from, to) in [("sha256:cd", "sha512:cd"), ("\"size\":7", "\"size\":\"7\"")] {
+            assert_eq!(read_back(&attached.replace(from, to)), None, "{to}");
+        }
         assert_eq!(super::super::sha256(EMPTY.as_bytes()), EMPTY_DIGEST);
         for (from, to) in [
             ("\"schemaVersion\":2", "\"schemaVersion\":1"),

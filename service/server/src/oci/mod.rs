@@ -3,6 +3,7 @@
 mod credentials;
 mod manifest;
 mod reference;
+mod referrers;
 mod transport;
 
 use std::{
@@ -16,11 +17,11 @@ use sha2::{Digest as _, Sha256};
 
 use self::{
     credentials::Credentials,
-    manifest::{EMPTY, EMPTY_DIGEST, Layer, MANIFEST},
+    manifest::{CapsuleManifest, EMPTY, EMPTY_DIGEST, MANIFEST},
     transport::{Body, Transport},
 };
 
-pub use reference::ImageReference;
+pub use self::{reference::ImageReference, referrers::Referrers};
 
 /// Bytes that are read at once.
 const PIECE: usize = 64 << 10;
@@ -39,33 +40,61 @@ pub struct Image {
     pub digest: String,
     /// Length of the capsule.
     pub bytes: u64,
+    /// Digest of the manifest that it is attached to.
+    pub subject: Option<String>,
+}
+
+/// A manifest that a registry gave.
+struct Given {
+    media_type: String,
+    digest: String,
+    text: Vec<u8>,
+}
+
+impl Given {
+    /// The digest of its layer and the image, where that holds a capsule.
+    fn capsule(self) -> Option<(String, Image)> {
+        let CapsuleManifest { layer, subject } = manifest::read(&self.text)?;
+        let image = Image {
+            digest: self.digest,
+            bytes: layer.size,
+            subject: subject.map(|subject| subject.digest),
+        };
+        Some((layer.digest, image))
+    }
 }
 
 impl ImageRegistry {
     /// Returns the registry of an image, for who has name and password in a file like Docker's `config.json`, or asks
-    /// without.
+    /// without. With a file of authorities in PEM the registry's certificate is of one of them, else of one of the web's.
     ///
     /// # Errors
-    /// KVC-943 where others can read the file; 945 for another form; 940.
-    pub fn of(reference: ImageReference, credentials: Option<&Path>) -> Result<Self> {
+    /// KVC-943 where others can read the file; 945 for another form, and for a file without certificates; 940.
+    pub fn of(
+        reference: ImageReference,
+        credentials: Option<&Path>,
+        authorities: Option<&Path>,
+    ) -> Result<Self> {
         let credentials = match credentials {
             Some(path) => Credentials::read(path, reference.host())?,
             None => Credentials::none(),
         };
-        let transport = Transport::to(&reference, credentials);
+        let transport = Transport::to(&reference, credentials, authorities)?;
         Ok(Self {
             reference,
             transport,
         })
     }
 
-    /// Pushes a capsule; what the registry has already is not sent again.
+    /// Pushes a capsule, attached to another image of its repository if one is given; what the registry has already is not
+    /// sent again.
     ///
     /// # Errors
-    /// KVC-944 where the reference has the digest of another; 940 where the registry refuses.
-    pub fn push(&mut self, capsule: &File) -> Result<Image> {
+    /// KVC-944 where the reference has the digest of another, and for a subject elsewhere; 940 where the registry refuses.
+    pub fn push(&mut self, capsule: &File, subject: Option<&ImageReference>) -> Result<Image> {
+        let subject = subject.map(|image| self.subject(image)).transpose()?;
         let (digest, bytes) = digest(capsule)?;
-        let text = manifest::text(&digest, bytes);
+        let text = manifest::text(&digest, bytes, subject.as_ref());
         let own = sha256(text.as_bytes());
         if self.reference.digest().is_some_and(|digest| digest != own) {
             let what = "the reference has the digest of another image";
@@ -88,12 +117,52 @@ impl ImageRegistry {
                 Ok(Body::Bytes(text.clone().into_bytes()))
             })?;
         answer.expect(&[201])?;
-        Ok(Image { digest: own, bytes })
+        let subject = subject.map(|subject| subject.digest);
+        if let Some(subject) = &subject {
+            // a registry that has an own list of what is attached says so
+            let is_listed = answer.header("oci-subject") == Some(subject);
+            if !is_listed {
+                self.record(subject, &own, text.len())?;
+            }
+        }
+        Ok(Image {
+            digest: own,
+            bytes,
+            subject,
+        })
+    }
+
+    /// A manifest, by its digest or its tag; `None` where it is not there.
+    fn manifest(
+        &mut self,
+        image: &ImageReference,
+        accepted: &str,
+        longest: u64,
+    ) -> Result<Option<Given>> {
+        let path = format!("manifests/{}", image.wanted());
+        let accept = [("accept", accepted)];
+        let answer = self.transport.ask("GET", &path, &accept, &nothing)?;
+        if answer.status() == 404 {
+            return Ok(None);
+        }
+        answer.expect(&[200])?;
+        let kind = answer.header("content-type").unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_owned();
+        let text = answer.bytes(longest)?;
+        let digest = sha256(&text);
+        if image.digest().is_some_and(|pinned| pinned != digest) {
+            let what = "the registry gives another image than the digest names";
+            return Err(Error::new(Code::LocalIo, what).at(image));
+        }
+        Ok(Some(Given {
+            media_type: kind,
+            digest,
+            text,
+        }))
     }
 
     /// Brings a blob that is not there.
     fn bring(&mut self, digest: &str, body: &dyn Fn() -> io::Result<Body>, len: u64) -> Result<()> {
-        let nothing = || Ok(Body::Nothing);
         let there = self
             .transport
             .ask("HEAD", &format!("blobs/{digest}"), &[], &nothing)?;
@@ -125,31 +194,14 @@ impl ImageRegistry {
     /// # Errors
     /// KVC-940 where there is none, and where the registry gives something else; 910 for one of more than `most` bytes.
     pub fn pull(&mut self, mut to: &File, most: u64) -> Result<Image> {
-        let wrong = |what: &'static str| Error::new(Code::LocalIo, what).at(&self.reference);
-        let wanted = match self.reference.digest() {
-            Some(digest) => digest.to_owned(),
-            None => self.reference.target().unwrap_or_default().to_owned(),
-        };
-        let (accept, nothing) = ([("accept", MANIFEST)], || Ok(Body::Nothing));
-        let answer =
-            self.transport
-                .ask("GET", &format!("manifests/{wanted}"), &accept, &nothing)?;
-        answer.expect(&[200])?;
-        let text = answer.bytes(manifest::LONGEST)?;
-        let digest = sha256(&text);
-        if self
-            .reference
-            .digest()
-            .is_some_and(|pinned| pinned != digest)
-        {
-            return Err(wrong(
-                "the registry gives another image than the digest names",
-            ));
-        }
-        let Layer {
-            digest: layer,
-            size,
-        } = manifest::read(&text).ok_or_else(|| wrong("the image holds no capsule"))?;
+        let image = self.reference.clone();
+        let wrong = |what: &'static str| Error::new(Code::LocalIo, what).at(&image);
+        let given = self.manifest(&image, MANIFEST, manifest::LONGEST)?;
+        let given = given.ok_or_else(|| missing(&image))?;
+        let (layer, pulled) = given
+            .capsule()
+            .ok_or_else(|| wrong("the image holds no capsule"))?;
+        let size = pulled.bytes;
         if size > most {
             let what = "the capsule is longer than what is taken";
             return Err(Error::new(Code::ResourceBudget, what).sides(most, size));
@@ -164,7 +216,7 @@ impl ImageRegistry {
         loop {
             let read = body
                 .read(&mut piece)
-                .map_err(|error| Error::source(&error, &self.reference))?;
+                .map_err(|error| Error::source(&error, &image))?;
             let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty()) else {
                 break;
             };
@@ -186,11 +238,17 @@ impl ImageRegistry {
                 "the registry gives another capsule than the image names",
             ));
         }
-        Ok(Image {
-            digest,
-            bytes: size,
-        })
+        Ok(pulled)
     }
+}
+
+fn missing(image: &ImageReference) -> Error {
+    Error::new(Code::LocalIo, "the registry has no such image").at(image)
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "as a file that is copied")]
+fn nothing() -> io::Result<Body> {
+    Ok(Body::Nothing)
 }
 
 /// SHA-256 of a file in hexadecimal digits, and its length.

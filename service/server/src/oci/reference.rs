@@ -31,7 +31,27 @@ impl ImageReference {
         self.digest.as_deref()
     }
 
-    /// The name under which a manifest is put, and got where no digest is said.
+    /// What its manifest is got by: the digest, or else the tag.
+    pub(super) fn wanted(&self) -> &str {
+        let tag = self.tag.as_deref().unwrap_or_default();
+        self.digest().unwrap_or(tag)
+    }
+
+    /// The image of a digest in the same repository.
+    pub(super) fn pinned(&self, digest: &str) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether another image lies in the same repository.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        (&self.host, &self.name) == (&other.host, &other.name)
+    }
+
+    /// The name under which a manifest is put.
     pub(super) fn target(&self) -> Option<&str> {
         self.tag.as_deref()
     }

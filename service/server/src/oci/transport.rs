@@ -1,8 +1,9 @@
-//! Requests to a registry of containers, by whom it lets (oci-v1 §§2, 5).
+//! Requests to a registry of containers, by whom it lets (oci-v1 §§2, 6).
 
-use std::{fs::File, io, time::Duration};
+use std::{fs::File, io, path::Path, time::Duration};
 
 use kvcap::{Code, Error, Result};
+use kvcap_store::client;
 use serde_json::Value;
 use ureq::{
     Agent, Body as Received, SendBody,
@@ -53,25 +54,31 @@ pub(super) struct Answer<'a> {
 }
 
 impl Transport {
-    pub(super) fn to(reference: &ImageReference, credentials: Credentials) -> Self {
-        let is_here = is_loopback(reference.host());
+    pub(super) fn to(
+        reference: &ImageReference,
+        credentials: Credentials,
+        authorities: Option<&Path>,
+    ) -> Result<Self> {
+        let is_plain = is_loopback(reference.host()) && authorities.is_none();
+        let scheme = if is_plain { "http" } else { "https" };
+        let base = format!("{scheme}://{}", reference.host());
         let settings = Agent::config_builder()
             .http_status_as_error(false)
-            .https_only(!is_here)
+            .https_only(!is_plain)
+            .tls_config(client::tls(&base, authorities)?)
             .max_redirects(0)
             .timeout_connect(Some(CONNECTING))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE))
             .timeout_per_write(Some(SILENCE))
             .build();
-        let scheme = if is_here { "http" } else { "https" };
-        Self {
+        Ok(Self {
             agent: Agent::new_with_config(settings),
-            base: format!("{scheme}://{}", reference.host()),
+            base,
             name: reference.name().to_owned(),
             credentials,
             authorization: None,
-        }
+        })
     }
 
     /// Asks for a path below the name, or at a URL; once more with name and password, or a token, where the registry asks
@@ -131,8 +138,8 @@ impl Transport {
             Body::Bytes(bytes) => SendBody::from_owned_reader(io::Cursor::new(bytes)),
             Body::File(file) => SendBody::from_owned_reader(file),
         };
-        let request = request.body(body).map_err(|error| self.failed(&error))?;
-        self.agent.run(request).map_err(|error| self.failed(&error))
+        let request = request.body(body).map_err(|error| self.failed(error))?;
+        self.agent.run(request).map_err(|error| self.failed(error))
     }
 
     /// What is to be sent to somebody who asks so; nothing where there is nothing to send.
@@ -146,11 +153,9 @@ impl Transport {
         if let Some(basic) = self.credentials.basic() {
             request = request.header("authorization", basic.as_str());
         }
-        let request = request.body(()).map_err(|error| self.failed(&error))?;
-        let response = self
-            .agent
-            .run(request)
-            .map_err(|error| self.failed(&error))?;
+        let request = request.body(()).map_err(|error| self.failed(error))?;
+        let response = self.agent.run(request);
+        let response = response.map_err(|error| self.failed(error))?;
         let answer = Answer { of: self, response };
         answer.expect(&[200])?;
         let text = Zeroizing::new(answer.bytes(LONGEST)?);
@@ -175,9 +180,8 @@ impl Transport {
         }
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> Error {
-        let what = "no registry answers at this address";
-        Error::new(Code::LocalIo, what).at(format_args!("{}: {error}", self.base))
+    fn failed(&self, error: impl Into<ureq::Error>) -> Error {
+        client::unanswered("no registry answers at this address", &self.base, error)
     }
 }
 
@@ -197,16 +201,38 @@ impl Answer<'_> {
             404 => "the registry has no such image",
             _ => "the registry refuses the request",
         };
-        let place = format!("{}/{}: status {status}", self.of.base, self.of.name);
+        let place = format!("{}: status {status}", self.place());
         Err(Error::new(Code::LocalIo, what).at(place))
+    }
+
+    /// The registry and the name that were asked.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.of.base, self.of.name)
+    }
+
+    /// What a header says.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// Where the answer goes on (RFC 8288), if it does: at the same registry.
+    pub(super) fn next(&self) -> Result<Option<String>> {
+        let Some(told) = self.header("link").and_then(next_in) else {
+            return Ok(None);
+        };
+        let path = told.strip_prefix(&self.of.base).unwrap_or(told);
+        match path.starts_with('/') && !path.starts_with("//") {
+            true => Ok(Some(format!("{}{path}", self.of.base))),
+            false => {
+                let what = "the registry's answer goes on elsewhere";
+                Err(Error::new(Code::LocalIo, what).at(&self.of.base))
+            }
+        }
     }
 
     /// Where the answer leads.
     pub(super) fn location(&self) -> Result<String> {
-        let told = self.response.headers().get("location");
-        let told = told
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+        let told = self.header("location").unwrap_or_default();
         if told.starts_with('/') && !told.starts_with("//") {
             return Ok(format!("{}{told}", self.of.base));
         }
@@ -220,7 +246,13 @@ impl Answer<'_> {
     pub(super) fn bytes(self, most: u64) -> Result<Vec<u8>> {
         let (of, mut response) = (self.of, self.response);
         let limited = response.body_mut().with_config().limit(most);
-        limited.read_to_vec().map_err(|error| of.failed(&error))
+        limited.read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => {
+                let what = "the registry's answer is longer than is read";
+                Error::new(Code::LocalIo, what).at(&of.base)
+            }
+            error => of.failed(error),
+        })
     }
 
     pub(super) fn into_reader(self) -> impl io::Read {
@@ -264,8 +296,20 @@ fn challenge_in(text: &str) -> Option<Challenge> {
     Some(Challenge::Bearer(url))
 }
 
+/// The target of the link that is the next.
+fn next_in(text: &str) -> Option<&str> {
+    let mut links = text.split('<').skip(1);
+    links.find_map(|link| {
+        let (target, parameters) = link.split_once('>')?;
+        let mut parameters = parameters.split([';', ',']).map(str::trim);
+        parameters
+            .any(|text| text == "rel=\"next\"" || text == "rel=next")
+            .then_some(target)
+    })
+}
+
 /// A value in a query (RFC 3986 §2).
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {
         match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -279,6 +323,22 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_link_is_found_among_others() {
+        for (text, next) in [
+            (
+                "</v2/a/referrers/b?n=2>; rel=\"next\"",
+                Some("/v2/a/referrers/b?n=2"),
+            ),
+            ("<a>; rel=\"prev\", <b>; title=\"x\"; rel=next", Some("b")),
+            ("<a>; rel=\"prev\"", None),
+            ("a; rel=\"next\"", None),
+            ("<a; rel=\"next\"", None),
+        ] {
+            assert_eq!(next_in(text), next, "{text}");
+        }
+    }
 
     #[test]
     fn what_a_registry_asks_for_is_understood() {

@@ -69,7 +69,7 @@ impl Relay {
                 Ok(reply) if reply.status == 404 => return Ok(None),
                 Ok(reply) if reply.status == 206 => match Found::read(reply, &wanted)? {
                     Ok(found) => return Ok(Some(found)),
-                    Err(error) => broken(&self.address, &error),
+                    Err(error) => broken(&self.address, error),
                 },
                 Ok(reply) if reply.status == 200 => {
                     return Err(odd(match tag {

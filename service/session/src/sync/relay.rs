@@ -10,11 +10,12 @@ use std::{
 };
 
 use kvcap::{CapsuleId, Code, Error, Result, SourceFile, Untrusted, WriteAt, binding::Digest};
-use kvcap_store::{Entry, input, private};
+use kvcap_store::{Entry, client, input, private};
 use serde_json::{Value, json};
 use ureq::{
     Agent, Body, SendBody,
     http::{Request, Response},
+    tls::TlsConfig,
 };
 use zeroize::Zeroizing;
 
@@ -115,7 +116,7 @@ impl Reply {
     pub(super) fn json(mut self) -> Result<Value> {
         let body = self.response.body_mut();
         let bytes = body.with_config().limit(LONGEST).read_to_vec();
-        let bytes = bytes.map_err(|error| broken("the relay", &error))?;
+        let bytes = bytes.map_err(|error| broken("the relay", error))?;
         match self.status {
             200..300 => serde_json::from_slice(&bytes).map_err(|_| odd("its answer is no JSON")),
             status => Err(refused(status, &bytes)),
@@ -124,11 +125,13 @@ impl Reply {
 }
 
 impl Relay {
-    /// Returns the relay at a URL, for who has the token in a private file.
+    /// Returns the relay at a URL, for who has the token in a private file. With a file of authorities in PEM its certificate
+    /// is of one of them, else of one of the web's.
     ///
     /// # Errors
-    /// KVC-944 for what is no URL; 94x for the file; 945 where it holds no token.
-    pub fn at(address: &str, token: &Path) -> Result<Self> {
+    /// KVC-944 for what is no URL, or with authorities none of HTTPS; 94x for the files; 945 where they hold no token and no
+    /// certificate.
+    pub fn at(address: &str, token: &Path, authorities: Option<&Path>) -> Result<Self> {
         let address = match address.contains("://") {
             true => address.to_owned(),
             false => format!("http://{address}"),
@@ -139,7 +142,7 @@ impl Relay {
             return Err(Error::new(Code::LocalUsage, what).at(address));
         }
         Ok(Self {
-            agent: agent(SILENCE),
+            agent: agent(client::tls(address, authorities)?, SILENCE),
             address: address.to_owned(),
             token: read_token(token)?,
         })
@@ -148,8 +151,9 @@ impl Relay {
     /// Gives up a relay that is silent for so long in place of 60 seconds.
     #[must_use]
     pub fn waiting(self, silence: Duration) -> Self {
+        let tls = self.agent.config().tls_config().clone();
         Self {
-            agent: agent(silence),
+            agent: agent(tls, silence),
             ..self
         }
     }
@@ -378,7 +382,7 @@ impl Relay {
         let body = reply.response.body_mut().with_config().limit(longest);
         let bytes = body
             .read_to_vec()
-            .map_err(|error| broken(&self.address, &error))?;
+            .map_err(|error| broken(&self.address, error))?;
         is_it(&bytes, id)?;
         Ok(Some(bytes))
     }
@@ -438,7 +442,7 @@ impl Relay {
             match body.read(&mut piece) {
                 Ok(0) if end.is_none_or(|end| end == *at) => return Ok(None),
                 Ok(0) => return Ok(Some(odd("its answer ends early"))),
-                Err(error) => return Ok(Some(broken(&self.address, &error))),
+                Err(error) => return Ok(Some(broken(&self.address, error))),
                 Ok(len) => {
                     let bytes = piece.get(..len).unwrap_or_default();
                     out.write_all_at(*at, bytes)
@@ -460,7 +464,6 @@ impl Relay {
         fields: &[(&str, String)],
         content: Content<'_>,
     ) -> Result<Reply> {
-        let failed = |error: &dyn std::fmt::Display| broken(&self.address, error);
         let read = |error| Error::source(&error, "capsule");
         let mut tried = 0;
         loop {
@@ -475,8 +478,10 @@ impl Relay {
                 request = request.header("content-length", len);
             }
             let body = content.body().map_err(read)?;
-            let request = request.body(body).map_err(|error| failed(&error))?;
-            let response = self.agent.run(request).map_err(|error| failed(&error))?;
+            let request = request.body(body);
+            let request = request.map_err(|error| broken(&self.address, error))?;
+            let response = self.agent.run(request);
+            let response = response.map_err(|error| broken(&self.address, error))?;
             let status = response.status().as_u16();
             let reply = Reply { status, response };
             // too often, or at a bad time
@@ -492,13 +497,14 @@ impl Relay {
     }
 }
 
-fn agent(silence: Duration) -> Agent {
+fn agent(tls: TlsConfig, silence: Duration) -> Agent {
     let settings = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECTING.min(silence)))
         .timeout_recv_response(Some(silence))
         .timeout_per_read(Some(silence))
         .timeout_per_write(Some(silence))
+        .tls_config(tls)
         .max_redirects(0);
     Agent::new_with_config(settings.build())
 }
@@ -554,9 +560,9 @@ fn refused(status: u16, body: &[u8]) -> Error {
     Error::new(code, "the relay refuses").at(place)
 }
 
-pub(super) fn broken(address: &str, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn broken(address: &str, error: impl Into<ureq::Error>) -> Error {
     let what = "no relay answers at this address, or it broke off";
-    Error::new(Code::LocalIo, what).at(format_args!("{address}: {error}"))
+    client::unanswered(what, address, error)
 }
 
 pub(super) fn odd(what: &'static str) -> Error {

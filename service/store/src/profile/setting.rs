@@ -49,6 +49,8 @@ pub enum Setting {
     Relay,
     /// The file of a token that it knows.
     RelayToken,
+    /// The file of authorities whose certificates it may have.
+    Ca,
 }
 
 /// How a setting's value is written.
@@ -78,7 +80,7 @@ use Setting as S;
 
 impl Setting {
     /// Every setting, in the order of the reference page.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         S::Issuer,
         S::Audience,
         S::Tenant,
@@ -101,6 +103,7 @@ impl Setting {
         S::Ledger,
         S::Relay,
         S::RelayToken,
+        S::Ca,
     ];
 
     /// Returns its key in the file; with `--` before it also the program's flag, where that has one.
@@ -293,6 +296,12 @@ impl Setting {
                 Kind::Path,
                 "the private file of a token that the relay knows",
                 "none",
+            ),
+            S::Ca => (
+                "ca",
+                Kind::Path,
+                "authorities (PEM) whose certificates the relay may have, and no other",
+                "the web's",
             ),
         }
     }

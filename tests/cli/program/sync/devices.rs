@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 
 use super::{
-    super::support::Folder,
+    super::{authority::certify, support::Folder},
     relay::{Relay, another, device, one, say, words},
 };
 
@@ -350,4 +350,44 @@ fn a_lost_device_resumes_from_the_relay() {
     let again = lost.json(&format!("resume fix -o again {}", relay.flags()));
     assert_eq!(again["rung"], "exact");
     assert!(lost.read("again") == first.read("state.bin"));
+}
+
+#[test]
+fn a_relay_s_certificate_is_of_an_authority_that_the_device_names() {
+    let device = device();
+    let relay = Relay::certified(&[&device]);
+    say(&device, "one");
+    let unknown = relay.refuses(&device, "", 940, 4);
+    assert!(
+        unknown.contains("an authority that is not known") && unknown.contains("--ca FILE"),
+        "{unknown}"
+    );
+    assert_eq!(relay.kept().len(), 0);
+    relay.sync(&device, "--ca ca.pem");
+    assert!(!relay.kept().is_empty());
+    let others = Folder::empty();
+    certify(&others);
+    device.write("others.pem", &others.read("ca.pem"));
+    let unknown = relay.refuses(&device, "--ca others.pem", 940, 4);
+    assert!(unknown.contains("not known"), "{unknown}");
+    device.write("empty.pem", b"");
+    device.write(
+        "broken.pem",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
+    for (file, code, exit) in [
+        ("empty.pem", 945, 2),
+        ("broken.pem", 945, 2),
+        ("token", 945, 2),
+        ("none.pem", 940, 4),
+    ] {
+        relay.refuses(&device, &format!("--ca {file}"), code, exit);
+    }
+    // as a setting it is known too
+    let mut sync = device.command(&format!("sync {}", relay.flags()));
+    let synced = sync.env("KVCAP_CA", "ca.pem").output().unwrap();
+    assert!(synced.status.success(), "{synced:?}");
+    // nobody's certificate is looked at over plain HTTP
+    let plain = Relay::of(&[&device]);
+    plain.refuses(&device, "--ca ca.pem", 944, 2);
 }

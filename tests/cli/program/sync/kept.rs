@@ -162,7 +162,7 @@ fn what_a_relay_does_not_keep_is_not_opened() {
 fn the_first_layer_is_there_while_the_rest_comes() {
     let (device, relay, id, file) = kept(12 << 20);
     let way = Way::to(&relay);
-    let asking = sync::Relay::at(&way.address, &device.path("token")).unwrap();
+    let asking = sync::Relay::at(&way.address, &device.path("token"), None).unwrap();
     let kept = asking.open(CapsuleId::from_hex(&id).unwrap()).unwrap();
     let (untrusted, capsule) = kept.unwrap();
     let trust = Trust::from(key_file::trusted(public_key(&device).to_str().unwrap()).unwrap());

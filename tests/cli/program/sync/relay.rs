@@ -12,7 +12,7 @@ use std::{
 use kvcap_testkit::{Postgres, Valkey};
 use serde_json::Value;
 
-use super::super::support::Folder;
+use super::super::{authority::certify, support::Folder};
 
 /// A relay that is a process of its own, in a folder of its own.
 pub(super) struct Relay {
@@ -40,6 +40,19 @@ impl Relay {
         let place = "folder = \"kept\"\nlimits = { silence = \"5s\" }";
         let mut relay = Self::at(Folder::empty(), place, devices);
         relay.open_to(devices);
+        relay
+    }
+
+    /// One that speaks TLS, with a certificate of an authority of its own: `ca.pem` of the first device.
+    pub(super) fn certified(devices: &[&Folder]) -> Self {
+        let folder = Folder::empty();
+        certify(&folder);
+        devices[0].write("ca.pem", &folder.read("ca.pem"));
+        let place = "folder = \"kept\"\ntls = { certificate = \"tls.pem\", key = \"tls.key\" }";
+        let mut relay = Self::at(folder, place, devices);
+        relay.open_to(devices);
+        let host = relay.address.rsplit('/').next().unwrap();
+        relay.address = format!("https://{host}");
         relay
     }
 
