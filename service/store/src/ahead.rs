@@ -140,7 +140,9 @@ mod tests {
 
     /// What a reader got, and the ranges that were fetched for him.
     fn fetched(ahead: &Ahead<Vec<u8>>, reads: &[(u64, usize)]) -> Vec<Range<u64>> {
-        let source: Vec<u8> = (0..10_u32 << 20).map(|at| (at >> 3) as u8).collect();
+        let source: Vec<u8> = (0..10_u32 << 20)
+            .map(|at| (at >> 3).to_le_bytes()[0])
+            .collect();
         let mut asked = Vec::new();
         for (at, len) in reads {
             let (mut buf, from) = (vec![0; *len], usize::try_from(*at).unwrap());
