@@ -44,7 +44,7 @@ impl<B> Default for Ahead<B> {
 /// Bytes that were fetched.
 #[derive(Debug)]
 pub struct Piece<B> {
-    /// Where they begin.
+    /// Place at which they begin.
     pub start: u64,
     /// The bytes.
     pub bytes: B,
