@@ -1,6 +1,6 @@
 //! Whose certificates are accepted of who is asked over HTTPS.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Authorities of the user's own.
 #[derive(Debug, clap::Args)]
@@ -13,7 +13,7 @@ pub(crate) struct AuthoritiesArgs {
 #[cfg(feature = "sync")]
 impl AuthoritiesArgs {
     /// The file, if one is given.
-    pub(crate) fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&std::path::Path> {
         self.ca.as_deref()
     }
 }
