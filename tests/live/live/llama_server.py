@@ -121,7 +121,7 @@ class Server(Client):
         try:
             while not self.ready():
                 if self.process.poll() == -signal.SIGILL:
-                    raise RuntimeError("llama-server of this package needs a processor with AVX-512 and its bf16")
+                    raise RuntimeError("llama-server of this package needs a processor with AMX")
                 if self.process.poll() is not None:
                     raise RuntimeError(f"llama-server: {(self.folder / 'log').read_text()[-3000:]}")
                 time.sleep(0.05)

@@ -18,6 +18,8 @@ PAGES = {
     **{"mlx-lm": ["mlx-lm.md"], "transformers": ["transformers.md"]},
     "llama-server": ["llama-server.md", "agent-memory.md", "gateway.md"],
 }
+#: seconds for a block of a page: a server that does not start is waited for without end
+PATIENCE = 900
 #: files that a page shows
 SHOWN = re.compile(r"^<!-- (\S+) -->$", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,7 +44,12 @@ def run(page, kvcap, folder):
     printed = []
     for language, block in blocks:
         command = ["bash", "-ec", block] if language == "sh" else [sys.executable, "-c", block]
-        ran = subprocess.run(command, cwd=folder, env={**os.environ, **home, "PATH": path}, text=True, capture_output=True)
+        try:
+            ran = subprocess.run(command, cwd=folder, env={**os.environ, **home, "PATH": path}, text=True,
+                                 capture_output=True, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            said = "".join(log.read_text() for log in folder.glob("*.log"))
+            sys.exit(f"{page}:\n{block}\nnot done after {PATIENCE} seconds\n{said}")
         if ran.returncode != 0:
             sys.exit(f"{page}:\n{block}\n{ran.stdout}{ran.stderr}")
         printed.append(ran.stdout)
@@ -96,7 +103,7 @@ def main():
             continue
         for page in (ROOT / "docs/howto" / page for page in PAGES[name]):
             if page.name == "gateway.md" and "KVCAP_LLAMA_SERVER" not in os.environ:
-                # PyPI's has not been run through it yet: it needs AVX-512 with bf16
+                # PyPI's has not been run through it yet: it needs AMX
                 print("gateway.md: SKIPPED: KVCAP_LLAMA_SERVER names no llama-server", file=sys.stderr)
                 continue
             with tempfile.TemporaryDirectory() as folder:
