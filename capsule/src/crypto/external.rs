@@ -18,9 +18,7 @@ pub trait ExternalUnwrapper: Send + Sync {
     ///
     /// # Errors
     /// KVC-948 where it does not say.
-    fn prefix_key(&self) -> Result<Option<Zeroizing<[u8; 32]>>> {
-        Ok(None)
-    }
+    fn prefix_key(&self) -> Result<Option<Zeroizing<[u8; 32]>>>;
 }
 
 /// A content key wrapped for one public key, and what HPKE binds it to.

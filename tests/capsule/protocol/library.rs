@@ -289,6 +289,10 @@ impl ExternalUnwrapper for Helper {
             Answer::Signature(..) | Answer::Refused => Err(refused()),
         }
     }
+
+    fn prefix_key(&self) -> kvcap::Result<Option<Zeroizing<[u8; 32]>>> {
+        Ok(None)
+    }
 }
 
 fn reader() -> WrappingKey {
