@@ -193,7 +193,7 @@ case $name in
         cargo test -p kvcap-server --test server -- --nocapture killed::
         cargo test -p kvcap-server --features gateway --test gateway -- --nocapture killed::
         tests/live/run --killed --seconds "$KVCAP_KILL_SECONDS" ;;
-#: how cost grows with capsules, sessions and relays; tables and plots of docs/results/scale.md; --short | a build for release, then 15 minutes; PostgreSQL, PyPI
+#: how cost grows with capsules, sessions and relays; tables and plots of docs/results/scale.md; --short | a build for release, then 3 minutes; PostgreSQL, PyPI
     growth)
         tests/scale/growth "$@" ;;
 #: what a relay takes to give a capsule out, with and without an edge, before an S3 server | a build for release, then 2 minutes; PostgreSQL, PyPI
