@@ -28,6 +28,7 @@ pub mod generate;
 pub mod hex;
 pub mod lineage;
 pub mod model;
+pub mod operations;
 pub mod parts;
 pub mod raw;
 pub mod reader;

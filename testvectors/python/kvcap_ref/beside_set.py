@@ -2,7 +2,7 @@
 
 import json
 
-from . import equivalence, keys, note, registry
+from . import equivalence, keys, note, operations, registry
 from .errors import Refusal
 from .vectors import trust_of
 
@@ -39,23 +39,5 @@ def unlocked(given):
 OPERATIONS = {"equivalence": stated, "notes": noted, "locked-key": unlocked}
 
 
-def problem(vector):
-    """What differs from the vector, or None."""
-    try:
-        output = OPERATIONS[vector["operation"]](vector["input"])
-    except Refusal as refusal:
-        return None if refusal.code == vector["code"] else f"code {refusal.code}, {vector['code']} expected"
-    if vector["code"]:
-        return f"accepted, {vector['code']} expected"
-    return None if output == vector["output"] else f"output differs: {output}"[:400]
-
-
 def run(path):
-    index = json.loads(path.read_bytes())
-    if index["format"] != 1:
-        raise ValueError("format of the vectors beside capsules")
-    problems = [(vector["name"], found) for vector in index["vectors"] if (found := problem(vector))]
-    for vector, found in problems:
-        print(f"{vector:40} {found}")
-    print(f"{len(index['vectors'])} vectors beside capsules: {len(problems)} not as expected")
-    return 1 if problems else 0
+    return operations.run(json.loads(path.read_bytes()), OPERATIONS, "vectors beside capsules")

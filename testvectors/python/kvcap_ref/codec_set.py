@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import codecs
+from . import codecs, operations
 from .codecs import dtype
 from .errors import Refusal
 from .manifest import Bank
@@ -92,11 +92,4 @@ def problem(vector):
 
 
 def run(path):
-    index = json.loads(gzip.decompress(path.read_bytes()))
-    if index["format"] != 1:
-        raise ValueError("format of the codec vectors")
-    problems = [(vector["name"], found) for vector in index["vectors"] if (found := problem(vector))]
-    for name, found in problems:
-        print(f"{name:40} {found}")
-    print(f"{len(index['vectors'])} codec vectors: {len(problems)} not as expected")
-    return 1 if problems else 0
+    return operations.report(json.loads(gzip.decompress(path.read_bytes())), problem, "codec vectors")

@@ -4,8 +4,7 @@ import gzip
 import itertools
 import json
 
-from . import resumes, session
-from .errors import Refusal
+from . import operations, resumes, session
 
 
 def read_event(value):
@@ -89,23 +88,5 @@ OPERATIONS = {
 }
 
 
-def problem(vector):
-    """What differs from the vector, or None."""
-    try:
-        output = OPERATIONS[vector["operation"]](vector["input"])
-    except Refusal as refusal:
-        return None if refusal.code == vector["code"] else f"code {refusal.code}, {vector['code']} expected"
-    if vector["code"]:
-        return f"accepted, {vector['code']} expected"
-    return None if output == vector["output"] else f"output differs: {output}"[:400]
-
-
 def run(path):
-    index = json.loads(gzip.decompress(path.read_bytes()))
-    if index["format"] != 1:
-        raise ValueError("format of the session vectors")
-    problems = [(vector["name"], found) for vector in index["vectors"] if (found := problem(vector))]
-    for vector, found in problems:
-        print(f"{vector:40} {found}")
-    print(f"{len(index['vectors'])} session vectors: {len(problems)} not as expected")
-    return 1 if problems else 0
+    return operations.run(json.loads(gzip.decompress(path.read_bytes())), OPERATIONS, "session vectors")

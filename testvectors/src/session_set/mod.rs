@@ -17,46 +17,14 @@ use kvcap_session::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::hex::{hex, unhex_any};
+pub use crate::operations::Case;
+use crate::{
+    hex::{hex, unhex_any},
+    operations,
+};
 
 /// File in which they are stored.
 pub const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/session/vectors.json.gz");
-
-/// One vector: what is done with its input, and what a rule of session-v1 says comes of it.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// Its name.
-    pub name: String,
-    /// Sentence of it.
-    pub what: &'static str,
-    /// Rules of the specification.
-    pub rules: &'static [&'static str],
-    /// Operation, of those that `session/README.md` lists.
-    pub operation: &'static str,
-    /// Arguments of the operation by their names.
-    pub input: Value,
-    /// The code, 0 where it is accepted.
-    pub code: u16,
-}
-
-impl Case {
-    fn new(
-        name: impl Into<String>,
-        what: &'static str,
-        rules: &'static [&'static str],
-        (operation, input): (&'static str, Value),
-        code: u16,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            what,
-            rules,
-            operation,
-            input,
-            code,
-        }
-    }
-}
 
 /// Every case, in order.
 #[must_use]
@@ -78,24 +46,7 @@ pub fn cases() -> Vec<Case> {
 /// Text of the file.
 #[must_use]
 pub fn text() -> String {
-    let vectors: Vec<Value> = cases().iter().map(entry).collect();
-    let all = json!({ "format": 1, "vectors": vectors });
-    serde_json::to_string_pretty(&all).unwrap() + "\n"
-}
-
-fn entry(case: &Case) -> Value {
-    let mut entry = json!({
-        "name": case.name,
-        "what": case.what,
-        "rules": case.rules,
-        "operation": case.operation,
-        "input": case.input,
-        "code": case.code,
-    });
-    if let Ok(output) = run(case.operation, &case.input) {
-        entry["output"] = output;
-    }
-    entry
+    operations::text(&cases(), run)
 }
 
 /// Does what a vector says by the library.

@@ -1,16 +1,15 @@
 // Vectors of what lies beside capsules (testvectors/beside/README.md).
 
 import { readFileSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
 import { hex, unhex } from "../bytes.js";
 import { checkModels, verifyEquivalence } from "../equivalence.js";
 import { rootKeyId } from "../hashes.js";
 import { unlock } from "../locked.js";
 import { checkNotes, readNote } from "../note.js";
-import { Refusal, refuse } from "../refusal.js";
 import { loadPublicKey } from "../signature.js";
 import { readRegistry } from "../trust.js";
 import type { TrustEntry, Uint } from "./index.js";
+import { runOperations, type Vector } from "./operations.js";
 import { trustOfKeys } from "./stated.js";
 
 interface Input {
@@ -23,14 +22,6 @@ interface Input {
   notes: string[];
   as: "signing" | "wrapping";
   passphrase: string | null;
-}
-
-interface Vector {
-  name: string;
-  operation: string;
-  input: Input;
-  code: number;
-  output?: unknown;
 }
 
 const OPERATIONS = new Map<string, (input: Input) => unknown>([
@@ -60,25 +51,6 @@ const OPERATIONS = new Map<string, (input: Input) => unknown>([
 ]);
 
 export function runBeside(path: string): { ran: number; failed: number } {
-  const { vectors } = JSON.parse(readFileSync(path, "utf8")) as { vectors: Vector[] };
-  let failed = 0;
-  for (const vector of vectors) {
-    const problem = check(vector);
-    if (problem === null) continue;
-    failed += 1;
-    console.log(`${vector.name} (${vector.operation}): ${problem}`);
-  }
-  return { ran: vectors.length, failed };
-}
-
-function check({ operation, input, code, output }: Vector): string | null {
-  const run = OPERATIONS.get(operation) ?? refuse(944, operation);
-  try {
-    const made = run(input);
-    if (code !== 0) return `accepted instead of KVC-${code}`;
-    return isDeepStrictEqual(made, output) ? null : `${JSON.stringify(made)} instead of ${JSON.stringify(output)}`;
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    return error.code === code ? null : `${error.message} instead of KVC-${code}`;
-  }
+  const { vectors } = JSON.parse(readFileSync(path, "utf8")) as { vectors: Vector<Input>[] };
+  return runOperations(vectors, OPERATIONS);
 }

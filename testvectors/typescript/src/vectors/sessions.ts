@@ -8,7 +8,6 @@ import { readEnvelope, CAPSULE } from "../envelope.js";
 import { LIMITS } from "../limits.js";
 import { readManifest } from "../manifest.js";
 import { envelopeBytes, readPrologue } from "../prologue.js";
-import { Refusal, refuse } from "../refusal.js";
 import { digestOf, originOf, readAgentState, readEvent } from "../session/event.js";
 import { type Facts, plan } from "../session/ladder.js";
 import { type Answer, confirm, observations } from "../session/observation.js";
@@ -17,6 +16,7 @@ import { context, replay } from "../session/replay.js";
 import { readSealed } from "../session/sealed.js";
 import { type Members, readCbor, readJson, toCbor, type Value } from "../session/value.js";
 import { isWhole } from "../session/whole.js";
+import { runOperations, type Vector } from "./operations.js";
 
 interface Input {
   line: string;
@@ -45,14 +45,6 @@ interface Input {
 }
 
 type Stated = Input & Facts & Answer;
-
-interface Vector {
-  name: string;
-  operation: string;
-  input: Stated;
-  code: number;
-  output: unknown;
-}
 
 const event = (value: Value) => {
   const read = readEvent(value);
@@ -120,27 +112,6 @@ function inRows(values: Members[]): [Members, number][] {
 }
 
 export function runSessions(path: string): { ran: number; failed: number } {
-  const { vectors } = JSON.parse(gunzipSync(readFileSync(path)).toString("utf8")) as { vectors: Vector[] };
-  let failed = 0;
-  for (const vector of vectors) {
-    const problem = check(vector);
-    if (problem === null) continue;
-    failed += 1;
-    console.log(`${vector.name} (${vector.operation}): ${problem}`);
-  }
-  return { ran: vectors.length, failed };
+  const { vectors } = JSON.parse(gunzipSync(readFileSync(path)).toString("utf8")) as { vectors: Vector<Stated>[] };
+  return runOperations(vectors, OPERATIONS);
 }
-
-function check({ operation, input, code, output }: Vector): string | null {
-  const run = OPERATIONS.get(operation) ?? refuse(944, operation);
-  try {
-    const made = plain(run(input));
-    if (code !== 0) return `accepted instead of KVC-${code}`;
-    return isDeepStrictEqual(made, plain(output)) ? null : `${JSON.stringify(made)} instead of ${JSON.stringify(output)}`;
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-    return error.code === code ? null : `${error.message} instead of KVC-${code}`;
-  }
-}
-
-const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value)) as unknown;
