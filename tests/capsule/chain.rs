@@ -8,8 +8,8 @@
 use std::io::Cursor;
 
 use kvcap::{
-    Chain, Code, Context, Error, Expected, Limits, Members, Parent, Policy, PrefixValue,
-    RecipientKind, Reissuer, Renewal, Rewrap, RowsEntry, SectionKind, Seekable, SigningKey, Stream,
+    Chain, Code, Context, Error, Expected, Limits, Members, Needs, Parent, Policy, PrefixValue,
+    RecipientKind, Reissuer, Renewal, Rewrap, Role, RowsEntry, SectionKind, Seekable, SigningKey, Stream,
     Terms, Trust, TrustedKey, Untrusted, WrappingKey,
     binding::{Digest, F64Bits},
 };
@@ -113,19 +113,28 @@ fn root() -> Capsule {
 
 fn as_is(_: &mut Terms, _: &mut Context, _: &mut Vec<u32>) {}
 
+fn trust() -> Trust {
+    Trust::from(TrustedKey::new(
+        SigningKey::from_seed(&fixture::SIGN_SEED).public(),
+        fixture::ISSUER,
+    ))
+}
+
+/// The vectors' policy.
+fn policy<'a>(trust: &'a Trust, expected: Expected<'a>) -> Policy<'a> {
+    let mut policy = Policy::new(trust, fixture::NOW, fixture::AUDIENCE, expected);
+    policy.subject = Some(fixture::SUBJECT.to_owned());
+    policy.tenant = Some(fixture::TENANT.to_owned());
+    policy
+}
+
 /// Verifies the first by the vectors' policy and extends it by the others.
 fn chain<'a>(
     members: &[&'a Capsule],
     change: impl FnOnce(&mut Policy<'_>),
 ) -> Result<Chain<&'a [u8]>, Error> {
-    let trust = Trust::from(TrustedKey::new(
-        SigningKey::from_seed(&fixture::SIGN_SEED).public(),
-        fixture::ISSUER,
-    ));
-    let expected = Expected::danger_any_model();
-    let mut policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
-    policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.tenant = Some(fixture::TENANT.to_owned());
+    let trust = trust();
+    let mut policy = policy(&trust, Expected::danger_any_model());
     change(&mut policy);
     let (tip, ancestors) = members.split_first().unwrap();
     let mut chain = Chain::new(read(tip).verify(&policy)?, tip.file.as_slice());
@@ -176,34 +185,57 @@ fn a_chain_holds_one_state() {
         }
     }
     // an increment alone is whole for nobody
-    let trust = Trust::from(TrustedKey::new(
-        SigningKey::from_seed(&fixture::SIGN_SEED).public(),
-        fixture::ISSUER,
-    ));
-    let mut policy = Policy::new(
-        &trust,
-        fixture::NOW,
-        fixture::AUDIENCE,
-        Expected::danger_any_model(),
-    );
-    policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.tenant = Some(fixture::TENANT.to_owned());
+    let trust = trust();
+    let policy = policy(&trust, Expected::danger_any_model());
     let verified = read(&second).verify(&policy).unwrap();
     let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
     let alone = verified.open(second.file.as_slice(), &key).err().unwrap();
     assert_eq!(alone.code(), Code::LineageParentAbsent);
 }
 
+/// Of an ancestor a policy asks for the model and the runtime, and for nothing that only the tip can have.
+#[test]
+fn what_is_expected_of_one_capsule_is_expected_of_the_tip() {
+    let root = root();
+    let first = child("first", &root, 1, as_is);
+    let taps = child("taps", &root, 1, |_, context, _| {
+        let taps = fixture::whole(Role::Convolution, 0, 0, Dtype::F16, &[4]);
+        context.streams.insert(2, Stream::Bank(taps));
+    });
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
+        .prefix_key()
+        .unwrap()
+        .unwrap();
+    let (model, tokenizer, trust) = (fixture::model(), fixture::tokenizer(), trust());
+    let needs = |_: &str| Needs {
+        rope: fixture::rope(),
+        banks: vec![(Role::Convolution, 0)],
+        layers: Vec::new(),
+    };
+    let by_runtime = Expected::by_runtime(&model, &tokenizer, &needs);
+    let mut named = Expected::danger_any_model();
+    named.banks = vec![(Role::Convolution, 0)];
+    // banks that the tip has and its parent lacks are the lineage's fault, and not the parent's own
+    for (tip, mut expected, extended) in [
+        (&first, Expected::danger_any_model(), Ok(2)),
+        (&taps, by_runtime, Err(Code::LineageBinding)),
+        (&taps, named, Err(Code::LineageBinding)),
+    ] {
+        expected.positions = Some(10..20);
+        expected.prefix = Some((PrefixValue::of(&ids(2, 0)), &key));
+        expected.capsule = Some(read(tip).claims().id);
+        let policy = policy(&trust, expected);
+        let chain = Chain::new(read(tip).verify(&policy).unwrap(), ());
+        let chain = chain.extend(read(&root), (), &policy);
+        let members = chain.map(|chain| chain.members().count());
+        assert_eq!(members.map_err(|error| error.code()), extended);
+    }
+}
+
 #[test]
 fn whatever_reads_and_seeks_is_a_source() {
-    let trust = Trust::from(TrustedKey::new(
-        SigningKey::from_seed(&fixture::SIGN_SEED).public(),
-        fixture::ISSUER,
-    ));
-    let expected = Expected::danger_any_model();
-    let mut policy = Policy::new(&trust, fixture::NOW, fixture::AUDIENCE, expected);
-    policy.subject = Some(fixture::SUBJECT.to_owned());
-    policy.tenant = Some(fixture::TENANT.to_owned());
+    let trust = trust();
+    let policy = policy(&trust, Expected::danger_any_model());
     let root = root();
     let first = child("first", &root, 1, as_is);
     let source = |capsule: &Capsule| Seekable::new(Cursor::new(capsule.file.clone())).unwrap();

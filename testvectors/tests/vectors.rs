@@ -119,6 +119,7 @@ fn a_header_is_decided_with_its_last_byte() {
         let Fed::More(header) = PushHeader::new(&limits).feed(&mut most).unwrap() else {
             panic!("{}: a header without its last byte", vector["name"]);
         };
+        assert_eq!(header.header_len(), u64::try_from(end).ok());
         let mut rest = &file[end - 1..];
         let fed = header.feed(&mut rest).unwrap();
         assert!(matches!(fed, Fed::Header(_)), "{}", vector["name"]);
@@ -128,6 +129,7 @@ fn a_header_is_decided_with_its_last_byte() {
     let Fed::More(header) = none.unwrap() else {
         panic!("63 bytes are no prologue");
     };
+    assert_eq!(header.header_len(), None);
     let refused = header.feed(&mut &[0][..]).unwrap_err();
     assert_eq!(refused.code().number(), 102);
 }

@@ -138,6 +138,49 @@ fn an_error_of_the_source_comes_after_those_of_items_before() {
 }
 
 #[test]
+fn a_source_is_asked_no_more_once_it_has_ended_or_an_item_has_failed() {
+    for threads in THREADS {
+        for fails in [false, true] {
+            let (mut items, mut ended) = (0..20, false);
+            let outcome = Workers::new(threads).run(
+                || (),
+                |()| {
+                    assert!(!ended, "asked again");
+                    let item = items.next();
+                    ended = item.is_none();
+                    Ok(item)
+                },
+                |(), item, _| match fails {
+                    true => Err(planted(item)),
+                    false => Ok(()),
+                },
+            );
+            match fails {
+                // each thread has had one item at most
+                true => assert!(outcome.is_err() && items.len() >= 20 - threads),
+                false => assert_eq!(outcome, Ok(())),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_item_that_failed_stops_those_after_it_without_a_wait() {
+    let order = Order::default();
+    order.lock().waiting.extend([1, 2]);
+    for item in [3, 0, 1] {
+        order.fail(item, planted(item));
+    }
+    assert_eq!(order.lock().failed, Some((0, planted(0))));
+    let ticket = Ticket {
+        order: &order,
+        index: 2,
+    };
+    let stopped = ticket.run(|| Ok(())).unwrap_err();
+    assert_eq!(stopped.code(), Code::LocalIo);
+}
+
+#[test]
 fn scratch_belongs_to_one_thread() {
     let made = AtomicUsize::new(0);
     let outcome = Workers::new(3).run(
