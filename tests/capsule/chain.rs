@@ -9,8 +9,8 @@ use std::io::Cursor;
 
 use kvcap::{
     Chain, Code, Context, Error, Expected, Limits, Members, Needs, Parent, Policy, PrefixValue,
-    RecipientKind, Reissuer, Renewal, Rewrap, Role, RowsEntry, SectionKind, Seekable, SigningKey, Stream,
-    Terms, Trust, TrustedKey, Untrusted, WrappingKey,
+    RecipientKind, Reissuer, Renewal, Rewrap, Role, RowsEntry, SectionKind, Seekable, SigningKey,
+    Stream, Terms, Trust, TrustedKey, Untrusted, WrappingKey,
     binding::{Digest, F64Bits},
 };
 use kvcap_codecs::{BankShape, Dtype};
@@ -182,6 +182,7 @@ fn a_chain_holds_one_state() {
         for (part, capsule) in parts.iter().zip([&root, &first, &second]) {
             let bytes = part.capsule.stream_bytes(part.stream).unwrap();
             assert_eq!(bytes, capsule.plain[part.stream]);
+            assert_eq!(part.bank.identity(), bank.identity());
         }
     }
     // an increment alone is whole for nobody
@@ -327,6 +328,82 @@ fn positions_that_do_not_continue() {
         context.parent.as_mut().unwrap().positions = 0..10;
     });
     assert_eq!(code(opened(&[&overlap, &longer])), Code::LineagePositions);
+    // what is named ends where the parent ends, and begins elsewhere
+    let within = child("within", &root, 1, |_, context, _| {
+        context.parent.as_mut().unwrap().positions = 5..10;
+    });
+    let refused = chain(&[&within, &root], |_| {}).err().unwrap();
+    assert_eq!(refused.code(), Code::LineagePositions);
+    assert_eq!(refused.expected(), Some("0 to 10"));
+    assert_eq!(refused.found(), Some("5 to 10"));
+}
+
+/// A state without a row a token is held whole by every member, and the tip's is the last.
+#[test]
+fn a_bank_that_is_held_whole_is_the_tips() {
+    let state =
+        |dims: u64| Stream::Bank(fixture::whole(Role::Recurrent, 0, 0, Dtype::F32, &[dims]));
+    let mut held = context(0, 0);
+    held.streams.insert(2, state(4));
+    let root = seal("root", fixture::terms(), held, &ids(1, 0));
+    let first = child("first", &root, 1, |_, context, _| {
+        context.streams.insert(2, state(6));
+    });
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let chain = chain(&[&first, &root], |_| {}).unwrap();
+    let opened = chain.open(&[key]).unwrap().release().unwrap();
+    let tip = &opened.tip().manifest().context;
+    let counts = tip
+        .banks()
+        .map(|(_, bank)| opened.parts(bank).unwrap().len());
+    assert_eq!(counts.collect::<Vec<_>>(), [2, 2, 1]);
+    let (_, state) = tip.banks().last().unwrap();
+    let part = opened.parts(state).unwrap()[0];
+    let bytes = part.capsule.stream_bytes(part.stream).unwrap();
+    assert_eq!(bytes, first.plain[2]);
+}
+
+/// Nothing is opened for it: headers say how long the prompts are, and which fact differs.
+#[test]
+fn what_headers_say_is_compared_and_named() {
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY)
+        .prefix_key()
+        .unwrap()
+        .unwrap();
+    let of = |len: usize, context: &mut Context, tokens: &mut Vec<u32>| {
+        tokens.truncate(len);
+        context.prefix = PrefixValue::of(tokens).keyed(&key);
+        context.streams[2] = fixture::section(SectionKind::Tokens, 4 * len);
+    };
+    let none = |context: &mut Context| {
+        context.prefix = kvcap::Prefix::None;
+        context.streams.truncate(2);
+    };
+    let refused = |tip: &Capsule, parent: &Capsule| {
+        let refused = chain(&[tip, parent], |_| {}).err()?;
+        assert_eq!(refused.code(), Code::LineageBinding);
+        let side = |side: Option<&str>| side.unwrap_or_default().to_owned();
+        Some([side(refused.expected()), side(refused.found())])
+    };
+    let sides = |expected: &str, found: &str| Some([expected, found].map(str::to_owned));
+    let root = root();
+    let as_long = child("as long", &root, 1, |_, context, ids| of(10, context, ids));
+    assert_eq!(refused(&as_long, &root), None);
+    let shorter = child("shorter", &root, 1, |_, context, ids| of(9, context, ids));
+    assert_eq!(refused(&shorter, &root), sides("at least 10", "9"));
+    let unnamed = child("unnamed", &root, 1, |_, context, _| none(context));
+    assert_eq!(refused(&unnamed, &root), sides("named", "not named"));
+    let mut context = context(0, 0);
+    none(&mut context);
+    let root = seal("root without", fixture::terms(), context, &ids(1, 0));
+    let named = child("named", &root, 1, as_is);
+    assert_eq!(refused(&named, &root), sides("not named", "named"));
+    // what a layout's fact is, of both
+    let root = self::root();
+    let other = child("other", &root, 1, |_, context, _| {
+        context.runtime.facts[0].1 = "bthd".to_owned();
+    });
+    assert_eq!(refused(&other, &root), sides("layout=bhtd", "layout=bthd"));
 }
 
 #[test]
@@ -533,6 +610,29 @@ fn claims_that_are_more_than_the_parents() {
         terms.scope = "kv:restore".to_owned();
     });
     assert_eq!(opened(&[&narrower, &root]).unwrap(), 2);
+    // whom a parent names nobody leaves, and only a base image that names nobody is for anybody
+    let named = |base: bool, parents: Option<&str>, own: Option<&str>| {
+        let mut parents_terms = fixture::terms();
+        parents_terms.tenant = parents.map(str::to_owned);
+        if base {
+            parents_terms.subject = None;
+        }
+        let mut context = context(0, 0);
+        context.base = base;
+        let parent = seal("parent", parents_terms, context, &ids(1, 0));
+        let tip = child("tip", &parent, 1, |terms, _, _| {
+            terms.tenant = own.map(str::to_owned);
+        });
+        let members = chain(&[&tip, &parent], |_| {});
+        members
+            .map(|chain| chain.members().count())
+            .map_err(|error| error.code())
+    };
+    let (acme, scope) = (Some(fixture::TENANT), Err(Code::LineageScope));
+    assert_eq!(named(true, None, acme), Ok(2));
+    assert_eq!(named(false, None, acme), scope);
+    assert_eq!(named(true, acme, None), scope);
+    assert_eq!(named(false, acme, acme), Ok(2));
     // each member is for this verifier: another's subject is refused before it is compared
     let mut terms = fixture::terms();
     terms.subject = Some("eve".to_owned());
@@ -551,9 +651,24 @@ fn an_increment_does_not_outlive_its_parent() {
     let whole = chain(&members, |policy| policy.now = fixture::NOW + 4).unwrap();
     assert_eq!(whole.expires(), fixture::NOW + 5);
     let late = chain(&members, |policy| policy.now = fixture::NOW + 5);
-    assert_eq!(late.err().unwrap().code(), Code::LineageParentInvalid);
+    let late = late.err().unwrap();
+    assert_eq!(late.code(), Code::LineageParentInvalid);
+    assert!(
+        late.expected().is_some() && late.found().is_some(),
+        "{late}"
+    );
     let expired = chain(&members, |policy| policy.now = fixture::EXPIRES);
     assert_eq!(expired.err().unwrap().code(), Code::ClaimsExpired);
+    // and so when time has passed since
+    let trust = trust();
+    let again = |now| {
+        let mut policy = policy(&trust, Expected::danger_any_model());
+        policy.now = now;
+        whole.verify_again(&policy).map_err(|error| error.code())
+    };
+    assert_eq!(again(fixture::NOW + 4), Ok(()));
+    assert_eq!(again(fixture::NOW + 5), Err(Code::LineageParentInvalid));
+    assert_eq!(again(fixture::EXPIRES), Err(Code::ClaimsExpired));
 }
 
 #[test]
@@ -570,6 +685,10 @@ fn chain_too_deep() {
     assert_eq!(found.members().count(), 64);
     let low = chain(&newest_first(62), |policy| policy.limits.chain = 2);
     assert_eq!(low.err().unwrap().code(), Code::LineageDepth);
-    let small = chain(&newest_first(62), |policy| policy.limits.budget = 5000);
-    assert_eq!(small.err().unwrap().code(), Code::ResourceBudget);
+    let plain = members[62..].iter().flat_map(|member| &member.plain);
+    let plain = u64::try_from(plain.map(Vec::len).sum::<usize>()).unwrap();
+    let within = |budget| chain(&newest_first(62), |policy| policy.limits.budget = budget);
+    assert!(within(plain).is_ok());
+    let small = within(plain - 1).err().unwrap();
+    assert_eq!(small.code(), Code::ResourceBudget);
 }

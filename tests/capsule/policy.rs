@@ -86,7 +86,10 @@ fn the_part_of_a_tokenizer_that_differs_is_named() {
     // a name that somebody chose stands in quotes
     let refused = expecting_model(|_, tokenizer| tokenizer.pre_tokenizer = "gpt-2".to_owned());
     let said = refused.unwrap_err().to_string();
-    assert!(said.contains("\"gpt-2\"") && said.contains("\"llama-bpe\""), "{said}");
+    assert!(
+        said.contains("\"gpt-2\"") && said.contains("\"llama-bpe\""),
+        "{said}"
+    );
 }
 
 #[test]

@@ -116,7 +116,10 @@ fn what_is_not_read_is_not_checked_by_opening() {
         .unwrap();
     assert_eq!(opened.stream_bytes(1).unwrap().len(), 32);
     let refused = opened.stream_bytes(0).unwrap_err();
-    assert_eq!(refused.code().number(), 805);
+    assert_eq!(
+        (refused.code().number(), refused.place()),
+        (805, Some("stream 0, chunk 0"))
+    );
     assert_eq!(verify(&trust, &file), 805);
 }
 

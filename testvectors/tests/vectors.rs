@@ -186,7 +186,12 @@ fn openings_say_what_was_checked_and_read() {
         let verified = verified.unwrap();
         let after_header = (file.len() - regions(&file).0) as u64;
         let report = verified.check_body_at(&file, Workers::new(2), &mut |_| {});
-        assert_eq!(report.unwrap().bytes, after_header, "{name}");
+        let report = report.unwrap();
+        assert_eq!(report.bytes, after_header, "{name}");
+        let pushed = verified.push_body().feed(&file[regions(&file).0..]);
+        let arrived = pushed.unwrap().finish().unwrap();
+        let accepted = context.with_policy(&trust, context.now, |policy| arrived.accept(policy));
+        assert_eq!(accepted.unwrap(), report, "{name}");
         let (Some(key), None) = (context.key(), &verified.manifest().context.parent) else {
             continue;
         };
