@@ -6,7 +6,10 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
-use std::{io::Cursor, sync::Mutex};
+use std::{
+    io::Cursor,
+    sync::{Arc, Mutex},
+};
 
 use ciborium::Value;
 use kvcap::{
@@ -125,6 +128,19 @@ fn a_public_key_seals_and_its_secret_half_opens() {
             (mine.id(), kind),
         ];
         assert_eq!(listed, want);
+    }
+}
+
+/// Who holds a key for others may hold it elsewhere himself: a helper before a device, say.
+#[test]
+fn a_key_is_held_by_whoever_holds_it_for_its_holder() {
+    for kind in PUBLIC {
+        let [secret, other] = [(); 2].map(|()| WrappingKey::generate_of(kind).unwrap());
+        let public = secret.public().unwrap();
+        let file = seal(&[(&public).into()]).unwrap();
+        let held_by = |holder| WrappingKey::external(public.clone(), Arc::new(holder));
+        assert_eq!(code(open(&file, &held_by(held_by(secret)))), 0);
+        assert_eq!(code(open(&file, &held_by(held_by(other)))), 803);
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use kvcap::{IoSide, RecipientKind, SourceFile, WrappingKey};
 use kvcap_store::{
-    FreshKey, input,
+    FreshKey, input, key_file,
     output::{self, Output, Readers},
 };
 use tempfile::TempDir;
@@ -158,4 +158,29 @@ fn a_fresh_key_is_shown_without_its_secret() {
         assert!(!shown.contains(secret), "{}", key.name);
         assert!(shown.contains(key.name));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_file_is_text_and_4096_bytes_at_most() {
+    let folder = folder();
+    let path = folder.path().join("reader.pub");
+    let reader = WrappingKey::of(RecipientKind::X25519, [7; 32]);
+    let key = reader.public().unwrap().to_text() + "\n";
+    let read = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let named = [path.to_str().unwrap().to_owned()];
+        key_file::recipients(&named).map_or_else(
+            |error| Err(error.code().number()),
+            |keys| Ok(keys.into_iter().map(|key| key.id()).collect::<Vec<_>>()),
+        )
+    };
+    let with = |len: usize| format!("{}\n{key}", "#".repeat(len - key.len() - 1));
+    assert_eq!(read(with(4096).as_bytes()), Ok(vec![reader.id()]));
+    assert_eq!(read(with(4097).as_bytes()), Err(942));
+    assert_eq!(read(with(9000).as_bytes()), Err(942));
+    assert_eq!(read(&[key.as_bytes(), b"\xff"].concat()), Err(942));
+    let folder = [folder.path().to_str().unwrap().to_owned()];
+    let refused = key_file::recipients(&folder).unwrap_err();
+    assert_eq!(refused.code().number(), 940);
 }

@@ -14,13 +14,13 @@ use std::{
 };
 
 use kvcap::{
-    CaptureFlags, Change, Context, Draft, Expected, ExpectedSession, Limits, Members, Result,
-    RootKey, Sealer, SectionKind, Session, SigningKey, Stream, Terms, TrustedKey, Untrusted,
-    Workers, WrappingKey,
+    CaptureFlags, Change, Context, Draft, Expected, ExpectedSession, Limits, Members, Parent,
+    Result, RootKey, RowsEntry, Sealer, SectionKind, Session, SigningKey, Stream, Terms,
+    TrustedKey, Untrusted, Workers, WrappingKey,
 };
 use kvcap_store::{
     Ancestors, Judge, LedgerFile, LedgerSource, Passphrases, RegistryFile, TrustSources, Unchecked,
-    Verifier, WrapKeys, time,
+    Verdict, Verifier, WrapKeys, capsules_in, time,
 };
 use kvcap_testvectors::fixture;
 use tempfile::TempDir;
@@ -172,6 +172,13 @@ fn a_use_is_recorded_before_anything_is_given_out_and_a_damaged_copy_uses_nothin
     assert_eq!(open(&mut judge, &file, &key, Some(&other)), Err(605));
     assert!(open(&mut judge, &file, &key, None).is_ok());
     assert_eq!(open(&mut judge, &file, &key, None), Err(410));
+    // and by its header alone
+    let used = judge.verify(untrusted(&file)).unwrap_err();
+    assert_eq!(used.code().number(), 410);
+    // its issuer, who seals it again, uses nothing
+    let terms = untrusted(&file).claims().terms.clone();
+    let mut judge = remembering.judge().unwrap().danger_as_stated(&terms);
+    assert!(open(&mut judge, &file, &key, None).is_ok());
     // without a ledger nobody could say that it is the first use
     let forgetful = verifier();
     let judge = forgetful.judge().unwrap();
@@ -393,6 +400,7 @@ fn a_capsule_that_expires_before_its_body_is_there_is_refused() {
     let verifier = verifier();
     let mut judge = verifier.judge().unwrap();
     // on a machine that stands still for as long as the capsule lives, another one
+    let lasting = judge.verify(untrusted(&sealed(|_| {}))).unwrap();
     let verdict = loop {
         let now = time::now();
         let file = sealed(|terms| {
@@ -405,6 +413,190 @@ fn a_capsule_that_expires_before_its_body_is_there_is_refused() {
     };
     std::thread::sleep(std::time::Duration::from_millis(2100));
     assert_eq!(judge.conclude(verdict).unwrap_err().code().number(), 402);
+    // what is still good is said to be so as of now
+    let before = lasting.judged_at();
+    let after = judge.conclude(lasting).unwrap().into_verdict().judged_at();
+    assert!(
+        after >= before + 2 && after <= time::now(),
+        "{before} {after}"
+    );
+}
+
+/// One that a registry lists is what the registry says that it is.
+#[test]
+fn the_callers_own_key_is_trusted_beside_the_sources() {
+    let file = sealed(|_| {});
+    let of = |trust| Verifier {
+        trust,
+        ..verifier()
+    };
+    let nobody = of(TrustSources::default());
+    let mut judge = nobody.judge().unwrap().trusting(listed()).unwrap();
+    let verdict = judge.verify(untrusted(&file)).unwrap();
+    // also when the sources are loaded again
+    assert!(judge.conclude(verdict).is_ok());
+
+    let home = folder();
+    let path = home.path().join("registry");
+    let (root, now) = (RootKey::generate().unwrap(), time::now());
+    let registry = RegistryFile::at(&path);
+    registry.create(&root, now, 3600).unwrap();
+    let add = Change::Add(Box::new(listed()));
+    registry.change(&[add], &root, now, None).unwrap();
+    let by_registry = of(TrustSources {
+        registries: vec![path.clone()],
+        roots: vec![root.public().to_text()],
+        ..TrustSources::default()
+    });
+    let verify = || {
+        let judge = by_registry.judge()?.trusting(listed())?;
+        judge.verify(untrusted(&file)).map(|_| ())
+    };
+    assert_eq!(verify(), Ok(()));
+    let compromised = Change::Compromise(signer().public().id());
+    registry.change(&[compromised], &root, now, None).unwrap();
+    assert_eq!(verify().unwrap_err().code().number(), 304);
+}
+
+#[test]
+fn who_keeps_capsules_for_others_refuses_what_is_nobodys() {
+    let verifier = verifier();
+    let keeping = || verifier.judge().unwrap().for_keeping();
+    let whose = |subject: bool, tenant: bool| {
+        sealed(|terms| {
+            terms.subject = terms.subject.take().filter(|_| subject);
+            terms.tenant = terms.tenant.take().filter(|_| tenant);
+        })
+    };
+    assert!(keeping().verify(untrusted(&whose(true, true))).is_ok());
+    for (subject, tenant, place) in [(true, false, "tenant"), (false, true, "subject")] {
+        let file = whose(subject, tenant);
+        let refused = keeping().verify(untrusted(&file)).unwrap_err();
+        assert_eq!(
+            (refused.code().number(), refused.place()),
+            (612, Some(place))
+        );
+        // who restores it may name more than it does
+        let restoring = verifier.judge().unwrap();
+        assert!(restoring.verify(untrusted(&file)).is_ok());
+    }
+    // how a state was captured is the concern of who restores it
+    let unusual = sealed_with(|_| {}, |context| context.flags.quantized_attention = true);
+    let mut keeping = keeping();
+    let verdict = keeping.verify(untrusted(&unusual)).unwrap();
+    assert!(keeping.conclude(verdict).is_ok());
+}
+
+/// A capsule of ten positions from `start`, which continues `parent`.
+fn increment(start: u64, parent: Option<&[u8]>) -> Vec<u8> {
+    let parent = parent.map(|file| Parent {
+        digest: untrusted(file).lineage().unwrap(),
+        positions: start - 10..start,
+    });
+    sealed_with(
+        |_| {},
+        |context| {
+            context.parent = parent.clone();
+            context.positions = start..start + 10;
+            for stream in &mut context.streams {
+                if let Stream::Bank(bank) = stream {
+                    *bank = fixture::rows(bank.role, 0, bank.dtype, 1, 10, 32);
+                    bank.rows = RowsEntry::From(start);
+                }
+            }
+        },
+    )
+}
+
+#[test]
+fn ancestors_are_given_in_any_order_and_a_chain_without_them_is_refused() {
+    let root = increment(0, None);
+    let first = increment(10, Some(&root));
+    let second = increment(20, Some(&first));
+    let verifier = verifier();
+    let mut judge = verifier.judge().unwrap();
+    let complete = |judge: &Judge<'_>, given: &[&[u8]]| {
+        let verdict = judge.verify(untrusted(&second)).unwrap();
+        assert!(!verdict.has_checked(Unchecked::Ancestors));
+        let given = given.iter().map(|file| (untrusted(file), ()));
+        judge.with_given_ancestors(verdict, given)
+    };
+    for given in [[&root[..], &first], [&first[..], &root]] {
+        let verdict = complete(&judge, &given).unwrap();
+        assert!(verdict.has_checked(Unchecked::Ancestors));
+        assert_eq!(verdict.chain().members().count(), 3);
+        assert!(judge.conclude(verdict).is_ok());
+    }
+    let code = |result: Result<_, kvcap::Error>| {
+        result.map_or_else(|error| error.code().number(), |_: Verdict| 0)
+    };
+    for lacking in [&[][..], &[&first[..]]] {
+        assert_eq!(code(complete(&judge, lacking)), 701);
+        // who only keeps it does without
+        let mut keeping = verifier.judge().unwrap().for_keeping();
+        let verdict = complete(&keeping, lacking).unwrap();
+        assert!(!verdict.has_checked(Unchecked::Ancestors));
+        assert!(keeping.conclude(verdict).is_ok());
+    }
+    let verdict = judge.verify(untrusted(&second)).unwrap();
+    assert_eq!(judge.conclude(verdict).unwrap_err().code().number(), 701);
+    let other = sealed(|_| {});
+    assert_eq!(code(complete(&judge, &[&first, &root, &other])), 702);
+    assert_eq!(code(complete(&judge, &[&first, &first, &root])), 702);
+}
+
+/// Ancestors lie beside a capsule or in a folder: of several copies the last to expire, and of what is a stranger's or
+/// not whole none.
+#[test]
+fn ancestors_are_found_beside_a_capsule() {
+    let home = folder();
+    let folder = home.path();
+    let root = increment(0, None);
+    let first = increment(10, Some(&root));
+    let tip = folder.join("tip.kvcap");
+    fs::write(&tip, &first).unwrap();
+    let verifier = verifier();
+    let judge = verifier.judge().unwrap();
+    let complete = |given: &[PathBuf]| {
+        let verdict = judge.verify(untrusted(&first)).unwrap().with_source(None);
+        let ancestors = Ancestors { tip: &tip, given };
+        let chain = judge.with_ancestors(verdict, &ancestors, Some);
+        chain.map_or_else(
+            |error| error.code().number(),
+            |verdict| {
+                let found = verdict.chain().members().count();
+                u16::try_from(found).unwrap()
+            },
+        )
+    };
+    assert_eq!(complete(&[]), 701);
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
+    // a header without its body, another name, and what is no capsule
+    put("cut.kvcap", &root[..8192]);
+    put("root.bin", &root);
+    put("text.kvcap", b"no capsule");
+    assert_eq!(complete(&[]), 701);
+    put("root.kvcap", &root);
+    assert_eq!(complete(&[]), 2);
+    assert_eq!(complete(&[folder.to_owned()]), 2);
+    assert_eq!(complete(&[folder.join("root.kvcap")]), 2);
+    // given twice, it is no ancestor the second time
+    let twice = [folder.join("root.kvcap"), folder.join("root.bin")];
+    assert_eq!(complete(&twice), 702);
+    assert_eq!(complete(&[folder.join("cut.kvcap")]), 2);
+    assert_eq!(capsules_in(folder).unwrap().len(), 4);
+}
+
+#[test]
+fn a_state_that_is_opened_into_memory_is_within_the_budget() {
+    let of = Verifier {
+        budget: 1000,
+        ..verifier()
+    };
+    let judge = of.judge().unwrap();
+    assert_eq!(judge.check_state(1000), Ok(()));
+    let refused = judge.check_state(1001).unwrap_err();
+    assert_eq!(refused.code().number(), 910);
 }
 
 #[test]

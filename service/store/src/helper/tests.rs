@@ -134,3 +134,29 @@ fn no_secret_is_in_arguments_or_environment() {
     );
     assert_eq!(seen, format!("arguments: 0\n{request}"));
 }
+
+/// Gives each of these once: an interruption is no end, and an error no answer.
+struct Given(Vec<std::io::Result<&'static [u8]>>);
+
+impl Read for Given {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        if self.0.is_empty() {
+            return Ok(0);
+        }
+        let bytes = self.0.remove(0)?;
+        buf[..bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+#[test]
+fn an_answer_is_read_through_interruptions_and_not_through_errors() {
+    use std::io::{Error, ErrorKind};
+    let interrupted = || Err(Error::from(ErrorKind::Interrupted));
+    let whole = Given(vec![interrupted(), Ok(b"ab"), interrupted(), Ok(b"c")]);
+    assert_eq!(**bounded(whole).unwrap(), *b"abc");
+    let reset = Err(Error::from(ErrorKind::ConnectionReset));
+    let broken = Given(vec![Ok(b"ab"), reset, Ok(b"c")]);
+    let refused = bounded(broken).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionReset);
+}
