@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use kvcap::{IoSide, RecipientKind, SourceFile, WrappingKey};
+use kvcap::{IoSide, RecipientKind, SigningKey, SourceFile, TrustedKey, WrappingKey};
 use kvcap_store::{
     FreshKey, input, key_file,
     output::{self, Output, Readers},
@@ -183,4 +183,26 @@ fn a_key_file_is_text_and_4096_bytes_at_most() {
     let folder = [folder.path().to_str().unwrap().to_owned()];
     let refused = key_file::recipients(&folder).unwrap_err();
     assert_eq!(refused.code().number(), 940);
+}
+
+/// A key speaks for whom its file names; one that names nobody, for whom it is given to.
+#[test]
+fn a_key_speaks_for_one_issuer() {
+    let code = |error: kvcap::Error| error.code().number();
+    let signer = SigningKey::from_seed(&[7; 32]);
+    let check = |signer: &SigningKey| key_file::check_issuer(signer, "lab").map_err(code);
+    assert_eq!(check(&signer), Ok(()));
+    let public = signer.public();
+    let given = |issuer: &str, to| {
+        let key = TrustedKey::new(public, issuer);
+        key_file::given_to(key, to)
+            .map_err(code)
+            .map(|key| key.issuer)
+    };
+    let own = public.own_issuer();
+    assert_eq!(given(&own, Some("lab")), Ok("lab".to_owned()));
+    assert_eq!(given(&own, None), Ok(own));
+    assert_eq!(given("lab", Some("lab")), Ok("lab".to_owned()));
+    assert_eq!(given("lab", Some("other")), Err(312));
+    assert_eq!(check(&signer.speaking_for("other").unwrap()), Err(312));
 }

@@ -15,7 +15,7 @@ use std::{
 
 use kvcap::{
     CaptureFlags, Change, Context, Draft, Expected, ExpectedSession, Limits, Members, Parent,
-    Result, RootKey, RowsEntry, Sealer, SectionKind, Session, SigningKey, Stream, Terms,
+    ReadAt, Result, RootKey, RowsEntry, Sealer, SectionKind, Session, SigningKey, Stream, Terms,
     TrustedKey, Untrusted, Workers, WrappingKey,
 };
 use kvcap_store::{
@@ -545,46 +545,93 @@ fn ancestors_are_given_in_any_order_and_a_chain_without_them_is_refused() {
     assert_eq!(code(complete(&judge, &[&first, &first, &root])), 702);
 }
 
-/// Ancestors lie beside a capsule or in a folder: of several copies the last to expire, and of what is a stranger's or
-/// not whole none.
-#[test]
-fn ancestors_are_found_beside_a_capsule() {
-    let home = folder();
-    let folder = home.path();
-    let root = increment(0, None);
-    let first = increment(10, Some(&root));
-    let tip = folder.join("tip.kvcap");
-    fs::write(&tip, &first).unwrap();
+/// Lengths of the files that are found to be ancestors of the one at `tip`, or the code.
+fn found(tip: &Path, given: &[PathBuf]) -> Result<Vec<u64>, u16> {
     let verifier = verifier();
     let judge = verifier.judge().unwrap();
-    let complete = |given: &[PathBuf]| {
-        let verdict = judge.verify(untrusted(&first)).unwrap().with_source(None);
-        let ancestors = Ancestors { tip: &tip, given };
-        let chain = judge.with_ancestors(verdict, &ancestors, Some);
-        chain.map_or_else(
-            |error| error.code().number(),
-            |verdict| {
-                let found = verdict.chain().members().count();
-                u16::try_from(found).unwrap()
-            },
-        )
-    };
-    assert_eq!(complete(&[]), 701);
+    let verdict = judge.verify(untrusted(&fs::read(tip).unwrap())).unwrap();
+    let ancestors = Ancestors { tip, given };
+    let verdict = judge
+        .with_ancestors(verdict.with_source(None), &ancestors, Some)
+        .map_err(|error| error.code().number())?;
+    let sources = verdict.chain().members().map(|(_, source)| source);
+    Ok(sources.flatten().map(ReadAt::len).collect())
+}
+
+/// A folder with a capsule that continues another, which is not there.
+fn with_increment() -> (TempDir, PathBuf, Vec<u8>) {
+    let home = folder();
+    let root = increment(0, None);
+    let tip = home.path().join("tip.kvcap");
+    fs::write(&tip, increment(10, Some(&root))).unwrap();
+    (home, tip, root)
+}
+
+#[test]
+fn ancestors_are_found_beside_a_capsule_and_in_folders() {
+    let (home, tip, root) = with_increment();
+    let folder = home.path();
+    assert_eq!(found(&tip, &[]), Err(701));
     let put = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).unwrap();
     // a header without its body, another name, and what is no capsule
     put("cut.kvcap", &root[..8192]);
     put("root.bin", &root);
     put("text.kvcap", b"no capsule");
-    assert_eq!(complete(&[]), 701);
+    assert_eq!(found(&tip, &[]), Err(701));
     put("root.kvcap", &root);
-    assert_eq!(complete(&[]), 2);
-    assert_eq!(complete(&[folder.to_owned()]), 2);
-    assert_eq!(complete(&[folder.join("root.kvcap")]), 2);
-    // given twice, it is no ancestor the second time
-    let twice = [folder.join("root.kvcap"), folder.join("root.bin")];
-    assert_eq!(complete(&twice), 702);
-    assert_eq!(complete(&[folder.join("cut.kvcap")]), 2);
+    let whole = Ok(vec![root.len() as u64]);
+    let [path, other, cut] = ["root.kvcap", "root.bin", "cut.kvcap"].map(|name| folder.join(name));
+    assert_eq!(found(&tip, &[]), whole);
+    assert_eq!(found(&tip, &[folder.to_owned()]), whole);
+    assert_eq!(found(&tip, std::slice::from_ref(&path)), whole);
+    // what is given is taken, whatever else is found; given twice, it is no ancestor the second time
+    let given = [folder.to_owned(), cut];
+    assert_eq!(found(&tip, &given), Ok(vec![8192]));
+    assert_eq!(found(&tip, &[path, other]), Err(702));
     assert_eq!(capsules_in(folder).unwrap().len(), 4);
+}
+
+/// Whoever can write to a folder does not decide how long it is searched.
+#[test]
+fn a_folder_with_too_much_in_it_is_named_and_not_searched() {
+    let (home, tip, root) = with_increment();
+    let folder = home.path();
+    let first = folder.join("0.kvcap");
+    fs::write(&first, sealed(|_| {})).unwrap();
+    // with the tip 4096 capsules of somebody who is trusted, none of them the parent
+    let more = |name: u32| fs::hard_link(&first, folder.join(format!("{name}.kvcap"))).unwrap();
+    (1..4095).for_each(more);
+    assert_eq!(found(&tip, &[]), Err(701));
+    assert_eq!(capsules_in(folder).unwrap().len(), 4096);
+    more(4095);
+    assert_eq!(found(&tip, &[]), Err(944));
+    let refused = capsules_in(folder).unwrap_err();
+    assert_eq!(refused.code().number(), 944);
+    // it is found where it is named
+    let named = folder.join("root");
+    fs::write(&named, &root).unwrap();
+    assert_eq!(found(&tip, &[named]), Ok(vec![root.len() as u64]));
+}
+
+#[test]
+fn long_headers_of_a_stranger_keep_no_ancestor_out() {
+    let (home, tip, root) = with_increment();
+    let folder = home.path();
+    // a mebibyte of header each, of which the prologue is good
+    let mut prologue = root[..64].to_vec();
+    prologue[12..16].copy_from_slice(&((1_u32 << 20) - 64).to_le_bytes());
+    let more = |name: u32| {
+        let path = folder.join(format!("{name}.kvcap"));
+        fs::write(&path, &prologue).unwrap();
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(1 << 20).unwrap();
+    };
+    (1..64).for_each(more);
+    assert_eq!(found(&tip, &[]), Err(701));
+    more(64);
+    assert_eq!(found(&tip, &[]), Err(944));
+    fs::write(folder.join("root.kvcap"), &root).unwrap();
+    assert_eq!(found(&tip, &[]), Ok(vec![root.len() as u64]));
 }
 
 #[test]
