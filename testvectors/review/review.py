@@ -88,11 +88,16 @@ def braces(text):
 
 
 def promises():
-    """The rows of the map: promise, rules, evidence."""
+    """The rows of the map: promise, rules, evidence. Files that a row names as code or evidence are there."""
     text = (ROOT / "spec/README.md").read_text()
     part = text.split("\n## From promise to proof\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("|")]
     assert rows[0] == ["promise", "rules", "code", "evidence"], rows[0]
+    for promise, _, code, evidence in rows[2:]:
+        for word in re.findall(r"`([^`]*/[^`]*)`", f"{code} {evidence}"):
+            for name in braces(word):
+                if not any((folder / name).exists() for folder in (ROOT, ROOT / "capsule/src")):
+                    sys.exit(f"review: {promise}: there is no {name}")
     return [(row[0], row[1], row[3]) for row in rows[2:]]
 
 
