@@ -166,7 +166,7 @@ fn a_key_file_is_text_and_4096_bytes_at_most() {
     let folder = folder();
     let path = folder.path().join("reader.pub");
     let reader = WrappingKey::of(RecipientKind::X25519, [7; 32]);
-    let key = reader.public().unwrap().to_text() + "\n";
+    let key = reader.public().unwrap().to_text();
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         let named = [path.to_str().unwrap().to_owned()];

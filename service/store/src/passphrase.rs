@@ -197,4 +197,24 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_passphrase_is_the_first_line_of_its_file() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("passphrase");
+        let read = |text: &str| {
+            let mut options = std::fs::OpenOptions::new();
+            let options = options.write(true).create(true).truncate(true);
+            let mut file = private::open(&path, options).unwrap();
+            std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+            passphrase_in(&path).map_err(|error| error.code())
+        };
+        assert_eq!(
+            read("correct horse\nbattery"),
+            Ok(Zeroizing::new("correct horse".to_owned()))
+        );
+        for none in ["", "\n", "\ncorrect horse"] {
+            assert_eq!(read(none), Err(Code::LocalPassphrase));
+        }
+    }
 }
