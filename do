@@ -209,7 +209,7 @@ case $name in
 #: what the tests of the libraries run of them, by folder; --write writes the table | 13 minutes; llvm-tools
     coverage)
         .ci/coverage "$@" ;;
-#: small changes to the code of named files, and those that no test sees; --again FILE: only these | 3 minutes to build, some seconds each; cargo-mutants
+#: changes code a little, many times, and says what no test sees: FILE or FOLDER | 5 minutes and some seconds each; cargo-mutants
     mutants)
         .ci/mutants "$@" ;;
 #: the reviewed list of crates against the lock files; --update adds rows for somebody to write | seconds; Python

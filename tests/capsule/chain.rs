@@ -5,16 +5,23 @@
     reason = "a test that meets what it does not expect fails"
 )]
 
-use std::io::Cursor;
+use std::{
+    io::{self, Cursor},
+    ops::Range,
+    sync::Mutex,
+};
 
 use kvcap::{
     Chain, Code, Context, Error, Expected, Limits, Members, Needs, Parent, Policy, PrefixValue,
-    RecipientKind, Reissuer, Renewal, Rewrap, Role, RowsEntry, SectionKind, Seekable, SigningKey,
-    Stream, Terms, Trust, TrustedKey, Untrusted, WrappingKey,
+    ReadAt, RecipientKind, Reissuer, Renewal, Rewrap, Role, RowsEntry, SectionKind, Seekable,
+    SigningKey, Stream, Terms, Trust, TrustedKey, Untrusted, WrappingKey,
     binding::{Digest, F64Bits},
 };
 use kvcap_codecs::{BankShape, Dtype};
-use kvcap_testvectors::fixture::{self, Capsule};
+use kvcap_testvectors::{
+    fixture::{self, Capsule},
+    parts::regions,
+};
 
 const STEP: u64 = 10;
 
@@ -281,6 +288,51 @@ fn two_branches_share_a_base() {
         terms.scope = "kv:restore kv:train".to_owned();
     });
     assert_eq!(code(opened(&[&wider, &base])), Code::LineageScope);
+}
+
+/// A source that keeps what it is told of.
+struct Told<'f> {
+    file: &'f [u8],
+    next: Mutex<Vec<Range<u64>>>,
+}
+
+impl ReadAt for Told<'_> {
+    fn len(&self) -> u64 {
+        self.file.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(offset, buf)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        self.next.lock().unwrap().push(range);
+    }
+}
+
+#[test]
+fn a_source_is_told_which_bytes_are_read_next_and_no_others() {
+    let file = fixture::base().file;
+    let source = Told {
+        file: &file,
+        next: Mutex::default(),
+    };
+    let trust = trust();
+    let policy = policy(&trust, Expected::danger_any_model());
+    let untrusted = Untrusted::read_at(&source, &Limits::default()).unwrap();
+    let verified = untrusted.verify(&policy).unwrap();
+    let key = WrappingKey::from_bytes(fixture::WRAP_KEY);
+    let opened = verified.open(&source, &key).unwrap().release().unwrap();
+    // three chunks, of which the last is short
+    let keys = opened.stream(0).unwrap();
+    assert_eq!((keys.len(), keys.chunk_len()), (8320, fixture::CHUNK));
+    for chunks in [0..1, 0..2, 1..9, 2..3, 2..2, 3..4] {
+        keys.will_read(chunks);
+    }
+    let at = regions(&file).1 as u64;
+    let told = [(0, 4096), (0, 8192), (4096, 8320), (8192, 8320)];
+    let told = told.map(|(start, end)| at + start..at + end);
+    assert_eq!(*source.next.lock().unwrap(), told);
 }
 
 #[test]

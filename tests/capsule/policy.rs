@@ -7,7 +7,7 @@
 
 use kvcap::{
     Code, Context, Error, Expected, Limits, Needs, Policy, Role, SigningKey, Stream, Trust,
-    TrustedKey, Untrusted,
+    TrustedKey, Unchecked, Untrusted,
     binding::{F64Bits, Model, Scaling, Tokenizer},
 };
 use kvcap_codecs::Dtype;
@@ -204,4 +204,13 @@ fn a_key_signs_and_is_verified_within_its_window() {
     assert_eq!(within(issued + 1, none, none), outside);
     assert_eq!(within(0, issued, none), outside);
     assert_eq!(within(0, none, now), outside);
+}
+
+#[test]
+fn what_is_not_checked_is_named_and_found_by_its_name() {
+    for check in Unchecked::ALL {
+        assert_eq!(check.to_string().parse(), Ok(*check));
+    }
+    let unknown = "models".parse::<Unchecked>().unwrap_err();
+    assert_eq!(unknown.code(), Code::LocalUsage);
 }

@@ -159,7 +159,6 @@ fn a_read_that_fails_is_not_an_end() {
     }
 }
 
-/// What a changed bit may be called, by the region that it lies in.
 /// A file that can no longer be read, or has become shorter, once it is open.
 struct Fading {
     file: Vec<u8>,
@@ -207,6 +206,7 @@ fn a_file_that_fades_away_is_not_taken_for_another() {
     assert_eq!((code(0), code(1)), (940, 807));
 }
 
+/// What a changed bit may be called, by the region that it lies in.
 fn codes(file: &[u8], bit: usize) -> &'static [u16] {
     let byte = bit / 8;
     let (envelope, tables, _) = lengths(file);
