@@ -1,11 +1,7 @@
 //! Key files: read with their mode checked, never printed, never on the command line; a secret key may be under a
 //! passphrase.
 
-use std::{
-    fs::File,
-    io::{ErrorKind, Read},
-    path::Path,
-};
+use std::{fs::File, path::Path};
 
 use kvcap::{
     Code, Error, KeyId, PublicKey, Recipient, RecipientPublicKey, Result, RootKey, RootPublic,
@@ -213,18 +209,5 @@ fn open(path: &Path) -> Result<File> {
 }
 
 pub(crate) fn read(path: &Path, file: &File) -> Result<Zeroizing<String>> {
-    // no second buffer is left behind when it grows
-    let mut text = Zeroizing::new(String::with_capacity(8192));
-    let read = file.take(LONGEST + 1).read_to_string(&mut text);
-    let malformed = |what| Error::new(Code::LocalKeyMalformed, what).at(path.display());
-    match read {
-        Ok(_) if u64::try_from(text.len()).is_ok_and(|len| len > LONGEST) => {
-            Err(malformed("the file is too long for a key"))
-        }
-        Ok(_) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::InvalidData => {
-            Err(malformed("the file is not a key's text"))
-        }
-        Err(error) => Err(Error::source(&error, path.display())),
-    }
+    private::text(file, path, LONGEST, Code::LocalKeyMalformed)
 }

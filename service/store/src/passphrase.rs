@@ -1,6 +1,6 @@
 //! Secret keys under a passphrase (capsule-v1 §7).
 
-use std::{cell::RefCell, fmt, fs::File, io::Read, path::Path};
+use std::{cell::RefCell, fmt, fs::File, path::Path};
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::{
@@ -19,6 +19,9 @@ pub(crate) const LOCKED: &str = "KVCAP-SECRET-LOCKED-1";
 const COST: (u32, u32, u32) = (64 << 10, 3, 4);
 
 const SALT: usize = 16;
+
+/// Longest file of a passphrase, in bytes.
+const LONGEST: u64 = 4096;
 
 /// Asks for the passphrase of the key in a file.
 pub type Ask<'a> = &'a dyn Fn(&Path) -> Result<Zeroizing<String>>;
@@ -79,15 +82,14 @@ impl<'a> Passphrases<'a> {
 /// Reads a passphrase: the first line of a file that is its user's alone, or of a pipe (`/dev/fd/3`).
 ///
 /// # Errors
-/// KVC-943 where others may read the file; 946 where it holds none; 940.
+/// KVC-943 where others may read the file; 946 where it holds none, or is longer than 4096 bytes; 940.
 pub fn passphrase_in(path: &Path) -> Result<Zeroizing<String>> {
     let io = |error| Error::source(&error, path.display());
     let file = File::open(path).map_err(io)?;
     if file.metadata().map_err(io)?.is_file() {
         private::check(&file, path)?;
     }
-    let mut text = Zeroizing::new(String::with_capacity(8192));
-    file.take(4096).read_to_string(&mut text).map_err(io)?;
+    let text = private::text(&file, path, LONGEST, Code::LocalPassphrase)?;
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
         _ => Err(
@@ -213,7 +215,10 @@ mod tests {
             read("correct horse\nbattery"),
             Ok(Zeroizing::new("correct horse".to_owned()))
         );
-        for none in ["", "\n", "\ncorrect horse"] {
+        let long = "x".repeat(4096);
+        assert_eq!(read(&long), Ok(Zeroizing::new(long.clone())));
+        // no part of a passphrase is one
+        for none in ["", "\n", "\ncorrect horse", &(long + "x")] {
             assert_eq!(read(none), Err(Code::LocalPassphrase));
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read},
     path::Path,
 };
 
 use kvcap::{Code, Error, Result};
+use zeroize::Zeroizing;
 
 use crate::operation::{self, Operation};
 
@@ -33,6 +34,25 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("this is not a regular file")),
+    }
+}
+
+/// Reads a text of `longest` bytes at most.
+///
+/// # Errors
+/// `malformed` for what is longer, and for what is no text; KVC-940.
+pub fn text(file: &File, path: &Path, longest: u64, malformed: Code) -> Result<Zeroizing<String>> {
+    // no second buffer is left behind when it grows
+    let room = usize::try_from(longest).map_or(0, |longest| longest.saturating_mul(2));
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    let wrong = |what: String| Error::new(malformed, what).at(path.display());
+    match file.take(longest + 1).read_to_string(&mut text) {
+        Ok(len) if u64::try_from(len).is_ok_and(|len| len <= longest) => Ok(text),
+        Ok(_) => Err(wrong(format!("the file is longer than {longest} bytes"))),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(wrong("the file is not text".to_owned()))
+        }
+        Err(error) => Err(Error::source(&error, path.display())),
     }
 }
 
@@ -160,4 +180,29 @@ pub(crate) fn check_one_name(file: &File, path: &Path) -> Result<()> {
     #[cfg(not(unix))]
     let _no_links = (file, path);
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_whole_or_refused() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("secret");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let file = File::open(&path).unwrap();
+            let text = text(&file, &path, 5, Code::LocalConfig);
+            text.map(|text| text.len()).map_err(|error| error.code())
+        };
+        assert_eq!(read(b""), Ok(0));
+        assert_eq!(read("ab\u{e9}c".as_bytes()), Ok(5));
+        assert_eq!(read(b"secret"), Err(Code::LocalConfig));
+        assert_eq!(read(&[0xff; 6]), Err(Code::LocalConfig));
+        assert_eq!(read(&[0xff; 2]), Err(Code::LocalConfig));
+        let file = File::open(folder.path()).unwrap();
+        let refused = text(&file, &path, 5, Code::LocalConfig).unwrap_err();
+        assert_eq!(refused.code(), Code::LocalIo);
+    }
 }

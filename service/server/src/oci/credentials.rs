@@ -1,6 +1,6 @@
 //! Who asks a registry of containers (oci-v1 §6).
 
-use std::{collections::BTreeMap, fmt, fs::OpenOptions, io::Read, path::Path};
+use std::{collections::BTreeMap, fmt, fs::OpenOptions, path::Path};
 
 use kvcap::{Code, Error, Result};
 use kvcap_store::private;
@@ -45,10 +45,7 @@ impl Credentials {
         let failed = |error| Error::source(&error, path.display());
         let file = private::open(path, OpenOptions::new().read(true)).map_err(failed)?;
         private::check(&file, path)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(LONGEST)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
+        let text = private::text(&file, path, LONGEST, Code::LocalConfig)?;
         // its own words might be a password
         let wrong = |what: &'static str| Error::new(Code::LocalConfig, what).at(path.display());
         let form = "the file has not the form of Docker's config.json";

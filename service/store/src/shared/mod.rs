@@ -13,7 +13,6 @@
 use std::{
     fmt::{self, Debug},
     fs::OpenOptions,
-    io::Read,
     path::Path,
     sync::Arc,
 };
@@ -154,10 +153,7 @@ fn read(path: &Path) -> Result<Zeroizing<String>> {
     let failed = |error| Error::source(&error, path.display());
     let file = private::open(path, OpenOptions::new().read(true)).map_err(failed)?;
     private::check(&file, path)?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(LONGEST)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
+    let text = private::text(&file, path, LONGEST, Code::LocalConfig)?;
     match text.trim().is_empty() {
         true => Err(Error::new(Code::LocalConfig, "the file is empty").at(path.display())),
         false => Ok(Zeroizing::new(text.trim().to_owned())),
