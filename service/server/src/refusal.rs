@@ -154,6 +154,10 @@ impl IntoResponse for Refusal {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(LATER));
             }
+            // who is in the way is gone in a moment, or already is and has not been missed yet
+            _ if code == Some(Code::LocalBusy) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(LATER));
+            }
             _ => {}
         }
         response

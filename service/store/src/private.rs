@@ -205,4 +205,14 @@ mod tests {
         let refused = text(&file, &path, 5, Code::LocalConfig).unwrap_err();
         assert_eq!(refused.code(), Code::LocalIo);
     }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("pipe");
+        let mut made = std::process::Command::new("mkfifo");
+        assert!(made.arg(&path).status().unwrap().success());
+        let refused = open(&path, OpenOptions::new().read(true)).unwrap_err();
+        assert_eq!(refused.to_string(), "this is not a regular file");
+    }
 }

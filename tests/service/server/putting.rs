@@ -212,7 +212,9 @@ fn a_capsule_is_put_once() {
     while relay.files().is_empty() {
         thread::yield_now();
     }
-    assert_eq!(relay.put(&file).told(), (409, 947));
+    let busy = relay.put(&file);
+    assert_eq!(busy.told(), (409, 947));
+    assert_eq!(busy.field("retry-after"), Some("1"));
     first.send(&file[tables_at..]).unwrap();
     assert_eq!(first.reply("POST").status, 201);
     // the same, by its header alone

@@ -484,10 +484,10 @@ impl Relay {
             let response = response.map_err(|error| broken(&self.address, error))?;
             let status = response.status().as_u16();
             let reply = Reply { status, response };
-            // too often, or at a bad time
+            // too often, at a bad time, or while somebody else puts the same
             let later = reply
                 .number("retry-after")
-                .filter(|_| [429, 503].contains(&status));
+                .filter(|_| [409, 429, 503].contains(&status));
             tried += 1;
             match later.filter(|_| tried <= TRIES) {
                 None => return Ok(reply),

@@ -158,18 +158,8 @@ impl Relay {
 
     /// Every file that it keeps.
     pub(super) fn kept(&self) -> Vec<PathBuf> {
-        let mut all = Vec::new();
-        let mut left = vec![self.folder.path("kept")];
-        while let Some(folder) = left.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                match path.is_dir() {
-                    true => left.push(path),
-                    false if path.file_name().unwrap() != "lock" => all.push(path),
-                    false => {}
-                }
-            }
-        }
+        let mut all = files(&self.folder.path("kept"));
+        all.retain(|path| path.file_name().unwrap() != "lock");
         all
     }
 
@@ -185,6 +175,21 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Every file below a folder.
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut all, mut left) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => left.push(path),
+                false => all.push(path),
+            }
+        }
+    }
+    all
 }
 
 pub(super) fn public_key(device: &Folder) -> PathBuf {
