@@ -109,7 +109,7 @@ case $name in
 #: builds llama-server for this processor, and prints its path | 10 minutes, 70 MB; C++, PyPI
     llama-server)
         tests/live/build-llama-server ;;
-#: installs PostgreSQL, Redis and docker-registry where there are none, for tests that start them | a minute; root on Debian
+#: installs PostgreSQL, Redis, docker-registry and Chromium where there are none, for tests that start them | a minute; root on Debian
     servers)
         tests/scale/servers ;;
 #: writes what compose.yaml mounts: passwords, tokens, configurations | a built kvcap with `shared`
